@@ -1,0 +1,163 @@
+"""Canonical leaf paths, the selection of leaves, and exact sizes.
+
+Every room names a leaf by the path that this module gives it, and walks a second tree (masks,
+scores, sparsities) *along the params*: at each leaf of the params stands that tree's leaf,
+``None`` included.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jprune import _checks
+from jprune.typing import Params, Where
+
+
+def path_string(path: tuple[Any, ...]) -> str:
+  """The canonical name of a leaf: its keys joined by ``/``.
+
+  The ``.value`` under which NNX variables and linen's boxes hold their array is left out.
+
+  Args:
+    path: key path, as ``jax.tree_util.tree_flatten_with_path`` gives it.
+
+  Examples:
+    >>> flat, _ = jax.tree_util.tree_flatten_with_path({'Dense_0': {'kernel': 1.0}})
+    >>> path_string(flat[0][0])
+    'Dense_0/kernel'
+  """
+  if path and isinstance(path[-1], jax.tree_util.GetAttrKey) and path[-1].name == 'value':
+    path = path[:-1]
+  return jax.tree_util.keystr(path, simple=True, separator='/')
+
+
+def flatten(
+    tree: Any, is_leaf: Callable[[Any], bool] | None = None
+) -> tuple[list[str], list[Any], Any]:
+  """Paths, leaves and tree definition, in tree order.
+
+  Examples:
+    >>> flatten({'b': 2, 'a': [1]})[:2]
+    (['a/0', 'b'], [1, 2])
+  """
+  flat, treedef = jax.tree_util.tree_flatten_with_path(tree, is_leaf=is_leaf)
+  return [path_string(path) for path, _ in flat], [leaf for _, leaf in flat], treedef
+
+
+def is_array(leaf: Any) -> bool:
+  """Whether a leaf is an array or a shape struct (typed keys are; functions, strings not)."""
+  return hasattr(leaf, 'shape') and hasattr(leaf, 'dtype')
+
+
+def is_floating(leaf: Any) -> bool:
+  """Whether a leaf is a floating array (real; float8 and bfloat16 included)."""
+  return is_array(leaf) and jnp.issubdtype(leaf.dtype, jnp.floating)
+
+
+def is_traced(*leaves: Any) -> bool:
+  """Whether any of the leaves is a tracer, so that its values can't be looked at."""
+  return any(isinstance(leaf, jax.core.Tracer) for leaf in leaves)
+
+
+def size(leaf: Any) -> int:
+  """Number of elements, a Python int (exact at any size; shape structs will do)."""
+  return math.prod(int(n) for n in leaf.shape)
+
+
+def along(function: str, argument: str, params: Params, other: Any) -> list[Any]:
+  """The leaves of ``other`` in the order of the params' leaves; ``None`` stays ``None``.
+
+  Raises:
+    ValueError: if ``other`` hasn't the structure of the params.
+  """
+  treedef = jax.tree.structure(params)
+  try:
+    return treedef.flatten_up_to(other)
+  except (ValueError, TypeError, KeyError) as error:
+    none = lambda x: x is None
+    found = jax.tree_util.tree_flatten_with_path(other, is_leaf=none)[0]
+    paths = [path_string(path) for path, _ in found]
+    raise _checks.other_structure(function, argument, flatten(params)[0], paths, error) from None
+
+
+def by_leaf(function: str, argument: str, params: Params, values: Any) -> list[Any]:
+  """One value for each leaf of the params, in tree order.
+
+  ``values`` is a single number, a dict from leaf path to number (others get ``None``), or a
+  tree with the structure of the params.
+
+  Examples:
+    >>> params = {'a': {'w': 1.0}, 'b': 2.0}
+    >>> by_leaf('f', 'x', params, 0.5), by_leaf('f', 'x', params, {'a/w': 0.5})
+    ([0.5, 0.5], [0.5, None])
+  """
+  paths, _, _ = flatten(params)
+  if isinstance(values, (int, float)) or (is_array(values) and values.shape == ()):
+    return [values] * len(paths)
+  if isinstance(values, Mapping) and values and set(values) <= set(paths):
+    return [values.get(path) for path in paths]
+  return along(function, argument, params, values)
+
+
+def default_where(path: str, leaf: Any) -> bool:
+  """Floating leaves with two or more dimensions: biases, norms and scalars stay dense."""
+  del path
+  return is_floating(leaf) and len(leaf.shape) >= 2 and size(leaf) > 0
+
+
+def selected(function: str, params: Params, where: Where = None) -> list[bool]:
+  """Which leaves ``where`` selects, in tree order.
+
+  Raises:
+    ValueError: if there is no leaf at all, or none is selected, or a selected leaf is not a
+      floating array; if ``where`` is a malformed regular expression.
+    TypeError: if ``where`` is of no known kind.
+
+  Examples:
+    >>> params = {'Dense_0': {'kernel': jnp.ones((2, 3)), 'bias': jnp.ones(3)}}
+    >>> selected('prune', params), selected('prune', params, 'bias')
+    ([False, True], [True, False])
+  """
+  paths, leaves, _ = flatten(params)
+  if not leaves:
+    raise _checks.empty_tree(function)
+  if _is_bool_tree(where):
+    chosen = [bool(value) for value in along(function, 'where', params, where)]
+  else:
+    predicate = as_predicate(function, where)
+    chosen = [predicate(path, leaf) for path, leaf in zip(paths, leaves)]
+  if not any(size(leaf) for leaf, yes in zip(leaves, chosen) if yes and is_array(leaf)):
+    raise _checks.nothing_selected(function, where, paths)
+  for path, leaf, yes in zip(paths, leaves, chosen):
+    if yes and not is_floating(leaf):
+      raise _checks.not_floating(function, 'where', path, leaf)
+  return chosen
+
+
+def as_predicate(function: str, where: Where) -> Callable[[str, Any], bool]:
+  """Turns every kind of leaf filter but a bool tree into ``(path, leaf) -> bool``."""
+  if where is None:
+    return default_where
+  if isinstance(where, (str, re.Pattern)):
+    try:
+      pattern = re.compile(where)
+    except re.error as error:
+      raise _checks.bad_regex(function, where, error) from None
+    return lambda path, leaf: pattern.search(path) is not None
+  if isinstance(where, (list, tuple)) and where:
+    predicates = [as_predicate(function, each) for each in where]
+    return lambda path, leaf: any(predicate(path, leaf) for predicate in predicates)
+  if callable(where):
+    return lambda path, leaf: _checks.as_bool(function, where(path, leaf), path)
+  raise _checks.bad_where(function, where)
+
+
+def _is_bool_tree(where: Where) -> bool:
+  leaves = jax.tree.leaves(where)
+  return bool(leaves) and all(isinstance(leaf, bool) for leaf in leaves)
