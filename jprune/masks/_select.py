@@ -1,0 +1,252 @@
+"""Exact-k selection: which elements of leaves rank among the k largest.
+
+Equal scores rank by flat index, lowest first, leaves in the order given. Under a trace the
+search is one ``while_loop`` over all leaves. On concrete arrays it is driven from Python, one
+small compiled count for each shape, which compiles in a fraction of the time; leaves of less
+than a chunk are partitioned by NumPy.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from jprune.masks import _flat, _keys, _native, _search, _wide
+
+SAMPLE = 2048
+MANY = 32  # from so many leaves on, sampling each would take longer to compile than it saves
+_U32 = jnp.uint32
+
+
+def largest(xs: Sequence[jax.Array], ks: Sequence[Any]) -> list[jax.Array]:
+  """Masks of the k largest of each leaf.
+
+  Args:
+    xs: floating arrays.
+    ks: for each a Python int, or a traced wide count ``(2,)``.
+  """
+  if _is_concrete(xs, ks):
+    return [_driven([x], k)[0] for x, k in zip(xs, ks)]
+  out: dict[int, jax.Array] = {}
+  for indices in _by_dtype(xs):
+    masks = _traced([xs[i] for i in indices], [ks[i] for i in indices], together=False)
+    out.update(zip(indices, masks))
+  return [out[i] for i in range(len(xs))]
+
+
+def largest_together(xs: Sequence[jax.Array], k: Any) -> list[jax.Array]:
+  """Masks of the k largest of all leaves taken together; dtypes are compared by value."""
+  dtypes = {x.dtype for x in xs}
+  if len(dtypes) > 1:
+    common = functools.reduce(jnp.promote_types, dtypes, jnp.dtype('float32'))
+    xs = [x.astype(common) for x in xs]
+  if _is_concrete(xs, [k]):
+    return _driven(xs, k)
+  return _traced(xs, [k], together=True)
+
+
+def _is_concrete(xs: Sequence[Any], ks: Sequence[Any]) -> bool:
+  return all(isinstance(k, int) for k in ks) and not any(isinstance(x, jax.core.Tracer) for x in xs)
+
+
+def _by_dtype(xs: Sequence[jax.Array]) -> list[list[int]]:
+  groups: dict[Any, list[int]] = {}
+  for i, x in enumerate(xs):
+    groups.setdefault(x.dtype, []).append(i)
+  return list(groups.values())
+
+
+# ------------------------------------------------------------------------------- under a trace
+
+
+def _traced(
+    xs: Sequence[jax.Array], ks: Sequence[Any], *, together: bool, way: Any = None
+) -> list[jax.Array]:
+  """Masks by one search over all leaves. ``way`` is how to count, worked out unless given."""
+  way = way or _way(xs)
+  leaves = way.prepare(xs)
+  sizes = [math.prod(x.shape) for x in xs]
+  race = np.zeros(len(xs), np.int32) if together else np.arange(len(xs), dtype=np.int32)
+  k = jnp.stack([_wide.constant(k) if isinstance(k, int) else k for k in ks])
+  totals = jnp.stack([_wide.constant(way.counted(size)) for size in sizes])
+  total = _wide.total(totals, axis=0)[None] if together else totals
+
+  def bins(window: jax.Array, shift: jax.Array) -> jax.Array:
+    counts = way.count(leaves, window[race], shift[race])
+    return _wide.total(counts, axis=0)[None] if together else counts
+
+  key_dtype = jnp.dtype(_keys.layout(_keys.widen(xs[0])).key)
+  state = _search.start(k, total, key_dtype, _sample(way, leaves, sizes, together))
+  state = _search.run(bins, state, k, total)
+  key = state.low[race]
+  every = jnp.asarray(sizes, _U32)
+
+  def resolve() -> jax.Array:
+    exact = _wide.equal(state.upto, k)[race]
+    left = _wide.subtract(k, state.above)
+    keep = _shared(_ties(way, leaves, sizes, key), left) if together else _wide.narrow(left)
+    return jnp.where(exact, every, way.cuts(leaves, key, jnp.where(exact, _U32(0), keep)))
+
+  cut = lax.cond(jnp.all(_wide.equal(state.upto, k)), lambda: every, resolve)
+  return [way.mask(x, key[i], cut[i]) for i, x in enumerate(xs)]
+
+
+def _way(xs: Sequence[jax.Array]) -> Any:
+  """How to count. Under a trace the sharding is not known, only whether there could be one."""
+  if any(math.prod(x.shape) >= 2**31 for x in xs):
+    return _native
+  if any(isinstance(x, jax.core.Tracer) for x in xs):
+    return _flat if jax.default_backend() == 'cpu' and jax.device_count() == 1 else _native
+  on_one_cpu = lambda x: len(x.devices()) == 1 and next(iter(x.devices())).platform == 'cpu'
+  return _flat if all(on_one_cpu(x) for x in xs) else _native
+
+
+def _sample(way: Any, leaves: Any, sizes: Sequence[int], together: bool) -> jax.Array | None:
+  """Keys ``(races, S)`` for the first guess; ``None`` for races of many leaves."""
+  if len(sizes) > MANY or not all(sizes):
+    return None
+  if not together:
+    return jnp.stack(way.sample(leaves, [SAMPLE] * len(sizes)))
+  whole = sum(sizes)
+  return jnp.concatenate(way.sample(leaves, [-(-SAMPLE * n // whole) for n in sizes]))[None]
+
+
+def _ties(way: Any, leaves: Any, sizes: Sequence[int], key: jax.Array) -> jax.Array:
+  """uint32 per leaf: how many elements have the key; padding, which ranks with NaN, is not one."""
+  ties = _wide.narrow(way.count(leaves, key - 1, jnp.zeros_like(key))[:, 1])
+  padding = jnp.asarray([way.counted(size) - size for size in sizes], _U32)
+  return ties - jnp.where(key == way.nan_key(leaves), padding, 0)
+
+
+def _shared(ties: jax.Array, left: jax.Array) -> jax.Array:
+  """Gives ``left`` ties, a wide count ``(1, 2)``, to the leaves in order: uint32 per leaf."""
+  before = _wide.running_total(_wide.wide(ties))
+  before = _wide.subtract(before, _wide.wide(ties))
+  reached = jnp.where(_wide.at_least(left, before)[:, None], before, left)
+  return jnp.minimum(ties, _wide.narrow(_wide.subtract(left, reached)))
+
+
+# --------------------------------------------------------------------------- on concrete arrays
+
+
+def _driven(xs: Sequence[jax.Array], k: int) -> list[jax.Array]:
+  """Masks of the k largest of all leaves, the search driven from Python."""
+  sizes = [x.size for x in xs]
+  if k in (0, sum(sizes)):
+    return [_filled(x, k > 0) for x in xs]
+  small = [_on_host(x) for x in xs]
+  if all(small) and sum(sizes) <= _flat.CHUNK:
+    return _partitioned(xs, k)
+  # small leaves join one array: a shape to compile instead of many
+  held = [_keys.host_keys(np.asarray(x)).reshape(-1) if s else None for x, s in zip(xs, small)]
+  parts = [x for x, s in zip(xs, small) if not s]
+  if any(small):
+    parts.append(jnp.asarray(np.concatenate([np.ravel(x) for x, s in zip(xs, small) if s])))
+  state = _search_driven(parts, k)
+  key = np.asarray(state.low)[0]
+  left = None
+  if _wide.value(state.upto[0]) != k:
+    left = k - _wide.value(state.above[0])
+  out = []
+  for x, keys in zip(xs, held):
+    mask, used = _masked(x, keys, key, left)
+    out.append(mask)
+    left = None if left is None else left - used
+  return out
+
+
+def _search_driven(parts: Sequence[jax.Array], k: int) -> _search.State:
+  ways = [_way([x]) for x in parts]
+  sizes = [x.size for x in parts]
+  total = sum(way.counted(size) for way, size in zip(ways, sizes))
+  limits = tuple(jnp.asarray(_wide.constant(n))[None] for n in (k, total))
+  places = [-(-SAMPLE * size // sum(sizes)) for size in sizes]
+  sample = np.concatenate([_sampled(x, n, w) for x, n, w in zip(parts, places, ways)])
+  # a length that doesn't depend on the leaves: compiled once
+  sample = jnp.asarray(np.sort(sample)[_flat.jittered(sample.size, SAMPLE)])[None]
+  state = _start(*limits, sample)
+  while not bool(state.done[0]):
+    bins = [np.asarray(_counted(x, state.window, state.shift, way)) for x, way in zip(parts, ways)]
+    state = _advance(state, _wide.host_total(bins), *limits)
+  return state
+
+
+def _masked(x: jax.Array, keys: np.ndarray | None, key: Any, left: int | None) -> tuple[Any, int]:
+  """Mask of one leaf, and how many ties it took of the ``left`` ones (``None``: all there are)."""
+  cut, used = x.size, 0
+  if keys is not None:
+    if left is not None:
+      ties = np.flatnonzero(keys == key)
+      used = min(left, ties.size)
+      cut = int(ties[used]) if used < ties.size else x.size
+    mask = (keys > key) | ((keys == key) & (np.arange(x.size) < cut))
+    return _placed(mask.reshape(x.shape), x), used
+  way = _way([x])
+  if left is not None:
+    ties = int(_tied(x, key, way))
+    used = min(left, ties)
+    cut = x.size if used == ties else int(_cut(x, key, np.uint32(used), way))
+  return _mask(x, key, np.uint32(cut), way), used
+
+
+def _partitioned(xs: Sequence[jax.Array], k: int) -> list[jax.Array]:
+  """Small leaves by quickselect on the host: nothing to compile."""
+  keys = np.concatenate([_keys.host_keys(np.asarray(x)).reshape(-1) for x in xs])
+  key = np.partition(keys, keys.size - k)[keys.size - k]
+  mask = keys > key
+  ties = np.flatnonzero(keys == key)
+  mask[ties[: k - np.count_nonzero(mask)]] = True
+  pieces = np.split(mask, np.cumsum([x.size for x in xs])[:-1])
+  return [_placed(piece.reshape(x.shape), x) for piece, x in zip(pieces, xs)]
+
+
+def _on_host(x: jax.Array) -> bool:
+  return x.size < _flat.CHUNK and x.is_fully_addressable
+
+
+def _filled(x: jax.Array, value: bool) -> jax.Array:
+  return jnp.full(x.shape, value, bool, device=x.sharding)
+
+
+def _placed(mask: np.ndarray, x: jax.Array) -> jax.Array:
+  return jax.device_put(mask, x.sharding)
+
+
+@jax.jit
+def _start(k: jax.Array, total: jax.Array, sample: jax.Array) -> _search.State:
+  return _search.start(k, total, sample.dtype, sample)
+
+
+_advance = jax.jit(_search.advance)
+
+
+@functools.partial(jax.jit, static_argnames=['places', 'way'])
+def _sampled(x: jax.Array, places: int, way: Any) -> jax.Array:
+  return way.sample(way.prepare([x]), [places])[0]
+
+
+@functools.partial(jax.jit, static_argnames=['way'])
+def _counted(x: jax.Array, window: jax.Array, shift: jax.Array, way: Any) -> jax.Array:
+  return way.count(way.prepare([x]), window, shift)
+
+
+@functools.partial(jax.jit, static_argnames=['way'])
+def _tied(x: jax.Array, key: jax.Array, way: Any) -> jax.Array:
+  return _ties(way, way.prepare([x]), [x.size], key[None])[0]
+
+
+@functools.partial(jax.jit, static_argnames=['way'])
+def _cut(x: jax.Array, key: jax.Array, keep: jax.Array, way: Any) -> jax.Array:
+  return way.cuts(way.prepare([x]), key[None], keep[None])[0]
+
+
+@functools.partial(jax.jit, static_argnames=['way'])
+def _mask(x: jax.Array, key: jax.Array, cut: jax.Array, way: Any) -> jax.Array:
+  return way.mask(x, key, cut)

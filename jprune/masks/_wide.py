@@ -1,0 +1,116 @@
+"""Exact counts past 2**32 without 64-bit integers (``jax_enable_x64`` may be off).
+
+A wide count is a uint32 array with a last axis of two words, ``high * 2**16 + low`` with
+``low < 2**16``: exact up to 2**48, and 65,536 of them can be summed before a carry.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+BASE = 16
+_MASK = (1 << BASE) - 1
+
+
+def wide(count: jax.Array) -> jax.Array:
+  """uint32 counts ``(...)`` to wide counts ``(..., 2)``."""
+  return jnp.stack([count >> BASE, count & _MASK], axis=-1)
+
+
+def constant(count: int) -> np.ndarray:
+  """A Python int as a wide count ``(2,)``."""
+  return np.array([count >> BASE, count & _MASK], np.uint32)
+
+
+def value(count: Any) -> int:
+  """One concrete wide count as a Python int."""
+  high, low = np.asarray(count).tolist()
+  return (high << BASE) + low
+
+
+def carried(words: jax.Array) -> jax.Array:
+  """Two words ``(..., 2)`` whose low one may have outgrown 16 bits, as a wide count."""
+  high, low = words[..., 0], words[..., 1]
+  return jnp.stack([high + (low >> BASE), low & _MASK], axis=-1)
+
+
+def total(counts: jax.Array, axis: int) -> jax.Array:
+  """Sum along an axis, counted without the words' axis."""
+  return carried(jnp.sum(counts, axis=axis, dtype=jnp.uint32))
+
+
+def running_total(counts: jax.Array) -> jax.Array:
+  """Cumulative sums of up to 65,536 wide counts along the first axis."""
+  return carried(jnp.cumsum(counts, axis=0, dtype=jnp.uint32))
+
+
+def host_total(counts: Sequence[np.ndarray]) -> np.ndarray:
+  """As :func:`total` over a list, on the host."""
+  words = np.sum([count.astype(np.uint64) for count in counts], axis=0)
+  whole = (words[..., 0] << np.uint64(BASE)) + words[..., 1]
+  return np.stack([whole >> np.uint64(BASE), whole & np.uint64(_MASK)], -1).astype(np.uint32)
+
+
+def subtract(a: jax.Array, b: jax.Array) -> jax.Array:
+  """``a - b`` for ``a >= b``."""
+  high = a[..., 0] - b[..., 0] - 1  # a borrow, which the carry gives back
+  return carried(jnp.stack([high, a[..., 1] + (1 << BASE) - b[..., 1]], axis=-1))
+
+
+def at_least(a: jax.Array, b: jax.Array) -> jax.Array:
+  """``a >= b``."""
+  return (a[..., 0] > b[..., 0]) | ((a[..., 0] == b[..., 0]) & (a[..., 1] >= b[..., 1]))
+
+
+def equal(a: jax.Array, b: jax.Array) -> jax.Array:
+  """``a == b``."""
+  return (a[..., 0] == b[..., 0]) & (a[..., 1] == b[..., 1])
+
+
+def approximate(a: jax.Array) -> jax.Array:
+  """float32 image, for guesses only."""
+  return a[..., 0].astype(jnp.float32) * (1 << BASE) + a[..., 1].astype(jnp.float32)
+
+
+def narrow(a: jax.Array) -> jax.Array:
+  """uint32, saturating."""
+  fits = a[..., 0] <= _MASK
+  return jnp.where(fits, (a[..., 0] << BASE) | a[..., 1], jnp.uint32(0xFFFFFFFF))
+
+
+def rounded_product(fraction: jax.Array, count: int) -> jax.Array:
+  """``round(fraction * count)``, half to even, of a traced fraction in [0, 1].
+
+  The fraction is a float32 (or is rounded to one); its product with the count is exact, by
+  schoolbook multiplication in words of 16 bits, where float32 arithmetic would be off by up to
+  ``count * 2**-24``. Fractions below 2**-8 are rounded to multiples of 2**-32 first.
+  """
+  f = jnp.clip(fraction.astype(jnp.float32), 0.0, 1.0)
+  # fraction = one + (upper * 2**16 + lower) * 2**-32, all exact: float32 has 24 bits
+  one = (f >= 1.0).astype(jnp.uint32)
+  scaled = jnp.where(one == 1, 0.0, f) * 65536.0
+  upper = jnp.floor(scaled)
+  lower = jnp.round((scaled - upper) * 65536.0)
+  words = [lower.astype(jnp.uint32), upper.astype(jnp.uint32), one]
+  words[1], words[0] = words[1] + (words[0] >> BASE), words[0] & _MASK
+  words[2], words[1] = words[2] + (words[1] >> BASE), words[1] & _MASK
+  digits = [(count >> (BASE * i)) & _MASK for i in range(3)]
+  columns = [jnp.zeros_like(one) for _ in range(6)]
+  for i, word in enumerate(words):
+    for j, digit in enumerate(digits):
+      product = word * jnp.uint32(digit)  # below 2**32
+      columns[i + j] += product & _MASK
+      columns[i + j + 1] += product >> BASE
+  for i in range(5):
+    columns[i + 1] += columns[i] >> BASE
+    columns[i] &= _MASK
+  fraction_bits = (columns[1] << BASE) | columns[0]
+  half = jnp.uint32(1 << 31)
+  up = (fraction_bits > half) | ((fraction_bits == half) & (columns[2] % 2 == 1))
+  high = (columns[4] << BASE) | columns[3]
+  return carried(jnp.stack([high, columns[2] + up.astype(jnp.uint32)], axis=-1))
