@@ -1,0 +1,47 @@
+"""Functional pruning for JAX and Flax: masks as data, exact counts, exact zeros.
+
+Params go in, masks come out; masks compose with any training loop::
+
+  masks = jprune.prune(params, sparsity=0.9)
+  params = jprune.apply(params, masks)
+  tx = optax.chain(optax.adamw(1e-3), jprune.keep_pruned(masks))
+  print(jprune.tally(params, masks))
+"""
+
+from jprune import distributions as distributions
+from jprune import io as io
+from jprune import masks as masks
+from jprune import report as report
+from jprune import schedules as schedules
+from jprune import scores as scores
+from jprune import transforms as transforms
+from jprune import tree as tree
+from jprune import typing as typing
+from jprune._prune import prune as prune
+from jprune.io import load as load
+from jprune.io import save as save
+from jprune.masks import apply as apply
+from jprune.report import tally as tally
+from jprune.transforms import keep_pruned as keep_pruned
+from jprune.transforms import mask_updates as mask_updates
+
+__version__ = '0.1.0'
+
+__all__ = [
+    'apply',
+    'distributions',
+    'io',
+    'keep_pruned',
+    'load',
+    'mask_updates',
+    'masks',
+    'prune',
+    'report',
+    'save',
+    'schedules',
+    'scores',
+    'tally',
+    'transforms',
+    'tree',
+    'typing',
+]

@@ -4,6 +4,16 @@ from jprune.masks._apply import apply as apply
 from jprune.masks._apply import combine as combine
 from jprune.masks._apply import invert as invert
 from jprune.masks._apply import straight_through as straight_through
+from jprune.masks._n_of_m import n_of_m as n_of_m
 from jprune.masks._pack import PackedMask as PackedMask
 from jprune.masks._pack import pack as pack
 from jprune.masks._pack import unpack as unpack
+from jprune.masks._patterns import Block as Block
+from jprune.masks._patterns import Channel as Channel
+from jprune.masks._patterns import NOfM as NOfM
+from jprune.masks._patterns import Unstructured as Unstructured
+from jprune.masks._threshold import bernoulli as bernoulli
+from jprune.masks._threshold import threshold as threshold
+from jprune.masks._top_k import top_k as top_k
+from jprune.masks._top_k import top_k_global as top_k_global
+from jprune.masks._top_k import top_k_rows as top_k_rows

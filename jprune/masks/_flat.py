@@ -113,7 +113,7 @@ def _blocks(flat: Flat, window: jax.Array, shift: jax.Array) -> jax.Array:
 
     def one(i: jax.Array, out: jax.Array) -> jax.Array:
       slot = slot_of[i]
-      bins = _chunk_bins(_keys_of(_chunk(flat, i), flat.form), window[slot], shift[slot], skip_of[i])
+      bins = _chunk_bins(keys_of(_chunk(flat, i), flat.form), window[slot], shift[slot], skip_of[i])
       return out.at[i].set(bins)
 
     out = lax.fori_loop(0, chunks, one, out)
@@ -126,7 +126,7 @@ def _blocks(flat: Flat, window: jax.Array, shift: jax.Array) -> jax.Array:
       begin = jnp.minimum(i * step, rows - step)  # rows counted twice are written twice
       block = lax.dynamic_slice_in_dim(flat.rest, begin, step)
       slot = lax.dynamic_slice_in_dim(slots, begin, step)
-      bins = _row_bins(_keys_of(block, flat.form), window[slot], shift[slot])
+      bins = row_bins(keys_of(block, flat.form), window[slot], shift[slot])
       return lax.dynamic_update_slice_in_dim(out, bins, chunks + begin, axis=0)
 
     out = lax.fori_loop(0, -(-rows // step), some, out)
@@ -159,7 +159,7 @@ def cuts(flat: Flat, key: jax.Array, keep: jax.Array) -> jax.Array:
   def cut(leaf: jax.Array) -> jax.Array:
     at = position[leaf]
     row, start, left = _row_with(flat, jnp.asarray(order)[at], key[leaf], keep[leaf] - before[at])
-    seen = jnp.cumsum((_keys_of(row, flat.form) == key[leaf]).astype(_U32))
+    seen = jnp.cumsum((keys_of(row, flat.form) == key[leaf]).astype(_U32))
     return (start + jnp.sum(seen < left, dtype=jnp.int32) + 1).astype(_U32)
 
   one = lambda leaf: lax.cond(keep[leaf] > 0, cut, lambda _: _U32(0), leaf)
@@ -171,7 +171,7 @@ def sample(flat: Flat, sizes: Sequence[int]) -> list[jax.Array]:
   out = []
   for leaf, size in zip(flat.leaves, sizes):
     picked = leaf[jittered(leaf.size, size).astype(np.int32)]
-    out.append(_keys_of(picked, flat.form))
+    out.append(keys_of(picked, flat.form))
   return out
 
 
@@ -193,7 +193,7 @@ def _row_with(
   def in_chunk() -> tuple[jax.Array, jax.Array, jax.Array]:
     rows = _chunk(flat, jnp.minimum(block, chunks - 1))
     window = jnp.broadcast_to(key - 1, (ROWS,))
-    ties = _row_bins(_keys_of(rows, flat.form), window, jnp.zeros_like(window))[:, 1]
+    ties = row_bins(keys_of(rows, flat.form), window, jnp.zeros_like(window))[:, 1]
     skipped = jnp.arange(ROWS) < jnp.asarray(flat.chunk_skip)[jnp.minimum(block, chunks - 1)]
     ties = jnp.where(skipped, 0, ties)
     through = jnp.cumsum(ties)
@@ -222,7 +222,7 @@ def _padded_rows(x: jax.Array) -> jax.Array:
   return jnp.pad(x, (0, -x.size % LANES), constant_values=nan).reshape(-1, LANES)
 
 
-def _keys_of(block: jax.Array, form: _keys.Layout) -> jax.Array:
+def keys_of(block: jax.Array, form: _keys.Layout) -> jax.Array:
   if jnp.issubdtype(block.dtype, jnp.floating):
     block = _keys.bits(block)
   return _keys.key_of_bits(block, form)
@@ -250,12 +250,15 @@ def _chunk_bins(keys: jax.Array, window: jax.Array, shift: jax.Array, skip: jax.
   return jnp.sum(singles, axis=1, dtype=_U32).T.reshape(_search.BINS)
 
 
-def _row_bins(keys: jax.Array, window: jax.Array, shift: jax.Array) -> jax.Array:
-  """uint32 ``(R, 8)``: bins of each row of ``(R, LANES)``, by the row's own window and shift."""
-  rows = keys.shape[0]
+def row_bins(keys: jax.Array, window: jax.Array, shift: jax.Array) -> jax.Array:
+  """uint32 ``(R, 8)``: bins of each row, by the row's own window and shift.
+
+  Rows are whole multiples of 64 keys, of at most 2**32 - 1.
+  """
+  rows, lanes = keys.shape
   spread = lambda x: x[:, None, None]
-  words = _nibbles(keys.reshape(rows, 8, LANES // 8), spread(window), spread(shift))
-  words = jnp.sum(words, axis=1, dtype=_U32).reshape(rows, 8, LANES // 64)
-  words = jnp.sum(_bytes(words), axis=2, dtype=_U32)  # (2, R, LANES // 64)
-  singles = lax.bitcast_convert_type(words, jnp.uint8).astype(_U32)  # (2, R, LANES // 64, 4)
+  words = _nibbles(keys.reshape(rows, 8, lanes // 8), spread(window), spread(shift))
+  words = jnp.sum(words, axis=1, dtype=_U32).reshape(rows, 8, lanes // 64)
+  words = jnp.sum(_bytes(words), axis=2, dtype=_U32)  # (2, R, lanes // 64)
+  singles = lax.bitcast_convert_type(words, jnp.uint8).astype(_U32)  # (2, R, lanes // 64, 4)
   return jnp.moveaxis(jnp.sum(singles, axis=2, dtype=_U32), 0, -1).reshape(rows, _search.BINS)

@@ -70,7 +70,7 @@ def _traced(
     xs: Sequence[jax.Array], ks: Sequence[Any], *, together: bool, way: Any = None
 ) -> list[jax.Array]:
   """Masks by one search over all leaves. ``way`` is how to count, worked out unless given."""
-  way = way or _way(xs)
+  way = way or _way_of(xs)
   leaves = way.prepare(xs)
   sizes = [math.prod(x.shape) for x in xs]
   race = np.zeros(len(xs), np.int32) if together else np.arange(len(xs), dtype=np.int32)
@@ -98,7 +98,12 @@ def _traced(
   return [way.mask(x, key[i], cut[i]) for i, x in enumerate(xs)]
 
 
-def _way(xs: Sequence[jax.Array]) -> Any:
+def way(x: jax.Array) -> Any:
+  """How to count in one array: the module :mod:`._flat` or :mod:`._native`."""
+  return _way_of([x])
+
+
+def _way_of(xs: Sequence[jax.Array]) -> Any:
   """How to count. Under a trace the sharding is not known, only whether there could be one."""
   if any(math.prod(x.shape) >= 2**31 for x in xs):
     return _native
@@ -163,7 +168,7 @@ def _driven(xs: Sequence[jax.Array], k: int) -> list[jax.Array]:
 
 
 def _search_driven(parts: Sequence[jax.Array], k: int) -> _search.State:
-  ways = [_way([x]) for x in parts]
+  ways = [_way_of([x]) for x in parts]
   sizes = [x.size for x in parts]
   total = sum(way.counted(size) for way, size in zip(ways, sizes))
   limits = tuple(jnp.asarray(_wide.constant(n))[None] for n in (k, total))
@@ -188,7 +193,7 @@ def _masked(x: jax.Array, keys: np.ndarray | None, key: Any, left: int | None) -
       cut = int(ties[used]) if used < ties.size else x.size
     mask = (keys > key) | ((keys == key) & (np.arange(x.size) < cut))
     return _placed(mask.reshape(x.shape), x), used
-  way = _way([x])
+  way = _way_of([x])
   if left is not None:
     ties = int(_tied(x, key, way))
     used = min(left, ties)

@@ -1,0 +1,112 @@
+"""Params to masks in one call: score, distribute, select."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import jax
+
+from jprune import _checks, distributions, scores, tree
+from jprune.masks import NOfM, Unstructured
+from jprune.masks._apply import aligned
+from jprune.masks._top_k import select, select_global
+from jprune.typing import Distribution, Masks, Params, Pattern, Scorer, Scores, Where
+
+
+def prune(
+    params: Params,
+    sparsity: float | None = None,
+    *,
+    scorer: Scorer | Scores = scores.magnitude,
+    distribution: Distribution = distributions.uniform,
+    pattern: Pattern | NOfM = Unstructured(),
+    where: Where = None,
+    key: jax.Array | None = None,
+    masks: Masks = None,
+    **scorer_args: Any,
+) -> Masks:
+  """Masks that prune a fraction of the lowest-scoring weights; the params stay as they are.
+
+  Pure: usable under ``jit`` (the sparsity may be traced), with sharded params, on any tree.
+  Put the masks to work with :func:`jprune.apply` and :func:`jprune.keep_pruned`.
+
+  Args:
+    params: tree of arrays.
+    sparsity: fraction of zeros in [0, 1], over the selected leaves. Not for
+      :class:`~jprune.masks.NOfM` and :func:`~jprune.distributions.fixed`, which have their own.
+    scorer: ``scorer(params, **scorer_args) -> scores``, higher = keep; or the scores themselves.
+    distribution: what each leaf contributes, ``(params, scores, sparsity) -> sparsities``;
+      ``distributions.global_`` sets one threshold over all leaves.
+    pattern: which weights live and die together.
+    where: selects the leaves to prune: a predicate ``(path, leaf) -> bool``, a regular
+      expression searched for in the path, a list of these, or a tree of bools. By default
+      floating leaves with two or more dimensions.
+    key: a typed random key, for scorers that take one.
+    masks: of an earlier round. What they pruned stays pruned and counts towards the sparsity; a
+      leaf that is sparser already than asked stays as it is. Leaves that are not selected keep
+      their earlier mask.
+    **scorer_args: passed to the scorer.
+
+  Returns:
+    Masks with the structure of ``params``: a bool array for each selected leaf (``True`` =
+    keep), ``None`` for the others.
+
+  Raises:
+    ValueError: if nothing is selected, the sparsity is outside [0, 1], the pattern doesn't fit a
+      shape, scores are NaN, or structures differ.
+    TypeError: if a selected leaf is not floating, or a key is missing or not wanted.
+
+  Examples:
+    >>> params = {'kernel': jnp.array([[0.1, -3.0], [2.0, 0.2]]), 'bias': jnp.ones(2)}
+    >>> prune(params, 0.5)
+    {'bias': None, 'kernel': Array([[False,  True], [ True, False]], dtype=bool)}
+  """
+  chosen = tree.selected('prune', params, where)
+  before = aligned('prune', params, masks) if masks is not None else [None] * len(chosen)
+  scored = _scores(params, chosen, scorer, key, scorer_args)
+  if isinstance(pattern, NOfM):
+    new = select('prune', scored, sparsity, pattern, before)
+  elif distribution is distributions.global_:
+    if sparsity is None:
+      raise _checks.no_sparsity('prune')
+    new = select_global('prune', scored, sparsity, pattern, before)
+  else:
+    if sparsity is not None:
+      _checks.check_fraction('prune', 'sparsity', sparsity)
+    elif distribution in (distributions.uniform, distributions.er, distributions.erk):
+      raise _checks.no_sparsity('prune')
+    new = select('prune', scored, distribution(params, scored, sparsity), pattern, before)
+  return new
+
+
+def _scores(
+    params: Params, chosen: list[bool], scorer: Any, key: Any, scorer_args: dict[str, Any]
+) -> Scores:
+  """Scores along the params, ``None`` where a leaf is not selected."""
+  found = scorer
+  if callable(scorer):
+    if _takes_key(scorer):
+      scorer_args = {**scorer_args, 'key': key}
+    elif key is not None:
+      raise _checks.key_not_wanted('prune', scorer)
+    found = scorer(params, **scorer_args)
+  elif scorer_args or key is not None:
+    raise _checks.arguments_not_wanted('prune', [*scorer_args, *(['key'] if key is not None else [])])
+  paths, leaves, treedef = tree.flatten(params)
+  out = []
+  for path, leaf, score, yes in zip(
+      paths, leaves, tree.along('prune', 'scorer', params, found), chosen, strict=True
+  ):
+    if yes:
+      _checks.check_floating('prune', 'scorer', path, score)
+      _checks.check_shape('prune', 'scorer', path, score, leaf.shape)
+    out.append(score if yes else None)
+  return treedef.unflatten(out)
+
+
+def _takes_key(scorer: Any) -> bool:
+  try:
+    return 'key' in inspect.signature(scorer).parameters
+  except ValueError:  # a builtin without a signature
+    return False

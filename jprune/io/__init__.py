@@ -1,0 +1,8 @@
+"""Params and masks on disk: one safetensors file, each leaf in its smallest format.
+
+A leaf becomes the tensors that ``_leaf`` lists, ``_container`` places them in the file,
+``_structure`` describes the tree around them, ``_atomic`` makes the file appear all at once.
+"""
+
+from jprune.io._load import load as load
+from jprune.io._save import save as save

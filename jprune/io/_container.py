@@ -1,0 +1,142 @@
+"""The safetensors file: where its tensors lie, its header, and the reading of raw bytes.
+
+The library judges every file, before a new one takes its name and before an old one is read.
+The bytes are moved here: its writer wants all tensors in memory at once, and its NumPy reader
+knows neither bfloat16 nor float8.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+from collections.abc import Iterable
+from typing import Any, BinaryIO, NamedTuple
+
+import numpy as np
+
+from jprune import _checks
+from jprune.io._leaf import Tensor
+
+LENGTH = struct.Struct('<Q')  # a file begins with the length of its header
+METADATA = '__metadata__'
+
+# dtype name -> the format's code, and the axes that one element takes there. Dtypes that the
+# format (since 0.4.3 of the library) can't name are stored as raw bytes, complex numbers as
+# pairs; jprune's own metadata keeps the true name.
+_RAW = (
+    'float8_e3m4', 'float8_e4m3', 'float8_e4m3b11fnuz', 'float8_e4m3fnuz', 'float8_e5m2fnuz',
+    'float8_e8m0fnu', 'float4_e2m1fn', 'int2', 'uint2', 'int4', 'uint4',
+)
+CODES: dict[str, tuple[str, tuple[int, ...]]] = {
+    'bool': ('BOOL', ()),
+    'bfloat16': ('BF16', ()),
+    'float8_e4m3fn': ('F8_E4M3', ()),
+    'float8_e5m2': ('F8_E5M2', ()),
+    **{f'float{n}': (f'F{n}', ()) for n in (16, 32, 64)},
+    **{f'int{n}': (f'I{n}', ()) for n in (8, 16, 32, 64)},
+    **{f'uint{n}': (f'U{n}', ()) for n in (8, 16, 32, 64)},
+    'complex64': ('F32', (2,)),
+    'complex128': ('F64', (2,)),
+    **dict.fromkeys(_RAW, ('U8', ())),
+}  # fmt: skip
+
+
+class Span(NamedTuple):
+  """A tensor as the header names it; ``begin`` and ``end`` count from the header's end."""
+
+  code: str
+  shape: tuple[int, ...]
+  begin: int
+  end: int
+
+
+def library(function: str) -> Any:
+  """The safetensors package, imported when it is needed."""
+  try:
+    import safetensors
+  except ImportError:
+    raise _checks.missing_library(function, 'safetensors', 'io') from None
+  return safetensors
+
+
+def layout(tensors: Iterable[Tensor]) -> dict[str, Span]:
+  """Where each tensor lies: without gaps, wide items first, so that every item is aligned."""
+  spans, begin = {}, 0
+  for tensor in sorted(tensors, key=lambda tensor: -tensor.dtype.itemsize):
+    end = begin + tensor.nbytes
+    spans[tensor.name] = as_span(tensor, begin, end)
+    begin = end
+  return spans
+
+
+def as_span(tensor: Tensor, begin: int, end: int) -> Span:
+  code, axes = CODES[tensor.dtype.name]
+  return Span(code, (*tensor.shape, *axes), begin, end)
+
+
+def header(spans: dict[str, Span], metadata: dict[str, str]) -> bytes:
+  """The header with its length before it, padded with spaces so that the data is aligned."""
+  entries: dict[str, Any] = {METADATA: metadata}
+  for name, span in spans.items():
+    offsets = [span.begin, span.end]
+    entries[name] = {'dtype': span.code, 'shape': span.shape, 'data_offsets': offsets}
+  text = json.dumps(entries, separators=(',', ':')).encode()
+  text += b' ' * (-len(text) % 8)
+  return LENGTH.pack(len(text)) + text
+
+
+def write_at(file: BinaryIO, position: int, array: np.ndarray) -> memoryview:
+  """Writes the raw bytes of an array; returns them."""
+  raw = memoryview(array.reshape(-1).view(np.uint8))
+  file.seek(position)
+  file.write(raw)
+  return raw
+
+
+def check_written(safetensors: Any, temporary: str) -> None:
+  """A header that the library can't read never takes the place of an old file."""
+  try:
+    safetensors.safe_open(temporary, framework='numpy').__exit__(None, None, None)
+  except safetensors.SafetensorError as error:
+    raise _checks.not_storable_tree('save', error) from None
+
+
+class Reader:
+  """An open file, judged by the library: its metadata, and its tensors by name."""
+
+  def __init__(self, function: str, path: str, file: BinaryIO):
+    safetensors = library(function)
+    self.function, self.path, self._file = function, path, file
+    size = os.fstat(file.fileno()).st_size
+    try:
+      with safetensors.safe_open(path, framework='numpy') as judged:
+        self.metadata = judged.metadata() or {}
+      (length,) = LENGTH.unpack(file.read(LENGTH.size))
+      entries = json.loads(file.read(length))
+      entries.pop(METADATA, None)
+      self.spans = {name: _parsed(entry) for name, entry in entries.items()}
+    except (safetensors.SafetensorError, OSError, ValueError, struct.error) as error:
+      raise _checks.broken_file(function, path, size, error) from None
+    self._start = LENGTH.size + length
+
+  def raw(self, tensor: Tensor) -> np.ndarray:
+    """The bytes of a tensor, which must be there with just this dtype and shape.
+
+    Raises:
+      ValueError: if it isn't.
+    """
+    span = self.spans.get(tensor.name)
+    if span is None:
+      raise ValueError(f"tensor '{tensor.name}' is missing")
+    if span != as_span(tensor, span.begin, span.end):
+      raise ValueError(f"tensor '{tensor.name}' is {span.code} of shape {span.shape}")
+    array = np.empty(span.end - span.begin, np.uint8)
+    self._file.seek(self._start + span.begin)
+    if self._file.readinto(memoryview(array)) != array.size:
+      raise ValueError(f"tensor '{tensor.name}' is cut short")
+    return array
+
+
+def _parsed(entry: dict[str, Any]) -> Span:
+  return Span(entry['dtype'], tuple(entry['shape']), *entry['data_offsets'])

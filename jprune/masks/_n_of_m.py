@@ -1,0 +1,86 @@
+"""N:M masks by counting who ranks before whom; no sort."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jprune import _checks
+from jprune.masks import _keys
+from jprune.masks._leaves import scored
+from jprune.masks._patterns import NOfM
+from jprune.typing import Masks, Scores
+
+
+def n_of_m(scores: Scores, n: int, m: int, axis: int = -2, *, pad: bool = False) -> Masks:
+  """Keeps the n best of every m consecutive weights along an axis.
+
+  Among equal scores the lower index is kept.
+
+  Args:
+    scores: tree of floating arrays; ``None`` leaves get ``None``.
+    n: weights kept in each group, 1 to ``m``.
+    m: size of a group.
+    axis: along which groups lie; -2 is the contraction axis of Flax kernels ``(..., in, out)``,
+      the axis along which hardware wants its N:M.
+    pad: where the axis doesn't divide, let the last group have fewer than ``m`` weights (it
+      keeps ``n`` of them, or all it has) instead of raising an error.
+
+  Returns:
+    Bool masks.
+
+  Raises:
+    ValueError: if ``n`` is not in 1..m, a leaf hasn't the axis or its size there is not a
+      multiple of ``m``, or a concrete score is NaN.
+    TypeError: if a leaf is not floating.
+
+  Examples:
+    >>> scores = {'w': jnp.array([[0.25], [1.33], [0.43], [0.11]])}
+    >>> n_of_m(scores, 2, 4)['w'].ravel()
+    Array([False,  True,  True, False], dtype=bool)
+
+  References:
+    Mishra et al., Accelerating sparse deep neural networks, 2021, arXiv:2104.08378
+  """
+  _checks.check_n_of_m('n_of_m', n, m)
+  pattern = NOfM(n, m, axis, pad)
+  leaves, treedef = scored('n_of_m', scores, pattern)
+  return treedef.unflatten([None if x is None else n_of_m_leaf(x, pattern) for x in leaves])
+
+
+def n_of_m_leaf(x: jax.Array, pattern: NOfM) -> jax.Array:
+  """One leaf; compiled once for each shape."""
+  if x.size == 0:
+    return jnp.zeros(x.shape, bool)
+  return _mask(x, pattern)
+
+
+def _masked(x: jax.Array, pattern: NOfM) -> jax.Array:
+  n, m = pattern.n, pattern.m
+  axis = pattern.axis % x.ndim
+  size = x.shape[axis]
+  missing = [(0, -size % m if i == axis else 0) for i in range(x.ndim)]
+  # padding comes last in its group: at NaN's rank it loses against all that is there
+  x = jnp.pad(x, missing, constant_values=jnp.nan) if size % m else x
+  groups = x.reshape(*x.shape[:axis], -1, m, *x.shape[axis + 1 :])
+  mask = _by_pairs(groups, n, axis + 1).reshape(x.shape)
+  return jax.lax.slice_in_dim(mask, 0, size, axis=axis)
+
+
+_mask = jax.jit(_masked, static_argnames=['pattern'])
+
+
+def _by_pairs(groups: jax.Array, n: int, axis: int) -> jax.Array:
+  """Rank below ``n`` within a group: who is beaten by fewer than ``n`` others."""
+  m = groups.shape[axis]
+  members = [_keys.keys(jax.lax.index_in_dim(groups, i, axis, keepdims=False)) for i in range(m)]
+  beaten: list[Any] = [jnp.zeros(members[0].shape, jnp.uint8) for _ in range(m)]
+  for i in range(m):
+    for j in range(i):
+      first = members[j] >= members[i]  # of equal ones the lower index goes first
+      beaten[i] = beaten[i] + first.astype(jnp.uint8)
+      beaten[j] = beaten[j] + (~first).astype(jnp.uint8)
+  return jnp.stack([each < n for each in beaten], axis)
+

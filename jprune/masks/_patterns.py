@@ -1,0 +1,189 @@
+"""Patterns: which weights live and die together.
+
+Selection counts *units*. A pattern says what the units of a leaf are, gives each a score, and
+spreads a mask over units back to weights. NaN marks a weight that was pruned before; it adds
+nothing to its unit's score, and a unit of NaN alone stays pruned.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jprune import _checks
+
+
+@dataclasses.dataclass(frozen=True)
+class Unstructured:
+  """Every weight is its own unit.
+
+  Examples:
+    >>> jprune.prune({'w': jnp.array([[1.0, 3.0, 2.0]])}, 1 / 3, pattern=Unstructured())['w']
+    Array([[False,  True,  True]], dtype=bool)
+  """
+
+  def check(self, function: str, path: str, shape: tuple[int, ...]) -> None:
+    """Fits every shape."""
+
+  def units(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Shape of the units of a leaf of this shape."""
+    return shape
+
+  def unit_scores(self, scores: jax.Array) -> jax.Array:
+    """The scores themselves."""
+    return scores
+
+  def expand(self, units: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """The mask itself."""
+    del shape
+    return units
+
+
+@dataclasses.dataclass(frozen=True)
+class Block:
+  """Tiles of the last two axes; a tile's score is the mean of its weights' scores.
+
+  Attributes:
+    shape: rows and columns of a tile.
+    pad: where an axis doesn't divide, take the last tiles as smaller ones (their score is the
+      mean over the weights they have) instead of raising an error.
+
+  Examples:
+    >>> w = jnp.arange(16.0).reshape(4, 4)
+    >>> jprune.prune({'w': w}, 0.5, pattern=Block((2, 2)))['w'].astype(int)
+    Array([[0, 0, 0, 0],
+           [0, 0, 0, 0],
+           [1, 1, 1, 1],
+           [1, 1, 1, 1]], dtype=int32)
+  """
+
+  shape: tuple[int, int]
+  pad: bool = False
+
+  def __post_init__(self) -> None:
+    if not isinstance(self.shape, tuple) or len(self.shape) != 2:
+      raise _checks.bad_block(self.shape)
+    for length in self.shape:
+      _checks.check_positive_int('Block', 'shape', length)
+
+  def check(self, function: str, path: str, shape: tuple[int, ...]) -> None:
+    """Refuses leaves of fewer than two dimensions, and axes that don't divide unless padded."""
+    if len(shape) < 2:
+      raise _checks.too_few_dimensions(function, 'Block', path, shape)
+    for axis, length in zip((-2, -1), self.shape):
+      if not self.pad and shape[axis] % length:
+        raise _checks.not_divisible(function, axis, path, shape, 'the block', length)
+
+  def units(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Shape of the tiles of a leaf of this shape."""
+    return (*shape[:-2], *(-(-n // length) for n, length in zip(shape[-2:], self.shape)))
+
+  def unit_scores(self, scores: jax.Array) -> jax.Array:
+    """Mean score of each tile, ``units(scores.shape)``."""
+    rows, cols = self.shape
+    missing = [(0, 0)] * (scores.ndim - 2)
+    missing += [(0, -n % length) for n, length in zip(scores.shape[-2:], self.shape)]
+    filled = jnp.pad(scores, missing, constant_values=jnp.nan)
+    *lead, tall, wide = self.units(scores.shape)
+    tiles = filled.reshape(*lead, tall, rows, wide, cols)
+    height = np.minimum(rows, scores.shape[-2] - rows * np.arange(tall))
+    width = np.minimum(cols, scores.shape[-1] - cols * np.arange(wide))
+    sizes = (height[:, None] * width[None]).reshape((1,) * len(lead) + (tall, wide))
+    return _mean(tiles, (-3, -1), sizes)
+
+  def expand(self, units: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """Each tile's bool for all of its weights."""
+    tall = jnp.repeat(units, self.shape[0], axis=-2)[..., : shape[-2], :]
+    return jnp.repeat(tall, self.shape[1], axis=-1)[..., : shape[-1]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Channel:
+  """Whole slices along one axis; a slice's score is the mean of its weights' scores.
+
+  Each leaf is pruned for itself: channels that belong together across leaves (a kernel's
+  outputs, its bias, the next kernel's inputs) are not tied by this pattern.
+
+  Attributes:
+    axis: the axis whose indices are the units; -1 for the output channels of Flax kernels.
+
+  Examples:
+    >>> w = jnp.array([[1.0, 5.0], [2.0, 4.0]])
+    >>> jprune.prune({'w': w}, 0.5, pattern=Channel(-1))['w']
+    Array([[False,  True],
+           [False,  True]], dtype=bool)
+  """
+
+  axis: int
+
+  def __post_init__(self) -> None:
+    _checks.check_int('Channel', 'axis', self.axis)
+
+  def check(self, function: str, path: str, shape: tuple[int, ...]) -> None:
+    """Refuses leaves that haven't the axis."""
+    _checks.check_axis(function, self.axis, path, shape)
+
+  def units(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """One axis: the channels."""
+    return (shape[self.axis],)
+
+  def unit_scores(self, scores: jax.Array) -> jax.Array:
+    """Mean score of each slice, ``(channels,)``."""
+    axis = self.axis % scores.ndim
+    others = tuple(i for i in range(scores.ndim) if i != axis)
+    size = math.prod(scores.shape[i] for i in others)
+    return _mean(scores, others, np.full(scores.shape[axis], size))
+
+  def expand(self, units: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """Each channel's bool for all of its weights."""
+    lined_up = [1] * len(shape)
+    lined_up[self.axis] = shape[self.axis]
+    return jnp.broadcast_to(units.reshape(lined_up), shape)
+
+
+@dataclasses.dataclass(frozen=True)
+class NOfM:
+  """Keep the ``n`` best of every ``m`` consecutive weights along an axis: its own sparsity.
+
+  Attributes:
+    n: weights kept in each group.
+    m: size of a group.
+    axis: along which groups lie; -2 is the contraction axis of Flax kernels.
+    pad: where the axis doesn't divide, let the last group have fewer than ``m`` weights (it
+      keeps ``n`` of them, or all it has) instead of raising an error.
+
+  Examples:
+    >>> w = jnp.array([[0.25], [-1.33], [0.43], [-0.11]])
+    >>> jprune.prune({'w': w}, pattern=NOfM(2, 4))['w'].ravel()
+    Array([False,  True,  True, False], dtype=bool)
+  """
+
+  n: int
+  m: int
+  axis: int = -2
+  pad: bool = False
+
+  def __post_init__(self) -> None:
+    _checks.check_n_of_m('NOfM', self.n, self.m)
+    _checks.check_int('NOfM', 'axis', self.axis)
+
+  @property
+  def sparsity(self) -> float:
+    """Fraction of zeros, ``1 - n / m``; of leaves that don't need padding."""
+    return 1 - self.n / self.m
+
+  def check(self, function: str, path: str, shape: tuple[int, ...]) -> None:
+    """Refuses leaves that haven't the axis, and axes that don't divide unless padded."""
+    _checks.check_axis(function, self.axis, path, shape)
+    if not self.pad and shape[self.axis] % self.m:
+      raise _checks.not_divisible(function, self.axis, path, shape, 'm', self.m)
+
+
+def _mean(x: jax.Array, axes: tuple[int, ...], sizes: np.ndarray) -> jax.Array:
+  known = jnp.where(jnp.isnan(x), jnp.zeros((), x.dtype), x).astype(jnp.float32)
+  mean = jnp.sum(known, axis=axes) / jnp.asarray(np.maximum(sizes, 1), jnp.float32)
+  return jnp.where(jnp.all(jnp.isnan(x), axis=axes), jnp.nan, mean)

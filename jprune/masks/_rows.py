@@ -1,0 +1,92 @@
+"""The k largest along one axis: as many races as there are rows, run side by side."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from jprune.masks import _flat, _keys, _search, _select, _wide
+
+_U32 = jnp.uint32
+
+
+def largest(x: jax.Array, k: Any, axis: int) -> jax.Array:
+  """Mask of the k largest of each row along ``axis``.
+
+  Args:
+    x: floating array.
+    k: a Python int, or a traced wide count ``(2,)``.
+    axis: along which a row lies.
+  """
+  axis %= x.ndim
+  if isinstance(k, int):
+    if x.size == 0 or k in (0, x.shape[axis]):
+      return jnp.full(x.shape, bool(k) and x.size > 0, bool)
+    k = jnp.asarray(_wide.constant(k))
+  return _largest(x, k, axis, _select.way(x))
+
+
+@functools.partial(jax.jit, static_argnames=['axis', 'way'])
+def _largest(x: jax.Array, k: jax.Array, axis: int, way: Any) -> jax.Array:
+  x = _keys.widen(x)
+  size = x.shape[axis]
+  races = x.size // size
+  lead = tuple(n for i, n in enumerate(x.shape) if i != axis)
+  count, padding = (_in_lanes(x, axis) if way is _flat else _in_place(x, axis))
+  ks = jnp.broadcast_to(k[None], (races, 2))
+  total = jnp.broadcast_to(jnp.asarray(_wide.constant(size + padding))[None], (races, 2))
+  key_dtype = jnp.dtype(_keys.layout(x).key)
+  state = _search.run(count, _search.start(ks, total, key_dtype, None), ks, total)
+  exact = _wide.equal(state.upto, ks)
+  left = _wide.narrow(_wide.subtract(ks, jnp.where(exact[:, None], ks, state.above)))
+  lined_up = lambda v: jnp.expand_dims(v.reshape(lead), axis)
+  keys, key = _keys.keys(x), lined_up(state.low)
+  ties = keys == key
+
+  def cut() -> jax.Array:
+    before = jnp.cumsum(ties, axis=axis, dtype=_U32)
+    return ties & (lined_up(exact) | (before <= lined_up(left)))
+
+  return (keys > key) | lax.cond(jnp.all(exact), lambda: ties, cut)
+
+
+def _in_lanes(x: jax.Array, axis: int) -> tuple[Any, int]:
+  """Counts rows as :mod:`jprune.masks._flat` counts its rest: copied, padded to whole words."""
+  rows = jnp.moveaxis(x, axis, -1).reshape(-1, x.shape[axis])
+  padding = -rows.shape[1] % 64
+  rows = jnp.pad(rows, ((0, 0), (0, padding)), constant_values=jnp.nan)
+  form = _keys.layout(x)
+  rows = _keys.bits(rows) if form.signed == 'int16' else rows
+  step = min(rows.shape[0], max(1, _flat.CHUNK // rows.shape[1]))
+
+  def count(window: jax.Array, shift: jax.Array) -> jax.Array:
+    def some(i: jax.Array, out: jax.Array) -> jax.Array:
+      begin = jnp.minimum(i * step, rows.shape[0] - step)
+      part = lambda v: lax.dynamic_slice_in_dim(v, begin, step)
+      bins = _flat.row_bins(_flat.keys_of(part(rows), form), part(window), part(shift))
+      return lax.dynamic_update_slice_in_dim(out, bins, begin, axis=0)
+
+    out = jnp.zeros((rows.shape[0], _search.BINS), _U32)
+    return _wide.wide(lax.fori_loop(0, -(-rows.shape[0] // step), some, out))
+
+  return count, padding
+
+
+def _in_place(x: jax.Array, axis: int) -> tuple[Any, int]:
+  """Counts along the axis where the array lies, for accelerators and the partitioner."""
+  lead = tuple(n for i, n in enumerate(x.shape) if i != axis)
+
+  def count(window: jax.Array, shift: jax.Array) -> jax.Array:
+    held, window, shift = lax.optimization_barrier((x, window, shift))
+    lined_up = lambda v: jnp.expand_dims(v.reshape(lead), axis)
+    away = (jnp.maximum(_keys.keys(held), lined_up(window)) - lined_up(window)) >> lined_up(shift)
+    bins = [jnp.sum(away == j, axis=axis, dtype=_U32).reshape(-1) for j in range(_search.BINS)]
+    return _wide.wide(jnp.stack(bins, axis=-1))
+
+  return count, 0
+
+

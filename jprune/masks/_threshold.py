@@ -1,0 +1,92 @@
+"""Masks without a count: by a threshold on the scores, or by chance."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jprune import _checks, tree
+from jprune.masks._leaves import scored
+from jprune.masks._patterns import Unstructured
+from jprune.typing import Masks, Params, Scores, Where
+
+
+def threshold(scores: Scores, thresholds: Any) -> Masks:
+  """Keeps the weights whose score reaches the threshold.
+
+  Args:
+    scores: tree of floating arrays, higher = keep; ``None`` leaves get ``None``.
+    thresholds: a number, a tree with the structure of the scores (``None`` = stays dense), or a
+      dict from leaf path to number.
+
+  Returns:
+    Bool masks, ``scores >= threshold``, compared in the scores' dtype.
+
+  Raises:
+    ValueError: if structures differ, a threshold is NaN, or a concrete score is NaN.
+    TypeError: if a leaf is not floating or a threshold is not a number.
+
+  Examples:
+    >>> threshold({'w': jnp.array([0.1, 0.5, 0.9])}, 0.5)['w']
+    Array([False,  True,  True], dtype=bool)
+  """
+  values = thresholds_of(scores, thresholds)
+  leaves, treedef = scored('threshold', scores, Unstructured())
+  out = [
+      None if x is None or t is None else x >= jnp.asarray(t, x.dtype)
+      for x, t in zip(leaves, values)
+  ]
+  return treedef.unflatten(out)
+
+
+def thresholds_of(scores: Scores, thresholds: Any) -> list[Any]:
+  """A checked threshold, or ``None``, for each leaf of the scores, ``None`` leaves included."""
+  paths, leaves, treedef = tree.flatten(scores, is_leaf=lambda leaf: leaf is None)
+  stand_in = treedef.unflatten(range(len(leaves)))
+  values = tree.by_leaf('threshold', 'thresholds', stand_in, thresholds)
+  for path, value in zip(paths, values):
+    if value is not None:
+      _checks.check_threshold('threshold', value, path)
+  return values
+
+
+def bernoulli(params: Params, rate: Any, key: jax.Array, *, where: Where = None) -> Masks:
+  """Prunes each weight with probability ``rate``, independently.
+
+  The number of zeros is random; for an exact number use the scorer
+  :func:`jprune.scores.random`. Each leaf draws from its own key, split off in tree order.
+
+  Args:
+    params: tree of arrays.
+    rate: probability in [0, 1] of being pruned: a number, a tree with the structure of the
+      params, or a dict from leaf path to number (``None`` or left out = stays dense).
+    key: a typed random key.
+    where: selects leaves; by default floating leaves with two or more dimensions.
+
+  Returns:
+    Bool masks; ``None`` for leaves that are not selected.
+
+  Raises:
+    ValueError: if a rate is outside [0, 1], or nothing is selected.
+    TypeError: if the key is no typed key.
+
+  Examples:
+    >>> masks = bernoulli({'w': jnp.ones((100, 100))}, 0.5, jax.random.key(0))
+    >>> float(masks['w'].mean().round(2))
+    0.5
+  """
+  _checks.check_key('bernoulli', key)
+  chosen = tree.selected('bernoulli', params, where)
+  paths, leaves, treedef = tree.flatten(params)
+  rates = tree.by_leaf('bernoulli', 'rate', params, rate)
+  for path, value in zip(paths, rates):
+    if value is not None:
+      _checks.check_fraction('bernoulli', 'rate', value, path)
+  keys = jax.random.split(key, len(leaves))
+  out = [
+      jax.random.bernoulli(k, 1 - value, leaf.shape) if yes and value is not None else None
+      for k, leaf, value, yes in zip(keys, leaves, rates, chosen)
+  ]
+  return treedef.unflatten(out)

@@ -1,0 +1,192 @@
+"""Exactly k weights pruned: leaf by leaf, over all leaves, or row by row."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax.numpy as jnp
+
+from jprune import _checks
+from jprune.masks import _rows, _select
+from jprune.masks._leaves import kept, scored, sparsities_of
+from jprune.masks._n_of_m import n_of_m_leaf
+from jprune.masks._pack import unpack_leaf
+from jprune.masks._patterns import NOfM, Unstructured
+from jprune.typing import Masks, Pattern, Scores, Sparsities
+
+
+def top_k(
+    scores: Scores, sparsities: Sparsities = None, *, pattern: Pattern | NOfM = Unstructured()
+) -> Masks:
+  """Prunes exactly ``round(sparsity * units)`` of the lowest-scoring units of each leaf.
+
+  A unit is what the pattern says; with the default, a weight. Among equal scores the lowest flat
+  index is kept first.
+
+  Args:
+    scores: tree of floating arrays, higher = keep; ``None`` leaves get ``None``.
+    sparsities: fraction of zeros in [0, 1]: a number (traced ones too), a tree with the
+      structure of the scores (``None`` = stays dense), or a dict from leaf path to number. Not
+      for :class:`NOfM`, which has its own.
+    pattern: which weights live and die together.
+
+  Returns:
+    Bool masks with the structure and shapes of ``scores``.
+
+  Raises:
+    ValueError: if a sparsity is outside [0, 1], the structures differ, the pattern doesn't fit
+      a shape, or a concrete score is NaN (traced NaN rank lowest).
+    TypeError: if a leaf is not floating.
+
+  Examples:
+    >>> scores = {'a': jnp.array([1.0, 4.0, 3.0, 2.0]), 'b': jnp.ones(4)}
+    >>> top_k(scores, 0.5)['a']
+    Array([False,  True,  True, False], dtype=bool)
+    >>> top_k(scores, {'b': 0.25})
+    {'a': None, 'b': Array([ True,  True,  True, False], dtype=bool)}
+  """
+  return select('top_k', scores, sparsities, pattern)
+
+
+def top_k_global(
+    scores: Scores, sparsity: float, *, pattern: Pattern = Unstructured()
+) -> Masks:
+  """Prunes exactly ``round(sparsity * units)`` of the lowest-scoring units of all leaves.
+
+  One threshold over all leaves; among equal scores the first leaf in tree order, and in it the
+  lowest flat index, is kept first. Nothing is concatenated: counts add up over leaves, exactly
+  at any number of weights, also past 2**31.
+
+  Args:
+    scores: tree of floating arrays, higher = keep; ``None`` leaves get ``None``.
+    sparsity: fraction of zeros over all scored leaves, in [0, 1].
+    pattern: which weights live and die together; not :class:`NOfM`, where nothing is left to
+      choose.
+
+  Returns:
+    Bool masks with the structure and shapes of ``scores``.
+
+  Raises:
+    ValueError: as for :func:`top_k`.
+    TypeError: if a leaf is not floating.
+
+  Examples:
+    >>> scores = {'a': jnp.array([0.1, 0.9, 0.2, 0.5]), 'b': jnp.array([0.7, 0.8])}
+    >>> top_k_global(scores, 0.5)
+    {'a': Array([False,  True, False, False], dtype=bool), 'b': Array([ True,  True], dtype=bool)}
+  """
+  return select_global('top_k_global', scores, sparsity, pattern)
+
+
+def top_k_rows(scores: Scores, sparsities: Sparsities, *, axis: int = -2) -> Masks:
+  """Prunes exactly ``round(sparsity * size)`` weights of every row along an axis.
+
+  With ``axis=-2``, the contraction axis of Flax kernels ``(..., in, out)``, each output keeps
+  the same number of inputs. Among equal scores of a row the lowest index is kept first.
+
+  Args:
+    scores: tree of floating arrays, higher = keep; ``None`` leaves get ``None``.
+    sparsities: as for :func:`top_k`.
+    axis: along which weights compete; all other axes index rows.
+
+  Returns:
+    Bool masks with the structure and shapes of ``scores``.
+
+  Raises:
+    ValueError: as for :func:`top_k`, or if a leaf hasn't the axis.
+    TypeError: if a leaf is not floating.
+
+  Examples:
+    >>> scores = {'w': jnp.array([[1.0, 5.0], [2.0, 4.0], [3.0, 6.0]])}
+    >>> top_k_rows(scores, 1 / 3)['w']
+    Array([[False,  True],
+           [ True, False],
+           [ True,  True]], dtype=bool)
+  """
+  _checks.check_int('top_k_rows', 'axis', axis)
+  values = sparsities_of('top_k_rows', scores, sparsities)
+  leaves, treedef = scored('top_k_rows', scores, _Axis(axis))
+  out = [
+      None if x is None or s is None else _rows.largest(x, kept(s, [x.shape[axis]]), axis)
+      for x, s in zip(leaves, values)
+  ]
+  return treedef.unflatten(out)
+
+
+def select(
+    function: str, scores: Scores, sparsities: Sparsities, pattern: Any, earlier: Sequence[Any] = ()
+) -> Masks:
+  """:func:`top_k` under the caller's name; what ``earlier`` masks pruned stays pruned."""
+  if isinstance(pattern, NOfM):
+    if sparsities is not None:
+      raise _checks.pattern_has_sparsity(function, pattern, sparsities)
+    leaves, treedef = scored(function, scores, pattern)
+    leaves, before = _marked(leaves, earlier)
+    masks = [None if x is None else n_of_m_leaf(x, pattern) for x in leaves]
+    return treedef.unflatten(_nested(masks, before))
+  if sparsities is None:
+    raise _checks.no_sparsity(function)
+  values = sparsities_of(function, scores, sparsities)
+  leaves, treedef = scored(function, scores, pattern)
+  leaves, before = _marked(leaves, earlier)
+  chosen = [i for i, (x, s) in enumerate(zip(leaves, values)) if x is not None and s is not None]
+  units = [pattern.unit_scores(leaves[i]) for i in chosen]
+  ks = [kept(values[i], [u.size]) for i, u in zip(chosen, units)]
+  return treedef.unflatten(_spread(leaves, before, chosen, _select.largest(units, ks), pattern))
+
+
+def select_global(
+    function: str, scores: Scores, sparsity: Any, pattern: Any, earlier: Sequence[Any] = ()
+) -> Masks:
+  """:func:`top_k_global` under the caller's name; what ``earlier`` pruned stays pruned."""
+  if isinstance(pattern, NOfM):
+    raise _checks.pattern_not_global(function, pattern)
+  _checks.check_fraction(function, 'sparsity', sparsity)
+  leaves, treedef = scored(function, scores, pattern)
+  leaves, before = _marked(leaves, earlier)
+  chosen = [i for i, x in enumerate(leaves) if x is not None]
+  units = [pattern.unit_scores(leaves[i]) for i in chosen]
+  k = kept(sparsity, [u.size for u in units])
+  masks = _select.largest_together(units, k)
+  return treedef.unflatten(_spread(leaves, before, chosen, masks, pattern))
+
+
+def _marked(leaves: Sequence[Any], earlier: Sequence[Any]) -> tuple[list[Any], list[Any]]:
+  """Scores with NaN where an earlier mask pruned, so that those rank last; and the masks."""
+  before = list(earlier) if earlier else [None] * len(leaves)
+  before = [None if mask is None else unpack_leaf(mask) for mask in before]
+  marked = [
+      x if x is None or mask is None else jnp.where(mask, x, jnp.asarray(jnp.nan, x.dtype))
+      for x, mask in zip(leaves, before)
+  ]
+  return marked, before
+
+
+def _spread(
+    leaves: Sequence[Any], before: Sequence[Any], chosen: Sequence[int], units: Sequence[Any], pattern: Any
+) -> list[Any]:
+  """Masks over units to masks over weights, for the chosen leaves; others keep what they had."""
+  masks: list[Any] = list(before)
+  for i, unit in zip(chosen, units):
+    masks[i] = pattern.expand(unit, leaves[i].shape)
+  return _nested(masks, before)
+
+
+def _nested(masks: Sequence[Any], before: Sequence[Any]) -> list[Any]:
+  """A leaf that is sparser already than asked stays as it is: nothing comes back."""
+  return [
+      mask if mask is None or old is None else mask & old for mask, old in zip(masks, before)
+  ]
+
+
+class _Axis:
+  """Only the check of a pattern: that a leaf has the axis."""
+
+  def __init__(self, axis: int):
+    self.axis = axis
+
+  def check(self, function: str, path: str, shape: tuple[int, ...]) -> None:
+    _checks.check_axis(function, self.axis, path, shape)
+
+

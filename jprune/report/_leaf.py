@@ -1,0 +1,125 @@
+"""One leaf of a tally: its numbers, and why it was left dense."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jprune import tree
+from jprune.masks._storage import smallest_storage
+
+
+@dataclasses.dataclass(frozen=True)
+class LeafTally:
+  """One leaf of a :class:`Tally`.
+
+  Attributes:
+    path: canonical leaf path.
+    shape: shape of the leaf; ``None`` if the leaf is no array (it then has no weights).
+    dtype: name of its dtype; the name of its type if it is no array.
+    size: number of weights.
+    nonzero: weights that its mask keeps (all, if the mask is ``None``); in a tally without
+      masks, weights that aren't zero.
+    bytes_dense: bytes of all values.
+    bytes_stored: bytes in the smallest of three formats, as :func:`jprune.save` writes the leaf
+      with its mask; in a tally without masks, with the mask of its nonzero weights.
+    format: that format: ``'dense'``, ``'bitmask'`` or ``'index'``.
+    dense_because: why nothing of this leaf was pruned; ``None`` if something was.
+  """
+
+  path: str
+  shape: tuple[int, ...] | None
+  dtype: str
+  size: int
+  nonzero: int
+  bytes_dense: int
+  bytes_stored: int
+  format: str
+  dense_because: str | None = None
+
+  @property
+  def sparsity(self) -> float:
+    """Fraction of zeros in [0, 1]; 0.0 for a leaf without weights."""
+    return fraction_of_zeros(self.size, self.nonzero)
+
+  @property
+  def compression(self) -> float:
+    """Dense bytes over stored bytes: 1.0 if there are none, ``inf`` if nothing is stored."""
+    return ratio_of_bytes(self.bytes_dense, self.bytes_stored)
+
+  def to_dict(self) -> dict[str, Any]:
+    """Fields, sparsity and compression as plain, JSON-serialisable Python values."""
+    shape = None if self.shape is None else list(self.shape)
+    return {**dataclasses.asdict(self), 'shape': shape, **ratios(self)}
+
+
+def row_of(path: str, leaf: Any, nonzero: int, why: str | None) -> LeafTally:
+  if not _is_arraylike(leaf):
+    return LeafTally(path, None, type(leaf).__name__, 0, 0, 0, 0, 'dense', why)
+  shape, dtype = tuple(int(n) for n in np.shape(leaf)), _dtype(leaf)
+  stored = smallest_storage(shape, nonzero, dtype.itemsize)
+  size = size_of(leaf)
+  dense = size * dtype.itemsize
+  return LeafTally(path, shape, str(dtype), size, nonzero, dense, stored.bytes, stored.format, why)
+
+
+def why_dense(leaf: Any, nonzero: int, mask: Any, masked: bool) -> str | None:
+  """Why nothing of a leaf was pruned, as far as the leaf itself tells; ``None`` if some was."""
+  size = size_of(leaf)
+  if nonzero < size:
+    return None
+  if not _is_arraylike(leaf):
+    return 'not an array'
+  if size == 0:
+    return 'no weights'
+  if not masked:
+    return 'no zeros' if has_values(leaf) else 'zeros not counted'
+  if mask is not None:
+    return 'its mask keeps every weight'
+  if not jnp.issubdtype(_dtype(leaf), jnp.floating):
+    return 'not floating'
+  return 'fewer than two dimensions' if len(np.shape(leaf)) < 2 else 'not selected'
+
+
+def _is_arraylike(leaf: Any) -> bool:
+  """An array, a shape struct, or a Python number."""
+  return tree.is_array(leaf) or isinstance(leaf, (bool, int, float, complex))
+
+
+def _dtype(leaf: Any) -> Any:
+  return leaf.dtype if tree.is_array(leaf) else jax.dtypes.canonicalize_dtype(type(leaf))
+
+
+def size_of(leaf: Any) -> int:
+  if tree.is_array(leaf):
+    return tree.size(leaf)
+  return 1 if _is_arraylike(leaf) else 0
+
+
+def has_values(leaf: Any) -> bool:
+  """Whether there are numbers to count (not in shape structs, nor in random keys)."""
+  if not tree.is_array(leaf):
+    return _is_arraylike(leaf)
+  number = jnp.issubdtype(leaf.dtype, np.number) or leaf.dtype == np.bool_
+  return number and hasattr(leaf, '__array__')
+
+
+def fraction_of_zeros(size: int, nonzero: int) -> float:
+  return (size - nonzero) / size if size else 0.0
+
+
+def ratio_of_bytes(dense: int, stored: int) -> float:
+  if stored == 0:
+    return math.inf if dense else 1.0
+  return dense / stored
+
+
+def ratios(counted: Any) -> dict[str, float | None]:
+  """Sparsity and compression of a leaf or of the whole, as JSON has them: without infinity."""
+  compression = None if math.isinf(counted.compression) else counted.compression
+  return {'sparsity': counted.sparsity, 'compression': compression}

@@ -1,0 +1,194 @@
+"""How many weights and bytes a pruned model takes, leaf by leaf."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+from jprune import _checks, tree
+from jprune.masks import PackedMask
+from jprune.masks._apply import aligned
+from jprune.masks._storage import Storage, header_bytes
+from jprune.report import _plot, _table
+from jprune.report._count import nonzeros
+from jprune.report._leaf import (
+    LeafTally,
+    fraction_of_zeros,
+    has_values,
+    ratio_of_bytes,
+    ratios,
+    row_of,
+    size_of,
+    why_dense,
+)
+from jprune.typing import Masks, Params
+
+if TYPE_CHECKING:
+  from matplotlib.axes import Axes
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class Tally:
+  """The tally of a tree: its leaves, and totals over them (Python ints, exact at any size).
+
+  ``str()`` is an aligned table of at most 100 columns; notebooks show it as HTML.
+
+  Attributes:
+    rows: one :class:`LeafTally` for each leaf, in tree order.
+  """
+
+  rows: tuple[LeafTally, ...]
+
+  @property
+  def size(self) -> int:
+    """Number of weights in all."""
+    return sum(row.size for row in self.rows)
+
+  @property
+  def nonzero(self) -> int:
+    """Number of kept (without masks: nonzero) weights in all."""
+    return sum(row.nonzero for row in self.rows)
+
+  @property
+  def bytes_dense(self) -> int:
+    """Bytes of all values."""
+    return sum(row.bytes_dense for row in self.rows)
+
+  @property
+  def bytes_stored(self) -> int:
+    """Bytes with every leaf in its smallest stored format, without the file's header."""
+    return sum(row.bytes_stored for row in self.rows)
+
+  @property
+  def bytes_file(self) -> int:
+    """About the size of the file: ``bytes_stored`` and an estimate of the header."""
+    rows = [row for row in self.rows if row.shape is not None]
+    storages = [Storage(row.format, row.bytes_stored) for row in rows]
+    shapes = [row.shape for row in rows]
+    return self.bytes_stored + header_bytes([row.path for row in rows], shapes, storages)
+
+  @property
+  def sparsity(self) -> float:
+    """Fraction of zeros over all weights, in [0, 1]."""
+    return fraction_of_zeros(self.size, self.nonzero)
+
+  @property
+  def compression(self) -> float:
+    """Dense bytes over stored bytes: 1.0 if there are none, ``inf`` if nothing is stored."""
+    return ratio_of_bytes(self.bytes_dense, self.bytes_stored)
+
+  @property
+  def left_dense(self) -> dict[str, tuple[LeafTally, ...]]:
+    """The leaves of which nothing was pruned, by reason, in tree order."""
+    groups: dict[str, list[LeafTally]] = {}
+    for row in self.rows:
+      if row.dense_because is not None:
+        groups.setdefault(row.dense_because, []).append(row)
+    return {reason: tuple(rows) for reason, rows in groups.items()}
+
+  def to_dict(self) -> dict[str, Any]:
+    """Everything as plain, JSON-serialisable Python values (an infinite ratio is ``None``).
+
+    Returns:
+      ``{'leaves': [...], 'total': {...}, 'left_dense': {reason: [path, ...]}}``.
+    """
+    fields = ('size', 'nonzero', 'bytes_dense', 'bytes_stored', 'bytes_file')
+    return {
+        'leaves': [row.to_dict() for row in self.rows],
+        'total': {**{name: getattr(self, name) for name in fields}, **ratios(self)},
+        'left_dense': {why: [row.path for row in rows] for why, rows in self.left_dense.items()},
+    }
+
+  def plot(self, ax: Axes | None = None) -> Axes:
+    """Draws a bar for each leaf: which share of its weights is kept, pruned, or left dense.
+
+    Args:
+      ax: matplotlib axes to draw into; by default a new figure, as high as the leaves need.
+
+    Returns:
+      The axes; ``axes.figure.savefig(...)`` writes them. Nothing is shown.
+
+    Raises:
+      ImportError: if matplotlib isn't installed.
+    """
+    return _plot.draw(self, ax)
+
+  def __str__(self) -> str:
+    return _table.text(self)
+
+  def __repr__(self) -> str:
+    return f'Tally({_table.plural(len(self.rows), "leaf")}: {_table.summary(self)})'
+
+  def _repr_html_(self) -> str:
+    return _table.html(self)
+
+
+def tally(params: Params, masks: Masks = None) -> Tally:
+  """Counts what pruning saved: weights and bytes, per leaf and in all.
+
+  Counts are exact at any size. Bytes as stored are those of the smallest of three formats per
+  leaf: dense, bitmask + values, index + values. A look at values that already are there, so
+  call it outside ``jit``.
+
+  Args:
+    params: tree of arrays. With masks only shapes and dtypes are looked at, so shape structs
+      will do; without masks, zeros are counted, and a shape struct counts as dense.
+    masks: tree of the same structure with the values at hand; leaves bool or packed, of the
+      param's shape, or ``None``.
+
+  Returns:
+    A :class:`Tally`: ``print`` it, ``.plot()`` it, or read its rows and totals.
+
+  Raises:
+    ValueError: if there is no leaf, or the masks' structure or shapes differ.
+    TypeError: if a mask is not bool or a shape struct, or if an array is traced.
+
+  Examples:
+    >>> params = {'kernel': jnp.ones((64, 64)), 'bias': jnp.ones(64)}
+    >>> masks = {'kernel': jnp.arange(4096).reshape(64, 64) < 400, 'bias': None}
+    >>> print(tally(params, masks))
+    leaf             shape        size  nonzero  sparsity    dense   stored  as       ratio
+    ---------------------------------------------------------------------------------------
+    bias             f32[64]        64       64     0.00%    256 B    256 B  dense    1.00x
+    kernel           f32[64,64]  4,096      400    90.23%  16.4 kB  2.64 kB  bitmask  6.21x
+    ---------------------------------------------------------------------------------------
+    total, 2 leaves              4,160      464    88.85%  16.6 kB  2.90 kB           5.75x
+    <BLANKLINE>
+    Nonzero: 464 of 4,160 weights.
+    Bytes: 16,640 dense, 2,896 as stored; about ... kB as a file.
+    Left dense: 1 of 2 leaves, 64 weights.
+      fewer than two dimensions (1): bias
+  """
+  paths, leaves, _ = tree.flatten(params)
+  if not leaves:
+    raise _checks.empty_tree('tally')
+  _refuse_traced('params', paths, leaves)
+  if masks is None:
+    found: list[Any] = [None] * len(leaves)
+    counted = [leaf if has_values(leaf) else None for leaf in leaves]
+  else:
+    found = counted = aligned('tally', params, masks)
+    _refuse_traced('masks', paths, [_bits(mask) for mask in found])
+    _refuse_shape_structs(paths, found)
+  counts = iter(nonzeros([leaf for leaf in counted if leaf is not None]))
+  rows = []
+  for path, leaf, mask, source in zip(paths, leaves, found, counted):
+    nonzero = size_of(leaf) if source is None else next(counts)
+    rows.append(row_of(path, leaf, nonzero, why_dense(leaf, nonzero, mask, masks is not None)))
+  return Tally(tuple(rows))
+
+
+def _refuse_traced(argument: str, paths: list[str], leaves: list[Any]) -> None:
+  for path, leaf in zip(paths, leaves):
+    if tree.is_traced(leaf):
+      raise _checks.traced('tally', argument, path, leaf)
+
+
+def _refuse_shape_structs(paths: list[str], masks: list[Any]) -> None:
+  for path, mask in zip(paths, masks):
+    if mask is not None and not hasattr(_bits(mask), '__array__'):
+      raise _checks.no_values('tally', 'masks', path, mask)
+
+
+def _bits(mask: Any) -> Any:
+  return mask.bits if isinstance(mask, PackedMask) else mask

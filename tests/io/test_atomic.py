@@ -1,0 +1,78 @@
+"""Whatever fails: the old file is as it was, and nothing is left beside it."""
+
+import os
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from jprune.io import _container, load, save
+
+PARAMS = {f'w{i}': jnp.full((8, 8), float(i)) for i in range(6)}
+MASKS = {key: jnp.eye(8, dtype=bool) for key in PARAMS}
+
+
+def failing(monkeypatch, where, name, error, after=0):
+  """Makes a function raise at its call number ``after``."""
+  real, calls = getattr(where, name), []
+
+  def fails(*args, **kwargs):
+    calls.append(args)
+    if len(calls) > after:
+      raise error
+    return real(*args, **kwargs)
+
+  monkeypatch.setattr(where, name, fails)
+  return calls
+
+
+FAILURES = {
+    'disk full in the first tensor': (_container, 'write_at', OSError(28, 'No space left'), 0),
+    'disk full mid-write': (_container, 'write_at', OSError(28, 'No space left'), 9),
+    'interrupted mid-write': (_container, 'write_at', KeyboardInterrupt(), 5),
+    'out of memory': (_container, 'header', MemoryError(), 1),
+    'fsync': (os, 'fsync', OSError(5, 'Input/output error'), 0),
+    'rename': (os, 'replace', PermissionError(13, 'Permission denied'), 0),
+}
+
+
+@pytest.mark.parametrize('exists', [True, False])
+@pytest.mark.parametrize('failure', sorted(FAILURES))
+def test_a_failure_leaves_everything_as_it_was(tmp_path, monkeypatch, failure, exists):
+  path = tmp_path / 'x.safetensors'
+  if exists:
+    save(path, {'old': jnp.ones(3)})
+  before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+  where, name, error, after = FAILURES[failure]
+  calls = failing(monkeypatch, where, name, error, after)
+  with pytest.raises(type(error)):
+    save(path, PARAMS, MASKS)
+  assert len(calls) == after + 1
+  assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
+
+
+def test_a_donated_leaf_is_found_while_writing(tmp_path):
+  path = tmp_path / 'x.safetensors'
+  save(path, {'old': jnp.ones(3)})
+  before = path.read_bytes()
+  params = {**PARAMS, 'w5': jnp.ones((8, 8)) + 1}
+  params['w5'].delete()
+  with pytest.raises(RuntimeError, match='deleted'):
+    save(path, params)
+  assert path.read_bytes() == before
+  assert os.listdir(tmp_path) == ['x.safetensors']
+
+
+def test_the_file_is_synced_before_it_is_renamed(tmp_path, monkeypatch):
+  events = []
+  for name in ('fsync', 'replace'):
+    real = getattr(os, name)
+    monkeypatch.setattr(os, name, lambda *a, real=real, name=name: (events.append(name), real(*a)))
+  save(tmp_path / 'x', PARAMS, MASKS)
+  assert events[:2] == ['fsync', 'replace']
+
+
+def test_a_folder_that_cannot_be_synced_is_no_failure(tmp_path, monkeypatch):
+  failing(monkeypatch, os, 'fsync', OSError(22, 'Invalid argument'), after=1)
+  save(tmp_path / 'x', PARAMS, MASKS)
+  assert jax.tree.structure(load(tmp_path / 'x')[0]) == jax.tree.structure(PARAMS)

@@ -1,0 +1,276 @@
+"""The numbers of a tally against hand computation and NumPy; its errors."""
+
+import dataclasses
+import json
+import math
+
+import equinox as eqx
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+import jprune.report
+from jprune.masks import pack
+from jprune.masks._storage import smallest_storage
+from jprune.report import LeafTally, Tally, tally
+
+FLOAT32 = lambda *shape: jax.ShapeDtypeStruct(shape, jnp.float32)
+
+
+def by_path(report):
+  return {row.path: row for row in report.rows}
+
+
+def reasons(report):
+  return {row.path: row.dense_because for row in report.rows}
+
+
+# ----------------------------------------------------------------------------------------- numbers
+
+
+def test_every_number_by_hand():
+  params = {
+      'bias': jnp.zeros(16, jnp.bfloat16),
+      'index': jnp.ones((10, 100)),
+      'bitmask': jnp.ones((4, 160), jnp.bfloat16),
+      'barely': jnp.ones((2, 5)),
+  }
+  masks = {
+      'bias': None,
+      'index': np.arange(1000).reshape(10, 100) < 3,
+      'bitmask': np.arange(640).reshape(4, 160) % 2 == 0,
+      'barely': np.arange(10).reshape(2, 5) > 0,
+  }
+  report = tally(params, masks)
+  assert report.rows == (
+      # 10 float32, and 2 rows of 1 byte that say which one is pruned
+      LeafTally('barely', (2, 5), 'float32', 10, 9, 40, 42, 'dense'),
+      LeafTally('bias', (16,), 'bfloat16', 16, 16, 32, 32, 'dense', 'fewer than two dimensions'),
+      # 320 values of 2 bytes, 4 rows of 20 bytes of bits and 8 of offset, 2 x 8 of shape
+      LeafTally('bitmask', (4, 160), 'bfloat16', 640, 320, 1280, 640 + 4 * 28 + 16, 'bitmask'),
+      # 3 values of 4 bytes, 3 positions of 4, 2 x 8 of shape
+      LeafTally('index', (10, 100), 'float32', 1000, 3, 4000, 12 + 12 + 16, 'index'),
+  )
+  assert (report.size, report.nonzero) == (1666, 348)
+  assert (report.bytes_dense, report.bytes_stored) == (5352, 42 + 32 + 768 + 40)
+  assert report.sparsity == (1666 - 348) / 1666
+  assert report.compression == 5352 / 882
+  assert [row.sparsity for row in report.rows] == [0.1, 0.0, 0.5, 0.997]
+  assert [row.compression for row in report.rows] == [40 / 42, 1.0, 1280 / 768, 100.0]
+  assert reasons(report)['bias'] == 'fewer than two dimensions'
+
+
+def test_counts_zeros_without_masks():
+  report = tally({'b': np.zeros(3, np.float32), 'w': jnp.array([[0.0, -0.0], [jnp.nan, 1e-45]])})
+  assert [(row.size, row.nonzero) for row in report.rows] == [(3, 0), (4, 2)]
+  assert report.left_dense == {}
+
+
+def test_masks_count_not_zeros_where_masks_are_given():
+  params = {'w': jnp.zeros((2, 2)), 'v': jnp.zeros((2, 2))}
+  report = tally(params, {'w': jnp.array([[True, True], [True, False]]), 'v': None})
+  assert [row.nonzero for row in report.rows] == [4, 3]
+
+
+@pytest.mark.parametrize('as_masks', [pack, lambda masks: jax.tree.map(np.asarray, masks)])
+def test_packed_and_numpy_masks_count_the_same(as_masks):
+  params = {'w': jnp.ones((3, 13)), 's': jnp.ones(()), 'b': jnp.ones(5)}
+  masks = {'w': jnp.arange(39).reshape(3, 13) % 3 > 0, 's': jnp.array(False), 'b': None}
+  assert tally(params, as_masks(masks)) == tally(params, masks)
+
+
+def test_sharded_params_count_the_same():
+  mesh = jax.make_mesh((8,), ('x',), axis_types=(jax.sharding.AxisType.Auto,))
+  values = np.arange(16 * 6).reshape(16, 6).astype(np.float32) % 4
+  rows = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec('x'))
+  assert tally({'w': jax.device_put(values, rows)}) == tally({'w': values})
+
+
+arrays = hnp.arrays(
+    np.float32,
+    hnp.array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=9),
+    elements=st.sampled_from([0.0, -0.0, 1.5, -2.0, 1e-45, float('inf')]),
+)
+
+
+masks_as = st.sampled_from([None, 'bool', 'packed'])
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(arrays, masks_as), min_size=1, max_size=5))
+def test_totals_equal_numpy(leaves):
+  params = [values for values, _ in leaves]
+  bools = [None if how is None else np.isfinite(values) & (values > -1) for values, how in leaves]
+  masks = [
+      pack([jnp.asarray(mask)])[0] if how == 'packed' else mask
+      for mask, (_, how) in zip(bools, leaves)
+  ]
+  report, zeros = tally(params, masks), tally([jnp.asarray(values) for values in params])
+  sizes = [values.size for values in params]
+  kept = [size if mask is None else int(mask.sum()) for size, mask in zip(sizes, bools)]
+  assert [row.nonzero for row in report.rows] == kept
+  assert [row.nonzero for row in zeros.rows] == [int((values != 0).sum()) for values in params]
+  for total in (report, zeros):
+    assert total.size == sum(sizes)
+    assert total.nonzero == sum(row.nonzero for row in total.rows)
+    assert total.bytes_dense == 4 * sum(sizes)
+    assert total.bytes_stored == sum(
+        smallest_storage(values.shape, row.nonzero, 4).bytes
+        for values, row in zip(params, total.rows)
+    )
+    assert json.loads(json.dumps(total.to_dict(), allow_nan=False)) == total.to_dict()
+    assert max(len(line) for line in str(total).splitlines()) <= 100
+
+
+# ------------------------------------------------------------------------------------ large trees
+
+
+def test_shape_structs_past_int32():
+  params = {f'layer_{i}': FLOAT32(2**16 + 1, 2**15 + 1) for i in range(5)}
+  report = tally(params)
+  assert report.size == report.nonzero == 5 * (2**16 + 1) * (2**15 + 1) > 2**33
+  assert report.bytes_dense == report.bytes_stored == 4 * report.size
+  assert set(reasons(report).values()) == {'zeros not counted'}
+  assert type(report.to_dict()['total']['size']) is int
+
+
+def test_kept_weights_past_int32_exactly():
+  mask = np.ones((2**13, 2**13), bool)
+  mask[5, :7] = False
+  params = {i: FLOAT32(2**13, 2**13) for i in range(65)}
+  report = tally(params, dict.fromkeys(params, mask))
+  assert report.size == 65 * 2**26 > 2**32
+  assert report.nonzero == 65 * (2**26 - 7)
+  assert report.sparsity == 7 / 2**26
+  assert report.bytes_dense == 260 * 2**26
+  assert '<0.01%' in str(report)
+
+
+def test_resnet50_totals():
+  """25,502,912 conv and fc weights (REFERENCES.md): dense, they are 102.0 MB."""
+  params = {'conv1': FLOAT32(7, 7, 3, 64), 'fc': FLOAT32(2048, 1000)}
+  cin = 64
+  for stage, (width, blocks) in enumerate([(64, 3), (128, 4), (256, 6), (512, 3)]):
+    for block in range(blocks):
+      name = f'stage{stage}_block{block}'
+      kernels = [(1, 1, cin, width), (3, 3, width, width), (1, 1, width, 4 * width)]
+      kernels += [(1, 1, cin, 4 * width)] if block == 0 else []
+      params |= {f'{name}_conv{i}': FLOAT32(*shape) for i, shape in enumerate(kernels)}
+      cin = 4 * width
+  report = tally(params)
+  assert (len(report.rows), report.size) == (54, 25_502_912)
+  assert report.bytes_dense == report.bytes_stored == 102_011_648
+
+
+# ----------------------------------------------------------------------------- what was left dense
+
+
+def test_reasons_with_masks():
+  params = {
+      'bias': jnp.ones(3),
+      'count': jnp.ones((2, 2), jnp.int32),
+      'empty': jnp.ones((0, 4)),
+      'function': jax.nn.relu,
+      'head': jnp.ones((3, 3)),
+      'key': jax.random.key(0),
+      'number': 3,
+      'open': jnp.ones((2, 2)),
+      'pruned': jnp.ones((2, 2)),
+  }
+  masks = {**dict.fromkeys(params), 'open': np.ones((2, 2), bool), 'pruned': np.eye(2) > 0}
+  report = tally(params, masks)
+  assert reasons(report) == {
+      'bias': 'fewer than two dimensions',
+      'count': 'not floating',
+      'empty': 'no weights',
+      'function': 'not an array',
+      'head': 'not selected',
+      'key': 'not floating',
+      'number': 'not floating',
+      'open': 'its mask keeps every weight',
+      'pruned': None,
+  }
+  groups = {why: [row.path for row in rows] for why, rows in report.left_dense.items()}
+  assert groups == report.to_dict()['left_dense']
+  assert groups['not floating'] == ['count', 'key', 'number']
+
+
+def test_reasons_without_masks():
+  params = {'w': jnp.eye(2), 'b': jnp.ones(2), 'e': jnp.ones(0), 's': FLOAT32(2, 2)}
+  params |= {'f': jax.nn.relu, 'k': jax.random.key(0), 'n': 0.5}
+  assert reasons(tally(params)) == {
+      'w': None,
+      'b': 'no zeros',
+      'e': 'no weights',
+      's': 'zeros not counted',
+      'f': 'not an array',
+      'k': 'zeros not counted',
+      'n': 'no zeros',
+  }
+
+
+# ------------------------------------------------------------------------------------ kinds of tree
+
+
+def test_linen_nnx_and_equinox_models():
+  linen = nn.Dense(4).init(jax.random.key(0), jnp.ones((1, 3)))
+  state = nnx.state(nnx.Linear(3, 4, rngs=nnx.Rngs(0)))
+  model = eqx.nn.MLP(3, 4, 5, 1, key=jax.random.key(0))
+  assert by_path(tally(linen))['params/kernel'].size == 12
+  assert by_path(tally(state))['kernel'].shape == (3, 4)
+  report = by_path(tally(model))
+  assert report['layers/0/weight'].size == 15
+  assert report['activation'].dense_because == 'not an array'
+
+
+def test_bare_array_and_tuples():
+  report = tally(jnp.eye(3), np.eye(3) > 0)
+  assert [(row.path, row.nonzero) for row in report.rows] == [('', 3)]
+  assert '(root)' in str(report)
+  assert [row.path for row in tally((jnp.eye(2), [jnp.eye(3)])).rows] == ['0', '1/0']
+
+
+# ------------------------------------------------------------------------------------------- data
+
+
+def test_dict_is_plain_json():
+  report = tally({'w': jnp.eye(4, dtype=jnp.bfloat16), 's': 0, 'f': jax.nn.relu})
+  data = json.loads(json.dumps(report.to_dict(), allow_nan=False))
+  assert data == report.to_dict()
+  assert data['leaves'][2] == {
+      'path': 'w',
+      'shape': [4, 4],
+      'dtype': 'bfloat16',
+      'size': 16,
+      'nonzero': 4,
+      'bytes_dense': 32,
+      'bytes_stored': report.rows[2].bytes_stored,
+      'format': report.rows[2].format,
+      'dense_because': None,
+      'sparsity': 0.75,
+      'compression': report.rows[2].compression,
+  }
+  assert data['leaves'][0]['shape'] is None
+  assert data['leaves'][1]['compression'] is None  # a scalar zero takes no byte at all
+  assert math.isinf(report.rows[1].compression)
+  total = data['total']
+  assert (total['size'], total['nonzero'], total['bytes_dense']) == (17, 4, 36)
+  assert total['bytes_file'] == report.bytes_file > report.bytes_stored
+
+
+def test_tallies_are_frozen_values():
+  report = tally({'w': jnp.eye(4)})
+  with pytest.raises(dataclasses.FrozenInstanceError):
+    report.rows = ()
+  assert report == Tally(report.rows)
+  assert hash(report) == hash(Tally(report.rows))
+
+
+def test_public_names():
+  assert {'LeafTally', 'Tally', 'tally'} <= set(dir(jprune.report))
