@@ -120,18 +120,18 @@ def check_floating(function: str, argument: str, path: str, leaf: Any) -> None:
     raise TypeError(message(function, argument, 'a floating array', kind(leaf), fix, path))
 
 
-def check_no_nan(function: str, argument: str, path: str, leaf: jax.Array) -> None:
-  """NaN has no rank. Looks at concrete values only (max propagates NaN in a single read)."""
+def check_no_nan(function: str, argument: str, path: str, leaf: Any) -> None:
+  """NaN has no rank. Looks at concrete values only."""
   if isinstance(leaf, jax.core.Tracer) or leaf.size == 0:
     return
-  if isinstance(leaf, np.ndarray):
-    worst = leaf.max()
+  small = leaf.size < 2**18 and getattr(leaf, 'is_fully_addressable', True)
+  if small or isinstance(leaf, np.ndarray):
+    found = np.isnan(np.asarray(leaf)).any()  # nothing to compile
   else:
-    worst = jnp.max(leaf)
-  if bool(jnp.isnan(worst)):
-    count = int(np.isnan(np.asarray(leaf, np.float32)).sum()) if leaf.size < 2**28 else 'some'
+    found = jnp.isnan(jnp.max(leaf))  # max hands NaN on, in a single read
+  if bool(found):
     fix = 'Fix the params or the scorer; NaN has no rank.'
-    raise ValueError(message(function, argument, 'free of NaN', f'{count} NaN', fix, path))
+    raise ValueError(message(function, argument, 'free of NaN', 'NaN', fix, path))
 
 
 def check_numeric(function: str, argument: str, value: Any, path: str | None = None) -> None:
@@ -468,9 +468,8 @@ def check_values(function: str, path: str, leaf: Any) -> None:
 
 
 def too_large_to_sort(function: str, path: str, leaf: Any) -> ValueError:
-  fix = 'Split the leaf, or score it by magnitude.'
-  got = kind(leaf)
-  return ValueError(message(function, 'params', 'of less than 2**31 weights a leaf', got, fix, path))
+  constraint, fix = 'of less than 2**31 weights a leaf', 'Split the leaf, or score it by magnitude.'
+  return ValueError(message(function, 'params', constraint, kind(leaf), fix, path))
 
 
 def nothing_scored(function: str) -> ValueError:
@@ -519,3 +518,38 @@ def non_negative_number(function: str, argument: str, value: Any) -> float:
   if not 0.0 <= float(value) < float('inf'):
     raise ValueError(message(function, argument, 'at least 0 and finite', f'{float(value)!r}'))
   return float(value)
+
+
+# ------------------------------------------------------------------------------------- nnx
+
+
+def not_nnx_module(function: str, model: Any) -> TypeError:
+  fix = "A linen module's apply and variables are a function and its params already."
+  got = f'the class {model.__name__}' if isinstance(model, type) else kind(model)
+  return TypeError(message(function, 'model', 'an instance of flax.nnx.Module', got, fix))
+
+
+def no_variables(function: str, wrt: Any, paths: Sequence[str]) -> ValueError:
+  if wrt is None:
+    got, fix = 'a module without any', 'There is nothing to prune.'
+    return ValueError(message(function, 'model', 'a module with array variables', got, fix))
+  got = f'{wrt!r}, which selects none of {listed(paths)}'
+  fix = 'For example wrt=nnx.Param.'
+  return ValueError(message(function, 'wrt', 'a filter that selects a variable', got, fix))
+
+
+def other_variables(function: str, expected: Sequence[str], found: Sequence[str]) -> ValueError:
+  """The function that ``functional`` returned was called with another tree."""
+  missing = [path for path in expected if path not in set(found)]
+  extra = [path for path in found if path not in set(expected)]
+  parts = [f'no leaf {listed(missing)}'] if missing else []
+  parts += [f'an unknown leaf {listed(extra)}'] if extra else []
+  constraint = 'a tree with the leaf paths of the params that came with `fn`'
+  fix = 'Call functional with the same wrt= for both.'
+  return ValueError(message(function, 'params', constraint, ' and '.join(parts), fix))
+
+
+def unknown_variables(function: str, unknown: Sequence[str], paths: Sequence[str]) -> ValueError:
+  constraint = 'a tree whose leaf paths are among those of `model`'
+  got = f'an unknown leaf {listed(unknown)}'
+  return ValueError(message(function, 'params', constraint, got, f'It has {listed(paths)}.'))

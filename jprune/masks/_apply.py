@@ -94,13 +94,13 @@ def combine(*masks: Masks) -> Masks:
     if other_paths != paths:
       raise _checks.other_structure('combine', 'masks', paths, other_paths, ValueError('order'))
     out = [_both(path, one, two) for path, one, two in zip(paths, out, leaves)]
-  return treedef.unflatten([None if mask is None else unpack_leaf(mask, p) for p, mask in zip(paths, out)])
+  return treedef.unflatten([None if mask is None else unpack_leaf(mask, p, 'combine') for p, mask in zip(paths, out)])
 
 
 def _both(path: str, one: Any, two: Any) -> Any:
   if one is None or two is None:
     return two if one is None else one
-  one, two = unpack_leaf(one, path), unpack_leaf(two, path)
+  one, two = (unpack_leaf(each, path, 'combine') for each in (one, two))
   _checks.check_shape('combine', 'masks', path, two, one.shape)
   return one & two
 
@@ -112,8 +112,8 @@ def invert(masks: Masks) -> Masks:
     >>> invert({'w': jnp.array([True, False]), 'b': None})
     {'b': None, 'w': Array([False,  True], dtype=bool)}
   """
-  is_leaf = lambda leaf: isinstance(leaf, PackedMask)
-  return jax.tree.map(lambda mask: ~unpack_leaf(mask), masks, is_leaf=is_leaf)
+  paths, leaves, treedef = tree.flatten(masks, is_leaf=lambda leaf: isinstance(leaf, PackedMask))
+  return treedef.unflatten([~unpack_leaf(mask, path, 'invert') for path, mask in zip(paths, leaves)])
 
 
 def straight_through(params: Params, masks: Masks) -> Params:

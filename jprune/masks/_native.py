@@ -65,6 +65,9 @@ def sample(xs: Sequence[jax.Array], sizes: Sequence[int]) -> list[jax.Array]:
   """Keys at jittered, evenly spread places, so many from each leaf."""
   out = []
   for x, places in zip(xs, sizes):
+    if not x.shape:
+      out.append(jnp.broadcast_to(_keys.keys(x), places))
+      continue
     at = np.unravel_index(jittered(math.prod(x.shape), places), x.shape)
     out.append(_keys.keys(x[tuple(i.astype(np.int32) for i in at)]))
   return out

@@ -87,18 +87,18 @@ def pack_leaf(mask: Any, path: str = '') -> PackedMask:
   return PackedMask(jnp.packbits(row, axis=-1, bitorder='little'), None if mask.ndim == 0 else mask.shape[-1])
 
 
-def unpack_leaf(mask: Any, path: str = '') -> jax.Array:
+def unpack_leaf(mask: Any, path: str = '', function: str = 'unpack') -> jax.Array:
   if not isinstance(mask, PackedMask):
-    _checks.check_bool('unpack', 'masks', path, mask)
+    _checks.check_bool(function, 'masks', path, mask)
     return mask
+  if mask.bits.size == 0:
+    return jnp.zeros(mask.shape, bool)
   count = 1 if mask.length is None else mask.length
   row = jnp.unpackbits(mask.bits, axis=-1, count=count, bitorder='little').astype(bool)
   return row.reshape(mask.shape)
 
 
 def _map(function: Any, masks: Masks) -> Masks:
-
-
   is_leaf = lambda leaf: isinstance(leaf, PackedMask)
   at = lambda path, leaf: function(leaf, tree.path_string(path))
   return jax.tree_util.tree_map_with_path(at, masks, is_leaf=is_leaf)

@@ -91,10 +91,8 @@ def advance(state: State, bins: jax.Array, k: jax.Array, total: jax.Array) -> St
   """
   # at_edge[:, j] counts the keys from the lower edge of bin j + 1 on
   beyond = _wide.subtract(total, _wide.total(bins, axis=1))
-  at_edge = [beyond]
-  for j in range(BINS - 1, 0, -1):
-    at_edge.append(_wide.total(jnp.stack([at_edge[-1], bins[:, j]], axis=1), axis=1))
-  at_edge = jnp.stack(at_edge[::-1], axis=1)
+  from_top = jnp.concatenate([beyond[:, None], jnp.flip(bins[:, 1:], axis=1)], axis=1)
+  at_edge = jnp.flip(_wide.running_total(from_top, axis=1), axis=1)
   enough = _wide.at_least(at_edge, k[:, None])
   bin_ = jnp.sum(enough, axis=1, dtype=jnp.int32)  # the wanted key is in bin 0..8; 8 is beyond
   count_at = lambda j: jnp.take_along_axis(at_edge, jnp.clip(j, 0, BINS - 1)[:, None, None], 1)[:, 0]

@@ -19,6 +19,7 @@ import numpy as np
 from jax import lax
 
 from jprune.masks import _flat, _keys, _native, _search, _wide
+from jprune.masks._auto import following
 
 SAMPLE = 2048
 MANY = 32  # from so many leaves on, sampling each would take longer to compile than it saves
@@ -45,8 +46,8 @@ def largest_together(xs: Sequence[jax.Array], k: Any) -> list[jax.Array]:
   """Masks of the k largest of all leaves taken together; dtypes are compared by value."""
   dtypes = {x.dtype for x in xs}
   if len(dtypes) > 1:
-    common = functools.reduce(jnp.promote_types, dtypes, jnp.dtype('float32'))
-    xs = [x.astype(common) for x in xs]
+    common = jnp.dtype('float64' if jnp.dtype('float64') in dtypes else 'float32')
+    xs = [x.astype(common) for x in xs]  # exact: each holds the values of the narrower ones
   if _is_concrete(xs, [k]):
     return _driven(xs, k)
   return _traced(xs, [k], together=True)
@@ -71,10 +72,14 @@ def _traced(
 ) -> list[jax.Array]:
   """Masks by one search over all leaves. ``way`` is how to count, worked out unless given."""
   way = way or _way_of(xs)
+  k = jnp.stack([jnp.asarray(_wide.constant(k)) if isinstance(k, int) else k for k in ks])
+  return following(lambda xs, k: _searched(xs, k, together, way), xs, k)
+
+
+def _searched(xs: Sequence[jax.Array], k: jax.Array, together: bool, way: Any) -> list[jax.Array]:
   leaves = way.prepare(xs)
   sizes = [math.prod(x.shape) for x in xs]
   race = np.zeros(len(xs), np.int32) if together else np.arange(len(xs), dtype=np.int32)
-  k = jnp.stack([_wide.constant(k) if isinstance(k, int) else k for k in ks])
   totals = jnp.stack([_wide.constant(way.counted(size)) for size in sizes])
   total = _wide.total(totals, axis=0)[None] if together else totals
 

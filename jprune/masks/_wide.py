@@ -44,9 +44,9 @@ def total(counts: jax.Array, axis: int) -> jax.Array:
   return carried(jnp.sum(counts, axis=axis, dtype=jnp.uint32))
 
 
-def running_total(counts: jax.Array) -> jax.Array:
-  """Cumulative sums of up to 65,536 wide counts along the first axis."""
-  return carried(jnp.cumsum(counts, axis=0, dtype=jnp.uint32))
+def running_total(counts: jax.Array, axis: int = 0) -> jax.Array:
+  """Cumulative sums of up to 65,536 wide counts along an axis, counted without the words'."""
+  return carried(jnp.cumsum(counts, axis=axis, dtype=jnp.uint32))
 
 
 def host_total(counts: Sequence[np.ndarray]) -> np.ndarray:

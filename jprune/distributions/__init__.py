@@ -1,0 +1,11 @@
+"""One overall sparsity to a sparsity for each leaf.
+
+A distribution is any ``(params, scores, sparsity) -> sparsities``: a tree with the structure of
+the params, a Python float for each leaf that is pruned, ``None`` where ``scores`` is ``None``.
+"""
+
+from jprune.distributions._erdos_renyi import er as er
+from jprune.distributions._erdos_renyi import erk as erk
+from jprune.distributions._fixed import fixed as fixed
+from jprune.distributions._global import global_ as global_
+from jprune.distributions._uniform import uniform as uniform

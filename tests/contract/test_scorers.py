@@ -1,0 +1,227 @@
+"""What every scorer promises. A new scorer joins ``SCORERS``; a public one that doesn't fails.
+
+A row gets params and a key, and makes up whatever else its scorer needs.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+from jprune import scores
+
+FLOATING = [
+    jnp.float32, jnp.bfloat16, jnp.float16,
+    jnp.float8_e4m3fn, jnp.float8_e5m2, jnp.float8_e4m3b11fnuz,
+]
+
+
+class Row(NamedTuple):
+  """How the contract calls one scorer.
+
+  Attributes:
+    call: ``(params, key) -> scores``.
+    random: whether ``key`` is used.
+    shapes_suffice: whether shape structs are params enough.
+  """
+
+  call: Callable[[Any, jax.Array], Any]
+  random: bool = False
+  shapes_suffice: bool = False
+
+
+SCORERS = {
+    'magnitude': Row(lambda params, key: scores.magnitude(params)),
+    'magnitude_l2': Row(lambda params, key: scores.magnitude(params, p=2)),
+    'magnitude_cubed': Row(lambda params, key: scores.magnitude(params, p=3)),
+    'random': Row(lambda params, key: scores.random(params, key=key), True, True),
+    'lamp': Row(lambda params, key: scores.lamp(params)),
+}
+# Rows that call a scorer with other arguments than its own row does.
+VARIANTS = {'magnitude_l2', 'magnitude_cubed'}
+
+each_scorer = pytest.mark.parametrize('row', [pytest.param(r, id=n) for n, r in SCORERS.items()])
+each_dtype = pytest.mark.parametrize('dtype', FLOATING, ids=lambda d: jnp.dtype(d).name)
+each_mesh = pytest.mark.parametrize('kind', [AxisType.Auto, AxisType.Explicit], ids=str)
+
+
+@pytest.fixture
+def key():
+  return jax.random.key(7)
+
+
+def make_params(dtype=jnp.float32, seed=0, leading=()):
+  """Nested containers; a matrix, a kernel, a vector, a scalar and a leaf without weights."""
+  rng = np.random.default_rng(seed)
+  draw = lambda *shape: jnp.asarray(rng.normal(size=(*leading, *shape)), dtype)
+  return {
+      'dense': {'kernel': draw(8, 16), 'bias': draw(16)},
+      'conv': [draw(3, 3, 2, 4)],
+      'scale': (draw(),),
+      'empty': draw(0, 4),
+  }
+
+
+def assert_same(one, two, rtol=0.0):
+  assert jax.tree.structure(one) == jax.tree.structure(two)
+  for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(two), strict=True):
+    np.testing.assert_allclose(a, b, rtol=rtol)
+
+
+def test_every_public_scorer_is_in_the_table():
+  public = {n for n, v in vars(scores).items() if callable(v) and not n.startswith('_')}
+  assert public == set(SCORERS) - VARIANTS
+
+
+@each_scorer
+@each_dtype
+def test_float32_of_the_params_shapes(row, dtype, key):
+  params = make_params(dtype)
+  found = row.call(params, key)
+  assert jax.tree.structure(found) == jax.tree.structure(params)
+  for leaf, score in zip(jax.tree.leaves(params), jax.tree.leaves(found), strict=True):
+    assert isinstance(score, jax.Array)
+    assert score.dtype == jnp.float32
+    assert score.shape == leaf.shape
+    assert not np.isnan(score).any()
+
+
+@each_scorer
+def test_float32_of_float64(row, key):
+  enable = jax.enable_x64 if hasattr(jax, 'enable_x64') else jax.experimental.enable_x64
+  with enable(True):
+    found = row.call({'w': jnp.array([1e-300, 0.5, -2.0], jnp.float64)}, key)['w']
+  assert found.dtype == jnp.float32
+  assert not np.isnan(found).any()
+
+
+@each_scorer
+def test_is_pure(row, key):
+  params = make_params()
+  before = jax.tree.map(np.array, params)
+  first, second = row.call(params, key), row.call(params, key)
+  assert_same(first, second)
+  assert_same(params, before)
+  jax.tree.map(lambda score: score.delete(), first)
+  assert_same(params, before)
+
+
+@each_scorer
+def test_jit_gives_what_eager_gives(row, key):
+  params = make_params()
+  assert_same(jax.jit(row.call)(params, key), row.call(params, key), rtol=1e-6)
+
+
+@each_scorer
+def test_numpy_params_are_params(row, key):
+  params = make_params()
+  assert_same(row.call(jax.tree.map(np.asarray, params), key), row.call(params, key))
+
+
+@each_scorer
+@pytest.mark.parametrize('wrap', [lambda f: f, jax.jit], ids=['eager', 'jit'])
+def test_vmap_scores_each_model_by_itself(row, wrap, key):
+  stacked, keys = make_params(leading=(3,)), jax.random.split(key, 3)
+  found = wrap(jax.vmap(row.call))(stacked, keys)
+  for i in range(3):
+    one = row.call(jax.tree.map(lambda leaf, i=i: leaf[i], stacked), keys[i])
+    assert_same(jax.tree.map(lambda leaf, i=i: leaf[i], found), one, rtol=1e-6)
+
+
+@each_scorer
+def test_vmap_over_keys_alone(row, key):
+  params, keys = make_params(), jax.random.split(key, 2)
+  found = jax.vmap(lambda k: row.call(params, k), out_axes=0)(keys)
+  for i in range(2):
+    one = row.call(params, keys[i])
+    assert_same(jax.tree.map(lambda leaf, i=i: leaf[i], found), one, rtol=1e-6)
+
+
+@each_scorer
+def test_leaves_that_are_not_floating_have_no_scores(row, key):
+  params = {
+      'w': jnp.ones((2, 2)), 'steps': jnp.array(3), 'flags': jnp.array([True]), 'none': None,
+      'phase': jnp.ones(2, jnp.complex64), 'rng': jax.random.key(1), 'act': jax.nn.relu,
+  }
+  found = row.call(params, key)
+  assert set(found) == set(params)
+  assert {name for name, score in found.items() if score is not None} == {'w'}
+
+
+@each_scorer
+def test_a_bare_array_is_a_tree(row, key):
+  assert row.call(jnp.ones((2, 3)), key).shape == (2, 3)
+
+
+@each_scorer
+def test_an_empty_tree_is_refused(row, key):
+  with pytest.raises(ValueError, match=r'\w+: `params` must be a tree with at least one leaf'):
+    row.call({}, key)
+
+
+@each_scorer
+def test_shape_structs(row, key):
+  struct = {'a': {'w': jax.ShapeDtypeStruct((2, 3), jnp.float32)}}
+  if row.shapes_suffice:
+    assert row.call(struct, key)['a']['w'].shape == (2, 3)
+  else:
+    with pytest.raises(TypeError, match=r"must be arrays; got a shape struct .* leaf 'a/w'"):
+      row.call(struct, key)
+  assert jax.eval_shape(row.call, struct, key)['a']['w'].shape == (2, 3)
+
+
+@each_scorer
+@pytest.mark.parametrize('values', [
+    [0.0, 0.0, 0.0], [0.0, -0.0, 1.0], [1e-45, 1e-40, -1e-38], [3.4e38, -3.4e38, 3.4e38],
+    [1e-38, 1.0, 3e38], [1.0, 1.0, 1.0],
+], ids=str)
+def test_no_nan_on_finite_params(row, values, key):
+  params = {'w': jnp.asarray([values], jnp.float32)}
+  for call in (row.call, jax.jit(row.call)):
+    assert not np.isnan(call(params, key)['w']).any()
+
+
+@each_scorer
+@each_mesh
+@pytest.mark.parametrize('wrap', [lambda f: f, jax.jit], ids=['eager', 'jit'])
+def test_sharding_is_kept(row, kind, wrap, key):
+  mesh = jax.make_mesh((4, 2), ('x', 'y'), axis_types=(kind, kind))
+  rng = np.random.default_rng(0)
+  params = {
+      'both': (rng.normal(size=(8, 6)), ('x', 'y')),
+      'last': (rng.normal(size=(3, 8)), (None, 'x')),
+      'merged': (rng.normal(size=(16, 3)), (('x', 'y'), None)),
+      'vector': (rng.normal(size=8), ('x',)),
+      'whole': (rng.normal(size=(3, 5)), (None, None)),
+  }
+  local = {name: jnp.asarray(value, jnp.float32) for name, (value, _) in params.items()}
+  shardings = {name: NamedSharding(mesh, PartitionSpec(*s)) for name, (_, s) in params.items()}
+  found = wrap(row.call)(jax.device_put(local, shardings), key)
+  for name, score in found.items():
+    assert score.sharding.is_equivalent_to(shardings[name], score.ndim), name
+  assert_same(found, row.call(local, key), rtol=1e-6)
+
+
+@each_scorer
+def test_a_leaf_stays_on_its_device(row, key):
+  device = jax.devices()[3]
+  found = row.call(jax.device_put(make_params(), device), key)
+  assert all(score.devices() == {device} for score in jax.tree.leaves(found))
+
+
+@each_scorer
+def test_the_key_decides_and_nothing_else(row, key):
+  params, other = make_params(), jax.random.key(8)
+  assert_same(row.call(params, key), row.call(params, jax.random.key(7)))
+  differs = [
+      bool(np.any(one != two))
+      for one, two in zip(
+          jax.tree.leaves(row.call(params, key)), jax.tree.leaves(row.call(params, other)),
+          strict=True,
+      ) if one.size
+  ]
+  assert all(differs) if row.random else not any(differs)

@@ -1,0 +1,263 @@
+"""Exact k and the tie rule, against a stable sort, on every way to count."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+import jprune
+from jprune.masks import _flat, _native, _select, _wide
+from tests import reference
+
+DTYPES = ('float32', 'bfloat16', 'float16', 'float8_e4m3fn', 'float8_e5m2')
+KINDS = {
+    'normal': lambda rng, n: rng.standard_normal(n),
+    'magnitudes': lambda rng, n: np.abs(rng.standard_normal(n)),
+    'repeated': lambda rng, n: np.round(rng.standard_normal(n) * 2) / 2,
+    'half zeros of both signs': lambda rng, n: np.where(rng.random(n) < 0.5, -0.0, 0.0)
+    + np.where(rng.random(n) < 0.5, 0.0, rng.standard_normal(n)),
+    'heavy tails': lambda rng, n: rng.standard_cauchy(n),
+    'ascending': lambda rng, n: np.sort(rng.standard_normal(n)),
+    'all equal': lambda rng, n: np.ones(n),
+    'two far clusters': lambda rng, n: np.where(rng.random(n) < 0.3, 1e-30, 1e30)
+    * (1 + 1e-6 * rng.integers(0, 9, n)),
+    'denormal': lambda rng, n: rng.standard_normal(n) * 1e-41,
+    'infinite': lambda rng, n: rng.choice([np.inf, -np.inf, 0.0, 1.0], n),
+}
+CHUNK = 4096  # see small_chunks
+SHAPES = (
+    [(1,)],
+    [()],
+    [(5,)],
+    [(65,)],
+    [(CHUNK,)],
+    [(CHUNK + 1,)],
+    [(3, 5000)],
+    [(64,), (17, 9), (7, 3), (0, 4), (2 * CHUNK + 128 + 5,), (9, 9)],
+)
+
+
+@pytest.fixture(autouse=True, scope='module')
+def small_chunks():
+  """Chunks of 64 x 64 keys, so that small leaves have many; two tests go without."""
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(_flat, 'LANES', 64)
+    patch.setattr(_flat, 'CHUNK', CHUNK)
+    jax.clear_caches()  # what was compiled counted on other chunks
+    yield
+  jax.clear_caches()
+
+
+def leaves_of(shapes, dtype, kind, seed=0):
+  rng = np.random.default_rng(seed)
+  with np.errstate(all='ignore'):
+    make = lambda shape: np.asarray(KINDS[kind](rng, int(np.prod(shape))), np.float32)
+    return [jnp.asarray(make(shape).reshape(shape)).astype(dtype) for shape in shapes]
+
+
+def places(sizes):
+  size = sum(sizes)
+  return sorted({0, min(1, size), size // 100, size // 3, size // 2, max(size - 1, 0), size})
+
+
+def to_wide(k):
+  return jnp.asarray(_wide.constant(k))
+
+
+@functools.partial(jax.jit, static_argnames=['way', 'together'])
+def traced(xs, ks, way, together):
+  return _select._traced(xs, ks, together=together, way=way)
+
+
+@pytest.mark.parametrize('way', [_flat, _native], ids=['flat', 'native'])
+@pytest.mark.parametrize('shapes', SHAPES, ids=str)
+def test_together_under_a_trace(way, shapes):
+  for kind in KINDS:
+    xs = leaves_of(shapes, 'float32', kind)
+    for k in places([x.size for x in xs]):
+      masks = traced(xs, [to_wide(k)], way, True)
+      for got, want in zip(masks, reference.top_k_together(xs, k)):
+        np.testing.assert_array_equal(got, want, err_msg=f'{kind}, k={k}')
+
+
+@pytest.mark.parametrize('dtype', DTYPES[1:])
+@pytest.mark.parametrize('way', [_flat, _native], ids=['flat', 'native'])
+def test_narrow_dtypes_under_a_trace(way, dtype):
+  for kind in KINDS:
+    xs = leaves_of(SHAPES[-1], dtype, kind)
+    for k in places([x.size for x in xs]):
+      masks = traced(xs, [to_wide(k)], way, True)
+      for got, want in zip(masks, reference.top_k_together(xs, k)):
+        np.testing.assert_array_equal(got, want, err_msg=f'{kind}, k={k}')
+
+
+@pytest.mark.parametrize('way', [_flat, _native], ids=['flat', 'native'])
+def test_each_under_a_trace(way):
+  for kind in KINDS:
+    xs = leaves_of(SHAPES[-1], 'float32', kind)
+    for fraction in (0.0, 0.01, 0.5, 0.99, 1.0):
+      ks = [int(fraction * x.size) for x in xs]
+      masks = traced(xs, [to_wide(k) for k in ks], way, False)
+      for got, x, k in zip(masks, xs, ks):
+        np.testing.assert_array_equal(got, reference.top_k(x, k), err_msg=f'{kind}, k={k}')
+
+
+@pytest.mark.parametrize('dtype', DTYPES)
+@pytest.mark.parametrize('shapes', SHAPES, ids=str)
+def test_together_on_concrete_arrays(shapes, dtype):
+  for kind in KINDS:
+    xs = leaves_of(shapes, dtype, kind)
+    for k in places([x.size for x in xs]):
+      for got, want in zip(_select.largest_together(xs, k), reference.top_k_together(xs, k)):
+        np.testing.assert_array_equal(got, want, err_msg=f'{kind}, k={k}')
+
+
+def test_nan_ranks_lowest_under_a_trace():
+  x = jnp.asarray([jnp.nan, 1.0, -jnp.inf, jnp.nan, 0.5, -jnp.nan])
+  for k in range(7):
+    for way in (_flat, _native):
+      (mask,) = traced([x], [to_wide(k)], way, True)
+      np.testing.assert_array_equal(mask, reference.top_k(x, k))
+
+
+def test_chunks_of_their_real_size():
+  with pytest.MonkeyPatch.context() as patch:
+    patch.undo()
+    patch.setattr(_flat, 'LANES', 4096)
+    patch.setattr(_flat, 'CHUNK', 64 * 4096)
+    jax.clear_caches()
+    for kind in ('magnitudes', 'repeated', 'all equal'):
+      xs = leaves_of([(64 * 4096 + 8192 + 5,), (300, 300)], 'float32', kind)
+      for k in (0, 77, 100_000):
+        want = reference.top_k_together(xs, k)
+        for masks in (traced(xs, [to_wide(k)], _flat, True), _select.largest_together(xs, k)):
+          for got, mask in zip(masks, want):
+            np.testing.assert_array_equal(got, mask, err_msg=f'{kind}, k={k}')
+  jax.clear_caches()
+
+
+def test_dtypes_are_compared_by_value():
+  xs = [jnp.asarray([1.0, 3.0], jnp.bfloat16), jnp.asarray([2.0, 4.0], jnp.float32)]
+  got = jprune.masks.top_k_global(xs, 0.5)
+  assert [mask.tolist() for mask in got] == [[False, True], [False, True]]
+
+
+def test_guesses_that_fail_cost_passes_not_exactness():
+  # the sample is taken at places that hold nothing of what matters
+  x = np.full(10 * CHUNK, 1.0, np.float32)
+  x[_flat.jittered(x.size, _select.SAMPLE)] = 100.0
+  x[7] = 0.5
+  for k in (1, 2, 2047, 2048, 2049, x.size - 1):
+    np.testing.assert_array_equal(_select.largest([jnp.asarray(x)], [k])[0], reference.top_k(x, k))
+    (mask,) = traced([jnp.asarray(x)], [to_wide(k)], _flat, False)
+    np.testing.assert_array_equal(mask, reference.top_k(x, k))
+
+
+def test_float64_scores():
+  with jax.enable_x64(True):
+    x = jnp.asarray(np.random.default_rng(0).standard_normal(5000)) * 1e-200
+    assert x.dtype == jnp.float64
+    for way in (_flat, _native):
+      masks = jax.jit(lambda x, way=way: _select._traced([x], [1234], together=True, way=way))(x)
+      np.testing.assert_array_equal(masks[0], reference.top_k(x, 1234))
+    np.testing.assert_array_equal(_select.largest([x], [1234])[0], reference.top_k(x, 1234))
+
+
+scores_strategy = hnp.arrays(
+    np.float32,
+    hnp.array_shapes(max_dims=3, max_side=12),
+    elements=st.one_of(
+        st.sampled_from([0.0, -0.0, 1.0, np.inf, -np.inf, 1e-45, -1e-45, 2.0**-126]),
+        st.floats(width=32, allow_nan=False),
+    ),
+)
+
+
+@given(st.lists(scores_strategy, min_size=1, max_size=4), st.floats(0, 1))
+@settings(deadline=None, max_examples=150)
+def test_exact_k_and_ties(leaves, sparsity):
+  scores = {str(i): jnp.asarray(leaf) for i, leaf in enumerate(leaves)}
+  each = jprune.masks.top_k(scores, sparsity)
+  for i, leaf in enumerate(leaves):
+    want = reference.top_k(leaf, leaf.size - round(sparsity * leaf.size))
+    np.testing.assert_array_equal(each[str(i)], want)
+  size = sum(leaf.size for leaf in leaves)
+  together = jprune.masks.top_k_global(scores, sparsity)
+  want = reference.top_k_together(leaves, size - round(sparsity * size))
+  for i, mask in enumerate(want):
+    np.testing.assert_array_equal(together[str(i)], mask)
+
+
+@given(scores_strategy, st.floats(0, 1), st.floats(0, 1))
+@settings(deadline=None)
+def test_masks_nest_as_sparsity_rises(leaf, one, two):
+  low, high = sorted((one, two))
+  loose = jprune.masks.top_k({'w': leaf}, low)['w']
+  tight = jprune.masks.top_k({'w': leaf}, high)['w']
+  assert not bool(jnp.any(tight & ~loose))
+
+
+@given(
+    hnp.arrays(np.float32, (6, 10), elements=st.sampled_from([0.0, -0.0, 1.0, 2.0, -3.0, np.inf])),
+    st.floats(0, 1),
+    st.sampled_from([-2, -1, 0]),
+)
+@settings(deadline=None)
+def test_rows(leaf, sparsity, axis):
+  size = leaf.shape[axis]
+  got = jprune.masks.top_k_rows({'w': leaf}, sparsity, axis=axis)['w']
+  want = reference.top_k_rows(leaf, size - round(sparsity * size), axis)
+  np.testing.assert_array_equal(got, want)
+
+
+@pytest.mark.parametrize('dtype', DTYPES)
+@pytest.mark.parametrize('way', ['flat', 'native'])
+def test_rows_by_both_ways(way, dtype, monkeypatch):
+  monkeypatch.setattr(_select, 'way', lambda x: {'flat': _flat, 'native': _native}[way])
+  x = leaves_of([(3, 130, 50)], dtype, 'repeated')[0]
+  for axis in range(3):
+    got = jprune.masks.top_k_rows([x], 0.7, axis=axis)[0]
+    k = x.shape[axis] - round(0.7 * x.shape[axis])
+    np.testing.assert_array_equal(got, reference.top_k_rows(x, k, axis))
+
+
+def test_sparsity_may_be_traced():
+  x = jnp.abs(jax.random.normal(jax.random.key(0), (300, 400)))
+  masks = jax.jit(lambda x, s: jprune.masks.top_k({'w': x}, s))
+  together = jax.jit(lambda x, s: jprune.masks.top_k_global({'w': x}, s))
+  rows = jax.jit(lambda x, s: jprune.masks.top_k_rows({'w': x}, s))
+  for s in (0.0, 0.25, 0.5, 0.75, 1.0):
+    k = x.size - round(s * x.size)
+    assert int(masks(x, s)['w'].sum()) == int(together(x, s)['w'].sum()) == k
+    assert set(rows(x, s)['w'].sum(0).tolist()) == {300 - round(s * 300)}
+
+
+def test_vmap_equals_a_loop():
+  x = jax.random.normal(jax.random.key(0), (4, 20, 30))
+  for function in (
+      lambda x: jprune.masks.top_k({'w': x}, 0.7)['w'],
+      lambda x: jprune.masks.top_k_global({'w': x, 'v': -x}, 0.7)['w'],
+      lambda x: jprune.masks.top_k_rows({'w': x}, 0.7)['w'],
+      lambda x: jprune.masks.n_of_m({'w': x}, 2, 4)['w'],
+  ):
+    np.testing.assert_array_equal(jax.vmap(function)(x), jnp.stack([function(each) for each in x]))
+
+
+def test_flat_counting_under_vmap():
+  x = jax.random.normal(jax.random.key(0), (3, 5000))
+  run = lambda x: _select._traced([x], [1000], together=True, way=_flat)[0]
+  for got, each in zip(jax.vmap(run)(x), x):
+    np.testing.assert_array_equal(got, reference.top_k(each, 1000))
+
+
+def test_no_leaf_is_compiled_twice_for_another_sparsity():
+  x = jnp.abs(jax.random.normal(jax.random.key(0), (CHUNK + 3,)))
+  jprune.masks.top_k({'w': x}, 0.5)
+  counts = [f._cache_size() for f in (_select._counted, _select._mask, _select._advance)]
+  jprune.masks.top_k({'w': x}, 0.9)
+  assert counts == [f._cache_size() for f in (_select._counted, _select._mask, _select._advance)]

@@ -1,0 +1,80 @@
+"""Eight virtual devices: shardings are kept, masks equal, and no scores move."""
+
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+import jprune
+from tests import reference
+
+SPECS = {
+    'both axes': PartitionSpec('x', 'y'),
+    'rows': PartitionSpec('x', None),
+    'one axis over all': PartitionSpec(None, ('x', 'y')),
+    'replicated': PartitionSpec(),
+}
+
+
+def mesh(kind):
+  return jax.make_mesh((4, 2), ('x', 'y'), axis_types=(kind, kind))
+
+
+def sharded(kind, spec, dtype='float32'):
+  rng = np.random.default_rng(0)
+  leaf = np.round(rng.standard_normal((64, 48)) * 8).astype(np.float32)  # many ties
+  one = jax.device_put(jnp.asarray(leaf, dtype), NamedSharding(mesh(kind), SPECS[spec]))
+  return {'a': one, 'b': jax.device_put(-one[::-1], one.sharding) if spec == 'replicated' else one}
+
+
+@pytest.mark.parametrize('kind', [AxisType.Auto, AxisType.Explicit], ids=str)
+@pytest.mark.parametrize('spec', SPECS)
+@pytest.mark.parametrize('jit', [False, True])
+def test_masks_follow_the_params(jit, spec, kind):
+  scores = sharded(kind, spec)
+  whole = [np.asarray(leaf) for leaf in jax.tree.leaves(scores)]
+  size = whole[0].size
+  selections = {
+      'global': (lambda s: jprune.masks.top_k_global(s, 0.7),
+                 reference.top_k_together(whole, 2 * size - round(0.7 * 2 * size))),
+      'each': (lambda s: jprune.masks.top_k(s, 0.7),
+               [reference.top_k(leaf, size - round(0.7 * size)) for leaf in whole]),
+      'rows': (lambda s: jprune.masks.top_k_rows(s, 0.5),
+               [reference.top_k_rows(leaf, 32, -2) for leaf in whole]),
+      'n of m': (lambda s: jprune.masks.n_of_m(s, 2, 4),
+                 [reference.n_of_m(leaf, 2, 4, -2) for leaf in whole]),
+      'prune': (lambda s: jprune.prune(s, 0.7, scorer=jax.tree.map(jnp.abs, s)),
+                [reference.top_k(abs(leaf), size - round(0.7 * size)) for leaf in whole]),
+  }
+  with jax.set_mesh(mesh(kind)):
+    for name, (select, want) in selections.items():
+      masks = jax.tree.leaves((jax.jit(select) if jit else select)(scores))
+      for got, expected, leaf in zip(masks, want, jax.tree.leaves(scores)):
+        np.testing.assert_array_equal(got, expected, err_msg=name)
+        assert got.sharding.is_equivalent_to(leaf.sharding, 2), name
+
+
+@pytest.mark.parametrize('dtype', ['float32', 'bfloat16'])
+@pytest.mark.parametrize('spec', ['both axes', 'rows', 'one axis over all'])
+def test_no_scores_travel(spec, dtype):
+  scores = sharded(AxisType.Auto, spec, dtype)
+  for select in (
+      lambda s: jprune.masks.top_k_global(s, 0.7),
+      lambda s: jprune.masks.top_k(s, 0.7),
+      lambda s: jprune.masks.n_of_m(s, 2, 4),
+  ):
+    text = jax.jit(select).lower(scores).compile().as_text()
+    moved = re.findall(r'= (\w+)\[([\d,]*)\][^=]*? (all-gather|all-to-all|collective-permute)', text)
+    sizes = [np.prod([int(n) for n in shape.split(',') if n], dtype=int) for _, shape, _ in moved]
+    shard = 64 * 48 // 8
+    assert all(size < shard for size in sizes), moved
+
+
+def test_the_search_for_collectives_finds_them():
+  # the reader of the compiled text would notice an all-gather of scores
+  leaf = sharded(AxisType.Auto, 'both axes')['a']
+  text = jax.jit(lambda x: jnp.sort(x.reshape(-1))).lower(leaf).compile().as_text()
+  assert re.findall(r'= (\w+)\[([\d,]*)\][^=]*? (all-gather|all-to-all|collective-permute)', text)

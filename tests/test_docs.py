@@ -1,0 +1,76 @@
+"""Every code block of the README and the guides runs, and every public name is explained."""
+
+import importlib.util
+import pathlib
+import re
+import tomllib
+
+import jax
+import pytest
+
+ROOT = pathlib.Path(__file__).parent.parent
+PAGES = [
+  ROOT / 'README.md',
+  ROOT / 'docs/index.md',
+  *sorted((ROOT / 'docs/guides').glob('[!i]*.md')),  # all but the index
+]
+BLOCK = re.compile(r'^```python\n(.*?)^```$', re.MULTILINE | re.DOTALL)
+
+
+def _public_names():
+  spec = importlib.util.spec_from_file_location('public_names', ROOT / 'docs/public_names.py')
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  return module
+
+
+def _run_blocks(page: pathlib.Path) -> int:
+  """Runs the Python blocks of a page in one namespace, with JAX as it is out of the box.
+
+  Line numbers in a traceback are those of the page.
+  """
+  text = page.read_text()
+  namespace = {'__name__': page.stem}
+  blocks = list(BLOCK.finditer(text))
+  with jax.numpy_dtype_promotion('standard'), jax.numpy_rank_promotion('allow'):
+    for block in blocks:
+      above = '\n' * text.count('\n', 0, block.start(1))
+      exec(compile(above + block.group(1), str(page), 'exec'), namespace)
+  return len(blocks)
+
+
+@pytest.mark.parametrize('page', PAGES, ids=lambda page: page.stem)
+def test_code_blocks_run(page, tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  assert _run_blocks(page) > 0
+
+
+def test_a_failing_block_fails(tmp_path):
+  page = tmp_path / 'page.md'
+  page.write_text('# Page\n\n```python\nx = 1\n```\n\n```python\nassert x == 2\n```\n')
+  with pytest.raises(AssertionError):
+    _run_blocks(page)
+
+
+def test_public_names_are_documented():
+  public = _public_names()
+  assert 'jprune.masks.apply' in public.public_names()
+  assert public.undocumented() == []
+
+
+def test_every_namespace_has_an_api_page():
+  pages = {path.stem for path in (ROOT / 'docs/api').glob('*.md')} - {'index'}
+  assert pages == {name.rpartition('.')[2] for name in _public_names().namespaces()}
+
+
+def test_links_lead_somewhere():
+  for page in [*PAGES, *(ROOT / name for name in ('CONTRIBUTING.md', 'CHANGELOG.md'))]:
+    for target in re.findall(r'\]\(([^)#\s]+)(?:#[^)]*)?\)', page.read_text()):
+      if '://' not in target:
+        assert (page.parent / target).exists(), f'{page.name} links to {target}'
+
+
+def test_the_readme_installs_extras_that_exist():
+  extras = tomllib.loads((ROOT / 'pyproject.toml').read_text())['project']['optional-dependencies']
+  named = re.findall(r'\.\[(\w+)\]', (ROOT / 'README.md').read_text())
+  assert {'examples', 'test'} <= set(named) <= set(extras)

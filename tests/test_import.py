@@ -1,0 +1,36 @@
+"""What importing jprune costs, and what it needs."""
+
+import json
+import pkgutil
+import subprocess
+import sys
+
+import jprune
+
+OPTIONAL = ('matplotlib', 'safetensors', 'treescope', 'tqdm', 'sklearn', 'orbax', 'equinox')
+
+
+def loaded_by(code: str) -> list[str]:
+  """The optional packages that a fresh interpreter holds after running ``code``."""
+  report = f'import json, sys; print(json.dumps([m for m in {OPTIONAL} if m in sys.modules]))'
+  command = [sys.executable, '-W', 'ignore', '-c', f'{code}\n{report}']
+  done = subprocess.run(command, capture_output=True, text=True, check=True)
+  return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_import_loads_no_optional_package():
+  assert loaded_by('import jprune') == []
+
+
+def test_rooms_load_no_optional_package():
+  # nnx may: flax.nnx itself loads treescope.
+  names = [info.name for info in pkgutil.walk_packages(jprune.__path__, 'jprune.')]
+  names = [name for name in names if name != 'jprune.nnx']
+  assert names
+  assert loaded_by('import ' + ', '.join(names)) == []
+
+
+def test_import_starts_no_backend():
+  # The first computation fixes the platform and the number of devices; that is the user's call.
+  code = 'import jprune; from jax._src import xla_bridge as xb; assert not xb._backends'
+  subprocess.run([sys.executable, '-c', code], check=True)
