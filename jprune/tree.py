@@ -100,7 +100,9 @@ def by_leaf(function: str, argument: str, params: Params, values: Any) -> list[A
   paths, _, _ = flatten(params)
   if isinstance(values, (int, float)) or (is_array(values) and values.shape == ()):
     return [values] * len(paths)
-  if isinstance(values, Mapping) and values and set(values) <= set(paths):
+  by_path = isinstance(values, Mapping) and values and set(values) <= set(paths)
+  # linen's boxes are nodes whose own path is a leaf's
+  if by_path and all(_is_leaf(value) for value in values.values()):
     return [values.get(path) for path in paths]
   return along(function, argument, params, values)
 
@@ -156,6 +158,10 @@ def as_predicate(function: str, where: Where) -> Callable[[str, Any], bool]:
   if callable(where):
     return lambda path, leaf: _checks.as_bool(function, where(path, leaf), path)
   raise _checks.bad_where(function, where)
+
+
+def _is_leaf(value: Any) -> bool:
+  return value is None or jax.tree_util.treedef_is_leaf(jax.tree.structure(value))
 
 
 def _is_bool_tree(where: Where) -> bool:

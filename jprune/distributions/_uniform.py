@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from jprune import _checks
+from jprune import _checks, tree
 from jprune.distributions._common import competing
 from jprune.typing import Params, Scores, Sparsities
 
@@ -13,20 +13,21 @@ def uniform(params: Params, scores: Scores, sparsity: float) -> Sparsities:
   Args:
     params: tree of arrays or shape structs.
     scores: tree of that structure and those shapes; ``None`` where a leaf stays dense.
-    sparsity: fraction of zeros, in [0, 1].
+    sparsity: fraction of zeros, in [0, 1]; may be traced.
 
   Returns:
-    A Python float for each leaf, ``None`` where ``scores`` is ``None``.
+    A Python float (or the traced sparsity) for each leaf, ``None`` where ``scores`` is ``None``.
 
   Raises:
     ValueError: if no leaf is scored, the trees differ, or ``sparsity`` is outside [0, 1].
-    TypeError: if ``sparsity`` isn't a number, or is traced.
+    TypeError: if ``sparsity`` isn't a number.
 
   Examples:
     >>> params = {'w': jnp.ones((2, 3)), 'b': jnp.ones(3)}
     >>> uniform(params, {'w': params['w'], 'b': None}, 0.5)
     {'b': None, 'w': 0.5}
   """
-  overall = _checks.static_fraction('uniform', 'sparsity', sparsity)
+  _checks.check_fraction('uniform', 'sparsity', sparsity)
+  overall = sparsity if tree.is_traced(sparsity) else float(sparsity)
   found, treedef = competing('uniform', params, scores)
   return treedef.unflatten([None if score is None else overall for score in found])

@@ -4,16 +4,17 @@ XLA's CPU backend counts ``sum(key > t)`` at a tenth of the speed of memory: a l
 becomes a tree whose input is written out first. Here a *chunk* of 64 x 4,096 keys is counted by
 sums over an axis of eight with long contiguous lanes, which fuse and vectorise: a key's bin
 becomes a nibble of a uint32 word, eight words are added, split into bytes, and eight of those
-are added again before they are widened. A pass then costs little more than a read, and its
+are added again before they are widened. A pass then costs about two plain reads, and its
 temporaries stay in the cache.
 
-Leaves of at least one chunk are read in place, chunk by chunk; the last chunk overlaps the one
-before it, and skips the rows that were counted. What does not fill a row of lanes, and smaller
+Leaves of at least 16 rows of lanes are read in place, chunk by chunk; the last chunk overlaps
+the one before it, and skips the rows that were counted. What does not fill a row, and smaller
 leaves, are copied into one matrix of rows, padded with NaN.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -25,34 +26,45 @@ from jax import lax
 from jprune.masks import _keys, _search, _wide
 
 LANES = 4096
-ROWS = 64
-CHUNK = ROWS * LANES
+ROWS = (64, 16)  # of a chunk: the first for leaves that fill one, the second for smaller leaves
 _U32 = jnp.uint32
 
 
+class Run(NamedTuple):
+  """Chunks of one size; all but ``rows`` are static arrays with one entry for each chunk.
+
+  Attributes:
+    rows: rows of lanes in a chunk.
+    slot: the leaf it is in.
+    start: the flat index in that leaf at which it is read.
+    skip: how many of its rows an earlier chunk has counted.
+  """
+
+  rows: int
+  slot: np.ndarray
+  start: np.ndarray
+  skip: np.ndarray
+
+
 class Flat(NamedTuple):
-  """Leaves of one dtype, laid out. Blocks are the chunks, then the rows; index maps are static.
+  """Leaves of one dtype, laid out. Blocks are the chunks of all runs, then the rows of the rest.
 
   Attributes:
     leaves: every leaf, flat: floats of 32 bits and more, or the bits of 16-bit floats (XLA:CPU
       would widen a slice of those to float32).
     rest: ``(B, LANES)``, rows of smaller leaves and of remainders.
     form: constants of the keys.
-    chunk_slot: ``(C,)``, the leaf of each chunk.
-    chunk_start: ``(C,)``, where each chunk is read.
-    chunk_skip: ``(C,)``, how many of its rows an earlier chunk has counted.
-    block_slot: ``(C + B,)``, the leaf of each block.
-    block_first: ``(C + B,)``, the flat index in that leaf at which the block is read.
+    runs: what is read in place.
+    block_slot: for each block, the leaf it is in.
+    block_start: for each block, the flat index in that leaf at which it is read.
   """
 
   leaves: list[jax.Array]
   rest: jax.Array
   form: _keys.Layout
-  chunk_slot: np.ndarray
-  chunk_start: np.ndarray
-  chunk_skip: np.ndarray
+  runs: list[Run]
   block_slot: np.ndarray
-  block_first: np.ndarray
+  block_start: np.ndarray
 
 
 def prepare(xs: Sequence[jax.Array]) -> Flat:
@@ -61,23 +73,38 @@ def prepare(xs: Sequence[jax.Array]) -> Flat:
   form = _keys.layout(xs[0])
   if form.signed == 'int16':
     xs = [_keys.bits(x) for x in xs]
-  rows, slots, starts, skips, row_slots, row_firsts = [], [], [], [], [], []
+  runs = [_run(rows, xs) for rows in ROWS]
+  rows, slots, starts = [], [], []
   for slot, x in enumerate(xs):
-    in_place = x.size // LANES * LANES if x.size >= CHUNK else 0
-    for begin in range(0, in_place, CHUNK):
-      slots.append(slot)
-      starts.append(min(begin, in_place - CHUNK))
-      skips.append((begin - starts[-1]) // LANES)
+    in_place = x.size // LANES * LANES if _chunk_rows(x.size) else 0
     if in_place < x.size:
       rows.append(_padded_rows(x[in_place:]))
-      row_slots += [slot] * rows[-1].shape[0]
-      row_firsts += range(in_place, x.size, LANES)
+      slots += [slot] * rows[-1].shape[0]
+      starts += range(in_place, x.size, LANES)
   rest = jnp.concatenate(rows) if rows else jnp.zeros((0, LANES), xs[0].dtype)
-  ints = lambda values: np.asarray(values, np.int32)
-  return Flat(
-      xs, rest, form, ints(slots), ints(starts), ints(skips),
-      ints(slots + row_slots), ints(starts + row_firsts),
-  )
+  runs = [run for run in runs if run.slot.size]
+  slots = np.concatenate([*(run.slot for run in runs), np.asarray(slots, np.int32)])
+  starts = np.concatenate([*(run.start for run in runs), np.asarray(starts, np.int32)])
+  return Flat(xs, rest, form, runs, slots, starts)
+
+
+def _chunk_rows(size: int) -> int:
+  """Rows of the chunks in which a leaf is read; 0 for a leaf that is copied."""
+  return next((rows for rows in ROWS if size >= rows * LANES), 0)
+
+
+def _run(rows: int, xs: Sequence[jax.Array]) -> Run:
+  """The chunks of all leaves that are read in chunks of so many rows."""
+  slots, starts, skips = [], [], []
+  for slot, x in enumerate(xs):
+    if _chunk_rows(x.size) != rows:
+      continue
+    in_place = x.size // LANES * LANES
+    for begin in range(0, in_place, rows * LANES):
+      slots.append(slot)
+      starts.append(min(begin, in_place - rows * LANES))
+      skips.append((begin - starts[-1]) // LANES)
+  return Run(rows, *(np.asarray(values, np.int32) for values in (slots, starts, skips)))
 
 
 def counted(size: int) -> int:
@@ -105,32 +132,40 @@ def mask(x: jax.Array, key: jax.Array, cut: jax.Array) -> jax.Array:
 
 
 def _blocks(flat: Flat, window: jax.Array, shift: jax.Array) -> jax.Array:
-  """uint32 ``(blocks, 8)``."""
-  chunks = flat.chunk_slot.size
-  out = jnp.zeros((flat.block_slot.size, _search.BINS), _U32)
-  if chunks:
-    slot_of, skip_of = jnp.asarray(flat.chunk_slot), jnp.asarray(flat.chunk_skip)
-
-    def one(i: jax.Array, out: jax.Array) -> jax.Array:
-      slot = slot_of[i]
-      bins = _chunk_bins(keys_of(_chunk(flat, i), flat.form), window[slot], shift[slot], skip_of[i])
-      return out.at[i].set(bins)
-
-    out = lax.fori_loop(0, chunks, one, out)
+  """uint32 ``(blocks, 8)``: keys in each bin, block by block."""
+  parts = [_run_bins(flat, run, window, shift) for run in flat.runs]
   rows = flat.rest.shape[0]
   if rows:
-    slots = jnp.asarray(flat.block_slot[chunks:])
-    step = min(ROWS, rows)
+    slot = flat.block_slot[flat.block_slot.size - rows :]
+    parts.append(rows_bins(flat.rest, flat.form, window[slot], shift[slot]))
+  return jnp.concatenate(parts) if parts else jnp.zeros((0, _search.BINS), _U32)
 
-    def some(i: jax.Array, out: jax.Array) -> jax.Array:
-      begin = jnp.minimum(i * step, rows - step)  # rows counted twice are written twice
-      block = lax.dynamic_slice_in_dim(flat.rest, begin, step)
-      slot = lax.dynamic_slice_in_dim(slots, begin, step)
-      bins = row_bins(keys_of(block, flat.form), window[slot], shift[slot])
-      return lax.dynamic_update_slice_in_dim(out, bins, chunks + begin, axis=0)
 
-    out = lax.fori_loop(0, -(-rows // step), some, out)
-  return out
+def _run_bins(flat: Flat, run: Run, window: jax.Array, shift: jax.Array) -> jax.Array:
+  slots, skips = jnp.asarray(run.slot), jnp.asarray(run.skip)
+
+  def one(i: jax.Array, out: jax.Array) -> jax.Array:
+    keys = keys_of(_chunk(flat, run, i), flat.form)
+    slot = slots[i] if len(flat.leaves) > 1 else 0
+    return out.at[i].set(_chunk_bins(keys, window[slot], shift[slot], skips[i]))
+
+  return lax.fori_loop(0, run.slot.size, one, jnp.zeros((run.slot.size, _search.BINS), _U32))
+
+
+def rows_bins(
+    rows: jax.Array, form: _keys.Layout, window: jax.Array, shift: jax.Array
+) -> jax.Array:
+  """uint32 ``(R, 8)`` of rows ``(R, lanes)``, each by its own window and shift, some at a time."""
+  step = min(rows.shape[0], max(1, ROWS[0] * LANES // rows.shape[1]))
+
+  def some(i: jax.Array, out: jax.Array) -> jax.Array:
+    begin = jnp.minimum(i * step, rows.shape[0] - step)  # rows counted twice are written twice
+    part = lambda values: lax.dynamic_slice_in_dim(values, begin, step)
+    bins = _row_bins(keys_of(part(rows), form), part(window), part(shift))
+    return lax.dynamic_update_slice_in_dim(out, bins, begin, axis=0)
+
+  out = jnp.zeros((rows.shape[0], _search.BINS), _U32)
+  return lax.fori_loop(0, -(-rows.shape[0] // step), some, out)
 
 
 def cuts(flat: Flat, key: jax.Array, keep: jax.Array) -> jax.Array:
@@ -142,7 +177,7 @@ def cuts(flat: Flat, key: jax.Array, keep: jax.Array) -> jax.Array:
     keep: uint32 ``(leaves,)``, how many to keep; at most as many as there are.
   """
   ties = _blocks(flat, key - 1, jnp.zeros_like(key))[:, 1]
-  order = np.lexsort((flat.block_first, flat.block_slot))
+  order = np.lexsort((flat.block_start, flat.block_slot))
   slot = flat.block_slot[order]
   ties = ties[order]
   through = jnp.cumsum(ties)
@@ -187,34 +222,34 @@ def _row_with(
     flat: Flat, block: jax.Array, key: jax.Array, tie: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
   """The row of a block that holds its tie number ``tie``: row, flat index, ties still to go."""
-  chunks = flat.chunk_slot.size
-  start = jnp.asarray(flat.block_first)[block]
+  start = jnp.asarray(flat.block_start)[block]
+  firsts = np.cumsum([0] + [run.slot.size for run in flat.runs])
 
-  def in_chunk() -> tuple[jax.Array, jax.Array, jax.Array]:
-    rows = _chunk(flat, jnp.minimum(block, chunks - 1))
-    window = jnp.broadcast_to(key - 1, (ROWS,))
-    ties = row_bins(keys_of(rows, flat.form), window, jnp.zeros_like(window))[:, 1]
-    skipped = jnp.arange(ROWS) < jnp.asarray(flat.chunk_skip)[jnp.minimum(block, chunks - 1)]
-    ties = jnp.where(skipped, 0, ties)
+  def in_run(run: Run, first: int) -> tuple[jax.Array, jax.Array, jax.Array]:
+    i = jnp.clip(block - first, 0, run.slot.size - 1)
+    rows = _chunk(flat, run, i)
+    window = jnp.broadcast_to(key - 1, (run.rows,))
+    ties = _row_bins(keys_of(rows, flat.form), window, jnp.zeros_like(window))[:, 1]
+    ties = jnp.where(jnp.arange(run.rows) < jnp.asarray(run.skip)[i], 0, ties)
     through = jnp.cumsum(ties)
     at = jnp.sum(through < tie, dtype=jnp.int32)
     return rows[at], start + at * LANES, tie - (through - ties)[at]
 
-  def in_rest() -> tuple[jax.Array, jax.Array, jax.Array]:
-    return flat.rest[block - chunks], start, tie
+  ways = [functools.partial(in_run, run, int(first)) for run, first in zip(flat.runs, firsts)]
+  if flat.rest.shape[0]:
+    ways.append(lambda: (flat.rest[jnp.maximum(block - int(firsts[-1]), 0)], start, tie))
+  which = jnp.sum(block >= jnp.asarray(firsts[1:], jnp.int32), dtype=jnp.int32)
+  return lax.switch(which, ways)
 
-  if not flat.rest.shape[0]:
-    return in_chunk()
-  return lax.cond(block < chunks, in_chunk, in_rest) if chunks else in_rest()
 
-
-def _chunk(flat: Flat, i: jax.Array) -> jax.Array:
-  """Chunk number ``i``: ``(ROWS, LANES)``, read from whichever leaf it is in."""
-  large = sorted(set(flat.chunk_slot.tolist()))
-  which = jnp.asarray(np.searchsorted(large, flat.chunk_slot).astype(np.int32))[i]
-  read = lambda leaf: lambda start: lax.dynamic_slice(leaf, (start,), (CHUNK,))
-  start = jnp.asarray(flat.chunk_start)[i]
-  return lax.switch(which, [read(flat.leaves[j]) for j in large], start).reshape(ROWS, LANES)
+def _chunk(flat: Flat, run: Run, i: jax.Array) -> jax.Array:
+  """Chunk number ``i`` of a run, ``(rows, LANES)``, read from whichever leaf it is in."""
+  slots, which = np.unique(run.slot, return_inverse=True)
+  read = lambda leaf: lambda start: lax.dynamic_slice(leaf, (start,), (run.rows * LANES,))
+  reads = [read(flat.leaves[slot]) for slot in slots]
+  start = jnp.asarray(run.start)[i]
+  chunk = lax.switch(jnp.asarray(which, jnp.int32)[i], reads, start)
+  return chunk.reshape(run.rows, LANES)
 
 
 def _padded_rows(x: jax.Array) -> jax.Array:
@@ -241,16 +276,16 @@ def _bytes(words: jax.Array) -> jax.Array:
 
 
 def _chunk_bins(keys: jax.Array, window: jax.Array, shift: jax.Array, skip: jax.Array) -> jax.Array:
-  """uint32 ``(8,)``: bins of a chunk ``(ROWS, LANES)``, its first ``skip`` rows left out."""
-  row = lax.iota(jnp.int32, ROWS).reshape(8, 8, 1)
+  """uint32 ``(8,)``: bins of a chunk ``(rows, LANES)``, its first ``skip`` rows left out."""
+  rows = keys.shape[0]
+  row = lax.iota(jnp.int32, rows).reshape(rows // 8, 8, 1)
   counts = jnp.where(row >= skip, _U32(0xFFFFFFFF), _U32(0))
-  words = jnp.sum(_nibbles(keys.reshape(8, 8, LANES), window, shift) & counts, axis=1, dtype=_U32)
+  words = jnp.sum(_nibbles(keys.reshape(rows // 8, 8, LANES), window, shift) & counts, axis=1, dtype=_U32)
   words = jnp.sum(_bytes(words), axis=1, dtype=_U32)  # (2, LANES), at most 64 in a byte
-  singles = lax.bitcast_convert_type(words, jnp.uint8).astype(_U32)  # (2, LANES, 4)
-  return jnp.sum(singles, axis=1, dtype=_U32).T.reshape(_search.BINS)
+  return _bins(words)
 
 
-def row_bins(keys: jax.Array, window: jax.Array, shift: jax.Array) -> jax.Array:
+def _row_bins(keys: jax.Array, window: jax.Array, shift: jax.Array) -> jax.Array:
   """uint32 ``(R, 8)``: bins of each row, by the row's own window and shift.
 
   Rows are whole multiples of 64 keys, of at most 2**32 - 1.
@@ -259,6 +294,16 @@ def row_bins(keys: jax.Array, window: jax.Array, shift: jax.Array) -> jax.Array:
   spread = lambda x: x[:, None, None]
   words = _nibbles(keys.reshape(rows, 8, lanes // 8), spread(window), spread(shift))
   words = jnp.sum(words, axis=1, dtype=_U32).reshape(rows, 8, lanes // 64)
-  words = jnp.sum(_bytes(words), axis=2, dtype=_U32)  # (2, R, lanes // 64)
-  singles = lax.bitcast_convert_type(words, jnp.uint8).astype(_U32)  # (2, R, lanes // 64, 4)
-  return jnp.moveaxis(jnp.sum(singles, axis=2, dtype=_U32), 0, -1).reshape(rows, _search.BINS)
+  return _bins(jnp.sum(_bytes(words), axis=2, dtype=_U32))  # from (2, R, lanes // 64)
+
+
+def _bins(words: jax.Array) -> jax.Array:
+  """Adds up byte counters ``(2, ..., lanes)``, at most 128 in a byte: uint32 ``(..., 8)``."""
+  # bytes 0 and 2, then 1 and 3; sums over 32 lanes stay below 2**16
+  halves = jnp.stack([words & 0x00FF00FF, (words >> 8) & 0x00FF00FF])
+  lanes = words.shape[-1]
+  if lanes % 32 == 0:
+    halves = jnp.sum(halves.reshape(*halves.shape[:-1], 32, lanes // 32), axis=-2, dtype=_U32)
+  low, high = jnp.sum(halves & 0xFFFF, axis=-1, dtype=_U32), jnp.sum(halves >> 16, axis=-1, dtype=_U32)
+  counts = jnp.stack([low, high])  # (byte // 2, byte % 2, even or odd bin, ...)
+  return jnp.moveaxis(counts.reshape(_search.BINS, *words.shape[1:-1]), 0, -1)

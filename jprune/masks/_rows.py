@@ -66,17 +66,9 @@ def _in_lanes(x: jax.Array, axis: int) -> tuple[Any, int]:
   rows = jnp.pad(rows, ((0, 0), (0, padding)), constant_values=jnp.nan)
   form = _keys.layout(x)
   rows = _keys.bits(rows) if form.signed == 'int16' else rows
-  step = min(rows.shape[0], max(1, _flat.CHUNK // rows.shape[1]))
 
   def count(window: jax.Array, shift: jax.Array) -> jax.Array:
-    def some(i: jax.Array, out: jax.Array) -> jax.Array:
-      begin = jnp.minimum(i * step, rows.shape[0] - step)
-      part = lambda v: lax.dynamic_slice_in_dim(v, begin, step)
-      bins = _flat.row_bins(_flat.keys_of(part(rows), form), part(window), part(shift))
-      return lax.dynamic_update_slice_in_dim(out, bins, begin, axis=0)
-
-    out = jnp.zeros((rows.shape[0], _search.BINS), _U32)
-    return _wide.wide(lax.fori_loop(0, -(-rows.shape[0] // step), some, out))
+    return _wide.wide(_flat.rows_bins(rows, form, window, shift))
 
   return count, padding
 

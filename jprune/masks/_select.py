@@ -22,6 +22,7 @@ from jprune.masks import _flat, _keys, _native, _search, _wide
 from jprune.masks._auto import following
 
 SAMPLE = 2048
+ON_HOST = 2**18  # elements; below, NumPy is done before anything is compiled
 MANY = 32  # from so many leaves on, sampling each would take longer to compile than it saves
 _U32 = jnp.uint32
 
@@ -152,7 +153,7 @@ def _driven(xs: Sequence[jax.Array], k: int) -> list[jax.Array]:
   if k in (0, sum(sizes)):
     return [_filled(x, k > 0) for x in xs]
   small = [_on_host(x) for x in xs]
-  if all(small) and sum(sizes) <= _flat.CHUNK:
+  if all(small) and sum(sizes) <= ON_HOST:
     return _partitioned(xs, k)
   # small leaves join one array: a shape to compile instead of many
   held = [_keys.host_keys(np.asarray(x)).reshape(-1) if s else None for x, s in zip(xs, small)]
@@ -218,7 +219,7 @@ def _partitioned(xs: Sequence[jax.Array], k: int) -> list[jax.Array]:
 
 
 def _on_host(x: jax.Array) -> bool:
-  return x.size < _flat.CHUNK and x.is_fully_addressable
+  return x.size < ON_HOST and x.is_fully_addressable
 
 
 def _filled(x: jax.Array, value: bool) -> jax.Array:

@@ -48,10 +48,15 @@ def test_refuses_sparsities_that_are_no_numbers(name, sparsity):
     ALL[name](PARAMS, SCORES, sparsity)
 
 
-@each
+@pytest.mark.parametrize('name', sorted(set(ALL) - {'uniform'}))
 def test_refuses_a_traced_sparsity(name):
   with pytest.raises(TypeError, match=rf'^{name}: `sparsity` must be a number at hand'):
     jax.jit(lambda s: ALL[name](PARAMS, SCORES, s))(0.5)
+
+
+def test_uniform_hands_a_traced_sparsity_on():
+  out = jax.jit(lambda s: distributions.uniform(PARAMS, SCORES, s))(0.5)
+  assert jax.tree.map(float, out) == distributions.uniform(PARAMS, SCORES, 0.5)
 
 
 @each

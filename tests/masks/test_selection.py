@@ -38,7 +38,7 @@ SHAPES = (
     [(CHUNK,)],
     [(CHUNK + 1,)],
     [(3, 5000)],
-    [(64,), (17, 9), (7, 3), (0, 4), (2 * CHUNK + 128 + 5,), (9, 9)],
+    [(64,), (17, 9), (7, 3), (0, 4), (2 * CHUNK + 128 + 5,), (40, 30), (9, 9)],
 )
 
 
@@ -47,7 +47,7 @@ def small_chunks():
   """Chunks of 64 x 64 keys, so that small leaves have many; two tests go without."""
   with pytest.MonkeyPatch.context() as patch:
     patch.setattr(_flat, 'LANES', 64)
-    patch.setattr(_flat, 'CHUNK', CHUNK)
+    patch.setattr(_select, 'ON_HOST', CHUNK)
     jax.clear_caches()  # what was compiled counted on other chunks
     yield
   jax.clear_caches()
@@ -129,7 +129,7 @@ def test_chunks_of_their_real_size():
   with pytest.MonkeyPatch.context() as patch:
     patch.undo()
     patch.setattr(_flat, 'LANES', 4096)
-    patch.setattr(_flat, 'CHUNK', 64 * 4096)
+    patch.setattr(_select, 'ON_HOST', 64 * 4096)
     jax.clear_caches()
     for kind in ('magnitudes', 'repeated', 'all equal'):
       xs = leaves_of([(64 * 4096 + 8192 + 5,), (300, 300)], 'float32', kind)

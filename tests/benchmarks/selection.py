@@ -1,0 +1,172 @@
+"""Exact-k and N:M selection side by side with other ways, in one process on one device.
+
+Run it with ``python -m tests.benchmarks.selection``; prints a table of ratios and, as the last
+line, all numbers as JSON. PyTorch takes part if it is installed. All rivals take turns, so that
+whatever else the machine does meets them alike; numbers are medians.
+"""
+
+import json
+import statistics
+import sys
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import jprune
+
+KEPT = 0.2
+SIZES = (10**6, 10**7, 10**8)
+
+
+def seconds(calls, rounds):
+  """Median seconds of each call, the calls taking turns; one round to warm up."""
+  times = {name: [] for name in calls}
+  for _ in range(rounds + 1):
+    for name, call in calls.items():
+      begin = time.perf_counter()
+      jax.block_until_ready(call())
+      times[name].append(time.perf_counter() - begin)
+  return {name: statistics.median(each[1:]) for name, each in times.items()}
+
+
+def scores_of(size, dtype='float32'):
+  return jax.block_until_ready(jnp.abs(jax.random.normal(jax.random.key(0), (size,), dtype)))
+
+
+def torch_selection(x):
+  """What torch.nn.utils.prune.global_unstructured does to choose: topk and a scatter."""
+  try:
+    import torch
+  except ImportError:
+    return None
+  scores = torch.from_numpy(np.array(x, np.float32))
+  prune = round((1 - KEPT) * scores.numel())
+
+  def select():
+    mask = torch.ones_like(scores)
+    mask[torch.topk(scores, k=prune, largest=False).indices] = 0
+    return mask.numpy()
+
+  return select
+
+
+def select(x):
+  return jprune.masks.top_k_global({'w': x}, 1 - KEPT)['w']
+
+
+def argpartition(x):
+  prune = x.size - round(KEPT * x.size)
+  mask = np.ones(x.size, bool)
+  mask[np.argpartition(x, prune)[:prune]] = False
+  return mask
+
+
+def one_leaf(size, dtype='float32'):
+  """Seconds of every way to select from one leaf; temporaries as a fraction of the scores."""
+  x = scores_of(size, dtype)
+  k = round(KEPT * size)
+  compiled = jax.jit(select).lower(x).compile()
+  sort = jax.jit(lambda x: jnp.zeros(x.size, bool).at[jnp.argsort(x)[-k:]].set(True))
+  held = np.asarray(x, np.float32)
+  read = jax.jit(jnp.max)
+  fast = {
+    'one read (jnp.max)': lambda: read(x),
+    'jprune in jit': lambda: compiled(x),
+    'jprune on concrete arrays': lambda: select(x),
+  }
+  times = seconds(fast, 9)
+  if dtype == 'float32':
+    slow = {'np.argpartition + scatter': lambda: argpartition(held)}
+    if size < 10**8:
+      slow['jnp.argsort'] = lambda: sort(x)
+      if rival := torch_selection(x):
+        slow['torch topk + scatter'] = rival
+    times |= seconds(slow, 3 if size < 10**8 else 1)
+  if size == 10**8:
+    times['jprune in jit, old mask donated'] = donated(x)
+  times['temporaries'] = compiled.memory_analysis().temp_size_in_bytes / x.nbytes
+  return times
+
+
+def donated(x):
+  again = jax.jit(lambda x, old: select(x), donate_argnums=1, keep_unused=True)
+  mask = again(x, jnp.zeros(x.shape, bool))
+  times = []
+  for _ in range(7):
+    begin = time.perf_counter()
+    mask = jax.block_until_ready(again(x, mask))
+    times.append(time.perf_counter() - begin)
+  return statistics.median(times)
+
+
+def many_leaves(count=300):
+  """Leaves of mixed shapes, as a model has them: first call, compilation, runs."""
+  shapes = [(512, 512), (512, 2048), (2048, 512), (512,), (3, 3, 128, 128), (768, 256), (64, 64)]
+  leaves = {
+    str(i): jnp.abs(jax.random.normal(jax.random.key(i), shapes[i % len(shapes)]))
+    for i in range(count)
+  }
+  out = {'weights': sum(leaf.size for leaf in leaves.values())}
+  ways = {
+    'global': lambda leaves: jprune.masks.top_k_global(leaves, 0.8),
+    'each': lambda leaves: jprune.masks.top_k(leaves, 0.8),
+  }
+  for name, way in ways.items():
+    begin = time.perf_counter()
+    jax.block_until_ready(way(leaves))
+    out[f'{name}: first call'] = time.perf_counter() - begin
+    begin = time.perf_counter()
+    compiled = jax.jit(way).lower(leaves).compile()
+    out[f'{name}: compilation in jit'] = time.perf_counter() - begin
+    calls = {'concrete': lambda: way(leaves), 'jit': lambda: compiled(leaves)}
+    for call, each in seconds(calls, 3).items():
+      out[f'{name}: {call}'] = each
+    temporaries = compiled.memory_analysis().temp_size_in_bytes
+    out[f'{name}: temporaries'] = temporaries / (4 * out['weights'])
+  return out
+
+
+def n_of_m(n, m, side=4096):
+  """Seconds at side x side along the contraction axis."""
+  x = jnp.abs(jax.random.normal(jax.random.key(0), (side, side)))
+
+  @jax.jit
+  def two_sorts(x):
+    groups = x.reshape(-1, m, side)
+    rank = jnp.argsort(jnp.argsort(-groups, axis=1), axis=1)
+    return (rank < n).reshape(x.shape)
+
+  ours = jax.jit(lambda x: jprune.masks.n_of_m({'w': x}, n, m)['w'])
+  return seconds({'jprune': lambda: ours(x), 'two argsorts': lambda: two_sorts(x)}, 3)
+
+
+def report(name, times, base):
+  print(f'\n{name}')
+  for key, value in times.items():
+    if key == 'temporaries':
+      print(f'  {key:34} {100 * value:9.2f} % of the scores')
+    else:
+      print(f'  {key:34} {1e3 * value:9.2f} ms {value / times[base]:9.2f} x {base}')
+
+
+def main(sizes=SIZES):
+  numbers = {}
+  for size in sizes:
+    numbers[f'{size:.0e}'] = one_leaf(size)
+    report(f'one leaf of {size:.0e} float32', numbers[f'{size:.0e}'], 'one read (jnp.max)')
+  numbers['bf16'] = one_leaf(10**7, 'bfloat16')
+  report('one leaf of 1e+07 bfloat16', numbers['bf16'], 'one read (jnp.max)')
+  for n, m in ((2, 4), (4, 8)):
+    numbers[f'{n}:{m}'] = n_of_m(n, m)
+    report(f'{n}:{m} of 4096 x 4096', numbers[f'{n}:{m}'], 'jprune')
+  numbers['300 leaves'] = many_leaves()
+  print('\n300 leaves of mixed shapes')
+  for key, value in numbers['300 leaves'].items():
+    print(f'  {key:34} {value:12.3f}')
+  print(json.dumps(numbers))
+
+
+if __name__ == '__main__':
+  main(tuple(int(float(size)) for size in sys.argv[1:]) or SIZES)
