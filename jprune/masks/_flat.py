@@ -112,10 +112,10 @@ def counted(size: int) -> int:
   return -(-size // LANES) * LANES
 
 
-def count(flat: Flat, window: jax.Array, shift: jax.Array) -> jax.Array:
-  """One pass: keys in each bin, wide ``(leaves, 8, 2)``, from per-leaf windows and shifts."""
-  counts = _wide.wide(_blocks(flat, window, shift))
-  leaves = jnp.zeros((len(flat.leaves), _search.BINS, 2), _U32)
+def per_leaf(flat: Flat, blocks: jax.Array) -> jax.Array:
+  """Counts of blocks, uint32 ``(blocks, ...)``, to wide counts of leaves ``(leaves, ..., 2)``."""
+  counts = _wide.wide(blocks)
+  leaves = jnp.zeros((len(flat.leaves), *counts.shape[1:]), _U32)
   return _wide.carried(leaves.at[flat.block_slot].add(counts))
 
 
@@ -131,8 +131,8 @@ def mask(x: jax.Array, key: jax.Array, cut: jax.Array) -> jax.Array:
   return ((keys > key) | ((keys == key) & before)).reshape(x.shape)
 
 
-def _blocks(flat: Flat, window: jax.Array, shift: jax.Array) -> jax.Array:
-  """uint32 ``(blocks, 8)``: keys in each bin, block by block."""
+def count(flat: Flat, window: jax.Array, shift: jax.Array) -> jax.Array:
+  """One pass: keys in each bin, uint32 ``(blocks, 8)``, from per-leaf windows and shifts."""
   parts = [_run_bins(flat, run, window, shift) for run in flat.runs]
   rows = flat.rest.shape[0]
   if rows:
@@ -168,15 +168,15 @@ def rows_bins(
   return lax.fori_loop(0, -(-rows.shape[0] // step), some, out)
 
 
-def cuts(flat: Flat, key: jax.Array, keep: jax.Array) -> jax.Array:
+def cuts(flat: Flat, key: jax.Array, keep: jax.Array, ties: jax.Array) -> jax.Array:
   """Where to cut the ties: uint32, the least index that has ``keep`` ties of ``key`` before it.
 
   Args:
     flat: the leaves.
     key: ``(leaves,)``, the key whose ties are cut.
     keep: uint32 ``(leaves,)``, how many to keep; at most as many as there are.
+    ties: uint32 ``(blocks,)``, how many there are in each block.
   """
-  ties = _blocks(flat, key - 1, jnp.zeros_like(key))[:, 1]
   order = np.lexsort((flat.block_start, flat.block_slot))
   slot = flat.block_slot[order]
   ties = ties[order]

@@ -37,8 +37,14 @@ def nan_key(xs: Sequence[jax.Array]) -> int:
 
 
 def count(xs: Sequence[jax.Array], window: jax.Array, shift: jax.Array) -> jax.Array:
-  """One pass: keys in each bin, wide ``(leaves, 8, 2)``, from per-leaf windows and shifts."""
+  """One pass: keys in each bin, uint32 ``(leaves, 8)``, from per-leaf windows and shifts."""
   return _count(lambda x, i: _keys.keys(x), xs, window, shift)
+
+
+def per_leaf(xs: Sequence[jax.Array], blocks: jax.Array) -> jax.Array:
+  """Counts of blocks, which are leaves here, as wide counts ``(leaves, ..., 2)``."""
+  del xs
+  return _wide.wide(blocks)
 
 
 def mask(x: jax.Array, key: jax.Array, cut: jax.Array) -> jax.Array:
@@ -47,16 +53,19 @@ def mask(x: jax.Array, key: jax.Array, cut: jax.Array) -> jax.Array:
   return (keys > key) | ((keys == key) & (flat_index(x.shape) < cut))
 
 
-def cuts(xs: Sequence[jax.Array], key: jax.Array, keep: jax.Array) -> jax.Array:
+def cuts(
+    xs: Sequence[jax.Array], key: jax.Array, keep: jax.Array, ties: jax.Array
+) -> jax.Array:
   """Where to cut the ties, as :func:`jprune.masks._flat.cuts`: a second race, of indices.
 
   Ties race with the complement of their flat index as key, all others with 0.
   """
+  del ties
   tie_keys = lambda x, i: jnp.where(_keys.keys(x) == key[i], ~flat_index(x.shape), _U32(0))
   k = _wide.wide(keep)
   total = jnp.stack([_wide.constant(math.prod(x.shape)) for x in xs])
-  bins = lambda window, shift: _count(tie_keys, xs, window, shift)
-  found = _search.run(bins, _search.start(k, total, _U32, None), k, total)
+  blocks = lambda window, shift: _count(tie_keys, xs, window, shift)
+  found, _ = _search.run(blocks, _wide.wide, _search.start(k, total, _U32, None), k, total)
   cut = jnp.where(found.low == 0, ~found.low, ~found.low + 1)  # low = 0 keeps all of a leaf
   return jnp.where(keep == 0, _U32(0), cut)
 
@@ -94,4 +103,4 @@ def _count(
   for i, x in enumerate(xs):
     away = (jnp.maximum(keys_of(x, i), window[i]) - window[i]) >> shift[i]
     counts.append(jnp.stack([jnp.sum(away == j, dtype=_U32) for j in range(_search.BINS)]))
-  return _wide.wide(jnp.stack(counts))
+  return jnp.stack(counts)

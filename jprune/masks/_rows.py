@@ -45,7 +45,8 @@ def _mask(x: jax.Array, k: jax.Array, axis: int, way: Any) -> jax.Array:
   ks = jnp.broadcast_to(k[None], (races, 2))
   total = jnp.broadcast_to(jnp.asarray(_wide.constant(size + padding))[None], (races, 2))
   key_dtype = jnp.dtype(_keys.layout(x).key)
-  state = _search.run(count, _search.start(ks, total, key_dtype, None), ks, total)
+  state = _search.start(ks, total, key_dtype, None)
+  state, _ = _search.run(count, _wide.wide, state, ks, total)
   exact = _wide.equal(state.upto, ks)
   left = _wide.narrow(_wide.subtract(ks, jnp.where(exact[:, None], ks, state.above)))
   lined_up = lambda v: jnp.expand_dims(v.reshape(lead), axis)
@@ -68,7 +69,7 @@ def _in_lanes(x: jax.Array, axis: int) -> tuple[Any, int]:
   rows = _keys.bits(rows) if form.signed == 'int16' else rows
 
   def count(window: jax.Array, shift: jax.Array) -> jax.Array:
-    return _wide.wide(_flat.rows_bins(rows, form, window, shift))
+    return _flat.rows_bins(rows, form, window, shift)
 
   return count, padding
 
@@ -82,7 +83,7 @@ def _in_place(x: jax.Array, axis: int) -> tuple[Any, int]:
     lined_up = lambda v: jnp.expand_dims(v.reshape(lead), axis)
     away = (jnp.maximum(_keys.keys(held), lined_up(window)) - lined_up(window)) >> lined_up(shift)
     bins = [jnp.sum(away == j, axis=axis, dtype=_U32).reshape(-1) for j in range(_search.BINS)]
-    return _wide.wide(jnp.stack(bins, axis=-1))
+    return jnp.stack(bins, axis=-1)
 
   return count, 0
 

@@ -112,11 +112,42 @@ def advance(state: State, bins: jax.Array, k: jax.Array, total: jax.Array) -> St
 
 
 def run(
-    count: Callable[[jax.Array, jax.Array], jax.Array], state: State, k: jax.Array, total: jax.Array
-) -> State:
-  """Searches inside a trace. ``count(window, shift)`` gives the bins, wide ``(G, 8, 2)``."""
-  body = lambda s: advance(s, count(s.window, s.shift), k, total)
-  return lax.while_loop(lambda s: ~jnp.all(s.done), body, state)
+    blocks: Callable[[jax.Array, jax.Array], jax.Array],
+    bins: Callable[[jax.Array], jax.Array],
+    state: State,
+    k: jax.Array,
+    total: jax.Array,
+) -> tuple[State, jax.Array]:
+  """Searches inside a trace, and counts the ties with the keys that were found.
+
+  Args:
+    blocks: ``(window, shift)`` to uint32 counts ``(B, 8)``, for as many blocks as the caller has
+      parts to count.
+    bins: those to wide counts ``(G, 8, 2)``.
+    state: from :func:`start`.
+    k: wide counts ``(G, 2)``.
+    total: wide counts ``(G, 2)``.
+
+  Returns:
+    The last state; and uint32 ``(B,)`` ties with ``low``, of use where ``upto`` is not ``k``. They
+    are the last pass of the same loop, so that the code that counts is compiled only once.
+  """
+
+  def body(carry: tuple[State, jax.Array, jax.Array]) -> tuple[State, jax.Array, jax.Array]:
+    state, _, _ = carry
+    found = jnp.all(state.done)
+    window = jnp.where(found, state.low - 1, state.window)  # the ties are bin 1
+    counts = blocks(window, jnp.where(found, jnp.zeros_like(state.shift), state.shift))
+    return advance(state, bins(counts), k, total), counts[:, 1], found
+
+  def unfinished(carry: tuple[State, jax.Array, jax.Array]) -> jax.Array:
+    state, _, tied = carry
+    return ~jnp.all(state.done) | ~(tied | jnp.all(_wide.equal(state.upto, k)))
+
+  shape = jax.eval_shape(blocks, state.window, state.shift)
+  none = jnp.zeros(shape.shape[:1], jnp.uint32)
+  state, ties, _ = lax.while_loop(unfinished, body, (state, none, jnp.bool_(False)))
+  return state, ties
 
 
 def _edge(state: State, j: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -84,21 +84,27 @@ def _searched(xs: Sequence[jax.Array], k: jax.Array, together: bool, way: Any) -
   totals = jnp.stack([_wide.constant(way.counted(size)) for size in sizes])
   total = _wide.total(totals, axis=0)[None] if together else totals
 
-  def bins(window: jax.Array, shift: jax.Array) -> jax.Array:
-    counts = way.count(leaves, window[race], shift[race])
+  def bins(blocks: jax.Array) -> jax.Array:
+    counts = way.per_leaf(leaves, blocks)
     return _wide.total(counts, axis=0)[None] if together else counts
 
+  count = lambda window, shift: way.count(leaves, window[race], shift[race])
   key_dtype = jnp.dtype(_keys.layout(_keys.widen(xs[0])).key)
   state = _search.start(k, total, key_dtype, _sample(way, leaves, sizes, together))
-  state = _search.run(bins, state, k, total)
+  state, ties = _search.run(count, bins, state, k, total)
   key = state.low[race]
   every = jnp.asarray(sizes, _U32)
 
   def resolve() -> jax.Array:
     exact = _wide.equal(state.upto, k)[race]
     left = _wide.subtract(k, state.above)
-    keep = _shared(_ties(way, leaves, sizes, key), left) if together else _wide.narrow(left)
-    return jnp.where(exact, every, way.cuts(leaves, key, jnp.where(exact, _U32(0), keep)))
+    keep = _wide.narrow(left)
+    if together:
+      # padding ranks with NaN, but is none of the leaf's ties
+      padding = jnp.asarray([way.counted(size) - size for size in sizes], _U32)
+      padding = jnp.where(key == way.nan_key(leaves), padding, 0)
+      keep = _shared(_wide.narrow(way.per_leaf(leaves, ties)) - padding, left)
+    return jnp.where(exact, every, way.cuts(leaves, key, jnp.where(exact, _U32(0), keep), ties))
 
   cut = lax.cond(jnp.all(_wide.equal(state.upto, k)), lambda: every, resolve)
   return [way.mask(x, key[i], cut[i]) for i, x in enumerate(xs)]
@@ -127,13 +133,6 @@ def _sample(way: Any, leaves: Any, sizes: Sequence[int], together: bool) -> jax.
     return jnp.stack(way.sample(leaves, [SAMPLE] * len(sizes)))
   whole = sum(sizes)
   return jnp.concatenate(way.sample(leaves, [-(-SAMPLE * n // whole) for n in sizes]))[None]
-
-
-def _ties(way: Any, leaves: Any, sizes: Sequence[int], key: jax.Array) -> jax.Array:
-  """uint32 per leaf: how many elements have the key; padding, which ranks with NaN, is not one."""
-  ties = _wide.narrow(way.count(leaves, key - 1, jnp.zeros_like(key))[:, 1])
-  padding = jnp.asarray([way.counted(size) - size for size in sizes], _U32)
-  return ties - jnp.where(key == way.nan_key(leaves), padding, 0)
 
 
 def _shared(ties: jax.Array, left: jax.Array) -> jax.Array:
@@ -201,10 +200,28 @@ def _masked(x: jax.Array, keys: np.ndarray | None, key: Any, left: int | None) -
     return _placed(mask.reshape(x.shape), x), used
   way = _way_of([x])
   if left is not None:
-    ties = int(_tied(x, key, way))
+    bins = _counted(x, key[None] - 1, np.zeros_like(key[None]), way)
+    ties = _wide.value(bins[0, 1])
+    if key == _keys.layout(_keys.widen(x)).nan:
+      ties -= way.counted(x.size) - x.size
     used = min(left, ties)
-    cut = x.size if used == ties else int(_cut(x, key, np.uint32(used), way))
+    cut = x.size if used == ties else _cut(x, key, used, way)
   return _mask(x, key, np.uint32(cut), way), used
+
+
+def _cut(x: jax.Array, key: Any, keep: int, way: Any) -> int:
+  """The least flat index with ``keep`` ties before it, ``keep`` being less than there are."""
+  if keep == 0:
+    return 0
+  if way is _native:
+    return int(_cut_by_device(x, key, np.uint32(keep), way))
+  held = np.asarray(x).reshape(-1)  # the leaf itself: one CPU, no copy
+  for begin in range(0, x.size, ON_HOST):
+    ties = np.flatnonzero(_keys.host_ties(held[begin : begin + ON_HOST], int(key)))
+    if ties.size >= keep:
+      return begin + int(ties[keep - 1]) + 1
+    keep -= ties.size
+  return x.size
 
 
 def _partitioned(xs: Sequence[jax.Array], k: int) -> list[jax.Array]:
@@ -245,17 +262,15 @@ def _sampled(x: jax.Array, places: int, way: Any) -> jax.Array:
 
 @functools.partial(jax.jit, static_argnames=['way'])
 def _counted(x: jax.Array, window: jax.Array, shift: jax.Array, way: Any) -> jax.Array:
-  return way.count(way.prepare([x]), window, shift)
+  leaves = way.prepare([x])
+  return way.per_leaf(leaves, way.count(leaves, window, shift))
 
 
 @functools.partial(jax.jit, static_argnames=['way'])
-def _tied(x: jax.Array, key: jax.Array, way: Any) -> jax.Array:
-  return _ties(way, way.prepare([x]), [x.size], key[None])[0]
-
-
-@functools.partial(jax.jit, static_argnames=['way'])
-def _cut(x: jax.Array, key: jax.Array, keep: jax.Array, way: Any) -> jax.Array:
-  return way.cuts(way.prepare([x]), key[None], keep[None])[0]
+def _cut_by_device(x: jax.Array, key: jax.Array, keep: jax.Array, way: Any) -> jax.Array:
+  leaves = way.prepare([x])
+  ties = way.count(leaves, key[None] - 1, jnp.zeros_like(key[None]))[:, 1]
+  return way.cuts(leaves, key[None], keep[None], ties)[0]
 
 
 @functools.partial(jax.jit, static_argnames=['way'])

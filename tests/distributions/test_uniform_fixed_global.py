@@ -55,8 +55,8 @@ def test_refuses_a_traced_sparsity(name):
 
 
 def test_uniform_hands_a_traced_sparsity_on():
-  out = jax.jit(lambda s: distributions.uniform(PARAMS, SCORES, s))(0.5)
-  assert jax.tree.map(float, out) == distributions.uniform(PARAMS, SCORES, 0.5)
+  out = jax.jit(lambda s: d.uniform(PARAMS, SCORES, s))(0.5)
+  assert jax.tree.map(float, out) == d.uniform(PARAMS, SCORES, 0.5)
 
 
 @each

@@ -1,6 +1,7 @@
 """Exact k and the tie rule, against a stable sort, on every way to count."""
 
 import functools
+from fractions import Fraction
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 import jprune
-from jprune.masks import _flat, _native, _select, _wide
+from jprune.masks import _flat, _keys, _native, _select, _wide
 from tests import reference
 
 DTYPES = ('float32', 'bfloat16', 'float16', 'float8_e4m3fn', 'float8_e5m2')
@@ -261,3 +262,40 @@ def test_no_leaf_is_compiled_twice_for_another_sparsity():
   counts = [f._cache_size() for f in (_select._counted, _select._mask, _select._advance)]
   jprune.masks.top_k({'w': x}, 0.9)
   assert counts == [f._cache_size() for f in (_select._counted, _select._mask, _select._advance)]
+
+
+@pytest.mark.parametrize('dtype', [*DTYPES, 'float64'])
+def test_keys_order_as_the_floats_do(dtype):
+  rng = np.random.default_rng(0)
+  special = [0.0, -0.0, np.inf, -np.inf, np.nan, 1e-45, 2e-45, -1e-45]
+  with np.errstate(all='ignore'):
+    x = np.concatenate([rng.standard_normal(100), special]).astype(jnp.dtype(dtype))
+  value, nan = reference.order(x)
+  keys = _keys.host_keys(x)
+  less = (value[:, None] < value) | (nan[:, None] & ~nan)
+  np.testing.assert_array_equal(keys[:, None] < keys, less)
+  for key in np.unique(keys):
+    np.testing.assert_array_equal(_keys.host_ties(x, int(key)), keys == key)
+  with jax.enable_x64(dtype == 'float64'):
+    np.testing.assert_array_equal(_keys.keys(jnp.asarray(x)), keys)
+
+
+@given(st.floats(0, 1, width=32), st.integers(0, 2**44))
+@settings(deadline=None)
+def test_rounded_product_is_exact(fraction, count):
+  got = _wide.value(_wide.rounded_product(jnp.float32(fraction), count))
+  exact = Fraction(fraction) if fraction >= 2**-8 else Fraction(round(fraction * 2**32), 2**32)
+  assert got == round(exact * count)
+
+
+@given(st.lists(st.integers(0, 2**32 - 1), min_size=1, max_size=30))
+@settings(deadline=None)
+def test_wide_counts_past_two_to_the_32(counts):
+  wide = _wide.wide(jnp.asarray(counts, jnp.uint32))
+  assert _wide.value(_wide.total(wide, axis=0)) == sum(counts)
+  assert [_wide.value(each) for each in _wide.running_total(wide)] == np.cumsum(counts).tolist()
+  whole, part = _wide.constant(sum(counts)), _wide.constant(counts[0])
+  whole, part = jnp.asarray(whole), jnp.asarray(part)
+  assert _wide.value(_wide.subtract(whole, part)) == sum(counts[1:])
+  assert bool(_wide.at_least(whole, part)) == (sum(counts) >= counts[0])
+  assert int(_wide.narrow(whole)) == min(sum(counts), 2**32 - 1)
