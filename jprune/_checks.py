@@ -20,7 +20,7 @@ import numpy as np
 
 
 def message(
-    function: str, argument: str, constraint: str, value: str, fix: str = '', path: str | None = None
+  function: str, argument: str, constraint: str, value: str, fix: str = '', path: str | None = None
 ) -> str:
   """The sentence that every message is; ``value`` is text already."""
   where = '' if path is None else f" at leaf '{path}'"
@@ -46,12 +46,18 @@ def listed(names: Iterable[str], most: int = 3) -> str:
 
 def empty_tree(function: str, argument: str = 'params') -> ValueError:
   return ValueError(
-      message(function, argument, 'a tree with at least one leaf', 'an empty tree', 'Pass the model\'s parameters.')
+    message(
+      function,
+      argument,
+      'a tree with at least one leaf',
+      'an empty tree',
+      "Pass the model's parameters.",
+    )
   )
 
 
 def other_structure(
-    function: str, argument: str, expected: Sequence[str], found: Sequence[str], error: Exception
+  function: str, argument: str, expected: Sequence[str], found: Sequence[str], error: Exception
 ) -> ValueError:
   """``argument`` hasn't the structure of the params: says which paths differ."""
   missing = [path for path in expected if path not in set(found)]
@@ -67,18 +73,31 @@ def other_structure(
 
 
 def nothing_selected(function: str, where: Any, paths: Sequence[str]) -> ValueError:
-  near = [p for p in paths if isinstance(where, str) and difflib.SequenceMatcher(None, where, p).ratio() > 0.5]
+  near = [
+    p
+    for p in paths
+    if isinstance(where, str) and difflib.SequenceMatcher(None, where, p).ratio() > 0.5
+  ]
   got = f'where={where!r}, which selects no weights out of {listed(paths)}'
-  fix = f'Did you mean {listed(near)}?' if near else (
-      'By default floating leaves with two or more dimensions are selected.' if where is None
+  fix = (
+    f'Did you mean {listed(near)}?'
+    if near
+    else (
+      'By default floating leaves with two or more dimensions are selected.'
+      if where is None
       else 'Leaf paths look like those above.'
+    )
   )
   return ValueError(message(function, 'where', 'a filter that selects at least one leaf', got, fix))
 
 
 def not_floating(function: str, argument: str, path: str, leaf: Any) -> TypeError:
-  constraint = 'floating where it is pruned' if argument != 'where' else 'a filter of floating leaves'
-  return TypeError(message(function, argument, constraint, kind(leaf), 'Exclude the leaf with where=.', path))
+  constraint = (
+    'floating where it is pruned' if argument != 'where' else 'a filter of floating leaves'
+  )
+  return TypeError(
+    message(function, argument, constraint, kind(leaf), 'Exclude the leaf with where=.', path)
+  )
 
 
 def bad_regex(function: str, where: Any, error: Exception) -> ValueError:
@@ -96,7 +115,9 @@ def as_bool(function: str, answer: Any, path: str) -> bool:
   if isinstance(answer, (bool, np.bool_)):
     return bool(answer)
   fix = 'Return True to select the leaf.'
-  raise TypeError(message(function, 'where', 'a predicate that returns a bool', repr(answer), fix, path))
+  raise TypeError(
+    message(function, 'where', 'a predicate that returns a bool', repr(answer), fix, path)
+  )
 
 
 # ------------------------------------------------------------------------------ arrays in trees
@@ -115,7 +136,9 @@ def check_bool(function: str, argument: str, path: str, leaf: Any) -> None:
 
 
 def check_floating(function: str, argument: str, path: str, leaf: Any) -> None:
-  if not (hasattr(leaf, 'dtype') and hasattr(leaf, 'shape') and jnp.issubdtype(leaf.dtype, jnp.floating)):
+  if not (
+    hasattr(leaf, 'dtype') and hasattr(leaf, 'shape') and jnp.issubdtype(leaf.dtype, jnp.floating)
+  ):
     fix = 'Use None for leaves that are not to be pruned.'
     raise TypeError(message(function, argument, 'a floating array', kind(leaf), fix, path))
 
@@ -152,7 +175,9 @@ def check_fraction(function: str, argument: str, value: Any, path: str | None = 
 
 def check_key(function: str, key: Any) -> None:
   if key is None:
-    raise TypeError(message(function, 'key', 'a typed random key', 'None', 'Pass key=jax.random.key(seed).'))
+    raise TypeError(
+      message(function, 'key', 'a typed random key', 'None', 'Pass key=jax.random.key(seed).')
+    )
   typed = hasattr(key, 'dtype') and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
   if not typed or key.shape != ():
     fix = 'Pass key=jax.random.key(seed).'
@@ -192,18 +217,20 @@ def check_axis(function: str, axis: int, path: str, shape: tuple[int, ...]) -> N
     raise ValueError(message(function, 'axis', constraint, f'{axis}', fix, path))
 
 
-def too_few_dimensions(function: str, pattern: str, path: str, shape: tuple[int, ...]) -> ValueError:
+def too_few_dimensions(
+  function: str, pattern: str, path: str, shape: tuple[int, ...]
+) -> ValueError:
   constraint = f'of two or more dimensions for {pattern}'
   fix = 'Exclude the leaf with where=.'
   return ValueError(message(function, 'scores', constraint, f'shape {shape}', fix, path))
 
 
 def not_divisible(
-    function: str, axis: int, path: str, shape: tuple[int, ...], what: str, length: int
+  function: str, axis: int, path: str, shape: tuple[int, ...], what: str, length: int
 ) -> ValueError:
   return ValueError(
-      f"{function}: axis {axis} of leaf '{path}' must be divisible by {what}={length}; "
-      f'got shape {shape}. Exclude the leaf with where=, choose another size, or pass pad=True.'
+    f"{function}: axis {axis} of leaf '{path}' must be divisible by {what}={length}; "
+    f'got shape {shape}. Exclude the leaf with where=, choose another size, or pass pad=True.'
   )
 
 
@@ -224,7 +251,9 @@ def no_sparsity(function: str) -> TypeError:
 
 def key_not_wanted(function: str, scorer: Any) -> TypeError:
   got = f'a key for {getattr(scorer, "__name__", scorer)}, which takes none'
-  return TypeError(message(function, 'key', 'None for a scorer that draws nothing', got, 'Leave it out.'))
+  return TypeError(
+    message(function, 'key', 'None for a scorer that draws nothing', got, 'Leave it out.')
+  )
 
 
 def arguments_not_wanted(function: str, names: Sequence[str]) -> TypeError:
@@ -252,7 +281,7 @@ def missing_params(function: str) -> ValueError:
 
 
 def other_than_init(
-    function: str, argument: str, expected: Sequence[str], found: Sequence[str]
+  function: str, argument: str, expected: Sequence[str], found: Sequence[str]
 ) -> ValueError:
   """``update`` got another tree than the one that ``init`` saw."""
   missing = [path for path in expected if path not in set(found)]
@@ -419,7 +448,7 @@ def like_other_paths(function: str, expected: Sequence[str], found: Sequence[str
 
 
 def like_other_leaf(
-    function: str, path: str, leaf: Any, dtype: str, shape: tuple[int, ...]
+  function: str, path: str, leaf: Any, dtype: str, shape: tuple[int, ...]
 ) -> ValueError:
   fix = "Pass like= with the file's shapes and dtypes, and cast after loading."
   constraint = f'{dtype} of shape {shape}, as in the file'
@@ -484,7 +513,7 @@ def no_mapping(function: str, argument: str, value: Any) -> TypeError:
 
 
 def unknown_paths(
-    function: str, argument: str, unknown: Sequence[str], paths: Sequence[str]
+  function: str, argument: str, unknown: Sequence[str], paths: Sequence[str]
 ) -> ValueError:
   """Names of leaves that there aren't, with the names that look like them."""
   near = [path for name in unknown for path in difflib.get_close_matches(name, paths, 2)]

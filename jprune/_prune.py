@@ -15,16 +15,16 @@ from jprune.typing import Distribution, Masks, Params, Pattern, Scorer, Scores, 
 
 
 def prune(
-    params: Params,
-    sparsity: float | None = None,
-    *,
-    scorer: Scorer | Scores = scores.magnitude,
-    distribution: Distribution = distributions.uniform,
-    pattern: Pattern | NOfM = Unstructured(),
-    where: Where = None,
-    key: jax.Array | None = None,
-    masks: Masks = None,
-    **scorer_args: Any,
+  params: Params,
+  sparsity: float | None = None,
+  *,
+  scorer: Scorer | Scores = scores.magnitude,
+  distribution: Distribution = distributions.uniform,
+  pattern: Pattern | NOfM = Unstructured(),
+  where: Where = None,
+  key: jax.Array | None = None,
+  masks: Masks = None,
+  **scorer_args: Any,
 ) -> Masks:
   """Masks that prune a fraction of the lowest-scoring weights; the params stay as they are.
 
@@ -81,7 +81,7 @@ def prune(
 
 
 def _scores(
-    params: Params, chosen: list[bool], scorer: Any, key: Any, scorer_args: dict[str, Any]
+  params: Params, chosen: list[bool], scorer: Any, key: Any, scorer_args: dict[str, Any]
 ) -> Scores:
   """Scores along the params, ``None`` where a leaf is not selected."""
   found = scorer
@@ -92,11 +92,13 @@ def _scores(
       raise _checks.key_not_wanted('prune', scorer)
     found = scorer(params, **scorer_args)
   elif scorer_args or key is not None:
-    raise _checks.arguments_not_wanted('prune', [*scorer_args, *(['key'] if key is not None else [])])
+    raise _checks.arguments_not_wanted(
+      'prune', [*scorer_args, *(['key'] if key is not None else [])]
+    )
   paths, leaves, treedef = tree.flatten(params)
   out = []
   for path, leaf, score, yes in zip(
-      paths, leaves, tree.along('prune', 'scorer', params, found), chosen, strict=True
+    paths, leaves, tree.along('prune', 'scorer', params, found), chosen, strict=True
   ):
     if yes:
       _checks.check_floating('prune', 'scorer', path, score)

@@ -38,7 +38,7 @@ def path_string(path: tuple[Any, ...]) -> str:
 
 
 def flatten(
-    tree: Any, is_leaf: Callable[[Any], bool] | None = None
+  tree: Any, is_leaf: Callable[[Any], bool] | None = None
 ) -> tuple[list[str], list[Any], Any]:
   """Paths, leaves and tree definition, in tree order.
 

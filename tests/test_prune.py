@@ -18,10 +18,10 @@ from tests import reference
 def make_params(seed=0):
   keys = jax.random.split(jax.random.key(seed), 4)
   return {
-      'a': {'kernel': jax.random.normal(keys[0], (30, 40)), 'bias': jnp.ones(40)},
-      'b': {'kernel': jax.random.normal(keys[1], (40, 8)).astype(jnp.bfloat16)},
-      'conv': jax.random.normal(keys[2], (3, 3, 8, 16)),
-      'count': jnp.arange(3),
+    'a': {'kernel': jax.random.normal(keys[0], (30, 40)), 'bias': jnp.ones(40)},
+    'b': {'kernel': jax.random.normal(keys[1], (40, 8)).astype(jnp.bfloat16)},
+    'conv': jax.random.normal(keys[2], (3, 3, 8, 16)),
+    'count': jnp.arange(3),
   }
 
 
@@ -54,13 +54,22 @@ def test_global_is_exact_over_all_leaves():
 
 
 @pytest.mark.parametrize(
-    'distribution', [distributions.erk, distributions.er, distributions.erk(power=0.5)]
+  'distribution', [distributions.erk, distributions.er, distributions.erk(power=0.5)]
 )
 def test_distributions_set_the_counts(distribution):
   masks = leaves(jprune.prune(PARAMS, 0.8, distribution=distribution))
-  sparsities = leaves(distribution(PARAMS, {
-      'a': {'kernel': PARAMS['a']['kernel'], 'bias': None},
-      'b': PARAMS['b'], 'conv': PARAMS['conv'], 'count': None}, 0.8))
+  sparsities = leaves(
+    distribution(
+      PARAMS,
+      {
+        'a': {'kernel': PARAMS['a']['kernel'], 'bias': None},
+        'b': PARAMS['b'],
+        'conv': PARAMS['conv'],
+        'count': None,
+      },
+      0.8,
+    )
+  )
   for path, mask in masks.items():
     assert int((~mask).sum()) == round(sparsities[path] * mask.size)
 
@@ -84,7 +93,10 @@ def test_scores_may_be_given_and_scorers_take_arguments():
   flipped = jax.tree.map(lambda x: -jnp.abs(x.astype(jnp.float32)), PARAMS)
   given_ = jprune.prune(PARAMS, 0.5, scorer=flipped)
   called = jprune.prune(
-      PARAMS, 0.5, scorer=lambda p, sign: jax.tree.map(lambda x: sign * jnp.abs(x).astype(float), p), sign=-1
+    PARAMS,
+    0.5,
+    scorer=lambda p, sign: jax.tree.map(lambda x: sign * jnp.abs(x).astype(float), p),
+    sign=-1,
   )
   for one, two in zip(jax.tree.leaves(given_), jax.tree.leaves(called)):
     np.testing.assert_array_equal(one, two)
@@ -162,36 +174,85 @@ def test_params_stay_as_they_are():
 
 
 @pytest.mark.parametrize(
-    ('call', 'error', 'words'),
-    [
-        (lambda: jprune.prune(PARAMS), TypeError, r'prune: `sparsity` must be a number in \[0, 1\]; got None'),
-        (lambda: jprune.prune(PARAMS, distribution=distributions.global_), TypeError, 'prune: `sparsity`'),
-        (lambda: jprune.prune(PARAMS, 90), ValueError,
-         r'prune: `sparsity` must be in \[0, 1\]; got 90.0. It is the fraction of zeros, not a percentage'),
-        (lambda: jprune.prune(PARAMS, -0.1), ValueError, r'got -0.1'),
-        (lambda: jprune.prune(PARAMS, float('nan')), ValueError, r'got nan'),
-        (lambda: jprune.prune(PARAMS, '0.9'), TypeError, r"prune: `sparsity` must be a number; got '0.9'"),
-        (lambda: jprune.prune({}, 0.5), ValueError, r'prune: `params` must be a tree with at least one'),
-        (lambda: jprune.prune(PARAMS, 0.5, where='bais'), ValueError, r'prune: `where` must be a filter'),
-        (lambda: jprune.prune(PARAMS, 0.5, where='count'), TypeError, r"int32 .* at leaf 'count'"),
-        (lambda: jprune.prune(PARAMS, 0.5, scorer=lambda p: p['conv']), ValueError,
-         r'prune: `scorer` must be a tree with the structure of `params`'),
-        (lambda: jprune.prune(PARAMS, 0.5, scorer=lambda p: jax.tree.map(lambda x: None, p)), TypeError,
-         r"prune: `scorer` must be a floating array; got NoneType at leaf 'a/kernel'"),
-        (lambda: jprune.prune(PARAMS, 0.5, scorer=jax.tree.map(lambda x: jnp.ones(2), PARAMS)), ValueError,
-         r"prune: `scorer` must be of shape \(30, 40\); got float32 of shape \(2,\) at leaf 'a/kernel'"),
-        (lambda: jprune.prune({'w': jnp.full((2, 2), jnp.nan)}, 0.5), ValueError,
-         r"prune: `scores` must be free of NaN; got NaN at leaf 'w'"),
-        (lambda: jprune.prune(PARAMS, 0.5, scorer=scores.random), TypeError, r'`key` must be .* None'),
-        (lambda: jprune.prune(PARAMS, 0.5, key=jax.random.key(0)), TypeError,
-         r'prune: `key` must be None for a scorer that draws nothing; got a key for magnitude'),
-        (lambda: jprune.prune(PARAMS, 0.5, scorer=PARAMS, p=2), TypeError,
-         r"prune: `scorer` must be a function .*; got a tree of scores and 'p'"),
-        (lambda: jprune.prune(PARAMS, 0.5, masks={'conv': None}), ValueError,
-         r'prune: `masks` must be a tree with the structure'),
-        (lambda: jprune.prune(PARAMS, 0.5, distribution=lambda p, s, x: {'nowhere': 0.5}), ValueError,
-         r'prune: `sparsities` must be a tree with the structure'),
-    ],
+  ('call', 'error', 'words'),
+  [
+    (
+      lambda: jprune.prune(PARAMS),
+      TypeError,
+      r'prune: `sparsity` must be a number in \[0, 1\]; got None',
+    ),
+    (
+      lambda: jprune.prune(PARAMS, distribution=distributions.global_),
+      TypeError,
+      'prune: `sparsity`',
+    ),
+    (
+      lambda: jprune.prune(PARAMS, 90),
+      ValueError,
+      r'prune: `sparsity` must be in \[0, 1\]; got 90.0. It is the fraction of zeros, '
+      'not a percentage',
+    ),
+    (lambda: jprune.prune(PARAMS, -0.1), ValueError, r'got -0.1'),
+    (lambda: jprune.prune(PARAMS, float('nan')), ValueError, r'got nan'),
+    (
+      lambda: jprune.prune(PARAMS, '0.9'),
+      TypeError,
+      r"prune: `sparsity` must be a number; got '0.9'",
+    ),
+    (
+      lambda: jprune.prune({}, 0.5),
+      ValueError,
+      r'prune: `params` must be a tree with at least one',
+    ),
+    (
+      lambda: jprune.prune(PARAMS, 0.5, where='bais'),
+      ValueError,
+      r'prune: `where` must be a filter',
+    ),
+    (lambda: jprune.prune(PARAMS, 0.5, where='count'), TypeError, r"int32 .* at leaf 'count'"),
+    (
+      lambda: jprune.prune(PARAMS, 0.5, scorer=lambda p: p['conv']),
+      ValueError,
+      r'prune: `scorer` must be a tree with the structure of `params`',
+    ),
+    (
+      lambda: jprune.prune(PARAMS, 0.5, scorer=lambda p: jax.tree.map(lambda x: None, p)),
+      TypeError,
+      r"prune: `scorer` must be a floating array; got NoneType at leaf 'a/kernel'",
+    ),
+    (
+      lambda: jprune.prune(PARAMS, 0.5, scorer=jax.tree.map(lambda x: jnp.ones(2), PARAMS)),
+      ValueError,
+      r'prune: `scorer` must be of shape \(30, 40\); got float32 of '
+      r"shape \(2,\) at leaf 'a/kernel'",
+    ),
+    (
+      lambda: jprune.prune({'w': jnp.full((2, 2), jnp.nan)}, 0.5),
+      ValueError,
+      r"prune: `scores` must be free of NaN; got NaN at leaf 'w'",
+    ),
+    (lambda: jprune.prune(PARAMS, 0.5, scorer=scores.random), TypeError, r'`key` must be .* None'),
+    (
+      lambda: jprune.prune(PARAMS, 0.5, key=jax.random.key(0)),
+      TypeError,
+      r'prune: `key` must be None for a scorer that draws nothing; got a key for magnitude',
+    ),
+    (
+      lambda: jprune.prune(PARAMS, 0.5, scorer=PARAMS, p=2),
+      TypeError,
+      r"prune: `scorer` must be a function .*; got a tree of scores and 'p'",
+    ),
+    (
+      lambda: jprune.prune(PARAMS, 0.5, masks={'conv': None}),
+      ValueError,
+      r'prune: `masks` must be a tree with the structure',
+    ),
+    (
+      lambda: jprune.prune(PARAMS, 0.5, distribution=lambda p, s, x: {'nowhere': 0.5}),
+      ValueError,
+      r'prune: `sparsities` must be a tree with the structure',
+    ),
+  ],
 )
 def test_one_clear_error(call, error, words):
   with pytest.raises(error, match=words):

@@ -50,19 +50,19 @@ class Module(nnx.Module):
 
 
 CONTAINERS = {
-    'dict': ({'layer': {'kernel': KERNEL, 'bias': BIAS}}, 'layer/kernel'),
-    'FrozenDict': (flax.core.freeze({'layer': {'kernel': KERNEL, 'bias': BIAS}}), 'layer/kernel'),
-    'list': ([BIAS, [KERNEL]], '1/0'),
-    'tuple': ((BIAS, (KERNEL,)), '1/0'),
-    'int keys': ({3: {'kernel': KERNEL}, 4: BIAS}, '3/kernel'),
-    'named tuple': ({'layer': Layer(KERNEL, BIAS)}, 'layer/kernel'),
-    'dataclass': ([Plain(KERNEL, BIAS)], '0/kernel'),
-    'chex': ([Chex(kernel=KERNEL, bias=BIAS)], '0/kernel'),
-    'flax.struct': ([Struct(KERNEL, BIAS)], '0/kernel'),
-    'equinox': (eqx.filter(eqx.nn.Linear(3, 2, key=jax.random.key(0)), eqx.is_array), 'weight'),
-    'nnx.State': (nnx.state(Module()), 'layer/kernel'),
-    'linen boxes': ({'a': nn.Partitioned(KERNEL, names=('x', 'y')), 'b': BIAS}, 'a'),
-    'bare array': (KERNEL, ''),
+  'dict': ({'layer': {'kernel': KERNEL, 'bias': BIAS}}, 'layer/kernel'),
+  'FrozenDict': (flax.core.freeze({'layer': {'kernel': KERNEL, 'bias': BIAS}}), 'layer/kernel'),
+  'list': ([BIAS, [KERNEL]], '1/0'),
+  'tuple': ((BIAS, (KERNEL,)), '1/0'),
+  'int keys': ({3: {'kernel': KERNEL}, 4: BIAS}, '3/kernel'),
+  'named tuple': ({'layer': Layer(KERNEL, BIAS)}, 'layer/kernel'),
+  'dataclass': ([Plain(KERNEL, BIAS)], '0/kernel'),
+  'chex': ([Chex(kernel=KERNEL, bias=BIAS)], '0/kernel'),
+  'flax.struct': ([Struct(KERNEL, BIAS)], '0/kernel'),
+  'equinox': (eqx.filter(eqx.nn.Linear(3, 2, key=jax.random.key(0)), eqx.is_array), 'weight'),
+  'nnx.State': (nnx.state(Module()), 'layer/kernel'),
+  'linen boxes': ({'a': nn.Partitioned(KERNEL, names=('x', 'y')), 'b': BIAS}, 'a'),
+  'bare array': (KERNEL, ''),
 }
 
 
@@ -80,16 +80,17 @@ def test_paths_and_default_selection(name):
   zeros = [int((np.asarray(leaf) == 0).sum()) for leaf in jax.tree.leaves(pruned)]
   assert sorted(zeros)[-1] >= 3
   assert jax.tree.structure(jax.eval_shape(lambda p: jprune.prune(p, 0.5), params)) == (
-      jax.tree.structure(masks))
+    jax.tree.structure(masks)
+  )
 
 
 PARAMS = {
-    'Dense_0': {'kernel': KERNEL, 'bias': BIAS},
-    'Dense_1': {'kernel': jnp.ones((3, 4), jnp.bfloat16), 'bias': jnp.ones(4)},
-    'count': jnp.arange(6).reshape(2, 3),
-    'empty': jnp.ones((0, 5)),
-    'key': jax.random.key(0),
-    'scale': jnp.float32(1.0),
+  'Dense_0': {'kernel': KERNEL, 'bias': BIAS},
+  'Dense_1': {'kernel': jnp.ones((3, 4), jnp.bfloat16), 'bias': jnp.ones(4)},
+  'count': jnp.arange(6).reshape(2, 3),
+  'empty': jnp.ones((0, 5)),
+  'key': jax.random.key(0),
+  'scale': jnp.float32(1.0),
 }
 
 
@@ -98,17 +99,17 @@ def names(where):
 
 
 @pytest.mark.parametrize(
-    ('where', 'want'),
-    [
-        (None, ['Dense_0/kernel', 'Dense_1/kernel']),
-        ('kernel', ['Dense_0/kernel', 'Dense_1/kernel']),
-        ('^Dense_1/', ['Dense_1/bias', 'Dense_1/kernel']),
-        (re.compile('DENSE_0/K', re.IGNORECASE), ['Dense_0/kernel']),
-        (lambda path, leaf: leaf.dtype == jnp.bfloat16, ['Dense_1/kernel']),
-        (lambda path, leaf: np.bool_(path.endswith('bias')), ['Dense_0/bias', 'Dense_1/bias']),
-        (['Dense_0/b', lambda path, leaf: path == 'scale'], ['Dense_0/bias', 'scale']),
-        (jax.tree.map(lambda leaf: leaf.shape == (3,), PARAMS), ['Dense_0/bias']),
-    ],
+  ('where', 'want'),
+  [
+    (None, ['Dense_0/kernel', 'Dense_1/kernel']),
+    ('kernel', ['Dense_0/kernel', 'Dense_1/kernel']),
+    ('^Dense_1/', ['Dense_1/bias', 'Dense_1/kernel']),
+    (re.compile('DENSE_0/K', re.IGNORECASE), ['Dense_0/kernel']),
+    (lambda path, leaf: leaf.dtype == jnp.bfloat16, ['Dense_1/kernel']),
+    (lambda path, leaf: np.bool_(path.endswith('bias')), ['Dense_0/bias', 'Dense_1/bias']),
+    (['Dense_0/b', lambda path, leaf: path == 'scale'], ['Dense_0/bias', 'scale']),
+    (jax.tree.map(lambda leaf: leaf.shape == (3,), PARAMS), ['Dense_0/bias']),
+  ],
 )
 def test_every_kind_of_filter(where, want):
   assert names(where) == want
@@ -130,19 +131,23 @@ def test_leaves_that_are_not_arrays_are_left_alone():
 
 
 @pytest.mark.parametrize(
-    ('where', 'error', 'words'),
-    [
-        ('kernal', ValueError, r"f: `where` must be a filter that selects at least one leaf; got "
-                               r"where='kernal'"),
-        ('Dense_0/kernl', ValueError, r"Did you mean 'Dense_0/"),
-        ('empty', ValueError, 'which selects no weights'),
-        ('[', ValueError, r"f: `where` must be a regular expression; got '\['"),
-        (3, TypeError, 'f: `where` must be a predicate, a regular expression'),
-        ([], TypeError, 'f: `where` must be a predicate'),
-        (lambda path, leaf: None, TypeError, "f: `where` must be a predicate that returns a bool"),
-        ('.', TypeError, "f: `where` must be a filter of floating leaves; got int32 .* 'count'"),
-        ({'Dense_0': True}, ValueError, 'f: `where` must be a tree with the structure of'),
-    ],
+  ('where', 'error', 'words'),
+  [
+    (
+      'kernal',
+      ValueError,
+      r'f: `where` must be a filter that selects at least one leaf; got '
+      r"where='kernal'",
+    ),
+    ('Dense_0/kernl', ValueError, r"Did you mean 'Dense_0/"),
+    ('empty', ValueError, 'which selects no weights'),
+    ('[', ValueError, r"f: `where` must be a regular expression; got '\['"),
+    (3, TypeError, 'f: `where` must be a predicate, a regular expression'),
+    ([], TypeError, 'f: `where` must be a predicate'),
+    (lambda path, leaf: None, TypeError, 'f: `where` must be a predicate that returns a bool'),
+    ('.', TypeError, "f: `where` must be a filter of floating leaves; got int32 .* 'count'"),
+    ({'Dense_0': True}, ValueError, 'f: `where` must be a tree with the structure of'),
+  ],
 )
 def test_filters_that_cannot_be_meant(where, error, words):
   with pytest.raises(error, match=words):

@@ -13,11 +13,11 @@ from jprune.typing import Distribution, Params, Scores, Sparsities
 
 
 def erk(
-    params: Params = None,
-    scores: Scores = None,
-    sparsity: float | None = None,
-    *,
-    power: float = 1,
+  params: Params = None,
+  scores: Scores = None,
+  sparsity: float | None = None,
+  *,
+  power: float = 1,
 ) -> Sparsities | Distribution:
   r"""Erdős-Rényi-Kernel: density in proportion to the sum over the product of all dims.
 
@@ -60,11 +60,11 @@ def erk(
 
 
 def er(
-    params: Params = None,
-    scores: Scores = None,
-    sparsity: float | None = None,
-    *,
-    power: float = 1,
+  params: Params = None,
+  scores: Scores = None,
+  sparsity: float | None = None,
+  *,
+  power: float = 1,
 ) -> Sparsities | Distribution:
   r"""Erdős-Rényi: density in proportion to (fan-in + fan-out) / (fan-in · fan-out).
 
@@ -101,13 +101,13 @@ def er(
 
 
 def _distribute(
-    function: str,
-    distribution: Callable[..., Any],
-    counted: Callable[[tuple[int, ...]], tuple[int, ...]],
-    params: Params,
-    scores: Scores,
-    sparsity: float | None,
-    power: float,
+  function: str,
+  distribution: Callable[..., Any],
+  counted: Callable[[tuple[int, ...]], tuple[int, ...]],
+  params: Params,
+  scores: Scores,
+  sparsity: float | None,
+  power: float,
 ) -> Any:
   """Both distributions; ``counted`` picks the dims that count."""
   exponent = _checks.non_negative_number(function, 'power', power)
@@ -117,15 +117,13 @@ def _distribute(
   found, treedef = competing(function, params, scores)
   sizes = [tree.size(score) if score is not None else 0 for score in found]
   shares = {
-      i: exponent * _log_share(counted(tuple(found[i].shape)))
-      for i, size in enumerate(sizes)
-      if size
+    i: exponent * _log_share(counted(tuple(found[i].shape))) for i, size in enumerate(sizes) if size
   }
   keep = sum(size - _zeros(size, overall) for size in sizes)
   solved = _solve({i: sizes[i] for i in shares}, shares, keep)
-  return treedef.unflatten([
-      None if score is None else solved.get(i, 0.0) for i, score in enumerate(found)
-  ])
+  return treedef.unflatten(
+    [None if score is None else solved.get(i, 0.0) for i, score in enumerate(found)]
+  )
 
 
 def _log_share(dims: tuple[int, ...]) -> float:

@@ -32,13 +32,11 @@ def fixed(sparsities: Mapping[str, float]) -> Distribution:
   if not isinstance(sparsities, Mapping) or not sparsities:
     raise _checks.no_mapping('fixed', 'sparsities', sparsities)
   listed = {
-      str(path): _checks.static_fraction('fixed', 'sparsities', value, str(path))
-      for path, value in sparsities.items()
+    str(path): _checks.static_fraction('fixed', 'sparsities', value, str(path))
+    for path, value in sparsities.items()
   }
 
-  def fixed_sparsities(
-      params: Params, scores: Scores, sparsity: float | None = None
-  ) -> Sparsities:
+  def fixed_sparsities(params: Params, scores: Scores, sparsity: float | None = None) -> Sparsities:
     if sparsity is not None:
       raise _checks.sparsity_given('fixed', sparsity)
     found, treedef = competing('fixed', params, scores)

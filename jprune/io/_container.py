@@ -25,8 +25,17 @@ METADATA = '__metadata__'
 # format (since 0.4.3 of the library) can't name are stored as raw bytes, complex numbers as
 # pairs; jprune's own metadata keeps the true name.
 _RAW = (
-    'float8_e3m4', 'float8_e4m3', 'float8_e4m3b11fnuz', 'float8_e4m3fnuz', 'float8_e5m2fnuz',
-    'float8_e8m0fnu', 'float4_e2m1fn', 'int2', 'uint2', 'int4', 'uint4',
+  'float8_e3m4',
+  'float8_e4m3',
+  'float8_e4m3b11fnuz',
+  'float8_e4m3fnuz',
+  'float8_e5m2fnuz',
+  'float8_e8m0fnu',
+  'float4_e2m1fn',
+  'int2',
+  'uint2',
+  'int4',
+  'uint4',
 )
 CODES: dict[str, tuple[str, tuple[int, ...]]] = {
     'bool': ('BOOL', ()),

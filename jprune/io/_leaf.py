@@ -105,17 +105,17 @@ def tensors(leaf: Leaf) -> list[Tensor]:
   shape = Tensor(f'{name}.shape', int64, (len(leaf.shape),))
   if leaf.format == 'bitmask':
     return [
-        shape,
-        Tensor(f'{name}.compressed', dtype, (leaf.kept,)),
-        Tensor(f'{name}.bitmask', uint8, bits),
-        Tensor(f'{name}.row_offsets', int64, (leaf.size // cols,)),
+      shape,
+      Tensor(f'{name}.compressed', dtype, (leaf.kept,)),
+      Tensor(f'{name}.bitmask', uint8, bits),
+      Tensor(f'{name}.row_offsets', int64, (leaf.size // cols,)),
     ]
   if leaf.format == 'index':
     position = np.dtype(np.int32 if index_bytes(leaf.size) == 4 else np.int64)
     return [
-        shape,
-        Tensor(f'{name}.values', dtype, (leaf.kept,)),
-        Tensor(f'{name}.indices', position, (leaf.kept,)),
+      shape,
+      Tensor(f'{name}.values', dtype, (leaf.kept,)),
+      Tensor(f'{name}.indices', position, (leaf.kept,)),
     ]
   raise ValueError(f'unknown format {leaf.format!r}')
 

@@ -69,7 +69,7 @@ def save(path: str | os.PathLike[str], params: Params, masks: Masks = None) -> N
   start = len(header([0] * len(plans)))  # checksums are of one length, so this is final
   with _atomic.replacing(target) as (file, temporary):
     checksums = [
-        _write(file, start, spans, *each) for each in zip(plans, leaves, found, strict=True)
+      _write(file, start, spans, *each) for each in zip(plans, leaves, found, strict=True)
     ]
     file.seek(0)
     file.write(header(checksums))
@@ -124,7 +124,7 @@ def _write(file: BinaryIO, start: int, spans: Any, plan: _leaf.Leaf, leaf: Any, 
 
 
 def _metadata(
-    contents: dict[str, Any], plans: list[_leaf.Leaf], checksums: Sequence[int]
+  contents: dict[str, Any], plans: list[_leaf.Leaf], checksums: Sequence[int]
 ) -> dict[str, str]:
   leaves = [[*plan, f'{checksum:08x}'] for plan, checksum in zip(plans, checksums, strict=True)]
   text = json.dumps({**contents, 'leaves': leaves}, separators=(',', ':'))

@@ -94,7 +94,9 @@ def combine(*masks: Masks) -> Masks:
     if other_paths != paths:
       raise _checks.other_structure('combine', 'masks', paths, other_paths, ValueError('order'))
     out = [_both(path, one, two) for path, one, two in zip(paths, out, leaves)]
-  return treedef.unflatten([None if mask is None else unpack_leaf(mask, p, 'combine') for p, mask in zip(paths, out)])
+  return treedef.unflatten(
+    [None if mask is None else unpack_leaf(mask, p, 'combine') for p, mask in zip(paths, out)]
+  )
 
 
 def _both(path: str, one: Any, two: Any) -> Any:
@@ -113,7 +115,9 @@ def invert(masks: Masks) -> Masks:
     {'b': None, 'w': Array([False,  True], dtype=bool)}
   """
   paths, leaves, treedef = tree.flatten(masks, is_leaf=lambda leaf: isinstance(leaf, PackedMask))
-  return treedef.unflatten([~unpack_leaf(mask, path, 'invert') for path, mask in zip(paths, leaves)])
+  return treedef.unflatten(
+    [~unpack_leaf(mask, path, 'invert') for path, mask in zip(paths, leaves)]
+  )
 
 
 def straight_through(params: Params, masks: Masks) -> Params:

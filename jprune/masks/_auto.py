@@ -8,7 +8,7 @@ import jax
 
 
 def following(
-    function: Callable[..., list[jax.Array]], xs: Sequence[jax.Array], *args: jax.Array
+  function: Callable[..., list[jax.Array]], xs: Sequence[jax.Array], *args: jax.Array
 ) -> list[jax.Array]:
   """``function(xs, *args)``, one array for each of ``xs`` and sharded like it.
 

@@ -153,7 +153,7 @@ def _run_bins(flat: Flat, run: Run, window: jax.Array, shift: jax.Array) -> jax.
 
 
 def rows_bins(
-    rows: jax.Array, form: _keys.Layout, window: jax.Array, shift: jax.Array
+  rows: jax.Array, form: _keys.Layout, window: jax.Array, shift: jax.Array
 ) -> jax.Array:
   """uint32 ``(R, 8)`` of rows ``(R, lanes)``, each by its own window and shift, some at a time."""
   step = min(rows.shape[0], max(1, ROWS[0] * LANES // rows.shape[1]))
@@ -187,8 +187,10 @@ def cuts(flat: Flat, key: jax.Array, keep: jax.Array, ties: jax.Array) -> jax.Ar
   before = through - ties - (through - ties)[first][slot]
   wanted = keep[slot]
   hit = (before < wanted) & (wanted <= before + ties)
-  position = jnp.zeros(len(flat.leaves), jnp.int32).at[slot].add(
-      jnp.where(hit, jnp.arange(slot.size, dtype=jnp.int32), 0)
+  position = (
+    jnp.zeros(len(flat.leaves), jnp.int32)
+    .at[slot]
+    .add(jnp.where(hit, jnp.arange(slot.size, dtype=jnp.int32), 0))
   )
 
   def cut(leaf: jax.Array) -> jax.Array:
@@ -219,7 +221,7 @@ def jittered(size: int, places: int) -> np.ndarray:
 
 
 def _row_with(
-    flat: Flat, block: jax.Array, key: jax.Array, tie: jax.Array
+  flat: Flat, block: jax.Array, key: jax.Array, tie: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
   """The row of a block that holds its tie number ``tie``: row, flat index, ties still to go."""
   start = jnp.asarray(flat.block_start)[block]
@@ -280,7 +282,9 @@ def _chunk_bins(keys: jax.Array, window: jax.Array, shift: jax.Array, skip: jax.
   rows = keys.shape[0]
   row = lax.iota(jnp.int32, rows).reshape(rows // 8, 8, 1)
   counts = jnp.where(row >= skip, _U32(0xFFFFFFFF), _U32(0))
-  words = jnp.sum(_nibbles(keys.reshape(rows // 8, 8, LANES), window, shift) & counts, axis=1, dtype=_U32)
+  words = jnp.sum(
+    _nibbles(keys.reshape(rows // 8, 8, LANES), window, shift) & counts, axis=1, dtype=_U32
+  )
   words = jnp.sum(_bytes(words), axis=1, dtype=_U32)  # (2, LANES), at most 64 in a byte
   return _bins(words)
 
@@ -304,6 +308,9 @@ def _bins(words: jax.Array) -> jax.Array:
   lanes = words.shape[-1]
   if lanes % 32 == 0:
     halves = jnp.sum(halves.reshape(*halves.shape[:-1], 32, lanes // 32), axis=-2, dtype=_U32)
-  low, high = jnp.sum(halves & 0xFFFF, axis=-1, dtype=_U32), jnp.sum(halves >> 16, axis=-1, dtype=_U32)
+  low, high = (
+    jnp.sum(halves & 0xFFFF, axis=-1, dtype=_U32),
+    jnp.sum(halves >> 16, axis=-1, dtype=_U32),
+  )
   counts = jnp.stack([low, high])  # (byte // 2, byte % 2, even or odd bin, ...)
   return jnp.moveaxis(counts.reshape(_search.BINS, *words.shape[1:-1]), 0, -1)

@@ -34,14 +34,16 @@ class Layout(NamedTuple):
 
 def _layout(bits: int, infinity: int) -> Layout:
   rotate = 2**bits - 1 - infinity
-  return Layout(f'int{bits}', f'uint{max(bits, 32)}', rotate, rotate - infinity - 1, -(2 ** (bits - 1)))
+  return Layout(
+    f'int{bits}', f'uint{max(bits, 32)}', rotate, rotate - infinity - 1, -(2 ** (bits - 1))
+  )
 
 
 _LAYOUTS = {
-    'float16': _layout(16, 0x7C00),
-    'bfloat16': _layout(16, 0x7F80),
-    'float32': _layout(32, 0x7F800000),
-    'float64': _layout(64, 0x7FF0000000000000),
+  'float16': _layout(16, 0x7C00),
+  'bfloat16': _layout(16, 0x7F80),
+  'float32': _layout(32, 0x7F800000),
+  'float64': _layout(64, 0x7FF0000000000000),
 }
 
 

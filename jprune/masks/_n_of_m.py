@@ -83,4 +83,3 @@ def _by_pairs(groups: jax.Array, n: int, axis: int) -> jax.Array:
       beaten[i] = beaten[i] + first.astype(jnp.uint8)
       beaten[j] = beaten[j] + (~first).astype(jnp.uint8)
   return jnp.stack([each < n for each in beaten], axis)
-

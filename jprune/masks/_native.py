@@ -53,9 +53,7 @@ def mask(x: jax.Array, key: jax.Array, cut: jax.Array) -> jax.Array:
   return (keys > key) | ((keys == key) & (flat_index(x.shape) < cut))
 
 
-def cuts(
-    xs: Sequence[jax.Array], key: jax.Array, keep: jax.Array, ties: jax.Array
-) -> jax.Array:
+def cuts(xs: Sequence[jax.Array], key: jax.Array, keep: jax.Array, ties: jax.Array) -> jax.Array:
   """Where to cut the ties, as :func:`jprune.masks._flat.cuts`: a second race, of indices.
 
   Ties race with the complement of their flat index as key, all others with 0.
@@ -92,10 +90,10 @@ def flat_index(shape: tuple[int, ...]) -> jax.Array:
 
 
 def _count(
-    keys_of: Callable[[jax.Array, int], jax.Array],
-    xs: Sequence[jax.Array],
-    window: jax.Array,
-    shift: jax.Array,
+  keys_of: Callable[[jax.Array, int], jax.Array],
+  xs: Sequence[jax.Array],
+  window: jax.Array,
+  shift: jax.Array,
 ) -> jax.Array:
   # without the barrier the loop would compute all keys once and store them
   xs, window, shift = lax.optimization_barrier((list(xs), window, shift))

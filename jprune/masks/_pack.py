@@ -84,7 +84,9 @@ def pack_leaf(mask: Any, path: str = '') -> PackedMask:
     return mask
   _checks.check_bool('pack', 'masks', path, mask)
   row = jnp.atleast_1d(mask)
-  return PackedMask(jnp.packbits(row, axis=-1, bitorder='little'), None if mask.ndim == 0 else mask.shape[-1])
+  return PackedMask(
+    jnp.packbits(row, axis=-1, bitorder='little'), None if mask.ndim == 0 else mask.shape[-1]
+  )
 
 
 def unpack_leaf(mask: Any, path: str = '', function: str = 'unpack') -> jax.Array:

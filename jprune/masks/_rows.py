@@ -41,7 +41,7 @@ def _mask(x: jax.Array, k: jax.Array, axis: int, way: Any) -> jax.Array:
   size = x.shape[axis]
   races = x.size // size
   lead = tuple(n for i, n in enumerate(x.shape) if i != axis)
-  count, padding = (_in_lanes(x, axis) if way is _flat else _in_place(x, axis))
+  count, padding = _in_lanes(x, axis) if way is _flat else _in_place(x, axis)
   ks = jnp.broadcast_to(k[None], (races, 2))
   total = jnp.broadcast_to(jnp.asarray(_wide.constant(size + padding))[None], (races, 2))
   key_dtype = jnp.dtype(_keys.layout(x).key)
@@ -86,5 +86,3 @@ def _in_place(x: jax.Array, axis: int) -> tuple[Any, int]:
     return jnp.stack(bins, axis=-1)
 
   return count, 0
-
-

@@ -96,7 +96,9 @@ def advance(state: State, bins: jax.Array, k: jax.Array, total: jax.Array) -> St
   at_edge = jnp.flip(_wide.running_total(from_top, axis=1), axis=1)
   enough = _wide.at_least(at_edge, k[:, None])
   bin_ = jnp.sum(enough, axis=1, dtype=jnp.int32)  # the wanted key is in bin 0..8; 8 is beyond
-  count_at = lambda j: jnp.take_along_axis(at_edge, jnp.clip(j, 0, BINS - 1)[:, None, None], 1)[:, 0]
+  count_at = lambda j: jnp.take_along_axis(at_edge, jnp.clip(j, 0, BINS - 1)[:, None, None], 1)[
+    :, 0
+  ]
   lower, _ = _edge(state, bin_)
   upper, wrapped = _edge(state, bin_ + 1)
   rises = (bin_ > 0) & (lower > state.low) & ~state.done
@@ -112,11 +114,11 @@ def advance(state: State, bins: jax.Array, k: jax.Array, total: jax.Array) -> St
 
 
 def run(
-    blocks: Callable[[jax.Array, jax.Array], jax.Array],
-    bins: Callable[[jax.Array], jax.Array],
-    state: State,
-    k: jax.Array,
-    total: jax.Array,
+  blocks: Callable[[jax.Array, jax.Array], jax.Array],
+  bins: Callable[[jax.Array], jax.Array],
+  state: State,
+  k: jax.Array,
+  total: jax.Array,
 ) -> tuple[State, jax.Array]:
   """Searches inside a trace, and counts the ties with the keys that were found.
 
@@ -166,13 +168,15 @@ def _next_window(state: State, k: jax.Array) -> dict[str, jax.Array]:
   reach = _SIGMAS * sigma / inside * span + 1.0
   offset = dropped * span
   # below, float32 rounding may push a guess outside the bracket: it is clipped to it
-  step = lambda x: jnp.minimum(jnp.clip(x, 0.0, 0.99 * span).astype(state.low.dtype), state.high - state.low)
+  step = lambda x: jnp.minimum(
+    jnp.clip(x, 0.0, 0.99 * span).astype(state.low.dtype), state.high - state.low
+  )
   guess = _window(state, state.low + step(offset - reach), state.low + step(offset + reach))
   plain = state.plain | (reach > 0.4 * span)
   division = _plain_window(state)
   return {
-      'plain': plain,
-      **{name: jnp.where(plain, division[name], guess[name]) for name in guess},
+    'plain': plain,
+    **{name: jnp.where(plain, division[name], guess[name]) for name in guess},
   }
 
 
@@ -191,5 +195,7 @@ def _window(state: State, lower: jax.Array, upper: jax.Array) -> dict[str, jax.A
   """Bins 1 to 7 over [lower, upper]; bin 0 takes what lies below."""
   one = jnp.ones_like(lower)
   shift = _shift_for(jnp.maximum(upper, lower) - lower, BINS - 1)
-  first = jnp.maximum(jnp.maximum(lower, state.low + (state.low < state.high).astype(one.dtype)), one << shift)
+  first = jnp.maximum(
+    jnp.maximum(lower, state.low + (state.low < state.high).astype(one.dtype)), one << shift
+  )
   return {'window': first - (one << shift), 'shift': shift}

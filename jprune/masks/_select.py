@@ -69,7 +69,7 @@ def _by_dtype(xs: Sequence[jax.Array]) -> list[list[int]]:
 
 
 def _traced(
-    xs: Sequence[jax.Array], ks: Sequence[Any], *, together: bool, way: Any = None
+  xs: Sequence[jax.Array], ks: Sequence[Any], *, together: bool, way: Any = None
 ) -> list[jax.Array]:
   """Masks by one search over all leaves. ``way`` is how to count, worked out unless given."""
   way = way or _way_of(xs)

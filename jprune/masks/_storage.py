@@ -63,7 +63,7 @@ def smallest_storage(shape: tuple[int, ...], nonzero: int, itemsize: int) -> Sto
 
 
 def header_bytes(
-    paths: Sequence[str], shapes: Sequence[tuple[int, ...]], storages: Sequence[Storage]
+  paths: Sequence[str], shapes: Sequence[tuple[int, ...]], storages: Sequence[Storage]
 ) -> int:
   """What the file's header takes: the tensors' names and places, and the tree's description.
 

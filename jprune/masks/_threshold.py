@@ -35,8 +35,7 @@ def threshold(scores: Scores, thresholds: Any) -> Masks:
   values = thresholds_of(scores, thresholds)
   leaves, treedef = scored('threshold', scores, Unstructured())
   out = [
-      None if x is None or t is None else x >= jnp.asarray(t, x.dtype)
-      for x, t in zip(leaves, values)
+    None if x is None or t is None else x >= jnp.asarray(t, x.dtype) for x, t in zip(leaves, values)
   ]
   return treedef.unflatten(out)
 
@@ -86,7 +85,7 @@ def bernoulli(params: Params, rate: Any, key: jax.Array, *, where: Where = None)
       _checks.check_fraction('bernoulli', 'rate', value, path)
   keys = jax.random.split(key, len(leaves))
   out = [
-      jax.random.bernoulli(k, 1 - value, leaf.shape) if yes and value is not None else None
-      for k, leaf, value, yes in zip(keys, leaves, rates, chosen)
+    jax.random.bernoulli(k, 1 - value, leaf.shape) if yes and value is not None else None
+    for k, leaf, value, yes in zip(keys, leaves, rates, chosen)
   ]
   return treedef.unflatten(out)

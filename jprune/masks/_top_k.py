@@ -17,7 +17,7 @@ from jprune.typing import Masks, Pattern, Scores, Sparsities
 
 
 def top_k(
-    scores: Scores, sparsities: Sparsities = None, *, pattern: Pattern | NOfM = Unstructured()
+  scores: Scores, sparsities: Sparsities = None, *, pattern: Pattern | NOfM = Unstructured()
 ) -> Masks:
   """Prunes exactly ``round(sparsity * units)`` of the lowest-scoring units of each leaf.
 
@@ -49,9 +49,7 @@ def top_k(
   return select('top_k', scores, sparsities, pattern)
 
 
-def top_k_global(
-    scores: Scores, sparsity: float, *, pattern: Pattern = Unstructured()
-) -> Masks:
+def top_k_global(scores: Scores, sparsity: float, *, pattern: Pattern = Unstructured()) -> Masks:
   """Prunes exactly ``round(sparsity * units)`` of the lowest-scoring units of all leaves.
 
   One threshold over all leaves; among equal scores the first leaf in tree order, and in it the
@@ -108,14 +106,14 @@ def top_k_rows(scores: Scores, sparsities: Sparsities, *, axis: int = -2) -> Mas
   values = sparsities_of('top_k_rows', scores, sparsities)
   leaves, treedef = scored('top_k_rows', scores, _Axis(axis))
   out = [
-      None if x is None or s is None else _rows.largest(x, kept(s, [x.shape[axis]]), axis)
-      for x, s in zip(leaves, values)
+    None if x is None or s is None else _rows.largest(x, kept(s, [x.shape[axis]]), axis)
+    for x, s in zip(leaves, values)
   ]
   return treedef.unflatten(out)
 
 
 def select(
-    function: str, scores: Scores, sparsities: Sparsities, pattern: Any, earlier: Sequence[Any] = ()
+  function: str, scores: Scores, sparsities: Sparsities, pattern: Any, earlier: Sequence[Any] = ()
 ) -> Masks:
   """:func:`top_k` under the caller's name; what ``earlier`` masks pruned stays pruned."""
   if isinstance(pattern, NOfM):
@@ -137,7 +135,7 @@ def select(
 
 
 def select_global(
-    function: str, scores: Scores, sparsity: Any, pattern: Any, earlier: Sequence[Any] = ()
+  function: str, scores: Scores, sparsity: Any, pattern: Any, earlier: Sequence[Any] = ()
 ) -> Masks:
   """:func:`top_k_global` under the caller's name; what ``earlier`` pruned stays pruned."""
   if isinstance(pattern, NOfM):
@@ -157,14 +155,18 @@ def _marked(leaves: Sequence[Any], earlier: Sequence[Any]) -> tuple[list[Any], l
   before = list(earlier) if earlier else [None] * len(leaves)
   before = [None if mask is None else unpack_leaf(mask) for mask in before]
   marked = [
-      x if x is None or mask is None else jnp.where(mask, x, jnp.asarray(jnp.nan, x.dtype))
-      for x, mask in zip(leaves, before)
+    x if x is None or mask is None else jnp.where(mask, x, jnp.asarray(jnp.nan, x.dtype))
+    for x, mask in zip(leaves, before)
   ]
   return marked, before
 
 
 def _spread(
-    leaves: Sequence[Any], before: Sequence[Any], chosen: Sequence[int], units: Sequence[Any], pattern: Any
+  leaves: Sequence[Any],
+  before: Sequence[Any],
+  chosen: Sequence[int],
+  units: Sequence[Any],
+  pattern: Any,
 ) -> list[Any]:
   """Masks over units to masks over weights, for the chosen leaves; others keep what they had."""
   masks: list[Any] = list(before)
@@ -175,9 +177,7 @@ def _spread(
 
 def _nested(masks: Sequence[Any], before: Sequence[Any]) -> list[Any]:
   """A leaf that is sparser already than asked stays as it is: nothing comes back."""
-  return [
-      mask if mask is None or old is None else mask & old for mask, old in zip(masks, before)
-  ]
+  return [mask if mask is None or old is None else mask & old for mask, old in zip(masks, before)]
 
 
 class _Axis:
@@ -188,5 +188,3 @@ class _Axis:
 
   def check(self, function: str, path: str, shape: tuple[int, ...]) -> None:
     _checks.check_axis(function, self.axis, path, shape)
-
-

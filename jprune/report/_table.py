@@ -32,15 +32,15 @@ def _both(header: str, cell: Callable[[Any], str]) -> _Column:
 
 
 _COLUMNS = (
-    _Column('leaf', lambda row: printable(row.path), lambda all_: _total_label(all_), '<'),
-    _Column('shape', lambda row: short_type(row), None, '<'),
-    _both('size', lambda it: count(it.size)),
-    _both('nonzero', lambda it: count(it.nonzero)),
-    _both('sparsity', lambda it: percent(it.size - it.nonzero, it.size)),
-    _both('dense', lambda it: byte_size(it.bytes_dense)),
-    _both('stored', lambda it: byte_size(it.bytes_stored)),
-    _Column('as', lambda row: row.format, None, '<'),
-    _both('ratio', lambda it: ratio(it.compression)),
+  _Column('leaf', lambda row: printable(row.path), lambda all_: _total_label(all_), '<'),
+  _Column('shape', lambda row: short_type(row), None, '<'),
+  _both('size', lambda it: count(it.size)),
+  _both('nonzero', lambda it: count(it.nonzero)),
+  _both('sparsity', lambda it: percent(it.size - it.nonzero, it.size)),
+  _both('dense', lambda it: byte_size(it.bytes_dense)),
+  _both('stored', lambda it: byte_size(it.bytes_stored)),
+  _Column('as', lambda row: row.format, None, '<'),
+  _both('ratio', lambda it: ratio(it.compression)),
 )
 
 
@@ -72,10 +72,14 @@ def html(tally: Tally) -> str:
   """A plain table with all paths in full."""
   *body, total = _cells(tally)
   style = ' style="text-align: left"'
-  tag = lambda name, line: '<tr>' + ''.join(
+  tag = lambda name, line: (
+    '<tr>'
+    + ''.join(
       f'<{name}{style if column.align == "<" else ""}>{_html.escape(cell)}</{name}>'
       for column, cell in zip(_COLUMNS, line)
-  ) + '</tr>'
+    )
+    + '</tr>'
+  )
   lines = ['<table>', '<thead>', tag('th', _header()), '</thead>', '<tbody>']
   lines += [tag('td', line) for line in body]
   lines += ['</tbody>', '<tfoot>', tag('th', total), '</tfoot>', '</table>']
@@ -92,8 +96,8 @@ def html(tally: Tally) -> str:
 def summary(tally: Tally) -> str:
   """The totals in short."""
   return (
-      f'{count(tally.nonzero)} of {count(tally.size)} weights nonzero, '
-      f'{byte_size(tally.bytes_dense)} dense, {byte_size(tally.bytes_stored)} as stored'
+    f'{count(tally.nonzero)} of {count(tally.size)} weights nonzero, '
+    f'{byte_size(tally.bytes_dense)} dense, {byte_size(tally.bytes_stored)} as stored'
   )
 
 
@@ -101,8 +105,8 @@ def _exact_totals(tally: Tally) -> list[str]:
   """The totals to the last weight and byte."""
   stored = f'{tally.bytes_stored:,} as stored; about {byte_size(tally.bytes_file)} as a file'
   return [
-      f'Nonzero: {tally.nonzero:,} of {plural(tally.size, "weight")}.',
-      f'Bytes: {tally.bytes_dense:,} dense, {stored}.',
+    f'Nonzero: {tally.nonzero:,} of {plural(tally.size, "weight")}.',
+    f'Bytes: {tally.bytes_dense:,} dense, {stored}.',
   ]
 
 
@@ -135,7 +139,7 @@ def _split(paths: list[str], depth: int, width: int) -> tuple[list[str], list[st
     whole = [path for _, path in run]
     fits = not head or all(len(path) <= width for path in whole)
     headings += ['' if fits else f'{head}/'] * len(whole)
-    labels += whole if fits else [f'  {path[len(head) + 1:]}' for path in whole]
+    labels += whole if fits else [f'  {path[len(head) + 1 :]}' for path in whole]
   return headings, labels
 
 
@@ -185,7 +189,7 @@ def shorten(name: str, width: int) -> str:
     return name
   head = (width - 1) // 2
   tail = width - 1 - head
-  return f'{name[:head]}…{name[len(name) - tail:]}'
+  return f'{name[:head]}…{name[len(name) - tail :]}'
 
 
 def count(number: int) -> str:

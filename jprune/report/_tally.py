@@ -12,14 +12,14 @@ from jprune.masks._storage import Storage, header_bytes
 from jprune.report import _plot, _table
 from jprune.report._count import nonzeros
 from jprune.report._leaf import (
-    LeafTally,
-    fraction_of_zeros,
-    has_values,
-    ratio_of_bytes,
-    ratios,
-    row_of,
-    size_of,
-    why_dense,
+  LeafTally,
+  fraction_of_zeros,
+  has_values,
+  ratio_of_bytes,
+  ratios,
+  row_of,
+  size_of,
+  why_dense,
 )
 from jprune.typing import Masks, Params
 
@@ -94,9 +94,9 @@ class Tally:
     """
     fields = ('size', 'nonzero', 'bytes_dense', 'bytes_stored', 'bytes_file')
     return {
-        'leaves': [row.to_dict() for row in self.rows],
-        'total': {**{name: getattr(self, name) for name in fields}, **ratios(self)},
-        'left_dense': {why: [row.path for row in rows] for why, rows in self.left_dense.items()},
+      'leaves': [row.to_dict() for row in self.rows],
+      'total': {**{name: getattr(self, name) for name in fields}, **ratios(self)},
+      'left_dense': {why: [row.path for row in rows] for why, rows in self.left_dense.items()},
     }
 
   def plot(self, ax: Axes | None = None) -> Axes:

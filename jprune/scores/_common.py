@@ -12,7 +12,7 @@ from jprune.typing import Params, Scores
 
 
 def score_leaves(
-    function: str, params: Params, score_leaf: Callable[[str, jax.Array], jax.Array]
+  function: str, params: Params, score_leaf: Callable[[str, jax.Array], jax.Array]
 ) -> Scores:
   """Scores each floating leaf by itself; ``None`` for every other leaf.
 
@@ -31,7 +31,9 @@ def score_leaves(
   for path, leaf in zip(paths, leaves, strict=True):
     if tree.is_floating(leaf):
       _checks.check_values(function, path, leaf)
-  return treedef.unflatten([
+  return treedef.unflatten(
+    [
       score_leaf(path, jnp.asarray(leaf)) if tree.is_floating(leaf) else None
       for path, leaf in zip(paths, leaves, strict=True)
-  ])
+    ]
+  )

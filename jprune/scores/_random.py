@@ -49,10 +49,12 @@ def random(params: Params, key: jax.Array) -> Scores:
   if not tree.is_traced(data):
     data = np.asarray(data)  # on no device, so that it goes to wherever a leaf is
   impl = jax.random.key_impl(key)
-  return treedef.unflatten([
+  return treedef.unflatten(
+    [
       _uniform_like(leaf, data[i], impl) if tree.is_floating(leaf) else None
       for i, leaf in enumerate(leaves)
-  ])
+    ]
+  )
 
 
 def _words(paths: list[str]) -> np.ndarray:

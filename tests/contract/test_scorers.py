@@ -15,8 +15,12 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from jprune import scores
 
 FLOATING = [
-    jnp.float32, jnp.bfloat16, jnp.float16,
-    jnp.float8_e4m3fn, jnp.float8_e5m2, jnp.float8_e4m3b11fnuz,
+  jnp.float32,
+  jnp.bfloat16,
+  jnp.float16,
+  jnp.float8_e4m3fn,
+  jnp.float8_e5m2,
+  jnp.float8_e4m3b11fnuz,
 ]
 
 
@@ -35,11 +39,11 @@ class Row(NamedTuple):
 
 
 SCORERS = {
-    'magnitude': Row(lambda params, key: scores.magnitude(params)),
-    'magnitude_l2': Row(lambda params, key: scores.magnitude(params, p=2)),
-    'magnitude_cubed': Row(lambda params, key: scores.magnitude(params, p=3)),
-    'random': Row(lambda params, key: scores.random(params, key=key), True, True),
-    'lamp': Row(lambda params, key: scores.lamp(params)),
+  'magnitude': Row(lambda params, key: scores.magnitude(params)),
+  'magnitude_l2': Row(lambda params, key: scores.magnitude(params, p=2)),
+  'magnitude_cubed': Row(lambda params, key: scores.magnitude(params, p=3)),
+  'random': Row(lambda params, key: scores.random(params, key=key), True, True),
+  'lamp': Row(lambda params, key: scores.lamp(params)),
 }
 # Rows that call a scorer with other arguments than its own row does.
 VARIANTS = {'magnitude_l2', 'magnitude_cubed'}
@@ -59,10 +63,10 @@ def make_params(dtype=jnp.float32, seed=0, leading=()):
   rng = np.random.default_rng(seed)
   draw = lambda *shape: jnp.asarray(rng.normal(size=(*leading, *shape)), dtype)
   return {
-      'dense': {'kernel': draw(8, 16), 'bias': draw(16)},
-      'conv': [draw(3, 3, 2, 4)],
-      'scale': (draw(),),
-      'empty': draw(0, 4),
+    'dense': {'kernel': draw(8, 16), 'bias': draw(16)},
+    'conv': [draw(3, 3, 2, 4)],
+    'scale': (draw(),),
+    'empty': draw(0, 4),
   }
 
 
@@ -144,8 +148,13 @@ def test_vmap_over_keys_alone(row, key):
 @each_scorer
 def test_leaves_that_are_not_floating_have_no_scores(row, key):
   params = {
-      'w': jnp.ones((2, 2)), 'steps': jnp.array(3), 'flags': jnp.array([True]), 'none': None,
-      'phase': jnp.ones(2, jnp.complex64), 'rng': jax.random.key(1), 'act': jax.nn.relu,
+    'w': jnp.ones((2, 2)),
+    'steps': jnp.array(3),
+    'flags': jnp.array([True]),
+    'none': None,
+    'phase': jnp.ones(2, jnp.complex64),
+    'rng': jax.random.key(1),
+    'act': jax.nn.relu,
   }
   found = row.call(params, key)
   assert set(found) == set(params)
@@ -175,10 +184,18 @@ def test_shape_structs(row, key):
 
 
 @each_scorer
-@pytest.mark.parametrize('values', [
-    [0.0, 0.0, 0.0], [0.0, -0.0, 1.0], [1e-45, 1e-40, -1e-38], [3.4e38, -3.4e38, 3.4e38],
-    [1e-38, 1.0, 3e38], [1.0, 1.0, 1.0],
-], ids=str)
+@pytest.mark.parametrize(
+  'values',
+  [
+    [0.0, 0.0, 0.0],
+    [0.0, -0.0, 1.0],
+    [1e-45, 1e-40, -1e-38],
+    [3.4e38, -3.4e38, 3.4e38],
+    [1e-38, 1.0, 3e38],
+    [1.0, 1.0, 1.0],
+  ],
+  ids=str,
+)
 def test_no_nan_on_finite_params(row, values, key):
   params = {'w': jnp.asarray([values], jnp.float32)}
   for call in (row.call, jax.jit(row.call)):
@@ -192,11 +209,11 @@ def test_sharding_is_kept(row, kind, wrap, key):
   mesh = jax.make_mesh((4, 2), ('x', 'y'), axis_types=(kind, kind))
   rng = np.random.default_rng(0)
   params = {
-      'both': (rng.normal(size=(8, 6)), ('x', 'y')),
-      'last': (rng.normal(size=(3, 8)), (None, 'x')),
-      'merged': (rng.normal(size=(16, 3)), (('x', 'y'), None)),
-      'vector': (rng.normal(size=8), ('x',)),
-      'whole': (rng.normal(size=(3, 5)), (None, None)),
+    'both': (rng.normal(size=(8, 6)), ('x', 'y')),
+    'last': (rng.normal(size=(3, 8)), (None, 'x')),
+    'merged': (rng.normal(size=(16, 3)), (('x', 'y'), None)),
+    'vector': (rng.normal(size=8), ('x',)),
+    'whole': (rng.normal(size=(3, 5)), (None, None)),
   }
   local = {name: jnp.asarray(value, jnp.float32) for name, (value, _) in params.items()}
   shardings = {name: NamedSharding(mesh, PartitionSpec(*s)) for name, (_, s) in params.items()}
@@ -218,10 +235,12 @@ def test_the_key_decides_and_nothing_else(row, key):
   params, other = make_params(), jax.random.key(8)
   assert_same(row.call(params, key), row.call(params, jax.random.key(7)))
   differs = [
-      bool(np.any(one != two))
-      for one, two in zip(
-          jax.tree.leaves(row.call(params, key)), jax.tree.leaves(row.call(params, other)),
-          strict=True,
-      ) if one.size
+    bool(np.any(one != two))
+    for one, two in zip(
+      jax.tree.leaves(row.call(params, key)),
+      jax.tree.leaves(row.call(params, other)),
+      strict=True,
+    )
+    if one.size
   ]
   assert all(differs) if row.random else not any(differs)

@@ -27,13 +27,16 @@ def solve(distribution, shapes, sparsity):
   return distribution(tree, tree, sparsity)
 
 
-@pytest.mark.parametrize(('distribution', 'sparsity', 'expected'), [
+@pytest.mark.parametrize(
+  ('distribution', 'sparsity', 'expected'),
+  [
     (d.erk, 0.5, (0, 0.31, 0.655)),
     (d.er, 0.5, (0.21, 0.47, 0.56)),
     (d.erk, 0.8, (0.556, 0.70, 0.85)),
     (d.erk(power=2), 0.5, (0, 0.033, 0.758)),
     (functools.partial(d.erk, power=2), 0.5, (0, 0.033, 0.758)),
-])
+  ],
+)
 def test_unit_values_of_rigl_and_jaxpruner(distribution, sparsity, expected):
   found = solve(distribution, UNIT, sparsity)
   np.testing.assert_allclose([found[k] for k in 'abc'], expected, atol=0.005)
@@ -66,14 +69,27 @@ def test_resnet50_is_the_reference_model():
 
 
 RESNET50_AT_90 = {
-    (7, 7, 3, 64): 0.579962, (1, 1, 64, 64): 0, (2048, 1000): 0.927392,
-    (1, 1, 64, 256): 0.041181, (1, 1, 256, 64): 0.041181, (1, 1, 256, 128): 0.425304,
-    (1, 1, 128, 512): 0.522079, (1, 1, 512, 128): 0.522079, (1, 1, 512, 256): 0.713397,
-    (1, 1, 256, 512): 0.713397, (1, 1, 256, 1024): 0.761412, (1, 1, 1024, 256): 0.761412,
-    (1, 1, 1024, 512): 0.856884, (1, 1, 512, 1024): 0.856884, (1, 1, 512, 2048): 0.880799,
-    (1, 1, 2048, 512): 0.880799, (1, 1, 1024, 2048): 0.928489,
-    (3, 3, 64, 64): 0.822662, (3, 3, 128, 128): 0.913316, (3, 3, 256, 256): 0.957154,
-    (3, 3, 512, 512): 0.978701,
+  (7, 7, 3, 64): 0.579962,
+  (1, 1, 64, 64): 0,
+  (2048, 1000): 0.927392,
+  (1, 1, 64, 256): 0.041181,
+  (1, 1, 256, 64): 0.041181,
+  (1, 1, 256, 128): 0.425304,
+  (1, 1, 128, 512): 0.522079,
+  (1, 1, 512, 128): 0.522079,
+  (1, 1, 512, 256): 0.713397,
+  (1, 1, 256, 512): 0.713397,
+  (1, 1, 256, 1024): 0.761412,
+  (1, 1, 1024, 256): 0.761412,
+  (1, 1, 1024, 512): 0.856884,
+  (1, 1, 512, 1024): 0.856884,
+  (1, 1, 512, 2048): 0.880799,
+  (1, 1, 2048, 512): 0.880799,
+  (1, 1, 1024, 2048): 0.928489,
+  (3, 3, 64, 64): 0.822662,
+  (3, 3, 128, 128): 0.913316,
+  (3, 3, 256, 256): 0.957154,
+  (3, 3, 512, 512): 0.978701,
 }
 
 
@@ -86,7 +102,7 @@ def test_resnet50_digit_by_digit():
 
 
 @pytest.mark.parametrize(
-    ('sparsity', 'flops', 'megabytes'), [(0.8, 0.42, 23.683), (0.9, 0.24, 13.499)]
+  ('sparsity', 'flops', 'megabytes'), [(0.8, 0.42, 23.683), (0.9, 0.24, 13.499)]
 )
 def test_resnet50_flops_and_bytes(sparsity, flops, megabytes):
   shapes, macs = resnet50()
@@ -102,7 +118,7 @@ def test_resnet50_flops_and_bytes(sparsity, flops, megabytes):
 
 
 shape_lists = st.lists(
-    st.lists(st.integers(1, 40), min_size=0, max_size=4).map(tuple), min_size=1, max_size=12
+  st.lists(st.integers(1, 40), min_size=0, max_size=4).map(tuple), min_size=1, max_size=12
 )
 fractions = st.floats(0, 1)
 distributions = st.sampled_from([d.er, d.erk])
@@ -162,7 +178,8 @@ def test_power_is_the_power_of_the_density_ratio():
 
 def test_power_zero_is_uniform():
   assert solve(d.erk(power=0), {'a': (10, 10), 'b': (3, 3, 10, 10)}, 0.3) == {
-      'a': pytest.approx(0.3), 'b': pytest.approx(0.3)
+    'a': pytest.approx(0.3),
+    'b': pytest.approx(0.3),
   }
 
 

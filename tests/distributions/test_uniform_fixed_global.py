@@ -148,11 +148,11 @@ def test_global_is_what_each_leaf_loses(sparsity):
   names = [name for name, score in scores.items() if score is not None]
   flat = np.concatenate([np.asarray(scores[name]).ravel() for name in names])
   pruned = np.ones(flat.size, bool)
-  pruned[np.argsort(-flat, kind='stable')[:flat.size - round(sparsity * flat.size)]] = False
+  pruned[np.argsort(-flat, kind='stable')[: flat.size - round(sparsity * flat.size)]] = False
   start = 0
   for name in names:
     size = scores[name].size
-    expected = pruned[start:start + size].sum() / size if size else 0.0
+    expected = pruned[start : start + size].sum() / size if size else 0.0
     assert found[name] == expected
     start += size
   assert found['b'] is None

@@ -27,12 +27,12 @@ def failing(monkeypatch, where, name, error, after=0):
 
 
 FAILURES = {
-    'disk full in the first tensor': (_container, 'write_at', OSError(28, 'No space left'), 0),
-    'disk full mid-write': (_container, 'write_at', OSError(28, 'No space left'), 9),
-    'interrupted mid-write': (_container, 'write_at', KeyboardInterrupt(), 5),
-    'out of memory': (_container, 'header', MemoryError(), 1),
-    'fsync': (os, 'fsync', OSError(5, 'Input/output error'), 0),
-    'rename': (os, 'replace', PermissionError(13, 'Permission denied'), 0),
+  'disk full in the first tensor': (_container, 'write_at', OSError(28, 'No space left'), 0),
+  'disk full mid-write': (_container, 'write_at', OSError(28, 'No space left'), 9),
+  'interrupted mid-write': (_container, 'write_at', KeyboardInterrupt(), 5),
+  'out of memory': (_container, 'header', MemoryError(), 1),
+  'fsync': (os, 'fsync', OSError(5, 'Input/output error'), 0),
+  'rename': (os, 'replace', PermissionError(13, 'Permission denied'), 0),
 }
 
 

@@ -14,16 +14,16 @@ import safetensors.numpy
 from jprune.io import _load, load, save
 
 PARAMS = {
-    'w': jnp.arange(64.0).reshape(8, 8),
-    'b': jnp.ones(3),
-    'v': jnp.ones(4),
-    'i': jnp.ones(50),
+  'w': jnp.arange(64.0).reshape(8, 8),
+  'b': jnp.ones(3),
+  'v': jnp.ones(4),
+  'i': jnp.ones(50),
 }
 MASKS = {
-    'w': jnp.arange(64).reshape(8, 8) % 3 == 0,
-    'b': None,
-    'v': jnp.arange(4) > 0,
-    'i': jnp.arange(50) == 7,
+  'w': jnp.arange(64).reshape(8, 8) % 3 == 0,
+  'b': None,
+  'v': jnp.arange(4) > 0,
+  'i': jnp.arange(50) == 7,
 }
 
 
@@ -67,13 +67,13 @@ class Elsewhere:
 
 
 BAD_LEAVES = {
-    'function': (jnp.tanh, TypeError, r"got \w+ at leaf 'a/0'. Filter it out"),
-    'number': (1.5, TypeError, r"got float at leaf 'a/0'.*jnp.asarray"),
-    'key': (jax.random.key(0), TypeError, r"got key<fry> .* at leaf 'a/0'.*key_data"),
-    'shape': (jax.ShapeDtypeStruct((3,), 'float32'), TypeError, r'shape struct of shape \(3,\)'),
-    'text': (np.array(['x']), TypeError, r"at leaf 'a/0'. Cast it to a dtype of JAX"),
-    'objects': (np.array([None]), TypeError, r'got object of shape \(1,\)'),
-    'elsewhere': (Elsewhere(), ValueError, r"partly on other processes at leaf 'a/0'.*allgather"),
+  'function': (jnp.tanh, TypeError, r"got \w+ at leaf 'a/0'. Filter it out"),
+  'number': (1.5, TypeError, r"got float at leaf 'a/0'.*jnp.asarray"),
+  'key': (jax.random.key(0), TypeError, r"got key<fry> .* at leaf 'a/0'.*key_data"),
+  'shape': (jax.ShapeDtypeStruct((3,), 'float32'), TypeError, r'shape struct of shape \(3,\)'),
+  'text': (np.array(['x']), TypeError, r"at leaf 'a/0'. Cast it to a dtype of JAX"),
+  'objects': (np.array([None]), TypeError, r'got object of shape \(1,\)'),
+  'elsewhere': (Elsewhere(), ValueError, r"partly on other processes at leaf 'a/0'.*allgather"),
 }
 
 
@@ -168,9 +168,9 @@ def rewrite(path, change_contents=None, change_tensors=None):
     change_tensors(tensors)
   for leaf in contents['leaves']:
     ends = {
-        'dense': ['', '.mask'],
-        'bitmask': ['.shape', '.compressed', '.bitmask', '.row_offsets'],
-        'index': ['.shape', '.values', '.indices'],
+      'dense': ['', '.mask'],
+      'bitmask': ['.shape', '.compressed', '.bitmask', '.row_offsets'],
+      'index': ['.shape', '.values', '.indices'],
     }[leaf[3]]
     found = [tensors[leaf[0] + end] for end in ends if leaf[0] + end in tensors]
     leaf[-1] = f'{zlib.crc32(b"".join(array.tobytes() for array in found)):08x}'
@@ -204,23 +204,23 @@ def set_leaf(number, field, value):
 
 
 BAD_CONTENTS = {
-    'no leaves': lambda c: {'version': 1},
-    'no object': lambda c: [1],
-    'no tree': lambda c: {k: v for k, v in c.items() if k != 'tree'},
-    'leaf twice': lambda c: {**c, 'tree': {'a': 0, 'b': 0, 'c': 1, 'd': 2}},
-    'leaf missing': lambda c: {**c, 'tree': {'a': 0}},
-    'leaf too many': lambda c: {**c, 'tree': ['list', 0, 1, 2, 3, 4]},
-    'container': lambda c: {**c, 'tree': ['set', 0, 1, 2, 3]},
-    'masks': lambda c: {**c, 'masks': 'yes'},
-    'leaf list': lambda c: {**c, 'leaves': 3},
-    'a leaf less': lambda c: {**c, 'leaves': c['leaves'][:-1]},
-    'path': set_leaf(3, 0, 'z'),
-    'dtype': set_leaf(3, 1, 'float99'),
-    'shape': set_leaf(3, 2, [8, -8]),
-    'format': set_leaf(3, 3, 'zip'),
-    'kept': set_leaf(3, 4, 99),
-    'no mask': set_leaf(3, 5, None),
-    'mask': set_leaf(3, 5, 'round'),
+  'no leaves': lambda c: {'version': 1},
+  'no object': lambda c: [1],
+  'no tree': lambda c: {k: v for k, v in c.items() if k != 'tree'},
+  'leaf twice': lambda c: {**c, 'tree': {'a': 0, 'b': 0, 'c': 1, 'd': 2}},
+  'leaf missing': lambda c: {**c, 'tree': {'a': 0}},
+  'leaf too many': lambda c: {**c, 'tree': ['list', 0, 1, 2, 3, 4]},
+  'container': lambda c: {**c, 'tree': ['set', 0, 1, 2, 3]},
+  'masks': lambda c: {**c, 'masks': 'yes'},
+  'leaf list': lambda c: {**c, 'leaves': 3},
+  'a leaf less': lambda c: {**c, 'leaves': c['leaves'][:-1]},
+  'path': set_leaf(3, 0, 'z'),
+  'dtype': set_leaf(3, 1, 'float99'),
+  'shape': set_leaf(3, 2, [8, -8]),
+  'format': set_leaf(3, 3, 'zip'),
+  'kept': set_leaf(3, 4, 99),
+  'no mask': set_leaf(3, 5, None),
+  'mask': set_leaf(3, 5, 'round'),
 }
 
 
@@ -246,15 +246,15 @@ def cut(name):
 
 
 BAD_TENSORS = {
-    'shape': (put('w.shape', 0, 9), r"its shape is \(8, 8\) and \(9, 8\)\).*at leaf 'w'"),
-    'bits': (put('w.bitmask', 0, 255), r"its mask keeps .* weights, not 22\).*at leaf 'w'"),
-    'offsets': (put('w.row_offsets', 3, 1), r"row offsets don't fit its bitmask\).*at leaf 'w'"),
-    'position': (put('i.indices', 0, 50), r"don't rise within \[0, 50\)\).*at leaf 'i'"),
-    'negative': (put('i.indices', 0, -1), r"don't rise within \[0, 50\)\).*at leaf 'i'"),
-    'cut': (cut('w.compressed'), r"tensor 'w.compressed' is F32 of shape \(21,\)\).*at leaf 'w'"),
-    'gone': (lambda t: t.pop('i.values'), r'its tensors are not those that its metadata lists'),
-    'more': (lambda t: t.update(z=t['b']), r'its tensors are not those that its metadata lists'),
-    'partial': (put('v.mask', 0, 15), r"its mask keeps 4 weights, not 3\).*at leaf 'v'"),
+  'shape': (put('w.shape', 0, 9), r"its shape is \(8, 8\) and \(9, 8\)\).*at leaf 'w'"),
+  'bits': (put('w.bitmask', 0, 255), r"its mask keeps .* weights, not 22\).*at leaf 'w'"),
+  'offsets': (put('w.row_offsets', 3, 1), r"row offsets don't fit its bitmask\).*at leaf 'w'"),
+  'position': (put('i.indices', 0, 50), r"don't rise within \[0, 50\)\).*at leaf 'i'"),
+  'negative': (put('i.indices', 0, -1), r"don't rise within \[0, 50\)\).*at leaf 'i'"),
+  'cut': (cut('w.compressed'), r"tensor 'w.compressed' is F32 of shape \(21,\)\).*at leaf 'w'"),
+  'gone': (lambda t: t.pop('i.values'), r'its tensors are not those that its metadata lists'),
+  'more': (lambda t: t.update(z=t['b']), r'its tensors are not those that its metadata lists'),
+  'partial': (put('v.mask', 0, 15), r"its mask keeps 4 weights, not 3\).*at leaf 'v'"),
 }
 
 
@@ -296,7 +296,7 @@ def test_like(path):
     load(path, like=Twice(list(like.values()), list(like)))
   with pytest.raises(ValueError, match=r"float32 of shape \(8, 8\), as.*shape \(8,\) at leaf 'w'"):
     load(path, like={**like, 'w': jnp.ones(8)})
-  with pytest.raises(ValueError, match=r"`like` must be float32 of.*got bfloat16 .*cast after"):
+  with pytest.raises(ValueError, match=r'`like` must be float32 of.*got bfloat16 .*cast after'):
     load(path, like={**like, 'b': jnp.ones(3, jnp.bfloat16)})
 
 

@@ -140,8 +140,8 @@ def test_file_size_is_the_announced_sum(tmp_path, widths, depth, dtype, sparsity
   found = tree.along('test', 'masks', params, masks)
   assert sum(leaf.size for leaf in leaves) >= 100_000
   storages = [
-      smallest_storage(x.shape, x.size if mask is None else int(mask.sum()), x.dtype.itemsize)
-      for x, mask in zip(leaves, found, strict=True)
+    smallest_storage(x.shape, x.size if mask is None else int(mask.sum()), x.dtype.itemsize)
+    for x, mask in zip(leaves, found, strict=True)
   ]
   save(tmp_path / 'x', params, masks)
   size = (tmp_path / 'x').stat().st_size

@@ -15,11 +15,11 @@ from jprune.transforms import keep_pruned
 
 def problem():
   params = {
-      'Dense_0': {'kernel': jnp.arange(1.0, 97.0).reshape(8, 12), 'bias': jnp.ones(12)},
-      'Dense_1': {'kernel': jnp.ones((12, 3), jnp.bfloat16)},
+    'Dense_0': {'kernel': jnp.arange(1.0, 97.0).reshape(8, 12), 'bias': jnp.ones(12)},
+    'Dense_1': {'kernel': jnp.ones((12, 3), jnp.bfloat16)},
   }
   masks = jax.tree.map(
-      lambda x: jnp.arange(x.size).reshape(x.shape) % 3 == 0 if x.ndim > 1 else None, params
+    lambda x: jnp.arange(x.size).reshape(x.shape) % 3 == 0 if x.ndim > 1 else None, params
   )
   return params, masks
 

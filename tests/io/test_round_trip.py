@@ -66,24 +66,24 @@ class Spec(NamedTuple):
 
 
 specs = st.builds(
-    Spec,
-    st.sampled_from(NARROW),
-    st.sampled_from(SHAPES),
-    st.sampled_from([0.0, 0.02, 0.1, 0.5, 0.97, 1.0]),
-    st.sampled_from(['none', 'bool', 'packed', 'numpy']),
-    st.integers(0, 10**6),
+  Spec,
+  st.sampled_from(NARROW),
+  st.sampled_from(SHAPES),
+  st.sampled_from([0.0, 0.02, 0.1, 0.5, 0.97, 1.0]),
+  st.sampled_from(['none', 'bool', 'packed', 'numpy']),
+  st.integers(0, 10**6),
 )
 text_keys = st.text(alphabet='ab 0é"\\\n雪', max_size=3)
 trees = st.recursive(
-    specs | st.none(),
-    lambda child: (
-        st.dictionaries(text_keys, child, max_size=3)
-        | st.dictionaries(st.integers(-3, 10**20), child, max_size=3)
-        | st.dictionaries(st.booleans(), child, max_size=2)
-        | st.lists(child, max_size=3)
-        | st.lists(child, max_size=3).map(tuple)
-    ),
-    max_leaves=8,
+  specs | st.none(),
+  lambda child: (
+    st.dictionaries(text_keys, child, max_size=3)
+    | st.dictionaries(st.integers(-3, 10**20), child, max_size=3)
+    | st.dictionaries(st.booleans(), child, max_size=2)
+    | st.lists(child, max_size=3)
+    | st.lists(child, max_size=3).map(tuple)
+  ),
+  max_leaves=8,
 )
 
 
@@ -93,16 +93,16 @@ def is_spec(node):
 
 def built(specs):
   params = jax.tree.map(
-      lambda s: jnp.asarray(random_array(s.dtype, s.shape, s.seed)), specs, is_leaf=is_spec
+    lambda s: jnp.asarray(random_array(s.dtype, s.shape, s.seed)), specs, is_leaf=is_spec
   )
   kinds = {
-      'none': lambda mask: None,
-      'bool': jnp.asarray,
-      'packed': packed_by_numpy,
-      'numpy': lambda mask: mask,
+    'none': lambda mask: None,
+    'bool': jnp.asarray,
+    'packed': packed_by_numpy,
+    'numpy': lambda mask: mask,
   }
   masks = jax.tree.map(
-      lambda s: kinds[s.kind](random_mask(s.shape, s.density, s.seed)), specs, is_leaf=is_spec
+    lambda s: kinds[s.kind](random_mask(s.shape, s.density, s.seed)), specs, is_leaf=is_spec
   )
   return params, masks
 
@@ -121,11 +121,11 @@ def assert_round_trip(path, params, masks, found, found_masks):
   assert jax.tree.structure(found_masks) == jax.tree.structure(masks)
   treedef = jax.tree.structure(params)
   together = zip(
-      treedef.flatten_up_to(params),
-      treedef.flatten_up_to(masks),
-      treedef.flatten_up_to(found),
-      treedef.flatten_up_to(found_masks),
-      strict=True,
+    treedef.flatten_up_to(params),
+    treedef.flatten_up_to(masks),
+    treedef.flatten_up_to(found),
+    treedef.flatten_up_to(found_masks),
+    strict=True,
   )
   for leaf, mask, new, new_mask in together:
     if mask is None:
@@ -214,22 +214,22 @@ def containers():
   state = nnx.state(nnx.Linear(2, 3, rngs=nnx.Rngs(0)))
   boxed = flax.core.meta.Partitioned(w, names=('x', None))
   return {
-      'frozen': flax.core.freeze({'a': {'w': w, 'b': b}}),
-      'state': state,
-      'tuple': Pair(w, Pair(b, None)),
-      'module': Module(w, {'x': b}),
-      'ordered': OrderedDict(z=w, a=b),
-      'boxed': {'k': boxed},
+    'frozen': flax.core.freeze({'a': {'w': w, 'b': b}}),
+    'state': state,
+    'tuple': Pair(w, Pair(b, None)),
+    'module': Module(w, {'x': b}),
+    'ordered': OrderedDict(z=w, a=b),
+    'boxed': {'k': boxed},
   }
 
 
 PLAIN_PATHS = {
-    'frozen': {'a': {'w': 0, 'b': 0}},
-    'state': {'kernel': 0, 'bias': 0},
-    'tuple': {'w': 0, 'b': {'w': 0, 'b': None}},
-    'module': {'w': 0, 'inner': {'x': 0}},
-    'ordered': {'z': 0, 'a': 0},
-    'boxed': {'k': 0},
+  'frozen': {'a': {'w': 0, 'b': 0}},
+  'state': {'kernel': 0, 'bias': 0},
+  'tuple': {'w': 0, 'b': {'w': 0, 'b': None}},
+  'module': {'w': 0, 'inner': {'x': 0}},
+  'ordered': {'z': 0, 'a': 0},
+  'boxed': {'k': 0},
 }
 
 
@@ -280,7 +280,7 @@ def test_shards_are_gathered_and_scattered_again(tmp_path):
   for saved in (masks, pack(masks)):
     save(tmp_path / 'x', params, saved)
     structs = jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), params
+      lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), params
     )
     for like in (params, structs):
       found, found_masks = load(tmp_path / 'x', like=like)

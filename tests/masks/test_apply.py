@@ -90,17 +90,26 @@ PARAMS = {'a': {'w': jnp.ones((2, 3))}, 'b': jnp.ones(2)}
 
 
 @pytest.mark.parametrize(
-    ('masks', 'error', 'words'),
-    [
-        ({'a': {'w': jnp.ones((2, 3), bool)}}, ValueError,
-         r"apply: `masks` must be a tree with the structure of `params`; got no leaf 'b'"),
-        ({'a': {'w': None, 'v': None}, 'b': None}, ValueError, r"an unknown leaf 'a/v'"),
-        ({'a': {'w': jnp.ones((3, 2), bool)}, 'b': None}, ValueError,
-         r"`masks` must be of shape \(2, 3\); got bool of shape \(3, 2\) at leaf 'a/w'"),
-        ({'a': {'w': jnp.ones((2, 3))}, 'b': None}, TypeError,
-         r"`masks` must be of dtype bool; got float32 of shape \(2, 3\) at leaf 'a/w'"),
-        ([jnp.ones((2, 3), bool), None], ValueError, r'must be a tree with the structure'),
-    ],
+  ('masks', 'error', 'words'),
+  [
+    (
+      {'a': {'w': jnp.ones((2, 3), bool)}},
+      ValueError,
+      r"apply: `masks` must be a tree with the structure of `params`; got no leaf 'b'",
+    ),
+    ({'a': {'w': None, 'v': None}, 'b': None}, ValueError, r"an unknown leaf 'a/v'"),
+    (
+      {'a': {'w': jnp.ones((3, 2), bool)}, 'b': None},
+      ValueError,
+      r"`masks` must be of shape \(2, 3\); got bool of shape \(3, 2\) at leaf 'a/w'",
+    ),
+    (
+      {'a': {'w': jnp.ones((2, 3))}, 'b': None},
+      TypeError,
+      r"`masks` must be of dtype bool; got float32 of shape \(2, 3\) at leaf 'a/w'",
+    ),
+    ([jnp.ones((2, 3), bool), None], ValueError, r'must be a tree with the structure'),
+  ],
 )
 @pytest.mark.parametrize('function', ['apply', 'straight_through'])
 def test_masks_of_another_tree(function, masks, error, words):
@@ -114,11 +123,11 @@ def test_other_messages():
     combine()
   with pytest.raises(ValueError, match="combine: `masks` must be a tree .* no leaf 'w'"):
     combine({'w': jnp.ones(2, bool)}, {'v': jnp.ones(2, bool)})
-  with pytest.raises(ValueError, match=r"combine: `masks` must be of shape \(2,\)"):
+  with pytest.raises(ValueError, match=r'combine: `masks` must be of shape \(2,\)'):
     combine({'w': jnp.ones(2, bool)}, {'w': jnp.ones(3, bool)})
   with pytest.raises(TypeError, match="pack: `masks` must be of dtype bool; got float32.*'w'"):
     pack({'w': jnp.ones(2)})
-  with pytest.raises(TypeError, match="unpack: `masks` must be of dtype bool"):
+  with pytest.raises(TypeError, match='unpack: `masks` must be of dtype bool'):
     unpack({'w': jnp.ones(2)})
   with pytest.raises(TypeError, match="invert: `masks` must be of dtype bool.*'w'"):
     invert({'w': jnp.ones(2)})

@@ -16,10 +16,13 @@ repeated = st.sampled_from([0.0, -0.0, 1.0, 2.0, -3.0, np.inf, -np.inf, 1e-45])
 
 
 @given(
-    hnp.arrays(np.float32, st.tuples(st.integers(1, 3), st.integers(1, 17), st.integers(1, 5)),
-               elements=repeated),
-    st.integers(1, 9).flatmap(lambda m: st.tuples(st.integers(1, m), st.just(m))),
-    st.sampled_from([-1, -2, 0]),
+  hnp.arrays(
+    np.float32,
+    st.tuples(st.integers(1, 3), st.integers(1, 17), st.integers(1, 5)),
+    elements=repeated,
+  ),
+  st.integers(1, 9).flatmap(lambda m: st.tuples(st.integers(1, m), st.just(m))),
+  st.sampled_from([-1, -2, 0]),
 )
 @settings(deadline=None, max_examples=60)
 def test_n_of_m_in_every_group(leaf, ratio, axis):
@@ -57,8 +60,9 @@ def test_blocks(shape, block):
 @pytest.mark.parametrize('axis', [0, 1, -1])
 def test_channels(axis):
   scores = jnp.abs(jax.random.normal(jax.random.key(2), (6, 5, 7)))
-  mask = np.moveaxis(np.asarray(
-      jprune.masks.top_k({'w': scores}, 0.5, pattern=Channel(axis))['w']), axis, 0)
+  mask = np.moveaxis(
+    np.asarray(jprune.masks.top_k({'w': scores}, 0.5, pattern=Channel(axis))['w']), axis, 0
+  )
   means = np.moveaxis(np.asarray(scores, np.float64), axis, 0).reshape(mask.shape[0], -1).mean(1)
   keep = reference.top_k(means, mask.shape[0] - round(0.5 * mask.shape[0]))
   assert [bool(row.all()) for row in mask] == keep.tolist()
@@ -80,16 +84,16 @@ def test_patterns_under_jit():
 
 
 @pytest.mark.parametrize(
-    ('call', 'error', 'words'),
-    [
-        (lambda: NOfM(5, 4), ValueError, r'NOfM: `n` must be at most m=4; got 5'),
-        (lambda: NOfM(0, 4), ValueError, r'NOfM: `n` must be an int of at least 1; got 0'),
-        (lambda: NOfM(2, 4.0), ValueError, r'NOfM: `m` must be an int of at least 1; got 4.0'),
-        (lambda: NOfM(2, 4, axis=None), TypeError, r'NOfM: `axis` must be an int; got None'),
-        (lambda: Block((2,)), TypeError, r'Block: `shape` must be a tuple of two ints'),
-        (lambda: Block((0, 2)), ValueError, r'Block: `shape` must be an int of at least 1; got 0'),
-        (lambda: Channel('out'), TypeError, r"Channel: `axis` must be an int; got 'out'"),
-    ],
+  ('call', 'error', 'words'),
+  [
+    (lambda: NOfM(5, 4), ValueError, r'NOfM: `n` must be at most m=4; got 5'),
+    (lambda: NOfM(0, 4), ValueError, r'NOfM: `n` must be an int of at least 1; got 0'),
+    (lambda: NOfM(2, 4.0), ValueError, r'NOfM: `m` must be an int of at least 1; got 4.0'),
+    (lambda: NOfM(2, 4, axis=None), TypeError, r'NOfM: `axis` must be an int; got None'),
+    (lambda: Block((2,)), TypeError, r'Block: `shape` must be a tuple of two ints'),
+    (lambda: Block((0, 2)), ValueError, r'Block: `shape` must be an int of at least 1; got 0'),
+    (lambda: Channel('out'), TypeError, r"Channel: `axis` must be an int; got 'out'"),
+  ],
 )
 def test_patterns_that_make_no_sense(call, error, words):
   with pytest.raises(error, match=words):
@@ -97,14 +101,22 @@ def test_patterns_that_make_no_sense(call, error, words):
 
 
 @pytest.mark.parametrize(
-    ('pattern', 'shape', 'words'),
-    [
-        (NOfM(2, 4), (30, 64), r"prune: axis -2 of leaf 'block/kernel' must be divisible by m=4; "
-                               r'got shape \(30, 64\)\. Exclude the leaf with where='),
-        (Block((4, 4)), (8, 6), r"axis -1 of leaf 'block/kernel' must be divisible by the block=4"),
-        (Channel(2), (8, 6), r"prune: `axis` must be an axis of a leaf with 2 dimensions; got 2 at "
-                             r"leaf 'block/kernel'"),
-    ],
+  ('pattern', 'shape', 'words'),
+  [
+    (
+      NOfM(2, 4),
+      (30, 64),
+      r"prune: axis -2 of leaf 'block/kernel' must be divisible by m=4; "
+      r'got shape \(30, 64\)\. Exclude the leaf with where=',
+    ),
+    (Block((4, 4)), (8, 6), r"axis -1 of leaf 'block/kernel' must be divisible by the block=4"),
+    (
+      Channel(2),
+      (8, 6),
+      r'prune: `axis` must be an axis of a leaf with 2 dimensions; got 2 at '
+      r"leaf 'block/kernel'",
+    ),
+  ],
 )
 def test_shapes_that_do_not_fit(pattern, shape, words):
   sparsity = None if isinstance(pattern, NOfM) else 0.5
@@ -113,7 +125,7 @@ def test_shapes_that_do_not_fit(pattern, shape, words):
 
 
 def test_blocks_need_two_dimensions():
-  with pytest.raises(ValueError, match=r"of two or more dimensions for Block; got shape \(4,\)"):
+  with pytest.raises(ValueError, match=r'of two or more dimensions for Block; got shape \(4,\)'):
     jprune.masks.top_k({'b': jnp.ones(4)}, 0.5, pattern=Block((2, 2)))
 
 

@@ -12,10 +12,10 @@ import jprune
 from tests import reference
 
 SPECS = {
-    'both axes': PartitionSpec('x', 'y'),
-    'rows': PartitionSpec('x', None),
-    'one axis over all': PartitionSpec(None, ('x', 'y')),
-    'replicated': PartitionSpec(),
+  'both axes': PartitionSpec('x', 'y'),
+  'rows': PartitionSpec('x', None),
+  'one axis over all': PartitionSpec(None, ('x', 'y')),
+  'replicated': PartitionSpec(),
 }
 
 
@@ -38,16 +38,26 @@ def test_masks_follow_the_params(jit, spec, kind):
   whole = [np.asarray(leaf) for leaf in jax.tree.leaves(scores)]
   size = whole[0].size
   selections = {
-      'global': (lambda s: jprune.masks.top_k_global(s, 0.7),
-                 reference.top_k_together(whole, 2 * size - round(0.7 * 2 * size))),
-      'each': (lambda s: jprune.masks.top_k(s, 0.7),
-               [reference.top_k(leaf, size - round(0.7 * size)) for leaf in whole]),
-      'rows': (lambda s: jprune.masks.top_k_rows(s, 0.5),
-               [reference.top_k_rows(leaf, 32, -2) for leaf in whole]),
-      'n of m': (lambda s: jprune.masks.n_of_m(s, 2, 4),
-                 [reference.n_of_m(leaf, 2, 4, -2) for leaf in whole]),
-      'prune': (lambda s: jprune.prune(s, 0.7, scorer=jax.tree.map(jnp.abs, s)),
-                [reference.top_k(abs(leaf), size - round(0.7 * size)) for leaf in whole]),
+    'global': (
+      lambda s: jprune.masks.top_k_global(s, 0.7),
+      reference.top_k_together(whole, 2 * size - round(0.7 * 2 * size)),
+    ),
+    'each': (
+      lambda s: jprune.masks.top_k(s, 0.7),
+      [reference.top_k(leaf, size - round(0.7 * size)) for leaf in whole],
+    ),
+    'rows': (
+      lambda s: jprune.masks.top_k_rows(s, 0.5),
+      [reference.top_k_rows(leaf, 32, -2) for leaf in whole],
+    ),
+    'n of m': (
+      lambda s: jprune.masks.n_of_m(s, 2, 4),
+      [reference.n_of_m(leaf, 2, 4, -2) for leaf in whole],
+    ),
+    'prune': (
+      lambda s: jprune.prune(s, 0.7, scorer=jax.tree.map(jnp.abs, s)),
+      [reference.top_k(abs(leaf), size - round(0.7 * size)) for leaf in whole],
+    ),
   }
   with jax.set_mesh(mesh(kind)):
     for name, (select, want) in selections.items():
@@ -62,12 +72,14 @@ def test_masks_follow_the_params(jit, spec, kind):
 def test_no_scores_travel(spec, dtype):
   scores = sharded(AxisType.Auto, spec, dtype)
   for select in (
-      lambda s: jprune.masks.top_k_global(s, 0.7),
-      lambda s: jprune.masks.top_k(s, 0.7),
-      lambda s: jprune.masks.n_of_m(s, 2, 4),
+    lambda s: jprune.masks.top_k_global(s, 0.7),
+    lambda s: jprune.masks.top_k(s, 0.7),
+    lambda s: jprune.masks.n_of_m(s, 2, 4),
   ):
     text = jax.jit(select).lower(scores).compile().as_text()
-    moved = re.findall(r'= (\w+)\[([\d,]*)\][^=]*? (all-gather|all-to-all|collective-permute)', text)
+    moved = re.findall(
+      r'= (\w+)\[([\d,]*)\][^=]*? (all-gather|all-to-all|collective-permute)', text
+    )
     sizes = [np.prod([int(n) for n in shape.split(',') if n], dtype=int) for _, shape, _ in moved]
     shard = 64 * 48 // 8
     assert all(size < shard for size in sizes), moved

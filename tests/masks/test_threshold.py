@@ -30,8 +30,9 @@ def test_bernoulli_draws_by_rate():
   assert not np.array_equal(masks['a'], masks['c'])
   same = bernoulli(params, 0.3, jax.random.key(0))
   np.testing.assert_array_equal(masks['a'], same['a'])
-  np.testing.assert_array_equal(jax.jit(lambda k: bernoulli(params, 0.3, k))(jax.random.key(0))['a'],
-                                masks['a'])
+  np.testing.assert_array_equal(
+    jax.jit(lambda k: bernoulli(params, 0.3, k))(jax.random.key(0))['a'], masks['a']
+  )
   assert bernoulli(params, {'c': 1.0}, jax.random.key(0))['a'] is None
   assert not bernoulli(params, {'c': 1.0}, jax.random.key(0))['c'].any()
   assert bernoulli(params, 0.0, jax.random.key(0))['c'].all()
@@ -39,11 +40,11 @@ def test_bernoulli_draws_by_rate():
 
 
 SELECTORS = {
-    'top_k': lambda scores, s=0.5: top_k(scores, s),
-    'top_k_rows': lambda scores, s=0.5: top_k_rows(scores, s, axis=-1),
-    'top_k_global': lambda scores, s=0.5: top_k_global(scores, s),
-    'threshold': lambda scores, s=0.5: threshold(scores, s),
-    'n_of_m': lambda scores, s=0.5: n_of_m(scores, 1, 2, -1),
+  'top_k': lambda scores, s=0.5: top_k(scores, s),
+  'top_k_rows': lambda scores, s=0.5: top_k_rows(scores, s, axis=-1),
+  'top_k_global': lambda scores, s=0.5: top_k_global(scores, s),
+  'threshold': lambda scores, s=0.5: threshold(scores, s),
+  'n_of_m': lambda scores, s=0.5: n_of_m(scores, 1, 2, -1),
 }
 
 
@@ -56,7 +57,9 @@ def test_scores_that_cannot_be_selected_from(function):
     call({'w': None})
   with pytest.raises(TypeError, match=f"{function}: `scores` must be a floating .* int32.* 'a/w'"):
     call({'a': {'w': jnp.arange(4)}})
-  with pytest.raises(ValueError, match=f"{function}: `scores` must be free of NaN; got NaN at leaf 'w'"):
+  with pytest.raises(
+    ValueError, match=f"{function}: `scores` must be free of NaN; got NaN at leaf 'w'"
+  ):
     call({'w': jnp.array([1.0, jnp.nan, jnp.nan, 0.0])})
   with pytest.raises(ValueError, match=f'{function}: `scores` must be free of NaN'):
     call({'w': np.array([1.0, np.nan, 2.0, 0.0], np.float32)})
@@ -73,7 +76,7 @@ def test_sparsities_that_fit_no_leaf():
   scores = {'a': jnp.ones(4), 'b': None}
   with pytest.raises(ValueError, match="top_k: `sparsities` must be .* at leaf 'b'"):
     top_k(scores, {'a': 0.5, 'b': 0.5})
-  with pytest.raises(ValueError, match="`sparsities` must be a tree with the structure"):
+  with pytest.raises(ValueError, match='`sparsities` must be a tree with the structure'):
     top_k(scores, {'c': 0.5})
   with pytest.raises(TypeError, match="top_k: `sparsities` must be a number; got '0.5'"):
     top_k(scores, {'a': '0.5'})
@@ -86,7 +89,9 @@ def test_sparsities_that_fit_no_leaf():
 
 
 def test_thresholds_and_rates():
-  with pytest.raises(ValueError, match="threshold: `thresholds` must be a number; got nan at leaf 'w'"):
+  with pytest.raises(
+    ValueError, match="threshold: `thresholds` must be a number; got nan at leaf 'w'"
+  ):
     threshold({'w': jnp.ones(2)}, float('nan'))
   with pytest.raises(TypeError, match='threshold: `thresholds` must be a number'):
     threshold({'w': jnp.ones(2)}, {'w': 'high'})
@@ -100,11 +105,13 @@ def test_thresholds_and_rates():
 
 
 def test_axes_that_a_leaf_has_not():
-  with pytest.raises(ValueError, match="top_k_rows: `axis` must be an axis of a leaf with 1 dim"):
+  with pytest.raises(ValueError, match='top_k_rows: `axis` must be an axis of a leaf with 1 dim'):
     top_k_rows({'b': jnp.ones(3)}, 0.5)
-  with pytest.raises(TypeError, match="top_k_rows: `axis` must be an int; got None"):
+  with pytest.raises(TypeError, match='top_k_rows: `axis` must be an int; got None'):
     top_k_rows({'b': jnp.ones(3)}, 0.5, axis=None)
-  with pytest.raises(ValueError, match="n_of_m: `axis` must be an axis of a leaf with 1 dimensions"):
+  with pytest.raises(
+    ValueError, match='n_of_m: `axis` must be an axis of a leaf with 1 dimensions'
+  ):
     n_of_m({'b': jnp.ones(4)}, 2, 4)
   with pytest.raises(ValueError, match=r"n_of_m: axis -1 of leaf 'b' must be divisible by m=4"):
     n_of_m({'b': jnp.ones(6)}, 2, 4, axis=-1)

@@ -148,11 +148,11 @@ def test_arrays_that_span_processes():
     probe.bind(('127.0.0.1', 0))
     port = probe.getsockname()[1]
   run = lambda rank: subprocess.Popen(
-      [sys.executable, '-c', _TWO_PROCESSES, str(rank), str(port)],
-      stdout=subprocess.PIPE,
-      stderr=subprocess.STDOUT,
-      text=True,
-      env={'PATH': '', 'XLA_FLAGS': '--xla_force_host_platform_device_count=1'},
+    [sys.executable, '-c', _TWO_PROCESSES, str(rank), str(port)],
+    stdout=subprocess.PIPE,
+    stderr=subprocess.STDOUT,
+    text=True,
+    env={'PATH': '', 'XLA_FLAGS': '--xla_force_host_platform_device_count=1'},
   )
   both = [run(0), run(1)]
   try:

@@ -26,7 +26,7 @@ def test_masks_of_another_shape():
 
 
 def test_masks_of_another_dtype():
-  with pytest.raises(TypeError, match=r"tally: `masks` must be of dtype bool; got float32"):
+  with pytest.raises(TypeError, match=r'tally: `masks` must be of dtype bool; got float32'):
     tally({'w': jnp.eye(2)}, {'w': jnp.eye(2)})
 
 

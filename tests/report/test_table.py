@@ -24,15 +24,16 @@ def table_lines(report):
 
 def test_text_of_a_small_model():
   params = {
-      'Conv_0': {'kernel': jnp.ones((3, 3, 8, 16)), 'bias': jnp.ones(16)},
-      'Dense_0': {'kernel': jnp.ones((128, 10), jnp.bfloat16), 'bias': jnp.ones(10, jnp.bfloat16)},
+    'Conv_0': {'kernel': jnp.ones((3, 3, 8, 16)), 'bias': jnp.ones(16)},
+    'Dense_0': {'kernel': jnp.ones((128, 10), jnp.bfloat16), 'bias': jnp.ones(10, jnp.bfloat16)},
   }
   masks = {
-      'Conv_0': {'kernel': np.arange(1152).reshape(3, 3, 8, 16) % 10 == 0, 'bias': None},
-      'Dense_0': {'kernel': None, 'bias': None},
+    'Conv_0': {'kernel': np.arange(1152).reshape(3, 3, 8, 16) % 10 == 0, 'bias': None},
+    'Dense_0': {'kernel': None, 'bias': None},
   }
   text, tail = str(tally(params, masks)).split('\n\n')
-  assert text == '\n'.join([
+  assert text == '\n'.join(
+    [
       'leaf             shape           size  nonzero  sparsity    dense   stored  as     ratio',
       '----------------------------------------------------------------------------------------',
       'Conv_0/bias      f32[16]           16       16     0.00%     64 B     64 B  dense  1.00x',
@@ -41,14 +42,15 @@ def test_text_of_a_small_model():
       'Dense_0/kernel   bf16[128,10]   1,280    1,280     0.00%  2.56 kB  2.56 kB  dense  1.00x',
       '----------------------------------------------------------------------------------------',
       'total, 4 leaves                 2,458    1,422    42.15%  7.25 kB  3.60 kB         2.01x',
-  ])
+    ]
+  )
   lines = tail.splitlines()
   assert lines[0] == 'Nonzero: 1,422 of 2,458 weights.'
   assert lines[1].startswith('Bytes: 7,252 dense, 3,604 as stored; about ')
   assert lines[2:] == [
-      'Left dense: 3 of 4 leaves, 1,306 weights.',
-      '  fewer than two dimensions (2): Conv_0/bias, Dense_0/bias',
-      '  not selected (1): Dense_0/kernel',
+    'Left dense: 3 of 4 leaves, 1,306 weights.',
+    '  fewer than two dimensions (2): Conv_0/bias, Dense_0/bias',
+    '  not selected (1): Dense_0/kernel',
   ]
 
 
@@ -65,18 +67,18 @@ def test_short_repr():
 def test_long_paths_share_a_heading_and_stay_whole():
   wide = jax.ShapeDtypeStruct((3, 3, 512, 512), jnp.float32)
   params = {
-      'BottleneckResNetBlock_0': {'BatchNorm_0': {'scale': wide}, 'Conv_0': {'kernel': wide}},
-      'BottleneckResNetBlock_1': {'Conv_0': {'kernel': wide}},
-      'head': {'kernel': BIG},
+    'BottleneckResNetBlock_0': {'BatchNorm_0': {'scale': wide}, 'Conv_0': {'kernel': wide}},
+    'BottleneckResNetBlock_1': {'Conv_0': {'kernel': wide}},
+    'head': {'kernel': BIG},
   }
   starts = [re.split('  b?f', line)[0].rstrip() for line in table_lines(tally(params))]
   assert starts[2:-2] == [
-      'BottleneckResNetBlock_0/',
-      '  BatchNorm_0/scale',
-      '  Conv_0/kernel',
-      'BottleneckResNetBlock_1/',
-      '  Conv_0/kernel',
-      'head/kernel',
+    'BottleneckResNetBlock_0/',
+    '  BatchNorm_0/scale',
+    '  Conv_0/kernel',
+    'BottleneckResNetBlock_1/',
+    '  Conv_0/kernel',
+    'head/kernel',
   ]
   assert widest(str(tally(params))) <= 100
 
@@ -94,9 +96,9 @@ def test_fits_100_columns_whatever_the_names_and_shapes(keys):
   path, shape = '/'.join(['a_rather_long_module_name'] * keys), (1, 1, 1024, 2048, 64, 128)
   huge = 10**20
   rows = [
-      LeafTally(path, shape, 'float8_e4m3fn', huge, 1, huge, 10**6, 'bitmask'),
-      LeafTally('b' * 300, None, 'T' * 300, 0, 0, 0, 0, 'dense', 'not an array'),
-      LeafTally('c', (), 'int32', 1, 0, 4, 0, 'index'),
+    LeafTally(path, shape, 'float8_e4m3fn', huge, 1, huge, 10**6, 'bitmask'),
+    LeafTally('b' * 300, None, 'T' * 300, 0, 0, 0, 0, 'dense', 'not an array'),
+    LeafTally('c', (), 'int32', 1, 0, 4, 0, 'index'),
   ]
   text = str(Tally(tuple(rows)))
   assert widest(text) <= 100
@@ -157,35 +159,63 @@ def test_html_is_well_formed_and_escaped():
 
 
 @pytest.mark.parametrize(
-    ('number', 'text'),
-    [(0, '0'), (999_999, '999,999'), (10**6, '1.000 M'), (999_999_999, '1.000 G'),
-     (9_999_600, '10.00 M'), (25_557_032, '25.56 M'), (10**15, '1.000 P')],
+  ('number', 'text'),
+  [
+    (0, '0'),
+    (999_999, '999,999'),
+    (10**6, '1.000 M'),
+    (999_999_999, '1.000 G'),
+    (9_999_600, '10.00 M'),
+    (25_557_032, '25.56 M'),
+    (10**15, '1.000 P'),
+  ],
 )
 def test_counts(number, text):
   assert _table.count(number) == text
 
 
 @pytest.mark.parametrize(
-    ('number', 'text'),
-    [(0, '0 B'), (999, '999 B'), (1000, '1.00 kB'), (9_996, '10.0 kB'), (999_499, '999 kB'),
-     (999_500, '1.00 MB'), (102_011_648, '102 MB'), (2**40, '1.10 TB')],
+  ('number', 'text'),
+  [
+    (0, '0 B'),
+    (999, '999 B'),
+    (1000, '1.00 kB'),
+    (9_996, '10.0 kB'),
+    (999_499, '999 kB'),
+    (999_500, '1.00 MB'),
+    (102_011_648, '102 MB'),
+    (2**40, '1.10 TB'),
+  ],
 )
 def test_bytes(number, text):
   assert _table.byte_size(number) == text
 
 
 @pytest.mark.parametrize(
-    ('part', 'whole', 'text'),
-    [(0, 0, '0.00%'), (0, 9, '0.00%'), (9, 9, '100.00%'), (1, 2**40, '<0.01%'),
-     (2**40 - 1, 2**40, '>99.99%'), (1, 3, '33.33%')],
+  ('part', 'whole', 'text'),
+  [
+    (0, 0, '0.00%'),
+    (0, 9, '0.00%'),
+    (9, 9, '100.00%'),
+    (1, 2**40, '<0.01%'),
+    (2**40 - 1, 2**40, '>99.99%'),
+    (1, 3, '33.33%'),
+  ],
 )
 def test_percentages(part, whole, text):
   assert _table.percent(part, whole) == text
 
 
 @pytest.mark.parametrize(
-    ('value', 'text'), [(1.0, '1.00x'), (9.999, '10.0x'), (99.96, '100x'), (123456.7, '123,457x'),
-                        (float('inf'), 'inf'), (0.97, '0.97x')],
+  ('value', 'text'),
+  [
+    (1.0, '1.00x'),
+    (9.999, '10.0x'),
+    (99.96, '100x'),
+    (123456.7, '123,457x'),
+    (float('inf'), 'inf'),
+    (0.97, '0.97x'),
+  ],
 )
 def test_ratios(value, text):
   assert _table.ratio(value) == text

@@ -36,26 +36,26 @@ def reasons(report):
 
 def test_every_number_by_hand():
   params = {
-      'bias': jnp.zeros(16, jnp.bfloat16),
-      'index': jnp.ones((10, 100)),
-      'bitmask': jnp.ones((4, 160), jnp.bfloat16),
-      'barely': jnp.ones((2, 5)),
+    'bias': jnp.zeros(16, jnp.bfloat16),
+    'index': jnp.ones((10, 100)),
+    'bitmask': jnp.ones((4, 160), jnp.bfloat16),
+    'barely': jnp.ones((2, 5)),
   }
   masks = {
-      'bias': None,
-      'index': np.arange(1000).reshape(10, 100) < 3,
-      'bitmask': np.arange(640).reshape(4, 160) % 2 == 0,
-      'barely': np.arange(10).reshape(2, 5) > 0,
+    'bias': None,
+    'index': np.arange(1000).reshape(10, 100) < 3,
+    'bitmask': np.arange(640).reshape(4, 160) % 2 == 0,
+    'barely': np.arange(10).reshape(2, 5) > 0,
   }
   report = tally(params, masks)
   assert report.rows == (
-      # 10 float32, and 2 rows of 1 byte that say which one is pruned
-      LeafTally('barely', (2, 5), 'float32', 10, 9, 40, 42, 'dense'),
-      LeafTally('bias', (16,), 'bfloat16', 16, 16, 32, 32, 'dense', 'fewer than two dimensions'),
-      # 320 values of 2 bytes, 4 rows of 20 bytes of bits and 8 of offset, 2 x 8 of shape
-      LeafTally('bitmask', (4, 160), 'bfloat16', 640, 320, 1280, 640 + 4 * 28 + 16, 'bitmask'),
-      # 3 values of 4 bytes, 3 positions of 4, 2 x 8 of shape
-      LeafTally('index', (10, 100), 'float32', 1000, 3, 4000, 12 + 12 + 16, 'index'),
+    # 10 float32, and 2 rows of 1 byte that say which one is pruned
+    LeafTally('barely', (2, 5), 'float32', 10, 9, 40, 42, 'dense'),
+    LeafTally('bias', (16,), 'bfloat16', 16, 16, 32, 32, 'dense', 'fewer than two dimensions'),
+    # 320 values of 2 bytes, 4 rows of 20 bytes of bits and 8 of offset, 2 x 8 of shape
+    LeafTally('bitmask', (4, 160), 'bfloat16', 640, 320, 1280, 640 + 4 * 28 + 16, 'bitmask'),
+    # 3 values of 4 bytes, 3 positions of 4, 2 x 8 of shape
+    LeafTally('index', (10, 100), 'float32', 1000, 3, 4000, 12 + 12 + 16, 'index'),
   )
   assert (report.size, report.nonzero) == (1666, 348)
   assert (report.bytes_dense, report.bytes_stored) == (5352, 42 + 32 + 768 + 40)
@@ -93,9 +93,9 @@ def test_sharded_params_count_the_same():
 
 
 arrays = hnp.arrays(
-    np.float32,
-    hnp.array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=9),
-    elements=st.sampled_from([0.0, -0.0, 1.5, -2.0, 1e-45, float('inf')]),
+  np.float32,
+  hnp.array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=9),
+  elements=st.sampled_from([0.0, -0.0, 1.5, -2.0, 1e-45, float('inf')]),
 )
 
 
@@ -108,8 +108,8 @@ def test_totals_equal_numpy(leaves):
   params = [values for values, _ in leaves]
   bools = [None if how is None else np.isfinite(values) & (values > -1) for values, how in leaves]
   masks = [
-      pack([jnp.asarray(mask)])[0] if how == 'packed' else mask
-      for mask, (_, how) in zip(bools, leaves)
+    pack([jnp.asarray(mask)])[0] if how == 'packed' else mask
+    for mask, (_, how) in zip(bools, leaves)
   ]
   report, zeros = tally(params, masks), tally([jnp.asarray(values) for values in params])
   sizes = [values.size for values in params]
@@ -121,8 +121,8 @@ def test_totals_equal_numpy(leaves):
     assert total.nonzero == sum(row.nonzero for row in total.rows)
     assert total.bytes_dense == 4 * sum(sizes)
     assert total.bytes_stored == sum(
-        smallest_storage(values.shape, row.nonzero, 4).bytes
-        for values, row in zip(params, total.rows)
+      smallest_storage(values.shape, row.nonzero, 4).bytes
+      for values, row in zip(params, total.rows)
     )
     assert json.loads(json.dumps(total.to_dict(), allow_nan=False)) == total.to_dict()
     assert max(len(line) for line in str(total).splitlines()) <= 100
@@ -173,28 +173,28 @@ def test_resnet50_totals():
 
 def test_reasons_with_masks():
   params = {
-      'bias': jnp.ones(3),
-      'count': jnp.ones((2, 2), jnp.int32),
-      'empty': jnp.ones((0, 4)),
-      'function': jax.nn.relu,
-      'head': jnp.ones((3, 3)),
-      'key': jax.random.key(0),
-      'number': 3,
-      'open': jnp.ones((2, 2)),
-      'pruned': jnp.ones((2, 2)),
+    'bias': jnp.ones(3),
+    'count': jnp.ones((2, 2), jnp.int32),
+    'empty': jnp.ones((0, 4)),
+    'function': jax.nn.relu,
+    'head': jnp.ones((3, 3)),
+    'key': jax.random.key(0),
+    'number': 3,
+    'open': jnp.ones((2, 2)),
+    'pruned': jnp.ones((2, 2)),
   }
   masks = {**dict.fromkeys(params), 'open': np.ones((2, 2), bool), 'pruned': np.eye(2) > 0}
   report = tally(params, masks)
   assert reasons(report) == {
-      'bias': 'fewer than two dimensions',
-      'count': 'not floating',
-      'empty': 'no weights',
-      'function': 'not an array',
-      'head': 'not selected',
-      'key': 'not floating',
-      'number': 'not floating',
-      'open': 'its mask keeps every weight',
-      'pruned': None,
+    'bias': 'fewer than two dimensions',
+    'count': 'not floating',
+    'empty': 'no weights',
+    'function': 'not an array',
+    'head': 'not selected',
+    'key': 'not floating',
+    'number': 'not floating',
+    'open': 'its mask keeps every weight',
+    'pruned': None,
   }
   groups = {why: [row.path for row in rows] for why, rows in report.left_dense.items()}
   assert groups == report.to_dict()['left_dense']
@@ -205,13 +205,13 @@ def test_reasons_without_masks():
   params = {'w': jnp.eye(2), 'b': jnp.ones(2), 'e': jnp.ones(0), 's': FLOAT32(2, 2)}
   params |= {'f': jax.nn.relu, 'k': jax.random.key(0), 'n': 0.5}
   assert reasons(tally(params)) == {
-      'w': None,
-      'b': 'no zeros',
-      'e': 'no weights',
-      's': 'zeros not counted',
-      'f': 'not an array',
-      'k': 'zeros not counted',
-      'n': 'no zeros',
+    'w': None,
+    'b': 'no zeros',
+    'e': 'no weights',
+    's': 'zeros not counted',
+    'f': 'not an array',
+    'k': 'zeros not counted',
+    'n': 'no zeros',
   }
 
 
@@ -244,17 +244,17 @@ def test_dict_is_plain_json():
   data = json.loads(json.dumps(report.to_dict(), allow_nan=False))
   assert data == report.to_dict()
   assert data['leaves'][2] == {
-      'path': 'w',
-      'shape': [4, 4],
-      'dtype': 'bfloat16',
-      'size': 16,
-      'nonzero': 4,
-      'bytes_dense': 32,
-      'bytes_stored': report.rows[2].bytes_stored,
-      'format': report.rows[2].format,
-      'dense_because': None,
-      'sparsity': 0.75,
-      'compression': report.rows[2].compression,
+    'path': 'w',
+    'shape': [4, 4],
+    'dtype': 'bfloat16',
+    'size': 16,
+    'nonzero': 4,
+    'bytes_dense': 32,
+    'bytes_stored': report.rows[2].bytes_stored,
+    'format': report.rows[2].format,
+    'dense_because': None,
+    'sparsity': 0.75,
+    'compression': report.rows[2].compression,
   }
   assert data['leaves'][0]['shape'] is None
   assert data['leaves'][1]['compression'] is None  # a scalar zero takes no byte at all

@@ -43,7 +43,7 @@ def test_ties_are_in_the_order_of_selection(w):
   found, expected = lamp(w), oracle(w)
   np.testing.assert_allclose(found, expected, rtol=1e-6)
   np.testing.assert_array_equal(
-      np.argsort(-found, kind='stable'), np.argsort(-np.abs(w), kind='stable')
+    np.argsort(-found, kind='stable'), np.argsort(-np.abs(w), kind='stable')
   )
 
 

@@ -35,8 +35,8 @@ def test_a_leaf_does_not_depend_on_the_others():
 
 def test_do_not_depend_on_the_process():
   code = (
-      'import jax, jax.numpy as jnp; from jprune import scores;'
-      "print(scores.random({'w': jnp.zeros(4)}, jax.random.key(0))['w'].tolist())"
+    'import jax, jax.numpy as jnp; from jprune import scores;'
+    "print(scores.random({'w': jnp.zeros(4)}, jax.random.key(0))['w'].tolist())"
   )
   done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True)
   assert done.stdout.strip() == str(scores.random({'w': jnp.zeros(4)}, KEY)['w'].tolist())
@@ -77,9 +77,13 @@ def test_scores_of_a_leaf_that_may_move_may_move():
 
 
 @pytest.mark.parametrize(
-    ('key', 'got'),
-    [(None, 'None'), (0, 'int'), (np.zeros(2, np.uint32), 'uint32'),
-     (jax.random.split(KEY, 2), r'shape \(2,\)')],
+  ('key', 'got'),
+  [
+    (None, 'None'),
+    (0, 'int'),
+    (np.zeros(2, np.uint32), 'uint32'),
+    (jax.random.split(KEY, 2), r'shape \(2,\)'),
+  ],
 )
 def test_refuses_what_is_not_one_typed_key(key, got):
   with pytest.raises(TypeError, match=rf'random: `key` must be .*typed random key; got .*{got}'):
