@@ -3,21 +3,50 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
+from jax.sharding import AxisType, Mesh, NamedSharding
+
+from jprune import tree
 
 
 def following(
-  function: Callable[..., list[jax.Array]], xs: Sequence[jax.Array], *args: jax.Array
+  function: Callable[..., list[jax.Array]], xs: Sequence[jax.Array], *args: Any
 ) -> list[jax.Array]:
-  """``function(xs, *args)``, one array for each of ``xs`` and sharded like it.
+  """``function(xs, *args)``, one array for each of ``xs``, of its shape and sharded like it.
 
-  Types of explicitly sharded arrays must agree in every operation; within, the partitioner is
-  left to work the shardings out, as it does for all other arrays.
+  Types of explicitly sharded arrays must agree in every operation. Within ``function`` the
+  partitioner is left to work the shardings out, as it does for all other arrays.
   """
   shardings = [jax.typeof(x).sharding for x in xs]
-  if not any(sharding.mesh.explicit_axes for sharding in shardings):
+  explicit = next((i for i, s in enumerate(shardings) if s.mesh.explicit_axes), None)
+  if explicit is None:
     return function(xs, *args)
-  mesh = next(s.mesh for s in shardings if s.mesh.explicit_axes)
-  inside = jax.sharding.auto_axes(function, axes=mesh.explicit_axes, out_sharding=shardings)
-  return inside(list(xs), *args)
+  if tree.is_traced(*xs):
+    mesh = shardings[explicit].mesh
+    # only arrays may be arguments there; counts that are ints stay ints
+    held, rest = jax.tree.flatten(args)
+    traced = [i for i, each in enumerate(held) if tree.is_traced(each)]
+
+    def inside(xs: Sequence[jax.Array], given: Sequence[jax.Array]) -> list[jax.Array]:
+      whole = dict(enumerate(held)) | dict(zip(traced, given))
+      return function(xs, *rest.unflatten([whole[i] for i in range(len(held))]))
+
+    automatic = jax.sharding.auto_axes(inside, axes=mesh.explicit_axes, out_sharding=shardings)
+    return automatic(list(xs), [held[i] for i in traced])
+  with jax.set_mesh(_automatic(xs[explicit].sharding.mesh)):
+    masks = function([jax.device_put(x, _elsewhere(x.sharding)) for x in xs], *args)
+  return [jax.device_put(mask, x.sharding) for mask, x in zip(masks, xs)]
+
+
+def _elsewhere(sharding: Any) -> Any:
+  """The same placement, so nothing is copied, on a mesh whose axes are not in the types."""
+  if not isinstance(sharding, NamedSharding):
+    return sharding
+  return NamedSharding(_automatic(sharding.mesh), sharding.spec)
+
+
+def _automatic(mesh: Mesh) -> Mesh:
+  names = mesh.axis_names
+  return Mesh(mesh.devices, names, axis_types=(AxisType.Auto,) * len(names))

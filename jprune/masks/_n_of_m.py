@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from jprune import _checks
 from jprune.masks import _keys
+from jprune.masks._auto import following
 from jprune.masks._leaves import scored
 from jprune.masks._patterns import NOfM
 from jprune.typing import Masks, Scores
@@ -54,7 +55,7 @@ def n_of_m_leaf(x: jax.Array, pattern: NOfM) -> jax.Array:
   """One leaf; compiled once for each shape."""
   if x.size == 0:
     return jnp.zeros(x.shape, bool)
-  return _mask(x, pattern)
+  return following(lambda xs: [_mask(xs[0], pattern)], [x])[0]
 
 
 def _masked(x: jax.Array, pattern: NOfM) -> jax.Array:

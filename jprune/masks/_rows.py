@@ -10,7 +10,6 @@ import jax.numpy as jnp
 from jax import lax
 
 from jprune.masks import _flat, _keys, _search, _select, _wide
-from jprune.masks._auto import following
 
 _U32 = jnp.uint32
 
@@ -33,10 +32,6 @@ def largest(x: jax.Array, k: Any, axis: int) -> jax.Array:
 
 @functools.partial(jax.jit, static_argnames=['axis', 'way'])
 def _largest(x: jax.Array, k: jax.Array, axis: int, way: Any) -> jax.Array:
-  return following(lambda xs, k: [_mask(xs[0], k, axis, way)], [x], k)[0]
-
-
-def _mask(x: jax.Array, k: jax.Array, axis: int, way: Any) -> jax.Array:
   x = _keys.widen(x)
   size = x.shape[axis]
   races = x.size // size

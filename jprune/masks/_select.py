@@ -19,7 +19,6 @@ import numpy as np
 from jax import lax
 
 from jprune.masks import _flat, _keys, _native, _search, _wide
-from jprune.masks._auto import following
 
 SAMPLE = 2048
 ON_HOST = 2**18  # elements; below, NumPy is done before anything is compiled
@@ -74,10 +73,6 @@ def _traced(
   """Masks by one search over all leaves. ``way`` is how to count, worked out unless given."""
   way = way or _way_of(xs)
   k = jnp.stack([jnp.asarray(_wide.constant(k)) if isinstance(k, int) else k for k in ks])
-  return following(lambda xs, k: _searched(xs, k, together, way), xs, k)
-
-
-def _searched(xs: Sequence[jax.Array], k: jax.Array, together: bool, way: Any) -> list[jax.Array]:
   leaves = way.prepare(xs)
   sizes = [math.prod(x.shape) for x in xs]
   race = np.zeros(len(xs), np.int32) if together else np.arange(len(xs), dtype=np.int32)

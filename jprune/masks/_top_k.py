@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 
 from jprune import _checks
 from jprune.masks import _rows, _select
+from jprune.masks._auto import following
 from jprune.masks._leaves import kept, scored, sparsities_of
 from jprune.masks._n_of_m import n_of_m_leaf
 from jprune.masks._pack import unpack_leaf
@@ -105,10 +108,11 @@ def top_k_rows(scores: Scores, sparsities: Sparsities, *, axis: int = -2) -> Mas
   _checks.check_int('top_k_rows', 'axis', axis)
   values = sparsities_of('top_k_rows', scores, sparsities)
   leaves, treedef = scored('top_k_rows', scores, _Axis(axis))
-  out = [
-    None if x is None or s is None else _rows.largest(x, kept(s, [x.shape[axis]]), axis)
-    for x, s in zip(leaves, values)
+  ks = [
+    None if x is None or s is None else kept(s, [x.shape[axis]]) for x, s in zip(leaves, values)
   ]
+  row = lambda xs, k: [_rows.largest(xs[0], k, axis)]
+  out = [None if k is None else following(row, [x], k)[0] for x, k in zip(leaves, ks)]
   return treedef.unflatten(out)
 
 
@@ -129,9 +133,14 @@ def select(
   leaves, treedef = scored(function, scores, pattern)
   leaves, before = _marked(leaves, earlier)
   chosen = [i for i, (x, s) in enumerate(zip(leaves, values)) if x is not None and s is not None]
-  units = [pattern.unit_scores(leaves[i]) for i in chosen]
-  ks = [kept(values[i], [u.size]) for i, u in zip(chosen, units)]
-  return treedef.unflatten(_spread(leaves, before, chosen, _select.largest(units, ks), pattern))
+  ks = [kept(values[i], [_units(pattern, leaves[i])]) for i in chosen]
+
+  def run(xs: Sequence[jax.Array], ks: Sequence[Any]) -> list[jax.Array]:
+    masks = _select.largest([pattern.unit_scores(x) for x in xs], ks)
+    return [pattern.expand(mask, x.shape) for mask, x in zip(masks, xs)]
+
+  masks = following(run, [leaves[i] for i in chosen], ks)
+  return treedef.unflatten(_nested(_among(before, chosen, masks), before))
 
 
 def select_global(
@@ -144,10 +153,20 @@ def select_global(
   leaves, treedef = scored(function, scores, pattern)
   leaves, before = _marked(leaves, earlier)
   chosen = [i for i, x in enumerate(leaves) if x is not None]
-  units = [pattern.unit_scores(leaves[i]) for i in chosen]
-  k = kept(sparsity, [u.size for u in units])
-  masks = _select.largest_together(units, k)
-  return treedef.unflatten(_spread(leaves, before, chosen, masks, pattern))
+  k = kept(sparsity, [_units(pattern, leaves[i]) for i in chosen])
+
+  def run(xs: Sequence[jax.Array], k: Any) -> list[jax.Array]:
+    masks = _select.largest_together([pattern.unit_scores(x) for x in xs], k)
+    return [pattern.expand(mask, x.shape) for mask, x in zip(masks, xs)]
+
+  masks = following(run, [leaves[i] for i in chosen], k)
+  return treedef.unflatten(_nested(_among(before, chosen, masks), before))
+
+
+def _units(pattern: Any, leaf: jax.Array) -> int:
+  """How many units of the pattern a leaf has."""
+  scores = jax.ShapeDtypeStruct(leaf.shape, leaf.dtype)
+  return math.prod(jax.eval_shape(pattern.unit_scores, scores).shape)
 
 
 def _marked(leaves: Sequence[Any], earlier: Sequence[Any]) -> tuple[list[Any], list[Any]]:
@@ -161,18 +180,12 @@ def _marked(leaves: Sequence[Any], earlier: Sequence[Any]) -> tuple[list[Any], l
   return marked, before
 
 
-def _spread(
-  leaves: Sequence[Any],
-  before: Sequence[Any],
-  chosen: Sequence[int],
-  units: Sequence[Any],
-  pattern: Any,
-) -> list[Any]:
-  """Masks over units to masks over weights, for the chosen leaves; others keep what they had."""
-  masks: list[Any] = list(before)
-  for i, unit in zip(chosen, units):
-    masks[i] = pattern.expand(unit, leaves[i].shape)
-  return _nested(masks, before)
+def _among(before: Sequence[Any], chosen: Sequence[int], masks: Sequence[Any]) -> list[Any]:
+  """The new masks at the chosen leaves; the others keep what they had."""
+  out = list(before)
+  for i, mask in zip(chosen, masks):
+    out[i] = mask
+  return out
 
 
 def _nested(masks: Sequence[Any], before: Sequence[Any]) -> list[Any]:
