@@ -177,7 +177,7 @@ def cuts(flat: Flat, key: jax.Array, keep: jax.Array, ties: jax.Array) -> jax.Ar
     keep: uint32 ``(leaves,)``, how many to keep; at most as many as there are.
     ties: uint32 ``(blocks,)``, how many there are in each block.
   """
-  order = np.lexsort((flat.block_start, flat.block_slot))
+  order = np.lexsort((flat.block_start, flat.block_slot)).astype(np.int32)
   slot = flat.block_slot[order]
   ties = ties[order]
   through = jnp.cumsum(ties)
@@ -232,7 +232,7 @@ def _row_with(
     rows = _chunk(flat, run, i)
     window = jnp.broadcast_to(key - 1, (run.rows,))
     ties = _row_bins(keys_of(rows, flat.form), window, jnp.zeros_like(window))[:, 1]
-    ties = jnp.where(jnp.arange(run.rows) < jnp.asarray(run.skip)[i], 0, ties)
+    ties = jnp.where(jnp.arange(run.rows, dtype=jnp.int32) < jnp.asarray(run.skip)[i], 0, ties)
     through = jnp.cumsum(ties)
     at = jnp.sum(through < tie, dtype=jnp.int32)
     return rows[at], start + at * LANES, tie - (through - ties)[at]
