@@ -1,0 +1,121 @@
+"""Sphinx configuration: API pages for every public name, notebooks executed at build."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import pathlib
+import re
+import shutil
+import sys
+
+HERE = pathlib.Path(__file__).parent
+sys.path.insert(0, str(HERE))
+
+import public_names  # noqa: E402
+from sphinx.errors import ExtensionError  # noqa: E402
+from sphinx.ext.napoleon.docstring import GoogleDocstring  # noqa: E402
+
+project = 'jprune'
+author = 'The jprune authors'
+copyright = '2026, The jprune authors'
+release = importlib.metadata.version('jprune')
+version = release
+
+extensions = [
+  'myst_nb',
+  'sphinx.ext.autodoc',
+  'sphinx.ext.mathjax',
+  'sphinx.ext.napoleon',
+  'sphinx.ext.viewcode',
+]
+exclude_patterns = ['_build', '**.ipynb_checkpoints']
+html_theme = 'furo'
+html_title = f'jprune {release}'
+html_show_sourcelink = False
+pygments_style = 'friendly'
+
+# Python names -------------------------------------------------------------------------------
+# Type aliases are shown by their names; each has an entry on the page of jprune.typing.
+autodoc_type_aliases = {
+  name: f'~jprune.typing.{name}'
+  for name in ('Params', 'Masks', 'Scores', 'Sparsities', 'Where', 'Schedule')
+}
+autodoc_member_order = 'bysource'
+autodoc_preserve_defaults = True
+napoleon_google_docstring = True
+napoleon_numpy_docstring = False
+napoleon_use_ivar = True
+python_use_unqualified_type_names = True
+add_module_names = False
+
+# Every cross reference must lead somewhere. Other projects' names can't: their inventories lie
+# on the network, which a build doesn't need.
+nitpicky = True
+nitpick_ignore_regex = [
+  ('py:.*', r'(jax|jaxlib|jnp|np|numpy|optax|flax|nnx|chex|matplotlib|orbax|base)\..*'),
+  ('py:.*', r'(os|pathlib|re|collections\.abc|typing|types|builtins)\..*'),
+  ('py:.*', r'(Any|Callable|Iterable|Mapping|Sequence|PathLike|NamedTuple|Axes|optional)'),
+]
+
+# Pages and notebooks ------------------------------------------------------------------------
+myst_enable_extensions = ['colon_fence', 'deflist', 'dollarmath']
+myst_heading_anchors = 3
+nb_execution_mode = 'cache'
+nb_execution_cache_path = str(HERE / '_build' / '.jupyter_cache')
+nb_execution_raise_on_error = True
+nb_execution_timeout = 900
+nb_kernel_rgx_aliases = {'.*': 'python3'}
+nb_merge_streams = True
+
+
+def copy_examples() -> None:
+  """Puts the notebooks, and the scripts beside them, where Sphinx looks for pages."""
+  target = HERE / 'examples'
+  for pattern in ('*.ipynb', '*.py'):
+    for stale in target.glob(pattern):
+      stale.unlink()
+    for path in sorted((HERE.parent / 'examples').glob(pattern)):
+      shutil.copyfile(path, target / path.name)
+
+
+def check_public_names(app, env) -> None:
+  """Fails the build if a public name has no entry, no docstring or no example."""
+  listed = {name for name, *_ in env.get_domain('py').get_objects()}
+  public = public_names.public_names()
+  problems = [f'{name} is on no API page' for name in sorted(set(public) - listed)]
+  problems += public_names.undocumented()
+  if problems:
+    raise ExtensionError('Public names that are not documented:\n  ' + '\n  '.join(problems))
+
+
+def whole_docstring(self) -> tuple[str, list[str]]:
+  """In napoleon's place: the words before a first colon are not a type."""
+  lines = self._dedent(self._consume_to_end())
+  return '', self.__class__(lines, self._config).lines()
+
+
+def name_aliases(app, what, name, obj, options, signature, returns):
+  """Shows an alias inside of a union (``Masks | None``) by its name; protocols take nothing."""
+  if signature == '(*args, **kwargs)' and getattr(obj, '_is_protocol', False):
+    signature = None
+  wrapped = re.compile(r"TypeAliasForwardRef\('([^']*)'\)")
+  return tuple(text and wrapped.sub(r'\1', text) for text in (signature, returns))
+
+
+def find_at_home(app, env, node, contnode):
+  """Resolves a bare name in a docstring that is shown on another page than its own."""
+  domain, name = env.get_domain('py'), node.get('reftarget', '')
+  homes = sorted(full for full in domain.objects if re.fullmatch(rf'jprune\.\w+\.{name}', full))
+  if node.get('refdomain') != 'py' or not name.isidentifier() or not homes:
+    return None
+  where = (env, node['refdoc'], app.builder, node['reftype'], homes[0])
+  return domain.resolve_xref(*where, node, contnode)
+
+
+def setup(app) -> None:
+  """Called by Sphinx."""
+  copy_examples()
+  app.connect('autodoc-process-signature', name_aliases)
+  GoogleDocstring._consume_inline_attribute = whole_docstring
+  app.connect('missing-reference', find_at_home)
+  app.connect('env-check-consistency', check_public_names)

@@ -1,0 +1,78 @@
+"""Leaves, numbers and keys."""
+
+from __future__ import annotations
+
+import numbers
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jprune._checks.words import kind, message
+
+
+def check_shape(function: str, argument: str, path: str, leaf: Any, shape: tuple[int, ...]) -> None:
+  if not hasattr(leaf, 'shape') or tuple(leaf.shape) != tuple(shape):
+    fix = 'Was it made for other params?'
+    raise ValueError(message(function, argument, f'of shape {tuple(shape)}', kind(leaf), fix, path))
+
+
+def check_bool(function: str, argument: str, path: str, leaf: Any) -> None:
+  if not hasattr(leaf, 'dtype') or leaf.dtype != jnp.bool_:
+    fix = 'Compare first, for example mask > 0; None leaves a leaf dense.'
+    raise TypeError(message(function, argument, 'of dtype bool', kind(leaf), fix, path))
+
+
+def check_floating(function: str, argument: str, path: str, leaf: Any) -> None:
+  if not (
+    hasattr(leaf, 'dtype') and hasattr(leaf, 'shape') and jnp.issubdtype(leaf.dtype, jnp.floating)
+  ):
+    fix = 'Use None for leaves that are not to be pruned.'
+    raise TypeError(message(function, argument, 'a floating array', kind(leaf), fix, path))
+
+
+def check_no_nan(function: str, argument: str, path: str, leaf: Any) -> None:
+  """NaN has no rank. Looks at concrete values only."""
+  if isinstance(leaf, jax.core.Tracer) or leaf.size == 0:
+    return
+  small = leaf.size < 2**18 and getattr(leaf, 'is_fully_addressable', True)
+  if small or isinstance(leaf, np.ndarray):
+    found = np.isnan(np.asarray(leaf)).any()  # nothing to compile
+  else:
+    found = jnp.isnan(jnp.max(leaf))  # max hands NaN on, in a single read
+  if bool(found):
+    fix = 'Fix the params or the scorer; NaN has no rank.'
+    raise ValueError(message(function, argument, 'free of NaN', 'NaN', fix, path))
+
+
+def check_numeric(function: str, argument: str, value: Any, path: str | None = None) -> None:
+  scalar = hasattr(value, 'shape') and hasattr(value, 'dtype') and value.shape == ()
+  if isinstance(value, bool) or not (isinstance(value, numbers.Real) or scalar):
+    raise TypeError(message(function, argument, 'a number', repr(value), '', path))
+
+
+def check_fraction(function: str, argument: str, value: Any, path: str | None = None) -> None:
+  """A sparsity or a rate: a number in [0, 1]. A tracer passes."""
+  check_numeric(function, argument, value, path)
+  if isinstance(value, jax.core.Tracer):
+    return
+  if not 0.0 <= float(value) <= 1.0:  # NaN is refused too
+    fix = 'It is the fraction of zeros, not a percentage.'
+    raise ValueError(message(function, argument, 'in [0, 1]', f'{float(value)!r}', fix, path))
+
+
+def check_key(function: str, key: Any) -> None:
+  if key is None:
+    raise TypeError(
+      message(function, 'key', 'a typed random key', 'None', 'Pass key=jax.random.key(seed).')
+    )
+  typed = hasattr(key, 'dtype') and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
+  if not typed or key.shape != ():
+    fix = 'Pass key=jax.random.key(seed).'
+    raise TypeError(message(function, 'key', 'one typed random key', kind(key), fix))
+
+
+def check_positive_int(function: str, argument: str, value: Any) -> None:
+  if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
+    raise ValueError(message(function, argument, 'an int of at least 1', repr(value)))

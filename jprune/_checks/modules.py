@@ -1,0 +1,40 @@
+"""NNX modules."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from jprune._checks.words import kind, listed, message
+
+
+def not_nnx_module(function: str, model: Any) -> TypeError:
+  fix = "A linen module's apply and variables are a function and its params already."
+  got = f'the class {model.__name__}' if isinstance(model, type) else kind(model)
+  return TypeError(message(function, 'model', 'an instance of flax.nnx.Module', got, fix))
+
+
+def no_variables(function: str, wrt: Any, paths: Sequence[str]) -> ValueError:
+  if wrt is None:
+    got, fix = 'a module without any', 'There is nothing to prune.'
+    return ValueError(message(function, 'model', 'a module with array variables', got, fix))
+  got = f'{wrt!r}, which selects none of {listed(paths)}'
+  fix = 'For example wrt=nnx.Param.'
+  return ValueError(message(function, 'wrt', 'a filter that selects a variable', got, fix))
+
+
+def other_variables(function: str, expected: Sequence[str], found: Sequence[str]) -> ValueError:
+  """The function that ``functional`` returned was called with another tree."""
+  missing = [path for path in expected if path not in set(found)]
+  extra = [path for path in found if path not in set(expected)]
+  parts = [f'no leaf {listed(missing)}'] if missing else []
+  parts += [f'an unknown leaf {listed(extra)}'] if extra else []
+  constraint = 'a tree with the leaf paths of the params that came with `fn`'
+  fix = 'Call functional with the same wrt= for both.'
+  return ValueError(message(function, 'params', constraint, ' and '.join(parts), fix))
+
+
+def unknown_variables(function: str, unknown: Sequence[str], paths: Sequence[str]) -> ValueError:
+  constraint = 'a tree whose leaf paths are among those of `model`'
+  got = f'an unknown leaf {listed(unknown)}'
+  return ValueError(message(function, 'params', constraint, got, f'It has {listed(paths)}.'))

@@ -1,0 +1,176 @@
+"""Scores, distributions, patterns and masks."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from jprune._checks.arrays import check_fraction, check_numeric, check_positive_int
+from jprune._checks.words import kind, listed, message
+
+
+def check_int(function: str, argument: str, value: Any) -> None:
+  if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+    raise TypeError(message(function, argument, 'an int', repr(value)))
+
+
+def check_n_of_m(function: str, n: Any, m: Any) -> None:
+  check_positive_int(function, 'm', m)
+  check_positive_int(function, 'n', n)
+  if n > m:
+    fix = f'{function}(2, 4) keeps 2 of every 4.'
+    raise ValueError(message(function, 'n', f'at most m={m}', repr(n), fix))
+
+
+def bad_block(shape: Any) -> TypeError:
+  constraint = 'a tuple of two ints, rows and columns'
+  return TypeError(message('Block', 'shape', constraint, repr(shape), 'For example Block((4, 4)).'))
+
+
+def check_axis(function: str, axis: int, path: str, shape: tuple[int, ...]) -> None:
+  if not -len(shape) <= axis < len(shape):
+    constraint = f'an axis of a leaf with {len(shape)} dimensions'
+    fix = 'Exclude the leaf with where=, or choose another axis.'
+    raise ValueError(message(function, 'axis', constraint, f'{axis}', fix, path))
+
+
+def too_few_dimensions(
+  function: str, pattern: str, path: str, shape: tuple[int, ...]
+) -> ValueError:
+  constraint = f'of two or more dimensions for {pattern}'
+  fix = 'Exclude the leaf with where=.'
+  return ValueError(message(function, 'scores', constraint, f'shape {shape}', fix, path))
+
+
+def not_divisible(
+  function: str, axis: int, path: str, shape: tuple[int, ...], what: str, length: int
+) -> ValueError:
+  return ValueError(
+    f"{function}: axis {axis} of leaf '{path}' must be divisible by {what}={length}; "
+    f'got shape {shape}. Exclude the leaf with where=, choose another size, or pass pad=True.'
+  )
+
+
+def pattern_has_sparsity(function: str, pattern: Any, value: Any) -> ValueError:
+  constraint = f'None for {pattern}, whose sparsity is its own ({pattern.sparsity:g})'
+  return ValueError(message(function, 'sparsity', constraint, repr(value), 'Leave it out.'))
+
+
+def pattern_not_global(function: str, pattern: Any) -> ValueError:
+  fix = 'Every group of it keeps the same number: use top_k, or prune without a distribution.'
+  return ValueError(message(function, 'pattern', 'one with units that compete', repr(pattern), fix))
+
+
+def no_sparsity(function: str) -> TypeError:
+  fix = 'Pass the fraction of zeros, for example 0.9.'
+  return TypeError(message(function, 'sparsity', 'a number in [0, 1]', 'None', fix))
+
+
+def key_not_wanted(function: str, scorer: Any) -> TypeError:
+  got = f'a key for {getattr(scorer, "__name__", scorer)}, which takes none'
+  return TypeError(
+    message(function, 'key', 'None for a scorer that draws nothing', got, 'Leave it out.')
+  )
+
+
+def arguments_not_wanted(function: str, names: Sequence[str]) -> TypeError:
+  constraint = 'a function where arguments are passed to it'
+  got = f'a tree of scores and {listed(names)}'
+  return TypeError(message(function, 'scorer', constraint, got, 'Leave the arguments out.'))
+
+
+def check_threshold(function: str, value: Any, path: str) -> None:
+  check_numeric(function, 'thresholds', value, path)
+  if not isinstance(value, jax.core.Tracer) and float(value) != float(value):
+    raise ValueError(message(function, 'thresholds', 'a number', 'nan', '', path))
+
+
+def none_given(function: str, argument: str) -> ValueError:
+  return ValueError(message(function, argument, 'at least one', 'none'))
+
+
+def positive_number(function: str, argument: str, value: Any) -> float:
+  """The number as a float; a tracer is refused, since it is compared with constants."""
+  check_numeric(function, argument, value)
+  if isinstance(value, jax.core.Tracer):
+    raise not_static(function, argument)
+  if not 0.0 < float(value) < float('inf'):
+    raise ValueError(message(function, argument, 'positive and finite', f'{float(value)!r}'))
+  return float(value)
+
+
+def static_fraction(function: str, argument: str, value: Any, path: str | None = None) -> float:
+  """A sparsity as a Python float, for what computes on the host."""
+  check_fraction(function, argument, value, path)
+  if isinstance(value, jax.core.Tracer):
+    raise not_static(function, argument, path)
+  return float(value)
+
+
+def not_static(function: str, argument: str, path: str | None = None) -> TypeError:
+  fix = 'Mark it static under jit, or close over it.'
+  return TypeError(message(function, argument, 'a number at hand', 'a traced one', fix, path))
+
+
+def check_values(function: str, path: str, leaf: Any) -> None:
+  if isinstance(leaf, jax.ShapeDtypeStruct):
+    got = f'a shape struct of shape {tuple(leaf.shape)}'
+    fix = 'Call it under jax.eval_shape where only shapes matter.'
+    raise TypeError(message(function, 'params', 'arrays', got, fix, path))
+
+
+def too_large_to_sort(function: str, path: str, leaf: Any) -> ValueError:
+  constraint, fix = 'of less than 2**31 weights a leaf', 'Split the leaf, or score it by magnitude.'
+  return ValueError(message(function, 'params', constraint, kind(leaf), fix, path))
+
+
+def nothing_scored(function: str) -> ValueError:
+  fix = 'None there means that the leaf stays dense.'
+  return ValueError(message(function, 'scores', 'scores for at least one leaf', 'only None', fix))
+
+
+def no_mapping(function: str, argument: str, value: Any) -> TypeError:
+  fix = f"For example {function}({{'Dense_0/kernel': 0.9}})."
+  constraint = 'a non-empty dict from leaf path to sparsity'
+  return TypeError(message(function, argument, constraint, repr(value), fix))
+
+
+def unknown_paths(
+  function: str, argument: str, unknown: Sequence[str], paths: Sequence[str]
+) -> ValueError:
+  """Names of leaves that there aren't, with the names that look like them."""
+  near = [path for name in unknown for path in difflib.get_close_matches(name, paths, 2)]
+  fix = f'Did you mean {listed(dict.fromkeys(near))}?' if near else f'There are {listed(paths)}.'
+  got = f'{listed(unknown)}, which no leaf is called'
+  return ValueError(message(function, argument, 'a dict whose keys are leaf paths', got, fix))
+
+
+def not_scored(function: str, argument: str, path: str) -> ValueError:
+  constraint = 'a dict of leaves that are to be pruned'
+  fix = 'Select the leaf with where=, or leave it out of the dict.'
+  return ValueError(message(function, argument, constraint, 'a sparsity', fix, path))
+
+
+def sparsity_given(function: str, value: Any) -> ValueError:
+  fix = 'The dict names the sparsity of every leaf.'
+  return ValueError(message(function, 'sparsity', 'None', repr(value), fix))
+
+
+def no_scores_at_hand(function: str, path: str, leaf: Any) -> TypeError:
+  got = 'traced scores' if isinstance(leaf, jax.core.Tracer) else 'a shape struct'
+  fix = 'Use jprune.prune or jprune.masks.top_k_global there, which need no numbers.'
+  return TypeError(message(function, 'scores', 'arrays with values at hand', got, fix, path))
+
+
+def non_negative_number(function: str, argument: str, value: Any) -> float:
+  """The number as a float, at least 0; a tracer is refused, as in ``positive_number``."""
+  check_numeric(function, argument, value)
+  if isinstance(value, jax.core.Tracer):
+    raise not_static(function, argument)
+  if not 0.0 <= float(value) < float('inf'):
+    raise ValueError(message(function, argument, 'at least 0 and finite', f'{float(value)!r}'))
+  return float(value)
