@@ -89,7 +89,7 @@ def test_together_under_a_trace(way, shapes):
         np.testing.assert_array_equal(got, want, err_msg=f'{kind}, k={k}')
 
 
-@pytest.mark.parametrize('dtype', DTYPES[1:])
+@pytest.mark.parametrize('dtype', ['bfloat16', 'float8_e4m3fn'])
 @pytest.mark.parametrize('way', [_flat, _native], ids=['flat', 'native'])
 def test_narrow_dtypes_under_a_trace(way, dtype):
   for kind in KINDS:

@@ -31,8 +31,9 @@ def sharded(kind, spec, dtype='float32'):
 
 
 @pytest.mark.parametrize('kind', [AxisType.Auto, AxisType.Explicit], ids=str)
-@pytest.mark.parametrize('spec', SPECS)
-@pytest.mark.parametrize('jit', [False, True])
+@pytest.mark.parametrize(
+  ('jit', 'spec'), [*((False, spec) for spec in SPECS), (True, 'both axes'), (True, 'replicated')]
+)
 def test_masks_follow_the_params(jit, spec, kind):
   scores = sharded(kind, spec)
   whole = [np.asarray(leaf) for leaf in jax.tree.leaves(scores)]
@@ -67,8 +68,15 @@ def test_masks_follow_the_params(jit, spec, kind):
         assert got.sharding.is_equivalent_to(leaf.sharding, 2), name
 
 
-@pytest.mark.parametrize('dtype', ['float32', 'bfloat16'])
-@pytest.mark.parametrize('spec', ['both axes', 'rows', 'one axis over all'])
+@pytest.mark.parametrize(
+  ('spec', 'dtype'),
+  [
+    ('both axes', 'float32'),
+    ('both axes', 'bfloat16'),
+    ('rows', 'float32'),
+    ('one axis over all', 'float32'),
+  ],
+)
 def test_no_scores_travel(spec, dtype):
   scores = sharded(AxisType.Auto, spec, dtype)
   for select in (
