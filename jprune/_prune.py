@@ -63,7 +63,9 @@ def prune(
     {'bias': None, 'kernel': Array([[False,  True], [ True, False]], dtype=bool)}
   """
   chosen = tree.selected('prune', params, where)
-  before = aligned('prune', params, masks) if masks is not None else [None] * len(chosen)
+  before = None
+  if masks is not None:
+    before = jax.tree.structure(params).unflatten(aligned('prune', params, masks))
   scored = _scores(params, chosen, scorer, key, scorer_args)
   if isinstance(pattern, NOfM):
     new = select('prune', scored, sparsity, pattern, before)

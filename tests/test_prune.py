@@ -257,3 +257,22 @@ def test_params_stay_as_they_are():
 def test_one_clear_error(call, error, words):
   with pytest.raises(error, match=words):
     call()
+
+
+def test_params_with_holes():
+  # what a partition leaves behind: None in the structure, not a leaf
+  params = {'a': None, 'b': jnp.arange(1.0, 7.0).reshape(2, 3), 'c': [None, jnp.ones((2, 2)), None]}
+  first = jprune.prune(params, 0.5)
+  assert first['b'].tolist() == [[False] * 3, [True] * 3]
+  assert first['a'] is None
+  second = jprune.prune(params, 2 / 3, where='b', masks=pack(first))
+  assert int(second['b'].sum()) == 2
+  np.testing.assert_array_equal(second['c'][1], first['c'][1])
+  both = jprune.prune(params, 0.9, distribution=distributions.global_, masks=first)
+  assert sum(int(mask.sum()) for mask in jax.tree.leaves(both)) == 1
+  erk = jprune.prune(params, 0.5, distribution=distributions.erk)
+  assert erk['c'][0] is None
+  assert jprune.masks.top_k(jax.tree.map(jnp.abs, params), {'b': 0.5})['c'][1] is None
+  fixed = jprune.prune(params, distribution=distributions.fixed({'c/1': 0.25}))
+  assert fixed['b'] is None
+  assert int(fixed['c'][1].sum()) == 3

@@ -9,12 +9,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jprune import _checks
+from jprune import _checks, tree
 from jprune.masks import _rows, _select
 from jprune.masks._auto import following
 from jprune.masks._leaves import kept, scored, sparsities_of
 from jprune.masks._n_of_m import n_of_m_leaf
-from jprune.masks._pack import unpack_leaf
+from jprune.masks._pack import PackedMask, unpack_leaf
 from jprune.masks._patterns import NOfM, Unstructured
 from jprune.typing import Masks, Pattern, Scores, Sparsities
 
@@ -117,7 +117,7 @@ def top_k_rows(scores: Scores, sparsities: Sparsities, *, axis: int = -2) -> Mas
 
 
 def select(
-  function: str, scores: Scores, sparsities: Sparsities, pattern: Any, earlier: Sequence[Any] = ()
+  function: str, scores: Scores, sparsities: Sparsities, pattern: Any, earlier: Masks = None
 ) -> Masks:
   """:func:`top_k` under the caller's name; what ``earlier`` masks pruned stays pruned."""
   if isinstance(pattern, NOfM):
@@ -144,7 +144,7 @@ def select(
 
 
 def select_global(
-  function: str, scores: Scores, sparsity: Any, pattern: Any, earlier: Sequence[Any] = ()
+  function: str, scores: Scores, sparsity: Any, pattern: Any, earlier: Masks = None
 ) -> Masks:
   """:func:`top_k_global` under the caller's name; what ``earlier`` pruned stays pruned."""
   if isinstance(pattern, NOfM):
@@ -169,13 +169,18 @@ def _units(pattern: Any, leaf: jax.Array) -> int:
   return math.prod(jax.eval_shape(pattern.unit_scores, scores).shape)
 
 
-def _marked(leaves: Sequence[Any], earlier: Sequence[Any]) -> tuple[list[Any], list[Any]]:
-  """Scores with NaN where an earlier mask pruned, so that those rank last; and the masks."""
-  before = list(earlier) if earlier else [None] * len(leaves)
-  before = [None if mask is None else unpack_leaf(mask) for mask in before]
+def _marked(leaves: Sequence[Any], earlier: Masks) -> tuple[list[Any], list[Any]]:
+  """Scores with NaN where an earlier mask pruned, so that those rank last; and the masks.
+
+  ``earlier`` has the structure of the scores, ``None`` where there was no mask.
+  """
+  if earlier is None:
+    return list(leaves), [None] * len(leaves)
+  held = tree.flatten(earlier, is_leaf=lambda leaf: leaf is None or isinstance(leaf, PackedMask))[1]
+  before = [None if mask is None else unpack_leaf(mask) for mask in held]
   marked = [
     x if x is None or mask is None else jnp.where(mask, x, jnp.asarray(jnp.nan, x.dtype))
-    for x, mask in zip(leaves, before)
+    for x, mask in zip(leaves, before, strict=True)
   ]
   return marked, before
 

@@ -30,6 +30,11 @@ class LeafTally:
       with its mask; in a tally without masks, with the mask of its nonzero weights.
     format: that format: ``'dense'``, ``'bitmask'`` or ``'index'``.
     dense_because: why nothing of this leaf was pruned; ``None`` if something was.
+
+  Examples:
+    >>> row = jprune.tally({'w': jnp.ones((2, 2))}, {'w': jnp.eye(2, dtype=bool)}).rows[0]
+    >>> row.path, row.shape, row.nonzero, row.sparsity
+    ('w', (2, 2), 2, 0.5)
   """
 
   path: str

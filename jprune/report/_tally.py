@@ -35,6 +35,12 @@ class Tally:
 
   Attributes:
     rows: one :class:`LeafTally` for each leaf, in tree order.
+
+  Examples:
+    >>> params = {'w': jnp.ones((2, 2)), 'b': jnp.ones(2)}
+    >>> tally = jprune.tally(params, {'w': jnp.eye(2, dtype=bool), 'b': None})
+    >>> tally.size, tally.nonzero, [row.path for row in tally.rows]
+    (6, 4, ['b', 'w'])
   """
 
   rows: tuple[LeafTally, ...]
