@@ -15,8 +15,8 @@ from types import ModuleType
 
 import jprune
 
-INTERNAL = ('tree',)
-"""Modules without an underscore that are not promised to users."""
+INTERNAL: tuple[str, ...] = ()
+"""Modules without an underscore that are not promised to users: none."""
 
 
 def namespaces() -> list[str]:

@@ -15,6 +15,7 @@ from jprune import report as report
 from jprune import schedules as schedules
 from jprune import scores as scores
 from jprune import transforms as transforms
+from jprune import tree as tree
 from jprune import typing as typing
 from jprune._prune import prune as prune
 from jprune.io import load as load
@@ -41,5 +42,6 @@ __all__ = [
   'scores',
   'tally',
   'transforms',
+  'tree',
   'typing',
 ]

@@ -13,6 +13,9 @@ from jprune.masks._apply import aligned
 from jprune.masks._top_k import select, select_global
 from jprune.typing import Distribution, Masks, Params, Pattern, Scorer, Scores, Where
 
+# custom ones may know their sparsities themselves, as `fixed` does
+_NEED_SPARSITY = (distributions.uniform, distributions.er, distributions.erk)
+
 
 def prune(
   params: Params,
@@ -33,7 +36,8 @@ def prune(
 
   Args:
     params: tree of arrays.
-    sparsity: fraction of zeros in [0, 1], over the selected leaves. Not for
+    sparsity: fraction of zeros in [0, 1], over the selected leaves; a traced one counts as the
+      float32 nearest to it. Not for
       :class:`~jprune.masks.NOfM` and :func:`~jprune.distributions.fixed`, which have their own.
     scorer: ``scorer(params, **scorer_args) -> scores``, higher = keep; or the scores themselves.
     distribution: what each leaf contributes, ``(params, scores, sparsity) -> sparsities``;
@@ -62,6 +66,10 @@ def prune(
     >>> prune(params, 0.5)
     {'bias': None, 'kernel': Array([[False,  True], [ True, False]], dtype=bool)}
   """
+  if not callable(distribution):
+    raise _checks.bad_distribution('prune', distribution)
+  if isinstance(pattern, NOfM) and distribution is not distributions.uniform:
+    raise _checks.pattern_shares_alike('prune', pattern)
   chosen = tree.selected('prune', params, where)
   before = None
   if masks is not None:
@@ -76,7 +84,7 @@ def prune(
   else:
     if sparsity is not None:
       _checks.check_fraction('prune', 'sparsity', sparsity)
-    elif distribution in (distributions.uniform, distributions.er, distributions.erk):
+    elif getattr(distribution, 'func', distribution) in _NEED_SPARSITY:
       raise _checks.no_sparsity('prune')
     new = select('prune', scored, distribution(params, scored, sparsity), pattern, before)
   return new
@@ -87,6 +95,8 @@ def _scores(
 ) -> Scores:
   """Scores along the params, ``None`` where a leaf is not selected."""
   found = scorer
+  if scorer is None or isinstance(scorer, str):
+    raise _checks.bad_scorer('prune', scorer)
   if callable(scorer):
     if _takes_key(scorer):
       scorer_args = {**scorer_args, 'key': key}

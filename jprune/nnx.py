@@ -1,9 +1,8 @@
 """NNX modules to a pure function and its params, and back.
 
-What takes ``fn`` and ``params`` (:func:`jprune.tally`, scorers with a loss, anything that traces
-a function) takes linen's ``model.apply`` and its variables as they are. An NNX module holds its
-arrays itself; :func:`functional` takes them out, :func:`merge` puts them back. Only this module
-imports flax.
+What takes a function of the params (``jax.grad``, a loss, anything that traces a function) takes
+linen's ``model.apply`` and its variables as they are. An NNX module holds its arrays itself;
+:func:`functional` takes them out, :func:`merge` puts them back. Only this module imports flax.
 """
 
 from __future__ import annotations

@@ -183,8 +183,9 @@ def exponential(initial: float, final: float, begin: int, end: int) -> Schedule:
   References:
     Frankle & Carbin, The lottery ticket hypothesis, ICLR 2019, arXiv:1803.03635
   """
-  _checks.check_below_one('exponential', 'initial', initial)
-  _checks.check_below_one('exponential', 'final', final)
+  for argument, sparsity in (('initial', initial), ('final', final)):
+    _checks.check_fraction('exponential', argument, sparsity)
+    _checks.check_below_one('exponential', argument, sparsity)
   between = lambda xp, x, s0, s1: 1 - (1 - s0) * ((1 - s1) / (1 - s0)) ** x
   return _ramp('exponential', initial, final, begin, end, between)
 

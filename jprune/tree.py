@@ -14,6 +14,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jprune import _checks
 from jprune.typing import Params, Where
@@ -26,6 +27,9 @@ def path_string(path: tuple[Any, ...]) -> str:
 
   Args:
     path: key path, as ``jax.tree_util.tree_flatten_with_path`` gives it.
+
+  Returns:
+    The name, ``''`` for a tree that is one leaf.
 
   Examples:
     >>> flat, _ = jax.tree_util.tree_flatten_with_path({'Dense_0': {'kernel': 1.0}})
@@ -42,6 +46,13 @@ def flatten(
 ) -> tuple[list[str], list[Any], Any]:
   """Paths, leaves and tree definition, in tree order.
 
+  Args:
+    tree: any tree.
+    is_leaf: what else counts as a leaf, as for ``jax.tree.flatten``.
+
+  Returns:
+    ``(paths, leaves, treedef)``: two lists of one length, and what puts the leaves back.
+
   Examples:
     >>> flatten({'b': 2, 'a': [1]})[:2]
     (['a/0', 'b'], [1, 2])
@@ -51,30 +62,89 @@ def flatten(
 
 
 def is_array(leaf: Any) -> bool:
-  """Whether a leaf is an array or a shape struct (typed keys are; functions, strings not)."""
+  """Whether a leaf is an array or a shape struct (typed keys are; functions, strings not).
+
+  Args:
+    leaf: anything.
+
+  Returns:
+    A Python bool.
+
+  Examples:
+    >>> is_array(jax.ShapeDtypeStruct((2, 3), jnp.float32)), is_array('relu')
+    (True, False)
+  """
   return hasattr(leaf, 'shape') and hasattr(leaf, 'dtype')
 
 
 def is_floating(leaf: Any) -> bool:
-  """Whether a leaf is a floating array (real; float8 and bfloat16 included)."""
+  """Whether a leaf is a floating array (real; float8 and bfloat16 included).
+
+  Args:
+    leaf: anything.
+
+  Returns:
+    A Python bool.
+
+  Examples:
+    >>> is_floating(jnp.ones(2, jnp.bfloat16)), is_floating(jnp.arange(2))
+    (True, False)
+  """
   return is_array(leaf) and jnp.issubdtype(leaf.dtype, jnp.floating)
 
 
 def is_traced(*leaves: Any) -> bool:
-  """Whether any of the leaves is a tracer, so that its values can't be looked at."""
+  """Whether any of the leaves is a tracer, so that its values can't be looked at.
+
+  Args:
+    *leaves: anything.
+
+  Returns:
+    A Python bool.
+
+  Examples:
+    >>> is_traced(jnp.ones(2)), jax.jit(lambda x: is_traced(x))(jnp.ones(2)).item()
+    (False, True)
+  """
   return any(isinstance(leaf, jax.core.Tracer) for leaf in leaves)
 
 
 def size(leaf: Any) -> int:
-  """Number of elements, a Python int (exact at any size; shape structs will do)."""
+  """Number of elements, exact at any size.
+
+  Args:
+    leaf: an array or a shape struct.
+
+  Returns:
+    A Python int.
+
+  Examples:
+    >>> size(jax.ShapeDtypeStruct((2**20, 2**20), jnp.float32))
+    1099511627776
+  """
   return math.prod(int(n) for n in leaf.shape)
 
 
-def along(function: str, argument: str, params: Params, other: Any) -> list[Any]:
+def along(
+  function: str, argument: str, params: Params, other: Any, reference: str = 'params'
+) -> list[Any]:
   """The leaves of ``other`` in the order of the params' leaves; ``None`` stays ``None``.
+
+  Args:
+    function: who asks, for the message.
+    argument: what ``other`` is called there.
+    params: tree whose leaves give the order.
+    other: tree of the same structure; where the params have a leaf, anything may stand.
+
+  Returns:
+    What stands in ``other`` at each leaf of the params, in tree order.
 
   Raises:
     ValueError: if ``other`` hasn't the structure of the params.
+
+  Examples:
+    >>> along('apply', 'masks', {'w': 1.0, 'b': 2.0}, {'w': True, 'b': None})
+    [None, True]
   """
   treedef = jax.tree.structure(params)
   try:
@@ -83,14 +153,27 @@ def along(function: str, argument: str, params: Params, other: Any) -> list[Any]
     none = lambda x: x is None
     found = jax.tree_util.tree_flatten_with_path(other, is_leaf=none)[0]
     paths = [path_string(path) for path, _ in found]
-    raise _checks.other_structure(function, argument, flatten(params)[0], paths, error) from None
+    expected = flatten(params)[0]
+    raise _checks.other_structure(function, argument, expected, paths, error, reference) from None
 
 
-def by_leaf(function: str, argument: str, params: Params, values: Any) -> list[Any]:
+def by_leaf(
+  function: str, argument: str, params: Params, values: Any, reference: str = 'params'
+) -> list[Any]:
   """One value for each leaf of the params, in tree order.
 
-  ``values`` is a single number, a dict from leaf path to number (others get ``None``), or a
-  tree with the structure of the params.
+  Args:
+    function: who asks, for the message.
+    argument: what ``values`` is called there.
+    params: tree whose leaves give the order.
+    values: a single number, a dict from leaf path to number (others get ``None``), or a tree
+      with the structure of the params.
+
+  Returns:
+    A number or ``None`` for each leaf.
+
+  Raises:
+    ValueError: if ``values`` is a tree of another structure.
 
   Examples:
     >>> params = {'a': {'w': 1.0}, 'b': 2.0}
@@ -104,17 +187,39 @@ def by_leaf(function: str, argument: str, params: Params, values: Any) -> list[A
   # linen's boxes are nodes whose own path is a leaf's
   if by_path and all(_is_leaf(value) for value in values.values()):
     return [values.get(path) for path in paths]
-  return along(function, argument, params, values)
+  return along(function, argument, params, values, reference)
 
 
 def default_where(path: str, leaf: Any) -> bool:
-  """Floating leaves with two or more dimensions: biases, norms and scalars stay dense."""
+  """Floating leaves with two or more dimensions: biases, norms and scalars stay dense.
+
+  What ``where=None`` stands for.
+
+  Args:
+    path: name of the leaf; not looked at.
+    leaf: anything.
+
+  Returns:
+    Whether the leaf is selected. One without elements is not.
+
+  Examples:
+    >>> default_where('kernel', jnp.ones((2, 3))), default_where('bias', jnp.ones(3))
+    (True, False)
+  """
   del path
   return is_floating(leaf) and len(leaf.shape) >= 2 and size(leaf) > 0
 
 
 def selected(function: str, params: Params, where: Where = None) -> list[bool]:
   """Which leaves ``where`` selects, in tree order.
+
+  Args:
+    function: who asks, for the message.
+    params: tree of arrays.
+    where: any kind of :data:`jprune.typing.Where`.
+
+  Returns:
+    A Python bool for each leaf.
 
   Raises:
     ValueError: if there is no leaf at all, or none is selected, or a selected leaf is not a
@@ -143,7 +248,24 @@ def selected(function: str, params: Params, where: Where = None) -> list[bool]:
 
 
 def as_predicate(function: str, where: Where) -> Callable[[str, Any], bool]:
-  """Turns every kind of leaf filter but a bool tree into ``(path, leaf) -> bool``."""
+  """Turns every kind of leaf filter but a bool tree into ``(path, leaf) -> bool``.
+
+  Args:
+    function: who asks, for the message.
+    where: a predicate, a regular expression, a list of filters, or ``None``.
+
+  Returns:
+    The predicate; a leaf that any filter of a list selects is selected.
+
+  Raises:
+    ValueError: if a regular expression is malformed.
+    TypeError: if ``where`` is of no known kind.
+
+  Examples:
+    >>> predicate = as_predicate('prune', ['kernel$', 'embed'])
+    >>> predicate('Dense_0/kernel', None), predicate('Dense_0/bias', None)
+    (True, False)
+  """
   if where is None:
     return default_where
   if isinstance(where, (str, re.Pattern)):
@@ -166,4 +288,4 @@ def _is_leaf(value: Any) -> bool:
 
 def _is_bool_tree(where: Where) -> bool:
   leaves = jax.tree.leaves(where)
-  return bool(leaves) and all(isinstance(leaf, bool) for leaf in leaves)
+  return bool(leaves) and all(isinstance(leaf, (bool, np.bool_)) for leaf in leaves)

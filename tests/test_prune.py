@@ -259,6 +259,61 @@ def test_one_clear_error(call, error, words):
     call()
 
 
+@pytest.mark.parametrize(
+  ('call', 'words'),
+  [
+    (
+      lambda: jprune.prune(PARAMS, 0.5, pattern='2:4'),
+      "prune: `pattern` must be a pattern; got '2:4'",
+    ),
+    (
+      lambda: jprune.prune(PARAMS, 0.5, pattern=Block),
+      'prune: `pattern` must be a pattern; got <class',
+    ),
+    (
+      lambda: jprune.prune(PARAMS, 0.5, distribution='erk'),
+      "prune: `distribution` must be a function; got 'erk'",
+    ),
+    (
+      lambda: jprune.prune(PARAMS, 0.5, scorer='magnitude'),
+      "prune: `scorer` must be a function or a tree of scores; got 'magnitude'",
+    ),
+    (
+      lambda: jprune.prune(PARAMS, 0.5, scorer=None),
+      'prune: `scorer` must be a function .* got None',
+    ),
+    (
+      lambda: jprune.prune(PARAMS, distribution=distributions.erk(power=2)),
+      'prune: `sparsity` must be a number in',
+    ),
+    (
+      lambda: jprune.masks.top_k({'w': jax.ShapeDtypeStruct((2, 2), jnp.float32)}, 0.5),
+      r"top_k: `scores` must be arrays; got a shape struct .* at leaf 'w'",
+    ),
+    (
+      lambda: jprune.apply({'w': jax.ShapeDtypeStruct((2,), jnp.float32)}, {'w': None}),
+      r"apply: `params` must be arrays; got a shape struct .* at leaf 'w'",
+    ),
+    (
+      lambda: jprune.masks.top_k_rows({'w': jnp.ones((2, 2))}, None),
+      'top_k_rows: `sparsity` must be',
+    ),
+    (
+      lambda: jprune.masks.n_of_m({'w': jnp.ones((4, 4))}, 2, 4, axis=1.0),
+      'n_of_m: `axis` must be an int',
+    ),
+  ],
+)
+def test_arguments_of_another_kind(call, words):
+  with pytest.raises(TypeError, match=words):
+    call()
+
+
+def test_n_of_m_leaves_nothing_to_distribute():
+  with pytest.raises(ValueError, match='prune: `distribution` must be left out for NOfM'):
+    jprune.prune(PARAMS, pattern=NOfM(2, 4), distribution=distributions.erk)
+
+
 def test_params_with_holes():
   # what a partition leaves behind: None in the structure, not a leaf
   params = {'a': None, 'b': jnp.arange(1.0, 7.0).reshape(2, 3), 'c': [None, jnp.ones((2, 2)), None]}

@@ -111,6 +111,11 @@ def test_sparsities_may_be_traced():
   [
     (lambda: schedules.constant(90), ValueError, r'constant: `sparsity` must be in \[0, 1\]'),
     (lambda: schedules.constant('a'), TypeError, 'constant: `sparsity` must be a number'),
+    (
+      lambda: schedules.exponential(0, 'a', 0, 10),
+      TypeError,
+      'exponential: `final` must be a number',
+    ),
     (lambda: schedules.one_shot(1.5, 3), ValueError, r'one_shot: `final` must be in \[0, 1\]'),
     (
       lambda: schedules.one_shot(0.5, 3, initial=-1),

@@ -38,6 +38,9 @@ from jprune._checks.modules import other_variables as other_variables
 from jprune._checks.modules import unknown_variables as unknown_variables
 from jprune._checks.selection import arguments_not_wanted as arguments_not_wanted
 from jprune._checks.selection import bad_block as bad_block
+from jprune._checks.selection import bad_distribution as bad_distribution
+from jprune._checks.selection import bad_pattern as bad_pattern
+from jprune._checks.selection import bad_scorer as bad_scorer
 from jprune._checks.selection import check_axis as check_axis
 from jprune._checks.selection import check_int as check_int
 from jprune._checks.selection import check_n_of_m as check_n_of_m
@@ -55,6 +58,7 @@ from jprune._checks.selection import not_static as not_static
 from jprune._checks.selection import nothing_scored as nothing_scored
 from jprune._checks.selection import pattern_has_sparsity as pattern_has_sparsity
 from jprune._checks.selection import pattern_not_global as pattern_not_global
+from jprune._checks.selection import pattern_shares_alike as pattern_shares_alike
 from jprune._checks.selection import positive_number as positive_number
 from jprune._checks.selection import sparsity_given as sparsity_given
 from jprune._checks.selection import static_fraction as static_fraction

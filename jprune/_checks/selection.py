@@ -116,11 +116,11 @@ def not_static(function: str, argument: str, path: str | None = None) -> TypeErr
   return TypeError(message(function, argument, 'a number at hand', 'a traced one', fix, path))
 
 
-def check_values(function: str, path: str, leaf: Any) -> None:
+def check_values(function: str, path: str, leaf: Any, argument: str = 'params') -> None:
   if isinstance(leaf, jax.ShapeDtypeStruct):
     got = f'a shape struct of shape {tuple(leaf.shape)}'
     fix = 'Call it under jax.eval_shape where only shapes matter.'
-    raise TypeError(message(function, 'params', 'arrays', got, fix, path))
+    raise TypeError(message(function, argument, 'arrays', got, fix, path))
 
 
 def too_large_to_sort(function: str, path: str, leaf: Any) -> ValueError:
@@ -174,3 +174,24 @@ def non_negative_number(function: str, argument: str, value: Any) -> float:
   if not 0.0 <= float(value) < float('inf'):
     raise ValueError(message(function, argument, 'at least 0 and finite', f'{float(value)!r}'))
   return float(value)
+
+
+def bad_pattern(function: str, pattern: Any) -> TypeError:
+  fix = 'For example NOfM(2, 4); a class must be called.'
+  return TypeError(message(function, 'pattern', 'a pattern', repr(pattern), fix))
+
+
+def bad_distribution(function: str, distribution: Any) -> TypeError:
+  fix = 'For example jprune.distributions.erk.'
+  return TypeError(message(function, 'distribution', 'a function', repr(distribution), fix))
+
+
+def bad_scorer(function: str, scorer: Any) -> TypeError:
+  fix = 'For example jprune.scores.magnitude.'
+  return TypeError(message(function, 'scorer', 'a function or a tree of scores', repr(scorer), fix))
+
+
+def pattern_shares_alike(function: str, pattern: Any) -> ValueError:
+  constraint = f'left out for {pattern}, which prunes all leaves alike'
+  fix = 'Leave leaves out with where=.'
+  return ValueError(message(function, 'distribution', constraint, 'another one', fix))

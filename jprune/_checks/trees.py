@@ -24,9 +24,14 @@ def empty_tree(function: str, argument: str = 'params') -> ValueError:
 
 
 def other_structure(
-  function: str, argument: str, expected: Sequence[str], found: Sequence[str], error: Exception
+  function: str,
+  argument: str,
+  expected: Sequence[str],
+  found: Sequence[str],
+  error: Exception,
+  reference: str = 'params',
 ) -> ValueError:
-  """``argument`` hasn't the structure of the params: says which paths differ."""
+  """``argument`` hasn't the structure of ``reference``: says which paths differ."""
   missing = [path for path in expected if path not in set(found)]
   extra = [path for path in found if path not in set(expected)]
   if missing or extra:
@@ -35,8 +40,9 @@ def other_structure(
     got = ' and '.join(parts)
   else:
     got = f'the same leaf paths in other containers ({error})'
-  fix = 'Build it with jax.tree.map over the params; None leaves are allowed.'
-  return ValueError(message(function, argument, 'a tree with the structure of `params`', got, fix))
+  fix = f'Build it with jax.tree.map over the {reference}; None leaves are allowed.'
+  constraint = f'a tree with the structure of `{reference}`'
+  return ValueError(message(function, argument, constraint, got, fix))
 
 
 def nothing_selected(function: str, where: Any, paths: Sequence[str]) -> ValueError:

@@ -56,8 +56,10 @@ def apply(params: Params, masks: Masks) -> Params:
     >>> apply(params, {'w': jnp.array([True, False]), 'b': None})
     {'b': Array(3., dtype=float32, weak_type=True), 'w': Array([1., 0.], dtype=float32)}
   """
-  leaves, treedef = jax.tree.flatten(params)
+  paths, leaves, treedef = tree.flatten(params)
   found = aligned('apply', params, masks)
+  for path, leaf in zip(paths, leaves):
+    _checks.check_values('apply', path, leaf)
   return treedef.unflatten([zero_where_pruned(leaf, mask) for leaf, mask in zip(leaves, found)])
 
 
@@ -65,7 +67,7 @@ def zero_where_pruned(leaf: Any, mask: Any) -> Any:
   """One leaf of :func:`apply`, without the checks."""
   if mask is None:
     return leaf
-  return jnp.where(unpack_leaf(mask), leaf, jnp.zeros((), leaf.dtype))
+  return jnp.where(unpack_leaf(mask), leaf, jnp.zeros_like(leaf))
 
 
 def combine(*masks: Masks) -> Masks:

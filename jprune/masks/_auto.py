@@ -1,4 +1,4 @@
-"""Meshes with explicit axes: their arrays carry their sharding in their type."""
+"""Masks lie where the leaves lie that they were made from."""
 
 from __future__ import annotations
 
@@ -16,13 +16,17 @@ def following(
 ) -> list[jax.Array]:
   """``function(xs, *args)``, one array for each of ``xs``, of its shape and sharded like it.
 
-  Types of explicitly sharded arrays must agree in every operation. Within ``function`` the
-  partitioner is left to work the shardings out, as it does for all other arrays.
+  On a mesh with explicit axes arrays carry their sharding in their type, and the types must agree
+  in every operation. Within ``function`` the partitioner is left to work the shardings out, as it
+  does for all other arrays.
   """
   shardings = [jax.typeof(x).sharding for x in xs]
   explicit = next((i for i, s in enumerate(shardings) if s.mesh.explicit_axes), None)
   if explicit is None:
-    return function(xs, *args)
+    masks = function(xs, *args)
+    return [
+      _tied(mask, x) if tree.is_traced(mask, x) else placed(mask, x) for mask, x in zip(masks, xs)
+    ]
   if tree.is_traced(*xs):
     mesh = shardings[explicit].mesh
     # only arrays may be arguments there; counts that are ints stay ints
@@ -38,6 +42,18 @@ def following(
   with jax.set_mesh(_automatic(xs[explicit].sharding.mesh)):
     masks = function([jax.device_put(x, _elsewhere(x.sharding)) for x in xs], *args)
   return [jax.device_put(mask, x.sharding) for mask, x in zip(masks, xs)]
+
+
+def placed(mask: Any, x: jax.Array) -> jax.Array:
+  """A concrete mask where ``x`` lies; left free to be moved if ``x`` is."""
+  if x.committed:
+    return jax.device_put(mask, x.sharding)
+  return jax.numpy.asarray(mask)
+
+
+def _tied(mask: jax.Array, x: jax.Array) -> jax.Array:
+  """Under a trace only an operation on both tells the partitioner that they go together."""
+  return jax.numpy.where(x == x, mask, mask) if jax.device_count() > 1 else mask
 
 
 def _elsewhere(sharding: Any) -> Any:

@@ -22,6 +22,8 @@ def scored(function: str, scores: Scores, pattern: Any) -> tuple[list[Any], Any]
       NaN.
     TypeError: if a leaf is not a floating array.
   """
+  if isinstance(pattern, type) or not hasattr(pattern, 'check'):
+    raise _checks.bad_pattern(function, pattern)
   paths, leaves, treedef = tree.flatten(scores, is_leaf=lambda leaf: leaf is None)
   if not leaves:
     raise _checks.empty_tree(function, 'scores')
@@ -29,6 +31,7 @@ def scored(function: str, scores: Scores, pattern: Any) -> tuple[list[Any], Any]
     raise _checks.nothing_scored(function)
   for path, leaf in zip(paths, leaves):
     if leaf is not None:
+      _checks.check_values(function, path, leaf, 'scores')
       _checks.check_floating(function, 'scores', path, leaf)
       pattern.check(function, path, leaf.shape)
   for path, leaf in zip(paths, leaves):
@@ -43,7 +46,7 @@ def sparsities_of(function: str, scores: Scores, sparsities: Sparsities) -> list
   paths, leaves, treedef = tree.flatten(scores, is_leaf=is_none)
   # a stand-in without None, so that None counts as a leaf on both sides
   stand_in = treedef.unflatten(range(len(leaves)))
-  values = tree.by_leaf(function, 'sparsities', stand_in, sparsities)
+  values = tree.by_leaf(function, 'sparsities', stand_in, sparsities, 'scores')
   everywhere = jax.tree.structure(sparsities, is_leaf=is_none).num_leaves == 1
   out = []
   for path, leaf, value in zip(paths, leaves, values):

@@ -46,6 +46,7 @@ def n_of_m(scores: Scores, n: int, m: int, axis: int = -2, *, pad: bool = False)
     Mishra et al., Accelerating sparse deep neural networks, 2021, arXiv:2104.08378
   """
   _checks.check_n_of_m('n_of_m', n, m)
+  _checks.check_int('n_of_m', 'axis', axis)
   pattern = NOfM(n, m, axis, pad)
   leaves, treedef = scored('n_of_m', scores, pattern)
   return treedef.unflatten([None if x is None else n_of_m_leaf(x, pattern) for x in leaves])

@@ -19,6 +19,7 @@ import numpy as np
 from jax import lax
 
 from jprune.masks import _flat, _keys, _native, _search, _wide
+from jprune.masks._auto import placed
 
 SAMPLE = 2048
 ON_HOST = 2**18  # elements; below, NumPy is done before anything is compiled
@@ -192,7 +193,7 @@ def _masked(x: jax.Array, keys: np.ndarray | None, key: Any, left: int | None) -
       used = min(left, ties.size)
       cut = int(ties[used]) if used < ties.size else x.size
     mask = (keys > key) | ((keys == key) & (np.arange(x.size) < cut))
-    return _placed(mask.reshape(x.shape), x), used
+    return placed(mask.reshape(x.shape), x), used
   way = _way_of([x])
   if left is not None:
     bins = _counted(x, key[None] - 1, np.zeros_like(key[None]), way)
@@ -227,7 +228,7 @@ def _partitioned(xs: Sequence[jax.Array], k: int) -> list[jax.Array]:
   ties = np.flatnonzero(keys == key)
   mask[ties[: k - np.count_nonzero(mask)]] = True
   pieces = np.split(mask, np.cumsum([x.size for x in xs])[:-1])
-  return [_placed(piece.reshape(x.shape), x) for piece, x in zip(pieces, xs)]
+  return [placed(piece.reshape(x.shape), x) for piece, x in zip(pieces, xs)]
 
 
 def _on_host(x: jax.Array) -> bool:
@@ -235,11 +236,7 @@ def _on_host(x: jax.Array) -> bool:
 
 
 def _filled(x: jax.Array, value: bool) -> jax.Array:
-  return jnp.full(x.shape, value, bool, device=x.sharding)
-
-
-def _placed(mask: np.ndarray, x: jax.Array) -> jax.Array:
-  return jax.device_put(mask, x.sharding)
+  return jnp.full(x.shape, value, bool, device=x.sharding if x.committed else None)
 
 
 @jax.jit

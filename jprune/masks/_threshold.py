@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from jprune import _checks, tree
+from jprune.masks._auto import following
 from jprune.masks._leaves import scored
 from jprune.masks._patterns import Unstructured
 from jprune.typing import Masks, Params, Scores, Where
@@ -44,7 +45,7 @@ def thresholds_of(scores: Scores, thresholds: Any) -> list[Any]:
   """A checked threshold, or ``None``, for each leaf of the scores, ``None`` leaves included."""
   paths, leaves, treedef = tree.flatten(scores, is_leaf=lambda leaf: leaf is None)
   stand_in = treedef.unflatten(range(len(leaves)))
-  values = tree.by_leaf('threshold', 'thresholds', stand_in, thresholds)
+  values = tree.by_leaf('threshold', 'thresholds', stand_in, thresholds, 'scores')
   for path, value in zip(paths, values):
     if value is not None:
       _checks.check_threshold('threshold', value, path)
@@ -83,9 +84,15 @@ def bernoulli(params: Params, rate: Any, key: jax.Array, *, where: Where = None)
   for path, value in zip(paths, rates):
     if value is not None:
       _checks.check_fraction('bernoulli', 'rate', value, path)
+  rates = [value if value is None or tree.is_traced(value) else float(value) for value in rates]
   keys = jax.random.split(key, len(leaves))
   out = [
-    jax.random.bernoulli(k, 1 - value, leaf.shape) if yes and value is not None else None
+    _drawn(k, leaf, 1.0 - value) if yes and value is not None else None
     for k, leaf, value, yes in zip(keys, leaves, rates, chosen)
   ]
   return treedef.unflatten(out)
+
+
+def _drawn(key: jax.Array, leaf: Any, keep: Any) -> jax.Array:
+  draw = lambda xs: [jax.random.bernoulli(key, keep, x.shape) for x in xs]
+  return following(draw, [leaf])[0] if isinstance(leaf, jax.Array) else draw([leaf])[0]

@@ -29,7 +29,8 @@ def top_k(
 
   Args:
     scores: tree of floating arrays, higher = keep; ``None`` leaves get ``None``.
-    sparsities: fraction of zeros in [0, 1]: a number (traced ones too), a tree with the
+    sparsities: fraction of zeros in [0, 1]: a number (a traced one counts
+      as the float32 nearest to it), a tree with the
       structure of the scores (``None`` = stays dense), or a dict from leaf path to number. Not
       for :class:`NOfM`, which has its own.
     pattern: which weights live and die together.
@@ -106,6 +107,8 @@ def top_k_rows(scores: Scores, sparsities: Sparsities, *, axis: int = -2) -> Mas
            [ True,  True]], dtype=bool)
   """
   _checks.check_int('top_k_rows', 'axis', axis)
+  if sparsities is None:
+    raise _checks.no_sparsity('top_k_rows')
   values = sparsities_of('top_k_rows', scores, sparsities)
   leaves, treedef = scored('top_k_rows', scores, _Axis(axis))
   ks = [
