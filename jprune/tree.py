@@ -135,6 +135,7 @@ def along(
     argument: what ``other`` is called there.
     params: tree whose leaves give the order.
     other: tree of the same structure; where the params have a leaf, anything may stand.
+    reference: what ``params`` is called there.
 
   Returns:
     What stands in ``other`` at each leaf of the params, in tree order.
@@ -168,6 +169,7 @@ def by_leaf(
     params: tree whose leaves give the order.
     values: a single number, a dict from leaf path to number (others get ``None``), or a tree
       with the structure of the params.
+    reference: what ``params`` is called there.
 
   Returns:
     A number or ``None`` for each leaf.

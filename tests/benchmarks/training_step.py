@@ -1,10 +1,12 @@
 """What ``keep_pruned`` adds to a training step of 20 million params.
 
-Prints the ratio of step times. Dense and masked steps take turns, and the ratio is the median over
-the rounds, so that whatever else the machine does meets all of them alike.
+Run it with ``python -m tests.benchmarks.training_step``; prints the ratio of step times, and as
+the last line the numbers as JSON. Dense and masked steps take turns, and the ratio is the median
+over the rounds, so that whatever else the machine does meets all of them alike.
 """
 
 import functools
+import json
 import time
 
 import jax
@@ -84,12 +86,14 @@ def step_times():
   return {name: np.array(seconds[3:]) for name, seconds in times.items()}
 
 
-def test_training_step(benchmark):
-  with jax.numpy_dtype_promotion('standard'):  # optax.adam raises a float to an int32
-    times = benchmark.pedantic(step_times, rounds=1)
-  dense = times['dense']
-  ratios = {name: float(np.median(times[name] / dense)) for name in ('bool', 'packed')}
-  benchmark.extra_info.update(ratios, dense_seconds=float(np.median(dense)))
-  print(f'\ndense step {1e3 * np.median(dense):.1f} ms; with keep_pruned:')
+def main():
+  times = step_times()
+  ratios = {name: float(np.median(times[name] / times['dense'])) for name in ('bool', 'packed')}
+  print(f'\ndense step {1e3 * np.median(times["dense"]):.1f} ms; with keep_pruned:')
   for name, ratio in ratios.items():
     print(f'  {name:6} masks {ratio:.3f} x dense')
+  print(json.dumps(ratios))
+
+
+if __name__ == '__main__':
+  main()
