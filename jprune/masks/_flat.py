@@ -24,6 +24,7 @@ import numpy as np
 from jax import lax
 
 from jprune.masks import _keys, _search, _wide
+from jprune.masks._bins import chunk_bins, keys_of, row_bins
 
 LANES = 4096
 ROWS = (64, 16)  # of a chunk: the first for leaves that fill one, the second for smaller leaves
@@ -147,7 +148,7 @@ def _run_bins(flat: Flat, run: Run, window: jax.Array, shift: jax.Array) -> jax.
   def one(i: jax.Array, out: jax.Array) -> jax.Array:
     keys = keys_of(_chunk(flat, run, i), flat.form)
     slot = slots[i] if len(flat.leaves) > 1 else 0
-    return out.at[i].set(_chunk_bins(keys, window[slot], shift[slot], skips[i]))
+    return out.at[i].set(chunk_bins(keys, window[slot], shift[slot], skips[i]))
 
   return lax.fori_loop(0, run.slot.size, one, jnp.zeros((run.slot.size, _search.BINS), _U32))
 
@@ -161,7 +162,7 @@ def rows_bins(
   def some(i: jax.Array, out: jax.Array) -> jax.Array:
     begin = jnp.minimum(i * step, rows.shape[0] - step)  # rows counted twice are written twice
     part = lambda values: lax.dynamic_slice_in_dim(values, begin, step)
-    bins = _row_bins(keys_of(part(rows), form), part(window), part(shift))
+    bins = row_bins(keys_of(part(rows), form), part(window), part(shift))
     return lax.dynamic_update_slice_in_dim(out, bins, begin, axis=0)
 
   out = jnp.zeros((rows.shape[0], _search.BINS), _U32)
@@ -231,7 +232,7 @@ def _row_with(
     i = jnp.clip(block - first, 0, run.slot.size - 1)
     rows = _chunk(flat, run, i)
     window = jnp.broadcast_to(key - 1, (run.rows,))
-    ties = _row_bins(keys_of(rows, flat.form), window, jnp.zeros_like(window))[:, 1]
+    ties = row_bins(keys_of(rows, flat.form), window, jnp.zeros_like(window))[:, 1]
     ties = jnp.where(jnp.arange(run.rows, dtype=jnp.int32) < jnp.asarray(run.skip)[i], 0, ties)
     through = jnp.cumsum(ties)
     at = jnp.sum(through < tie, dtype=jnp.int32)
@@ -257,60 +258,3 @@ def _chunk(flat: Flat, run: Run, i: jax.Array) -> jax.Array:
 def _padded_rows(x: jax.Array) -> jax.Array:
   nan = jnp.nan if jnp.issubdtype(x.dtype, jnp.floating) else (1 << 15) - 1
   return jnp.pad(x, (0, -x.size % LANES), constant_values=nan).reshape(-1, LANES)
-
-
-def keys_of(block: jax.Array, form: _keys.Layout) -> jax.Array:
-  if jnp.issubdtype(block.dtype, jnp.floating):
-    block = _keys.bits(block)
-  return _keys.key_of_bits(block, form)
-
-
-def _nibbles(keys: jax.Array, window: jax.Array, shift: jax.Array) -> jax.Array:
-  """1 in the nibble of the key's bin; 0 beyond the bins, where the shift leaves the word."""
-  away = (jnp.maximum(keys, window) - window) >> shift
-  bin_ = jnp.minimum(away, jnp.asarray(_search.BINS, away.dtype)).astype(_U32)
-  return lax.shift_left(jnp.ones_like(bin_), bin_ << 2)
-
-
-def _bytes(words: jax.Array) -> jax.Array:
-  """Splits nibble counters into byte counters: a new leading axis, bins 0 2 4 6 and 1 3 5 7."""
-  return jnp.stack([words & 0x0F0F0F0F, (words >> 4) & 0x0F0F0F0F])
-
-
-def _chunk_bins(keys: jax.Array, window: jax.Array, shift: jax.Array, skip: jax.Array) -> jax.Array:
-  """uint32 ``(8,)``: bins of a chunk ``(rows, LANES)``, its first ``skip`` rows left out."""
-  rows = keys.shape[0]
-  row = lax.iota(jnp.int32, rows).reshape(rows // 8, 8, 1)
-  counts = jnp.where(row >= skip, _U32(0xFFFFFFFF), _U32(0))
-  words = jnp.sum(
-    _nibbles(keys.reshape(rows // 8, 8, LANES), window, shift) & counts, axis=1, dtype=_U32
-  )
-  words = jnp.sum(_bytes(words), axis=1, dtype=_U32)  # (2, LANES), at most 64 in a byte
-  return _bins(words)
-
-
-def _row_bins(keys: jax.Array, window: jax.Array, shift: jax.Array) -> jax.Array:
-  """uint32 ``(R, 8)``: bins of each row, by the row's own window and shift.
-
-  Rows are whole multiples of 64 keys, of at most 2**32 - 1.
-  """
-  rows, lanes = keys.shape
-  spread = lambda x: x[:, None, None]
-  words = _nibbles(keys.reshape(rows, 8, lanes // 8), spread(window), spread(shift))
-  words = jnp.sum(words, axis=1, dtype=_U32).reshape(rows, 8, lanes // 64)
-  return _bins(jnp.sum(_bytes(words), axis=2, dtype=_U32))  # from (2, R, lanes // 64)
-
-
-def _bins(words: jax.Array) -> jax.Array:
-  """Adds up byte counters ``(2, ..., lanes)``, at most 128 in a byte: uint32 ``(..., 8)``."""
-  # bytes 0 and 2, then 1 and 3; sums over 32 lanes stay below 2**16
-  halves = jnp.stack([words & 0x00FF00FF, (words >> 8) & 0x00FF00FF])
-  lanes = words.shape[-1]
-  if lanes % 32 == 0:
-    halves = jnp.sum(halves.reshape(*halves.shape[:-1], 32, lanes // 32), axis=-2, dtype=_U32)
-  low, high = (
-    jnp.sum(halves & 0xFFFF, axis=-1, dtype=_U32),
-    jnp.sum(halves >> 16, axis=-1, dtype=_U32),
-  )
-  counts = jnp.stack([low, high])  # (byte // 2, byte % 2, even or odd bin, ...)
-  return jnp.moveaxis(counts.reshape(_search.BINS, *words.shape[1:-1]), 0, -1)
