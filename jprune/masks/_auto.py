@@ -35,7 +35,8 @@ def following(
 
     def inside(xs: Sequence[jax.Array], given: Sequence[jax.Array]) -> list[jax.Array]:
       whole = dict(enumerate(held)) | dict(zip(traced, given))
-      return function(xs, *rest.unflatten([whole[i] for i in range(len(held))]))
+      masks = function(xs, *rest.unflatten([whole[i] for i in range(len(held))]))
+      return [_tied(mask, x) for mask, x in zip(masks, xs)]
 
     automatic = jax.sharding.auto_axes(inside, axes=mesh.explicit_axes, out_sharding=shardings)
     return automatic(list(xs), [held[i] for i in traced])
