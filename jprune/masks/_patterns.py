@@ -29,10 +29,6 @@ class Unstructured:
   def check(self, function: str, path: str, shape: tuple[int, ...]) -> None:
     """Fits every shape."""
 
-  def units(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Shape of the units of a leaf of this shape."""
-    return shape
-
   def unit_scores(self, scores: jax.Array) -> jax.Array:
     """The scores themselves."""
     return scores
@@ -126,10 +122,6 @@ class Channel:
   def check(self, function: str, path: str, shape: tuple[int, ...]) -> None:
     """Refuses leaves that haven't the axis."""
     _checks.check_axis(function, self.axis, path, shape)
-
-  def units(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """One axis: the channels."""
-    return (shape[self.axis],)
 
   def unit_scores(self, scores: jax.Array) -> jax.Array:
     """Mean score of each slice, ``(channels,)``."""

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from jprune import tree
 from jprune.masks import _flat, _keys, _native, _search, _wide
 from jprune.masks._auto import placed
 
@@ -55,7 +56,7 @@ def largest_together(xs: Sequence[jax.Array], k: Any) -> list[jax.Array]:
 
 
 def _is_concrete(xs: Sequence[Any], ks: Sequence[Any]) -> bool:
-  return all(isinstance(k, int) for k in ks) and not any(isinstance(x, jax.core.Tracer) for x in xs)
+  return all(isinstance(k, int) for k in ks) and not tree.is_traced(*xs)
 
 
 def _by_dtype(xs: Sequence[jax.Array]) -> list[list[int]]:
@@ -115,7 +116,7 @@ def _way_of(xs: Sequence[jax.Array]) -> Any:
   """How to count. Under a trace the sharding is not known, only whether there could be one."""
   if any(math.prod(x.shape) >= 2**31 for x in xs):
     return _native
-  if any(isinstance(x, jax.core.Tracer) for x in xs):
+  if tree.is_traced(*xs):
     return _flat if jax.default_backend() == 'cpu' and jax.device_count() == 1 else _native
   on_one_cpu = lambda x: len(x.devices()) == 1 and next(iter(x.devices())).platform == 'cpu'
   return _flat if all(on_one_cpu(x) for x in xs) else _native
