@@ -9,6 +9,7 @@ Params go in, masks come out; masks compose with any training loop::
 """
 
 from jprune import distributions as distributions
+from jprune import graph as graph
 from jprune import io as io
 from jprune import masks as masks
 from jprune import report as report
@@ -22,14 +23,20 @@ from jprune.io import load as load
 from jprune.io import save as save
 from jprune.masks import apply as apply
 from jprune.report import tally as tally
+from jprune.shrink import Plan as Plan
+from jprune.shrink import Shrunk as Shrunk
+from jprune.shrink import shrink as shrink
 from jprune.transforms import keep_pruned as keep_pruned
 from jprune.transforms import mask_updates as mask_updates
 
 __version__ = '0.1.0'
 
 __all__ = [
+  'Plan',
+  'Shrunk',
   'apply',
   'distributions',
+  'graph',
   'io',
   'keep_pruned',
   'load',
@@ -40,6 +47,7 @@ __all__ = [
   'save',
   'schedules',
   'scores',
+  'shrink',
   'tally',
   'transforms',
   'tree',

@@ -1,0 +1,80 @@
+"""Functions that are traced, and what they are given."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from jprune._checks.words import kind, listed, message
+
+
+def not_a_function(function: str, fn: Any) -> TypeError:
+  fix = 'Pass model.apply, or for an NNX module jprune.nnx.functional(model).'
+  constraint = 'a function of the params and further arguments'
+  return TypeError(message(function, 'fn', constraint, f'{type(fn).__name__}', fix))
+
+
+def not_traceable(function: str, error: Exception) -> TypeError:
+  constraint = 'a function that takes these params and args and returns arrays'
+  first = str(error).strip().split('\n')[0]
+  fix = 'Call fn(params, *args) by itself to see more.'
+  return TypeError(message(function, 'fn', constraint, f'{type(error).__name__}: {first}', fix))
+
+
+def other_params(
+  function: str, missing: Iterable[str], extra: Iterable[str], reference: str
+) -> ValueError:
+  parts = [f'without {listed(missing)}'] * bool(list(missing))
+  parts += [f'with {listed(extra)} besides'] * bool(list(extra))
+  return ValueError(
+    message(function, 'params', f'a tree with the leaves of {reference}', ' and '.join(parts))
+  )
+
+
+def other_shape(function: str, path: str, leaf: Any, shape: tuple[int, ...]) -> ValueError:
+  return ValueError(message(function, 'params', f'of shape {shape}', kind(leaf), '', path))
+
+
+def mask_without_values(function: str, path: str, mask: Any) -> TypeError:
+  fix = 'Which channels go has to be known while tracing: close over the masks.'
+  return TypeError(message(function, 'masks', 'arrays with values at hand', kind(mask), fix, path))
+
+
+def not_group_consistent(
+  function: str, group: str, unit: int, pruned: str, kept: str, others: int
+) -> ValueError:
+  more = f' (and {others} more such units)' if others else ''
+  return ValueError(
+    f'{function}: `masks` must prune a unit in all members of its group or in none; unit {unit} of '
+    f"group '{group}' is pruned at leaf '{pruned}' but not at leaf '{kept}'{more}. Make masks with "
+    'jprune.masks.channels, or pass strict=False to keep such units.'
+  )
+
+
+def not_shrinkable(function: str, path: str, axis: int, why: str) -> ValueError:
+  fix = 'Shrink for such inputs anew.'
+  got = f'inputs for which it is not: {why}'
+  return ValueError(
+    message(function, 'args', f"such that axis {axis} of leaf '{path}' may lose channels", got, fix)
+  )
+
+
+def foreign_plan(function: str, data: Any) -> ValueError:
+  fix = 'Use this version of jprune or a newer one than wrote it.'
+  got = f'format {data.get("format")!r}' if isinstance(data, dict) else type(data).__name__
+  return ValueError(message(function, 'data', 'what plan.to_dict returns, format 1', got, fix))
+
+
+def no_place(
+  function: str, path: str, shape: tuple[int, ...], param: str, full: tuple[int, ...]
+) -> ValueError:
+  constraint = f"of shape {full}, as the param '{param}' that it belongs to by its path"
+  fix = 'Initialise it anew from the small params.'
+  return ValueError(message(function, 'other', constraint, f'shape {shape}', fix, path))
+
+
+def several_places(function: str, path: str, params: Iterable[str]) -> ValueError:
+  constraint = 'a tree each leaf of which belongs to one param by the end of its path'
+  got = f'a leaf that fits {listed(params)}'
+  fix = 'Pass a tree with more of the keys of the params.'
+  return ValueError(message(function, 'other', constraint, got, fix, path))

@@ -1,0 +1,123 @@
+"""Channel groups, and the units that are chosen in them."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from typing import Any
+
+from jprune._checks.arrays import check_fraction
+from jprune._checks.words import kind, listed, message
+
+
+def bad_graph(function: str, graph: Any) -> TypeError:
+  fix = 'Build it with jprune.graph.channels(fn, params, *args).'
+  return TypeError(message(function, 'graph', 'a ChannelGraph', kind(graph), fix))
+
+
+def no_groups(function: str) -> ValueError:
+  fix = 'print(graph) shows why each axis is frozen.'
+  return ValueError(message(function, 'graph', 'one with channel groups', 'none', fix))
+
+
+def check_choice(function: str, argument: str, value: Any, choices: Sequence[Any]) -> None:
+  """One of a few words; ``None`` only if it is among them."""
+  if (value is None or isinstance(value, str)) and value in choices:
+    return
+  near = difflib.get_close_matches(value, [c for c in choices if c], 1) if _is_str(value) else []
+  fix = f'Did you mean {near[0]!r}?' if near else ''
+  *first, last = [repr(choice) for choice in choices]
+  raise ValueError(message(function, argument, f'{", ".join(first)} or {last}', repr(value), fix))
+
+
+def bad_reduction(function: str, reduce: Any, choices: Sequence[str]) -> Exception:
+  near = difflib.get_close_matches(reduce, choices, 1) if _is_str(reduce) else []
+  fix = f'Did you mean {near[0]!r}?' if near else ''
+  constraint = ', '.join(repr(choice) for choice in choices) + ' or a function'
+  error = ValueError if _is_str(reduce) else TypeError
+  return error(message(function, 'reduce', constraint, repr(reduce), fix))
+
+
+def bad_reduced(function: str, group: str, size: int, found: Any) -> ValueError:
+  constraint = f'a function from (members, units) to one number a unit, shape ({size},)'
+  fix = f"Reduce axis 0, as lambda x: jnp.nanmean(x, axis=0) does; this was group '{group}'."
+  got = found if isinstance(found, str) else kind(found)
+  return ValueError(message(function, 'reduce', constraint, got, fix))
+
+
+def check_one_target(function: str, given: Sequence[str], names: Sequence[str]) -> None:
+  if len(given) != 1:
+    constraint = f'given alone: exactly one of {listed(names)}'
+    got = listed(given) if given else 'none of them'
+    fix = 'For example sparsity=0.5.' if not given else 'Leave the others out.'
+    raise TypeError(message(function, names[0], constraint, got, fix))
+
+
+def check_target(function: str, argument: str, value: Any) -> None:
+  check_fraction(function, argument, value)
+  if float(value) == 0.0:
+    fix = 'It is the fraction that is kept of the dense model.'
+    raise ValueError(message(function, argument, 'in (0, 1]', '0.0', fix))
+
+
+def target_needs_values(function: str, argument: str) -> TypeError:
+  constraint = 'None where scores are traced'
+  fix = 'Call it outside jit, or pass a sparsity.'
+  return TypeError(message(function, argument, constraint, 'a target', fix))
+
+
+def out_of_reach(function: str, argument: str, value: float, least: float) -> ValueError:
+  # rounded up, so that the number shown can be asked for
+  least = -(-least * 10_000 // 1) / 10_000
+  constraint = f'at least {least:.4f}, what is left when all groups are pruned as far as allowed'
+  fix = 'Lower min_keep or round_to, or let more groups take part.'
+  return ValueError(message(function, argument, constraint, f'{value!r}', fix))
+
+
+def by_group_not_local(function: str, scope: str) -> ValueError:
+  constraint = f'one number for scope={scope!r}, where groups compete'
+  fix = "Use scope='local', or pass a number."
+  return ValueError(message(function, 'sparsity', constraint, 'a dict', fix))
+
+
+def no_group_sparsities(function: str) -> ValueError:
+  constraint = 'a number in [0, 1], or a dict from group name to number'
+  fix = 'The names are those of graph.groups.'
+  return ValueError(message(function, 'sparsity', constraint, 'an empty dict', fix))
+
+
+def unknown_groups(function: str, unknown: Sequence[Any], names: Sequence[str]) -> ValueError:
+  """Names of groups that there aren't, with the names that look like them."""
+  near = [name for each in unknown for name in difflib.get_close_matches(str(each), names, 2)]
+  fix = f'Did you mean {listed(dict.fromkeys(near))}?' if near else f'There are {listed(names)}.'
+  got = f'{listed(unknown)}, which no group is called'
+  return ValueError(message(function, 'sparsity', 'a dict whose keys are group names', got, fix))
+
+
+def groups_not_scored(function: str, names: Sequence[str]) -> ValueError:
+  constraint = 'a dict of groups that have scores'
+  got = f'{listed(names)}, of which no member is scored and selected'
+  fix = 'Select a member with where=, or leave the group out of the dict.'
+  return ValueError(message(function, 'sparsity', constraint, got, fix))
+
+
+def no_members_scored(function: str) -> ValueError:
+  constraint = 'scores for at least one selected member of a group'
+  fix = 'Members of groups are listed by print(graph); see also where=.'
+  return ValueError(message(function, 'scores', constraint, 'none', fix))
+
+
+def groups_left_dense(
+  function: str, names: Sequence[str], sizes: Sequence[int], round_to: int, min_keep: int
+) -> str:
+  """A warning: what was asked can't be had in these groups."""
+  shown = listed([f'{name} ({size} units)' for name, size in zip(names, sizes)])
+  return (
+    f'{function}: nothing can be pruned of {shown} with round_to={round_to} and '
+    f'min_keep={min_keep}; these groups stay dense. Choose smaller numbers, or leave the groups '
+    'out with where=.'
+  )
+
+
+def _is_str(value: Any) -> bool:
+  return isinstance(value, str)

@@ -1,0 +1,337 @@
+"""The axis algebra: every dimension of every value is a row-major product of atoms.
+
+An atom is *free*; *frozen*, with the reason; *bound* to the product that it turned out to be; or a
+*sum*: segments laid one after the other, each a product. Unifying two products makes them one and
+the same, by the common refinement of their factors. What is left free at the end is a channel.
+
+A dimension of size 1 is the empty product, so broadcasting never couples. Atoms of size 1 occur
+only as segments of sums: frozen ones, or the single indices into which a permutation splits an
+atom; those remember the family that they came from.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple, TypeAlias
+
+
+class Cause(NamedTuple):
+  """Why something is tied or frozen: in words, and the equation that did it."""
+
+  text: str
+  eqn: Any = None
+
+
+class Family:
+  """The single indices that came from one atom; families merge when their members do."""
+
+  __slots__ = ('parent',)
+
+  def __init__(self) -> None:
+    self.parent: Family | None = None
+
+  def root(self) -> Family:
+    """The family that this one has become part of."""
+    root = self
+    while root.parent is not None:
+      root = root.parent
+    return root
+
+  def merge(self, other: Family) -> None:
+    """Makes the two one."""
+    mine, theirs = self.root(), other.root()
+    if mine is not theirs:
+      theirs.parent = mine
+
+
+class Atom:
+  """A factor of a dimension.
+
+  Attributes:
+    size: number of indices.
+    bound: the product that this atom is, once it is known to be another one.
+    parts: the segments of a sum, else ``None``.
+    frozen: why no index may go, else ``None``.
+    ties: nested pairs of the causes that tied it.
+    family: of a single index, else ``None``.
+  """
+
+  __slots__ = ('bound', 'family', 'frozen', 'parts', 'size', 'ties')
+
+  def __init__(self, size: int, frozen: Cause | None = None, family: Family | None = None) -> None:
+    self.size = size
+    self.frozen = frozen
+    self.family = family
+    self.bound: Dim | None = None
+    self.parts: list[Dim] | None = None
+    self.ties: Any = None
+
+
+Dim: TypeAlias = tuple[Atom, ...]
+Dims: TypeAlias = tuple[Dim, ...]
+
+_ALONE = Cause('a single index that is used by itself')
+
+
+def fresh(size: int, frozen: Cause | None = None) -> Dim:
+  """A dimension of which nothing is known."""
+  return () if size == 1 else (Atom(size, frozen),)
+
+
+def fresh_all(shape: Sequence[int], frozen: Cause | None = None) -> Dims:
+  """Dimensions of which nothing is known."""
+  return tuple(fresh(int(size), frozen) for size in shape)
+
+
+def size_of(dim: Iterable[Atom]) -> int:
+  """Number of indices of a product."""
+  return math.prod(atom.size for atom in dim)
+
+
+def resolve(dim: Dim) -> Dim:
+  """The product in terms of atoms that are not bound."""
+  if all(atom.bound is None for atom in dim):
+    return dim
+  out: list[Atom] = []
+  for atom in dim:
+    if atom.bound is not None:
+      atom.bound = resolve(atom.bound)
+      out += atom.bound
+    else:
+      out.append(atom)
+  return tuple(out)
+
+
+def freeze(dim: Dim, cause: Cause) -> None:
+  """No index of the dimension may go; the first cause stays."""
+  for atom in resolve(dim):
+    if atom.frozen is None:
+      atom.frozen = cause
+      for part in atom.parts or ():
+        freeze(part, cause)
+
+
+def is_frozen(dim: Dim) -> bool:
+  """Whether no index of the dimension may go."""
+  return all(atom.frozen is not None for atom in leaves(dim))
+
+
+def leaves(dim: Dim) -> Iterator[Atom]:
+  """The free and frozen atoms in the dimension and in the segments of its sums."""
+  for atom in resolve(dim):
+    if atom.parts is None:
+      yield atom
+    else:
+      for part in atom.parts:
+        yield from leaves(part)
+
+
+def count(dim: Dim, atom: Atom) -> int:
+  """How many coordinates of one index of the dimension are indices of the atom."""
+  total = 0
+  for each in resolve(dim):
+    if each is atom:
+      total += 1
+    elif each.parts is not None:
+      total += max(count(part, atom) for part in each.parts)
+  return total
+
+
+# ------------------------------------------------------------------------------------ unification
+
+
+def unify(a: Dim, b: Dim, cause: Cause) -> None:
+  """Makes two products of one size the same, or freezes both where their factors don't fit."""
+  a, b = resolve(a), resolve(b)
+  while a and b and a is not b:
+    x, y = a[-1], b[-1]
+    if x is y:
+      a, b = a[:-1], b[:-1]
+    elif x.size == y.size:
+      a, b = a[:-1], b[:-1]
+      _unify_atoms(x, y, cause)
+    else:
+      big, small = (x, y) if x.size > y.size else (y, x)
+      if big.size % small.size or not _divide(big, small.size, cause):
+        both = Cause(f'its factors fit no common refinement: {cause.text}', cause.eqn)
+        freeze(a, both)
+        freeze(b, both)
+        return
+    a, b = resolve(a), resolve(b)
+
+
+def _unify_atoms(x: Atom, y: Atom, cause: Cause) -> None:
+  x.ties = y.ties = (cause, x.ties, y.ties)
+  if x.parts is None and y.parts is not None:
+    x, y = y, x
+  if y.parts is None:  # a plain atom becomes whatever the other one is
+    if y.frozen is not None:
+      freeze((x,), y.frozen)
+    if x.parts is None and x.frozen is None and x.family is not None and y.family is not None:
+      x.family.merge(y.family)
+    x.family = x.family or y.family
+    y.bound = (x,)
+    _pass_ties((x,), x.ties)
+    return
+  cuts = sorted(set(_cuts(x.parts)) | set(_cuts(y.parts)))
+  mine, theirs = _refine(x.parts, cuts, cause), _refine(y.parts, cuts, cause)
+  if mine is None or theirs is None:
+    both = Cause(f'its segments fit no common refinement: {cause.text}', cause.eqn)
+    freeze((x,), both)
+    freeze((y,), both)
+    return
+  frozen = x.frozen or y.frozen
+  x.parts, y.bound = mine, (x,)
+  for p, q in zip(mine, theirs):
+    unify(p, q, cause)
+  if frozen is not None:
+    freeze((x,), frozen)
+
+
+def _pass_ties(dim: Dim, ties: Any) -> None:
+  """What ties a sum ties its segments."""
+  for atom in resolve(dim):
+    for part in atom.parts or ():
+      for each in resolve(part):
+        each.ties = (None, each.ties, ties)
+        _pass_ties((each,), ties)
+
+
+def _divide(atom: Atom, minor: int, cause: Cause) -> bool:
+  """Binds an atom to (major, minor); a sum if all its segments divide, sharing the minor."""
+  major = atom.size // minor
+  if atom.parts is None:
+    last = Atom(minor, atom.frozen)
+    first = fresh(major, atom.frozen)
+    for each in (*first, last):
+      each.ties = atom.ties
+    atom.bound = (*first, last)
+    return True
+  if any(size_of(part) % minor for part in atom.parts):
+    return False
+  last, majors = Atom(minor, atom.frozen), []
+  for part in atom.parts:
+    rest = size_of(part) // minor
+    if rest == 1:
+      unify(part, (last,), cause)
+      majors.append((Atom(1, _ALONE),))
+    else:
+      first = Atom(rest)
+      unify(part, (first, last), cause)
+      majors.append((first,))
+  total = Atom(major, atom.frozen)
+  total.parts = majors
+  atom.bound = (total, last)
+  return True
+
+
+# --------------------------------------------------------------------------------------- segments
+
+
+def sum_of(parts: Sequence[Dim]) -> Dim:
+  """The dimension that is these products one after the other; none of them is of size 0."""
+  parts = [part if part else (Atom(1, _ALONE),) for part in parts]
+  if len(parts) == 1:
+    return parts[0] if size_of(parts[0]) > 1 else ()
+  total = Atom(sum(size_of(part) for part in parts))
+  total.parts = list(parts)
+  return (total,)
+
+
+def segments(dim: Dim, cuts: Sequence[int], cause: Cause) -> list[Dim] | None:
+  """The dimension cut at the given indices; ``None`` if its factors don't allow that."""
+  dim = resolve(dim)
+  if not cuts:
+    return [dim]
+  first, rest = dim[0], dim[1:]
+  minor = size_of(rest)
+  if any(cut % minor for cut in cuts):
+    return None
+  pieces = _cut(first, [cut // minor for cut in cuts], cause)
+  if pieces is None:
+    return None
+  return [_standing((*piece, *rest), cause) for piece in pieces]
+
+
+def _standing(dim: Dim, cause: Cause) -> Dim:
+  """A segment as a dimension of its own: a lone index of it is needed, and no factor."""
+  lone = tuple(atom for atom in dim if atom.size == 1)
+  freeze(lone, Cause(f'one index of it is used by itself: {cause.text}', cause.eqn))
+  return tuple(atom for atom in dim if atom.size > 1)
+
+
+def _cut(atom: Atom, cuts: list[int], cause: Cause) -> list[Dim] | None:
+  if atom.parts is None:
+    bounds = [0, *cuts, atom.size]
+    atom.parts = []
+    for low, high in itertools.pairwise(bounds):
+      part = Atom(high - low, atom.frozen)
+      part.ties = atom.ties
+      atom.parts.append((part,))
+    return list(atom.parts)
+  parts = _refine(atom.parts, sorted({*cuts, *_cuts(atom.parts)}), cause)
+  if parts is None:
+    return None
+  atom.parts = parts
+  out, current, end = [], [], 0
+  ends = [*cuts, atom.size]
+  for part in parts:
+    current.append(part)
+    end += size_of(part)
+    if end == ends[len(out)]:
+      out.append(current[0] if len(current) == 1 else sum_of(current))
+      current = []
+  return out
+
+
+def _cuts(parts: Sequence[Dim]) -> list[int]:
+  return list(itertools.accumulate(size_of(part) for part in parts))[:-1]
+
+
+def _refine(parts: Sequence[Dim], cuts: Sequence[int], cause: Cause) -> list[Dim] | None:
+  """The segments cut further; each piece stays a segment, so lone indices may stay free."""
+  out, start = [], 0
+  for part in parts:
+    part = resolve(part)
+    end = start + size_of(part)
+    inner = [cut - start for cut in cuts if start < cut < end]
+    if inner:
+      minor = size_of(part[1:])
+      if any(cut % minor for cut in inner):
+        return None
+      pieces = _cut(part[0], [cut // minor for cut in inner], cause)
+      if pieces is None:
+        return None
+      out += [_standing((*piece, *part[1:]), cause) if minor > 1 else piece for piece in pieces]
+    else:
+      out.append(part)
+    start = end
+  return out
+
+
+def singles(dim: Dim) -> list[Atom] | None:
+  """One atom for each index of the dimension; ``None`` where a segment is a product."""
+  dim = resolve(dim)
+  if len(dim) != 1:
+    return None
+  (atom,) = dim
+  if atom.parts is None:
+    if atom.size == 1:
+      return [atom]
+    family = Family()
+    out = [Atom(1, atom.frozen, family) for _ in range(atom.size)]
+    for each in out:
+      each.ties = atom.ties
+    atom.parts = [(each,) for each in out]
+    return out
+  found = [singles(part) for part in atom.parts]
+  if any(each is None for each in found):
+    return None
+  flat = [each for part in found for each in part]
+  families = [each.family for each in flat if each.family is not None]
+  for each in families[1:]:
+    families[0].merge(each)
+  atom.parts = [(each,) for each in flat]
+  return flat

@@ -1,0 +1,340 @@
+"""The channel graph: what a traced function ties together, as groups."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import jax
+import numpy as np
+
+from jprune.graph import _report
+from jprune.graph._atoms import Atom, Cause, Dim, Family, resolve, size_of
+from jprune.graph._frame import described
+from jprune.graph._groups import Group, Member, Position
+from jprune.graph._macs import total_macs
+from jprune.graph._small import Sizes
+from jprune.graph._trace import Traced
+from jprune.typing import Params
+
+if TYPE_CHECKING:
+  from matplotlib.axes import Axes
+
+_MOST_TIES = 64
+
+
+@dataclasses.dataclass(frozen=True, repr=False, eq=False)
+class ChannelGraph:
+  """Which slices of which leaves live and die together, and what must stay.
+
+  ``str()`` is a table of at most 100 columns; notebooks show it as HTML.
+
+  Attributes:
+    groups: the channel groups, in tree order.
+    frozen: for each ``(path, axis)`` of which something can't be pruned: why, with the source line.
+    leaves: shape and dtype of every leaf by path, in tree order.
+    treedef: structure of the params.
+    unknown: primitives that the analysis doesn't know, with how often they occur; their operands
+      are frozen.
+
+  Examples:
+    >>> fn = lambda params, x: jax.nn.relu(x @ params['in']) @ params['out']
+    >>> params = {'in': jnp.ones((3, 8)), 'out': jnp.ones((8, 2))}
+    >>> graph = jprune.graph.channels(fn, params, jnp.ones((1, 3)))
+    >>> [(group.name, group.size) for group in graph.groups]
+    [('in[1]', 8)]
+    >>> [(member.path, member.axis) for member in graph.groups[0].members]
+    [('in', 1), ('out', 0)]
+  """
+
+  groups: tuple[Group, ...]
+  frozen: Mapping[tuple[str, int], str]
+  leaves: Mapping[str, jax.ShapeDtypeStruct]
+  treedef: Any
+  unknown: Mapping[str, int]
+  _traced: Traced
+  _units: tuple[tuple[Atom, ...], ...]
+
+  @property
+  def dims(self) -> dict[str, Any]:
+    """The dimensions of every leaf, in the terms of the analysis."""
+    return dict(zip(self._traced.paths, self._traced.dims))
+
+  @property
+  def states(self) -> list[int | None]:
+    """For each result of the function, the place of the param whose new value it is."""
+    return self._traced.states
+
+  def params_at(self, kept: Sequence[np.ndarray] | None = None) -> int:
+    """Number of weights that are left, over all leaves.
+
+    Args:
+      kept: for each group a bool array of its size, ``True`` = keep; ``None``: all are kept.
+
+    Returns:
+      A Python int.
+    """
+    sizes = Sizes({} if kept is None else self.keeps(kept))
+    return sum(math.prod(sizes.small_size(dim) for dim in dims) for dims in self._traced.dims)
+
+  def macs_at(self, kept: Sequence[np.ndarray] | None = None) -> int:
+    """Number of multiply-adds that are left, for inputs of the traced shapes.
+
+    Args:
+      kept: for each group a bool array of its size, ``True`` = keep; ``None``: all are kept.
+
+    Returns:
+      A Python int.
+    """
+    return total_macs(self._traced.frame, Sizes({} if kept is None else self.keeps(kept)))
+
+  def keeps(self, kept: Sequence[np.ndarray]) -> dict[Atom, np.ndarray]:
+    """The same by atom."""
+    out: dict[Atom, np.ndarray] = {}
+    for atoms, keep in zip(self._units, kept, strict=True):
+      keep = np.asarray(keep, bool)
+      if len(atoms) == 1 and atoms[0].size > 1:
+        out[atoms[0]] = keep
+      else:
+        out |= {atom: keep[i : i + 1] for i, atom in enumerate(atoms)}
+    return out
+
+  def to_dict(self) -> dict[str, Any]:
+    """Everything as plain, JSON-serialisable Python values.
+
+    Returns:
+      ``{'groups': [...], 'frozen': [...], 'unknown': {...}}``; a member's ``units`` is ``None``
+      where unit ``i`` is index ``i``.
+    """
+    return _report.as_dict(self)
+
+  def plot(self, ax: Axes | None = None) -> Axes:
+    """Draws which leaves hang together: a row for each leaf axis, a column for each group.
+
+    Args:
+      ax: matplotlib axes to draw into; by default a new figure, as large as the graph needs.
+
+    Returns:
+      The axes; ``axes.figure.savefig(...)`` writes them. Nothing is shown.
+
+    Raises:
+      ImportError: if matplotlib isn't installed.
+    """
+    return _report.draw(self, ax)
+
+  def __str__(self) -> str:
+    return _report.text(self)
+
+  def __repr__(self) -> str:
+    return f'ChannelGraph({_report.summary(self)})'
+
+  def _repr_html_(self) -> str:
+    return _report.html(self)
+
+
+def channels(fn: Callable[..., Any], params: Params, *args: Any) -> ChannelGraph:
+  """Finds the channels of any function: slices of leaves that can only go together.
+
+  The function is traced, not run: shapes are enough, and every kind of model is the same to it. An
+  axis for which it can't be shown that leaving channels out is exact is frozen, with the reason.
+
+  Args:
+    fn: ``fn(params, *args)``, any function that ``jax.jit`` takes; for example linen's
+      ``model.apply``, or the function of :func:`jprune.nnx.functional`. A result with the path
+      (after some first keys) and shape of a param is taken as its new value, as ``batch_stats``
+      are, and shrinks with it; the axes of all others are frozen.
+    params: tree of arrays or shape structs, whose axes may be pruned.
+    *args: trees of arrays or shape structs; their axes are frozen.
+
+  Returns:
+    A :class:`ChannelGraph`: ``print`` it, ``.plot()`` it, or pass it to
+    :func:`jprune.masks.channels`.
+
+  Raises:
+    TypeError: if ``fn`` is no function, can't be traced with these arguments, or returns something
+      else than arrays.
+    ValueError: if the params hold no leaf.
+
+  Examples:
+    >>> fn = lambda params, x: jax.nn.relu(x @ params['in']) @ params['out']
+    >>> params = {'in': jnp.ones((3, 8)), 'out': jnp.ones((8, 2))}
+    >>> print(channels(fn, params, jax.ShapeDtypeStruct((1, 3), jnp.float32)))
+    1 group, 8 channels; 2 of 4 axes are frozen.
+    ...
+  """
+  return graph_of(Traced('channels', fn, params, args))
+
+
+def graph_of(traced: Traced) -> ChannelGraph:
+  """The groups of a traced function."""
+  numbers = numbered(traced)
+  found: dict[Any, list[Member]] = {}
+  frozen: dict[tuple[str, int], str] = {}
+  for path, dims in zip(traced.paths, traced.dims):
+    for axis, dim in enumerate(dims):
+      if why := why_frozen(dim):
+        frozen[path, axis] = why
+      for owner, units in layout(dim, numbers):
+        found.setdefault(owner, []).append(Member(path, axis, Position(units)))
+  groups, units = [], []
+  for owner, members in found.items():
+    atoms = tuple(numbers[owner]) if isinstance(owner, Family) else (owner,)
+    size = len(atoms) if isinstance(owner, Family) else owner.size
+    groups.append(Group(_name(members, traced), size, tuple(members), _ties(atoms)))
+    units.append(atoms)
+  return ChannelGraph(
+    _distinct(groups),
+    frozen,
+    dict(zip(traced.paths, traced.leaves)),
+    traced.treedef,
+    traced.unknown,
+    traced,
+    tuple(units),
+  )
+
+
+def _distinct(groups: list[Group]) -> tuple[Group, ...]:
+  seen: dict[str, int] = {}
+  out = []
+  for group in groups:
+    seen[group.name] = seen.get(group.name, 0) + 1
+    name = group.name if seen[group.name] == 1 else f'{group.name} #{seen[group.name]}'
+    out.append(dataclasses.replace(group, name=name))
+  return tuple(out)
+
+
+def _name(members: list[Member], traced: Traced) -> str:
+  """The member that makes the channels, as a rule the last axis of a kernel."""
+  shapes = dict(zip(traced.paths, traced.leaves))
+
+  def rank(member: Member) -> tuple[int, int]:
+    ndim = len(shapes[member.path].shape)
+    return (0 if ndim >= 2 and member.axis == ndim - 1 else 1 if ndim >= 2 else 2, 0)
+
+  member = min(members, key=rank)
+  place = '' if member.position.whole else f' {member.position}'
+  return f'{member.path}[{member.axis}]{place}'
+
+
+# ---------------------------------------------------------------------------- where the units lie
+
+
+def numbered(traced: Traced) -> dict[Family, list[Atom]]:
+  """The single indices that may go, by family, in the order in which the leaves have them."""
+  out: dict[Family, dict[Atom, None]] = {}
+  for dims in traced.dims:
+    for dim in dims:
+      for atom in _free(dim):
+        if atom.family is not None:
+          out.setdefault(atom.family.root(), {})[atom] = None
+  return {family: list(atoms) for family, atoms in out.items()}
+
+
+def _free(dim: Dim) -> Iterator[Atom]:
+  for atom in resolve(dim):
+    if atom.parts is not None:
+      for part in atom.parts:
+        yield from _free(part)
+    elif atom.frozen is None:
+      yield atom
+
+
+def layout(dim: Dim, numbers: Mapping[Family, list[Atom]]) -> list[tuple[Any, np.ndarray]]:
+  """For each group with units in the dimension: to which of them its indices belong."""
+  dim = resolve(dim)
+  total, minor = size_of(dim), 1
+  out = []
+  for atom in reversed(dim):
+    index = np.arange(total) // minor % atom.size
+    out += [(owner, units[index]) for owner, units in _layout_of(atom, numbers)]
+    minor *= atom.size
+  return out
+
+
+def _layout_of(atom: Atom, numbers: Mapping[Family, list[Atom]]) -> list[tuple[Any, np.ndarray]]:
+  if atom.parts is None:
+    if atom.frozen is not None:
+      return []
+    if atom.family is not None:
+      family = atom.family.root()
+      return [(family, np.array([numbers[family].index(atom)], np.int32))]
+    return [(atom, np.arange(atom.size, dtype=np.int32))] if atom.size > 1 else []
+  merged: dict[tuple[Any, int], np.ndarray] = {}
+  start = 0
+  for part in atom.parts:
+    end = start + size_of(part)
+    seen: dict[Any, int] = {}
+    for owner, units in layout(part, numbers):
+      turn = seen[owner] = seen.get(owner, -1) + 1
+      whole = merged.setdefault((owner, turn), np.full(atom.size, -1, np.int32))
+      whole[start:end] = units
+    start = end
+  return [(owner, units) for (owner, _), units in merged.items()]
+
+
+# --------------------------------------------------------------------------------------- reasons
+
+
+def why_frozen(dim: Dim) -> str:
+  """Why nothing, or not all, of a dimension can be pruned; empty if all of it can."""
+  dim = resolve(dim)
+  if not dim:
+    return 'a single index'
+  found: dict[str, list[tuple[int, int]]] = {}
+  free = False
+  if len(dim) == 1 and dim[0].parts is not None:
+    start = 0
+    for part in dim[0].parts:
+      end = start + size_of(part)
+      for atom in _frozen(part):
+        found.setdefault(described(atom.frozen), []).append((start, end))
+      free = free or any(True for _ in _free(part))
+      start = end
+    if free:
+      return '; '.join(f'{_spans(spans)}: {why}' for why, spans in found.items())
+  for atom in _frozen(dim):
+    found.setdefault(described(atom.frozen), [])
+  free = any(atom.size > 1 or atom.family is not None for atom in _free(dim))
+  partly = 'a factor of it: ' if free and found else ''
+  if not free and not found:
+    found['a single index'] = []
+  return partly + '; '.join(found)
+
+
+def _spans(spans: list[tuple[int, int]]) -> str:
+  merged: list[tuple[int, int]] = []
+  for start, end in spans:
+    if merged and merged[-1][1] >= start:
+      merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
+    else:
+      merged.append((start, end))
+  shown = ', '.join(f'{a}:{b}' for a, b in merged[:3])
+  return shown + (', ...' if len(merged) > 3 else '')
+
+
+def _frozen(dim: Dim) -> Iterator[Atom]:
+  for atom in resolve(dim):
+    if atom.parts is not None:
+      for part in atom.parts:
+        yield from _frozen(part)
+    elif atom.frozen is not None:
+      yield atom
+
+
+def _ties(atoms: Sequence[Atom]) -> tuple[str, ...]:
+  """What tied the atoms, oldest first, each once."""
+  out: dict[str, None] = {}
+  seen: set[int] = set()
+  stack: list[Any] = [atom.ties for atom in atoms[:8]]
+  while stack and len(out) < _MOST_TIES:
+    node = stack.pop()
+    if node is None or id(node) in seen:
+      continue
+    seen.add(id(node))
+    cause, *rest = node
+    stack += rest
+    if isinstance(cause, Cause):
+      out[described(cause)] = None
+  return tuple(reversed(out))

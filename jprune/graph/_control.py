@@ -1,0 +1,177 @@
+"""Primitives that call other functions: calls, loops, branches, recomputation."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+from jax import lax
+
+from jprune.graph._atoms import Dims, fresh, size_of
+from jprune.graph._rule import Site, Status, rule
+
+# ------------------------------------------------------------------------------------------ calls
+
+
+def _called(site: Site) -> Any:
+  p = site.params
+  return p['jaxpr'] if 'jaxpr' in p else p['call_jaxpr']
+
+
+def _couple_call(site: Site, ins: list[Dims]) -> list[Dims]:
+  return site.walk.couple_child(site, 'body', _called(site), ins, inline=True)
+
+
+def _couple_remat(site: Site, ins: list[Dims]) -> list[Dims]:
+  return site.walk.couple_child(site, 'body', _called(site), ins)
+
+
+def _status_call(site: Site, ins: list[Status]) -> list[Status]:
+  return site.walk.status_child(site, 'body', ins)
+
+
+def _small_call(site: Site, xs: list[Any]) -> list[Any]:
+  return site.walk.small_child(site, 'body', xs)
+
+
+def _small_remat(site: Site, xs: list[Any]) -> list[Any]:
+  body = lambda *ys: site.walk.small_child(site, 'body', list(ys))
+  p = site.params
+  return list(jax.checkpoint(body, prevent_cse=p['prevent_cse'], policy=p['policy'])(*xs))
+
+
+rule('jit pjit closed_call core_call', _couple_call, _status_call, _small_call)
+rule('checkpoint remat remat2', _couple_remat, _status_call, _small_remat)
+
+
+# ------------------------------------------------------------------------------------------- scan
+
+
+def _parts_of_scan(site: Site, values: list[Any]) -> tuple[list[Any], list[Any], list[Any]]:
+  consts = site.params['num_consts']
+  end = consts + site.params['num_carry']
+  return values[:consts], values[consts:end], values[end:]
+
+
+def _couple_scan(site: Site, ins: list[Dims]) -> list[Dims]:
+  consts, carry, xs = _parts_of_scan(site, ins)
+  for dims in xs:
+    site.freeze(dims[0], 'the axis of a scan')
+  inner = [*consts, *carry, *(dims[1:] for dims in xs)]
+  outs = site.walk.couple_child(site, 'body', site.params['jaxpr'], inner)
+  for before, after in zip(carry, outs):
+    _unify_all(site, before, after)
+  steps = fresh(site.params['length'], site.cause('the axis of a scan'))
+  return [*carry, *((steps, *dims) for dims in outs[len(carry) :])]
+
+
+def _status_scan(site: Site, ins: list[Status]) -> list[Status]:
+  consts, carry, xs = _parts_of_scan(site, ins)
+  while True:
+    outs = site.walk.status_child(site, 'body', [*consts, *carry, *xs])
+    joined = [_worse(a, b) for a, b in zip(carry, outs)]
+    if joined == carry:
+      return [*carry, *outs[len(carry) :]]
+    carry = joined
+
+
+def _small_scan(site: Site, xs: list[Any]) -> list[Any]:
+  consts, carry, scanned = _parts_of_scan(site, xs)
+
+  def body(carry: Any, x: Any) -> Any:
+    outs = site.walk.small_child(site, 'body', [*consts, *carry, *x])
+    return outs[: len(carry)], outs[len(carry) :]
+
+  p = site.params
+  carry, stacked = lax.scan(
+    body, carry, scanned, length=p['length'], reverse=p['reverse'], unroll=p['unroll']
+  )
+  return [*carry, *stacked]
+
+
+rule('scan', _couple_scan, _status_scan, _small_scan)
+
+
+# ------------------------------------------------------------------------------------------ while
+
+
+def _parts_of_while(site: Site, values: list[Any]) -> tuple[list[Any], list[Any], list[Any]]:
+  conds = site.params['cond_nconsts']
+  end = conds + site.params['body_nconsts']
+  return values[:conds], values[conds:end], values[end:]
+
+
+def _couple_while(site: Site, ins: list[Dims]) -> list[Dims]:
+  conds, consts, carry = _parts_of_while(site, ins)
+  site.walk.couple_child(site, 'cond', site.params['cond_jaxpr'], [*conds, *carry])
+  outs = site.walk.couple_child(site, 'body', site.params['body_jaxpr'], [*consts, *carry])
+  for before, after in zip(carry, outs):
+    _unify_all(site, before, after)
+  return carry
+
+
+def _status_while(site: Site, ins: list[Status]) -> list[Status]:
+  conds, consts, carry = _parts_of_while(site, ins)
+  while True:
+    site.walk.status_child(site, 'cond', [*conds, *carry])
+    outs = site.walk.status_child(site, 'body', [*consts, *carry])
+    joined = [_worse(a, b) for a, b in zip(carry, outs)]
+    if joined == carry:
+      return carry
+    carry = joined
+
+
+def _small_while(site: Site, xs: list[Any]) -> list[Any]:
+  conds, consts, carry = _parts_of_while(site, xs)
+  go_on = lambda carry: site.walk.small_child(site, 'cond', [*conds, *carry])[0]
+  body = lambda carry: site.walk.small_child(site, 'body', [*consts, *carry])
+  return list(lax.while_loop(go_on, body, carry))
+
+
+rule('while', _couple_while, _status_while, _small_while)
+
+
+# ------------------------------------------------------------------------------------------- cond
+
+
+def _couple_cond(site: Site, ins: list[Dims]) -> list[Dims]:
+  outs: list[Dims] = []
+  for role, branch in enumerate(site.params['branches']):
+    found = site.walk.couple_child(site, role, branch, ins[1:])
+    for first, other in zip(outs, found):
+      _unify_all(site, first, other)
+    outs = outs or found
+  return outs
+
+
+def _status_cond(site: Site, ins: list[Status]) -> list[Status]:
+  branches = range(len(site.params['branches']))
+  found = [site.walk.status_child(site, role, ins[1:]) for role in branches]
+  outs = found[0]
+  for other in found[1:]:
+    outs = [_worse(a, b) for a, b in zip(outs, other)]
+  return outs
+
+
+def _small_cond(site: Site, xs: list[Any]) -> list[Any]:
+  index, *operands = xs
+  branch = lambda role: lambda *ys: site.walk.small_child(site, role, list(ys))
+  branches = [branch(role) for role in range(len(site.params['branches']))]
+  if len(branches) == 1:
+    return branches[0](*operands)
+  return list(lax.switch(index.astype('int32'), branches, *operands))
+
+
+rule('cond', _couple_cond, _status_cond, _small_cond)
+
+
+def _unify_all(site: Site, a: Dims, b: Dims) -> None:
+  for x, y in zip(a, b):
+    if size_of(x) == size_of(y):
+      site.unify(x, y)
+
+
+def _worse(a: Status, b: Status) -> Status:
+  atoms = a.of.keys() | b.of.keys()
+  of = {atom: max(a.get(atom), b.get(atom)) for atom in atoms}
+  return Status(max(a.default, b.default), of)

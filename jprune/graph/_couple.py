@@ -1,0 +1,79 @@
+"""The walk that finds which axes belong together."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from jprune.graph import _control as _control
+from jprune.graph import _custom as _custom
+from jprune.graph import _elementwise as _elementwise
+from jprune.graph import _indexing as _indexing
+from jprune.graph import _products as _products
+from jprune.graph import _shapes as _shapes
+from jprune.graph._atoms import Dims, fresh_all, size_of
+from jprune.graph._frame import Frame, closed, without_dead
+from jprune.graph._rule import RULES, Site
+
+
+class Coupling:
+  """Runs the ``couple`` side of every rule, in order, down into every call.
+
+  Attributes:
+    rules_wanted: whether derivative rules are coupled too; not within such a rule, which may call
+      its own function again.
+    unknown: names of the primitives that no rule covers.
+  """
+
+  def __init__(self, rules_wanted: bool = True) -> None:
+    self.rules_wanted = rules_wanted
+    self.unknown: dict[str, int] = {}
+
+  def couple(self, frame: Frame, ins: list[Dims]) -> list[Dims]:
+    """The dimensions of all values of a frame; returns those of its results."""
+    dims = frame.dims
+    for var in frame.jaxpr.constvars:
+      dims[var] = fresh_all(var.aval.shape)
+    for var, found in zip(frame.jaxpr.invars, ins):
+      dims[var] = found
+    for index, eqn in enumerate(frame.jaxpr.eqns):
+      site = Site(self, frame, index)
+      outs = self._couple_one(site)
+      for var, found in zip(eqn.outvars, outs):
+        dims[var] = found
+    return [frame.dims_of(var) for var in frame.jaxpr.outvars]
+
+  def _couple_one(self, site: Site) -> list[Dims]:
+    rule, ins, shapes = RULES.get(site.name), site.ins(), site.out_shapes
+    if rule is None:
+      self.unknown[site.name] = self.unknown.get(site.name, 0) + 1
+      return self._give_up(site, ins, f'no rule for primitive {site.name}')
+    outs = [tuple(dims) for dims in rule.couple(site, ins)]
+    if [tuple(map(size_of, dims)) for dims in outs] != shapes:
+      return self._give_up(site, ins, f'the rule for {site.name} does not cover this form')
+    return outs
+
+  def _give_up(self, site: Site, ins: list[Dims], text: str) -> list[Dims]:
+    site.freeze_all(ins, text)
+    site.frame.given_up.add(site.index)
+    return [fresh_all(shape, site.cause(text)) for shape in site.out_shapes]
+
+  def couple_child(
+    self,
+    site: Site,
+    role: Any,
+    jaxpr: Any,
+    ins: list[Dims],
+    inline: bool = False,
+    rule: bool = False,
+  ) -> list[Dims]:
+    """Couples a jaxpr that an equation calls, in a frame of its own."""
+    inner, consts = closed(jaxpr)
+    frame = Frame(without_dead(inner) if rule else inner, consts)
+    if inline:
+      frame.outer = (site.frame, site.index, tuple(site.eqn.invars))
+    site.frame.children.setdefault(site.index, {})[role] = frame
+    wanted = self.rules_wanted
+    self.rules_wanted = wanted and not rule
+    outs = self.couple(frame, ins)
+    self.rules_wanted = wanted
+    return outs

@@ -1,0 +1,184 @@
+"""Functions that bring their own derivative rule, which the smaller function keeps.
+
+The rule is traced at full shapes like everything else, coupled and checked like everything else,
+and evaluated at the small shapes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.extend import core
+
+from jprune.graph._atoms import Dims
+from jprune.graph._frame import single
+from jprune.graph._rule import ANY, Site, Status, rule
+
+_FLOAT0 = jax.dtypes.float0
+
+
+def _floats(variables: Sequence[Any]) -> list[int]:
+  """Places of what has a derivative."""
+  inexact = lambda v: jnp.issubdtype(v.aval.dtype, jnp.inexact)
+  return [i for i, var in enumerate(variables) if inexact(var)]
+
+
+def _filled(values: Sequence[Any], places: Sequence[int], new: Sequence[Any]) -> list[Any]:
+  out = list(values)
+  for place, value in zip(places, new):
+    out[place] = value
+  return out
+
+
+def _traced(fn: Callable[..., Any], *args: Any) -> tuple[Any, Any]:
+  """A closed jaxpr and the tree of shapes that it returns."""
+  return jax.make_jaxpr(fn, return_shape=True)(*args)
+
+
+def _structs(variables: Sequence[Any]) -> list[jax.ShapeDtypeStruct]:
+  return [jax.ShapeDtypeStruct(v.aval.shape, v.aval.dtype) for v in variables]
+
+
+def _couple_body(site: Site, ins: list[Dims]) -> list[Dims]:
+  return site.walk.couple_child(site, 'body', site.params['call_jaxpr'], ins)
+
+
+# ------------------------------------------------------------------------------------ custom_jvp
+
+
+def _couple_jvp(site: Site, ins: list[Dims]) -> list[Dims]:
+  outs = _couple_body(site, ins)
+  if site.walk.rules_wanted:
+    _couple_jvp_rule(site, ins, outs)
+  return outs
+
+
+def _couple_jvp_rule(site: Site, ins: list[Dims], outs: list[Dims]) -> None:
+  eqn = site.eqn
+  moving, moved = _floats(eqn.invars), _floats(eqn.outvars)
+  call = core.jaxpr_as_fun(single(eqn))
+
+  def both(xs: list[Any], tangents: list[Any]) -> Any:
+    whole = lambda *fs: call(*_filled(xs, moving, fs))
+    primals, found = jax.jvp(whole, [xs[i] for i in moving], tangents)
+    return [*primals, *(found[i] for i in moved)]
+
+  xs = _structs(eqn.invars)
+  jaxpr, _ = _traced(both, xs, [xs[i] for i in moving])
+  found = site.walk.couple_child(site, 'jvp', jaxpr, [*ins, *(ins[i] for i in moving)], rule=True)
+  for dims, other in zip([*outs, *(outs[i] for i in moved)], found):
+    for a, b in zip(dims, other):
+      site.unify(a, b)
+
+
+def _status_jvp(site: Site, ins: list[Status]) -> list[Status]:
+  if 'jvp' in site.frame.children[site.index]:
+    moving = _floats(site.eqn.invars)
+    site.walk.status_child(site, 'jvp', [*ins, *(ins[i] for i in moving)])
+  return site.walk.status_child(site, 'body', ins)
+
+
+def _small_jvp(site: Site, xs: list[Any]) -> list[Any]:
+  body = lambda *ys: tuple(site.walk.small_child(site, 'body', list(ys)))
+  if 'jvp' not in site.frame.children[site.index]:
+    return list(body(*xs))
+  moving, moved = _floats(site.eqn.invars), _floats(site.eqn.outvars)
+  function = jax.custom_jvp(body)
+
+  @function.defjvp
+  def _(primals: Any, tangents: Any) -> Any:
+    outs = site.walk.small_child(site, 'jvp', [*primals, *(tangents[i] for i in moving)])
+    values, found = outs[: len(site.eqn.outvars)], outs[len(site.eqn.outvars) :]
+    return tuple(values), tuple(_filled([_no_tangent(v) for v in values], moved, found))
+
+  return list(function(*xs))
+
+
+def _no_tangent(value: Any) -> Any:
+  return np.zeros(np.shape(value), _FLOAT0)
+
+
+rule('custom_jvp_call', _couple_jvp, _status_jvp, _small_jvp)
+
+
+# ------------------------------------------------------------------------------------ custom_vjp
+
+
+def _couple_vjp(site: Site, ins: list[Dims]) -> list[Dims]:
+  outs = _couple_body(site, ins)
+  if site.walk.rules_wanted:
+    _couple_vjp_rule(site, ins, outs)
+  return outs
+
+
+def _couple_vjp_rule(site: Site, ins: list[Dims], outs: list[Dims]) -> None:
+  eqn = site.eqn
+  moving, moved = _floats(eqn.invars), _floats(eqn.outvars)
+  call = core.jaxpr_as_fun(single(eqn))
+
+  def forward(xs: list[Any]) -> Any:
+    split = lambda *fs: _split(call(*_filled(xs, moving, fs)), moved)
+    values, back, rest = jax.vjp(split, *(xs[i] for i in moving), has_aux=True)
+    return values, rest, back
+
+  jaxpr, (_, _, back) = _traced(forward, _structs(eqn.invars))
+  found = site.walk.couple_child(site, 'forward', jaxpr, ins, rule=True)
+  order = [*moved, *(i for i in range(len(outs)) if i not in moved)]
+  for place, other in zip(order, found):
+    for a, b in zip(outs[place], other):
+      site.unify(a, b)
+  residuals = found[len(outs) :]
+  cotangents = _structs([eqn.outvars[i] for i in moved])
+  jaxpr, _ = _traced(lambda back, cts: back(cts), back, cotangents)
+  found = site.walk.couple_child(
+    site, 'backward', jaxpr, [*residuals, *(outs[i] for i in moved)], rule=True
+  )
+  for place, other in zip(moving, found):
+    for a, b in zip(ins[place], other):
+      site.unify(a, b)
+
+
+def _split(values: Sequence[Any], moved: Sequence[int]) -> tuple[list[Any], list[Any]]:
+  return [values[i] for i in moved], [v for i, v in enumerate(values) if i not in moved]
+
+
+def _status_vjp(site: Site, ins: list[Status]) -> list[Status]:
+  children = site.frame.children[site.index]
+  if 'backward' in children:
+    count = len(site.eqn.outvars)
+    residuals = site.walk.status_child(site, 'forward', ins)[count:]
+    unknown = [
+      Status(ANY, dict.fromkeys(site.live(site.eqn.outvars[i]), ANY))
+      for i in _floats(site.eqn.outvars)
+    ]
+    site.walk.status_child(site, 'backward', [*residuals, *unknown])
+  return site.walk.status_child(site, 'body', ins)
+
+
+def _small_vjp(site: Site, xs: list[Any]) -> list[Any]:
+  body = lambda *ys: tuple(site.walk.small_child(site, 'body', list(ys)))
+  if 'backward' not in site.frame.children[site.index]:
+    return list(body(*xs))
+  moving, moved = _floats(site.eqn.invars), _floats(site.eqn.outvars)
+  count = len(site.eqn.outvars)
+  order = [*moved, *(i for i in range(count) if i not in moved)]
+  function = jax.custom_vjp(body)
+
+  def forward(*ys: Any) -> Any:
+    outs = site.walk.small_child(site, 'forward', list(ys))
+    return tuple(_filled([None] * count, order, outs[:count])), outs[count:]
+
+  def backward(residuals: Any, cotangents: Any) -> Any:
+    wanted = [cotangents[i] for i in moved]
+    found = site.walk.small_child(site, 'backward', [*residuals, *wanted])
+    return tuple(_filled([None] * len(site.eqn.invars), moving, found))
+
+  function.defvjp(forward, backward)
+  return list(function(*xs))
+
+
+rule('custom_vjp_call custom_vjp_call_jaxpr', _couple_vjp, _status_vjp, _small_vjp)

@@ -1,0 +1,160 @@
+"""The walk that finds out where leaving pruned channels out changes nothing.
+
+For every value, and every atom in it that may be pruned: are the entries at pruned indices zero;
+or all alike, so that one of them, the *ghost*, can stand for all; or anything? Where an atom is
+summed away, zeros may be left out, and a ghost added as often as it was pruned; else the atom is
+frozen there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import jax
+import numpy as np
+from jax.extend import core
+
+from jprune.graph._atoms import Atom, Dim, count, leaves, resolve
+from jprune.graph._elementwise import ELEMENTWISE
+from jprune.graph._frame import Frame
+from jprune.graph._rule import ANY, BAD, RULES, UNIFORM, ZERO, Site, Status
+
+_MOST_GHOSTS = 3
+_MOST_READ = 2**24
+_INLINE = frozenset(('jit', 'pjit', 'closed_call', 'core_call'))
+_GHOSTABLE = ELEMENTWISE | frozenset(
+  [
+    'broadcast_in_dim',
+    'reshape',
+    'transpose',
+    'squeeze',
+    'expand_dims',
+    'dot_general',
+    'reduce_sum',
+    'reduce_max',
+    'reduce_min',
+    'reduce_prod',
+    'reduce_and',
+    'reduce_or',
+  ]
+)
+
+
+class Exactness:
+  """Runs the ``status`` side of every rule."""
+
+  def __init__(self, prunable: Iterable[Atom]) -> None:
+    self._prunable = set(prunable)
+    self._live: dict[tuple[int, Any], list[Atom]] = {}
+
+  def atoms_of(self, dim: Dim) -> list[Atom]:
+    """The atoms of a dimension that may be pruned."""
+    found = (atom for atom in leaves(dim) if atom.frozen is None and atom in self._prunable)
+    return list(dict.fromkeys(found))
+
+  def live(self, frame: Frame, var: Any) -> list[Atom]:
+    """The atoms of a value that may be pruned."""
+    key = (id(frame), var)
+    if key not in self._live:
+      dims = frame.dims_of(var)
+      self._live[key] = list(dict.fromkeys(a for dim in dims for a in self.atoms_of(dim)))
+    return self._live[key]
+
+  def run(self, frame: Frame, ins: list[Status]) -> list[Status]:
+    """The statuses of all values of a frame; returns those of its results."""
+    status = frame.status
+    for var in frame.jaxpr.constvars:
+      status[var] = self._of_constant(frame, var)
+    for var, found in zip(frame.jaxpr.invars, ins):
+      status[var] = found
+    for index, eqn in enumerate(frame.jaxpr.eqns):
+      frame.ghosts.pop(index, None)
+      for var, found in zip(eqn.outvars, self._run_one(Site(self, frame, index))):
+        status[var] = found
+    return [self._read(frame, var) for var in frame.jaxpr.outvars]
+
+  def _run_one(self, site: Site) -> list[Status]:
+    rule = RULES.get(site.name)
+    ins = [self._read(site.frame, var) for var in site.eqn.invars]
+    if site.index in site.frame.given_up:
+      return [Status(UNIFORM, dict.fromkeys(site.live(v), ANY)) for v in site.eqn.outvars]
+    return rule.status(site, ins)
+
+  def status_child(self, site: Site, role: Any, ins: list[Status]) -> list[Status]:
+    """The statuses in a jaxpr that an equation calls."""
+    return self.run(site.frame.children[site.index][role], ins)
+
+  def _read(self, frame: Frame, var: Any) -> Status:
+    if isinstance(var, core.Literal):
+      return Status(ZERO if np.ndim(var.val) == 0 and _is_zero(var.val) else UNIFORM, {})
+    return frame.status[var]
+
+  def _of_constant(self, frame: Frame, var: Any) -> Status:
+    """A constant is looked at: it may be zero, or constant along an axis."""
+    value, dims = frame.consts[var], frame.dims[var]
+    live = self.live(frame, var)
+    if isinstance(value, jax.core.Tracer) or not hasattr(value, 'dtype') or value.size > _MOST_READ:
+      return Status(UNIFORM, dict.fromkeys(live, ANY))
+    if jax.dtypes.issubdtype(value.dtype, jax.dtypes.extended):
+      return Status(UNIFORM, dict.fromkeys(live, ANY))
+    value = np.asarray(value)
+    if not value.astype(bool).any():
+      return Status(ZERO, dict.fromkeys(live, ZERO))
+    if not np.isfinite(value.astype(np.complex128)).all():
+      return Status(UNIFORM, dict.fromkeys(live, BAD))
+    of = dict.fromkeys(live, UNIFORM)
+    for axis, dim in enumerate(dims):
+      if atoms := self.atoms_of(dim):
+        same = (value == value.take([0], axis=axis)).all()
+        of |= {} if same else dict.fromkeys(atoms, ANY)
+    return Status(UNIFORM, of)
+
+  # --------------------------------------------------------------------------------------- ghosts
+
+  def ghost(self, site: Site, atom: Atom) -> bool:
+    """Notes that the equation needs the ghosts of its operands, if they can be computed."""
+    atoms = site.frame.ghosts.get(site.index, ())
+    if len(atoms) >= _MOST_GHOSTS and atom not in atoms:
+      return False
+    if not all(self._ghostable(site.frame, var, atom) for var in site.eqn.invars):
+      return False
+    site.frame.ghosts[site.index] = tuple(dict.fromkeys((*atoms, atom)))
+    return True
+
+  def _ghostable(self, frame: Frame, var: Any, atom: Atom) -> bool:
+    """Whether the entries at one pruned index can be computed by themselves."""
+    if isinstance(var, core.Literal) or atom not in self.live(frame, var):
+      return True
+    if self._read(frame, var).get(atom) == ZERO:
+      return _is_factor(frame, var, atom)
+    if not _is_factor(frame, var, atom):
+      return False
+    if var in frame.consts:
+      return self._read(frame, var).get(atom) == UNIFORM
+    index = frame.maker(var)
+    if index is None:
+      if frame.outer is None:
+        return False
+      outer, _, operands = frame.outer
+      return self._ghostable(outer, operands[list(frame.jaxpr.invars).index(var)], atom)
+    eqn = frame.jaxpr.eqns[index]
+    if eqn.primitive.name in _INLINE:
+      child = frame.children[index]['body']
+      return self._ghostable(child, child.jaxpr.outvars[eqn.outvars.index(var)], atom)
+    return eqn.primitive.name in _GHOSTABLE and all(
+      self._ghostable(frame, operand, atom) for operand in eqn.invars
+    )
+
+
+def _is_factor(frame: Frame, var: Any, atom: Atom) -> bool:
+  """Whether the atom is a factor of just one dimension, not a segment of one."""
+  dims = frame.dims_of(var)
+  return (
+    sum(count(dim, atom) for dim in dims) == 1
+    and sum(each is atom for dim in dims for each in resolve(dim)) == 1
+  )
+
+
+def _is_zero(value: Any) -> bool:
+  return not np.asarray(value).astype(bool).any()

@@ -1,0 +1,189 @@
+"""A traced function as frames: one for each time that a jaxpr runs.
+
+The same jaxpr may be called twice with other channels, so what is known about its values is kept
+by frame, never by jaxpr.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.extend import core
+from jax.interpreters import partial_eval
+
+from jprune.graph._atoms import Cause, Dims, fresh_all
+
+# Evaluated where a rule asks for an index that is known while tracing.
+_FOLDED = frozenset(
+  [
+    'abs',
+    'add',
+    'and',
+    'broadcast_in_dim',
+    'clamp',
+    'concatenate',
+    'convert_element_type',
+    'copy',
+    'div',
+    'eq',
+    'expand_dims',
+    'ge',
+    'gt',
+    'iota',
+    'le',
+    'lt',
+    'max',
+    'min',
+    'mul',
+    'ne',
+    'neg',
+    'not',
+    'or',
+    'pad',
+    'pjit',
+    'jit',
+    'rem',
+    'reshape',
+    'rev',
+    'select_n',
+    'sign',
+    'slice',
+    'split',
+    'squeeze',
+    'stop_gradient',
+    'sub',
+    'transpose',
+    'xor',
+  ]
+)
+_MOST_FOLDED = 2**20
+_LIBRARIES = tuple(
+  f'{os.sep}{name}{os.sep}' for name in ('jax', 'jaxlib', 'flax', 'equinox', 'haiku')
+)
+
+
+class Frame:
+  """One run of a jaxpr.
+
+  Attributes:
+    jaxpr: without its constants.
+    consts: the values of its constant variables.
+    dims: of every variable, once it is coupled.
+    children: frames of the jaxprs that an equation calls, by its index and their role.
+    status: what is known about pruned entries of every variable, once that is worked out.
+    ghosts: atoms whose pruned entries an equation has to reckon with, by its index.
+    given_up: indices of the equations that no rule covers; their operands are frozen.
+    outer: the frame and the operands from which the inputs come, where the call is inlined.
+  """
+
+  def __init__(self, jaxpr: Any, consts: Any = ()) -> None:
+    self.jaxpr = jaxpr
+    self.consts = dict(zip(jaxpr.constvars, consts))
+    self.dims: dict[Any, Dims] = {}
+    self.children: dict[int, dict[Any, Frame]] = {}
+    self.status: dict[Any, Any] = {}
+    self.ghosts: dict[int, tuple[Any, ...]] = {}
+    self.given_up: set[int] = set()
+    self.outer: tuple[Frame, int, tuple[Any, ...]] | None = None
+    self._makers: dict[Any, int] | None = None
+    self._literals: dict[int, Dims] = {}
+    self._constants: dict[Any, np.ndarray | None] = {}
+
+  def dims_of(self, var: Any) -> Dims:
+    """Dimensions of a variable or a literal."""
+    if not isinstance(var, core.Literal):
+      return self.dims[var]
+    shape = np.shape(var.val)
+    return self._literals.setdefault(id(var), fresh_all(shape)) if shape else ()
+
+  def maker(self, var: Any) -> int | None:
+    """Index of the equation that makes a variable."""
+    if self._makers is None:
+      self._makers = {v: i for i, eqn in enumerate(self.jaxpr.eqns) for v in eqn.outvars}
+    return self._makers.get(var)
+
+  def constant(self, var: Any) -> np.ndarray | None:
+    """The value of an integer variable that doesn't depend on the inputs."""
+    if isinstance(var, core.Literal):
+      return np.asarray(var.val)
+    if not _is_index(var.aval):
+      return None
+    if var not in self._constants:
+      self._constants[var] = self._fold(var)
+    return self._constants[var]
+
+  def _fold(self, var: Any) -> np.ndarray | None:
+    if var in self.consts:
+      value = self.consts[var]
+      return None if isinstance(value, jax.core.Tracer) else np.asarray(value)
+    if (index := self.maker(var)) is None:
+      if self.outer is not None and var in self.jaxpr.invars:
+        frame, _, operands = self.outer
+        return frame.constant(operands[list(self.jaxpr.invars).index(var)])
+      return None
+    eqn = self.jaxpr.eqns[index]
+    if eqn.primitive.name not in _FOLDED:
+      return None
+    values = [self.constant(v) for v in eqn.invars]
+    if any(value is None for value in values):
+      return None
+    with jax.ensure_compile_time_eval():
+      out = core.jaxpr_as_fun(single(eqn))(
+        *[jnp.asarray(v, u.aval.dtype) for v, u in zip(values, eqn.invars)]
+      )
+    for each, value in zip(eqn.outvars, out):
+      self._constants[each] = np.asarray(value)
+    return self._constants[var]
+
+
+def closed(jaxpr: Any) -> tuple[Any, Any]:
+  """A jaxpr and its constants, of a closed or an open one."""
+  return (jaxpr.jaxpr, jaxpr.consts) if hasattr(jaxpr, 'consts') else (jaxpr, ())
+
+
+def single(eqn: Any) -> Any:
+  """A closed jaxpr that is this one equation; its inputs are all operands, literals included."""
+  make = jax.make_jaxpr(lambda *xs: xs)
+  template = make(*[jax.ShapeDtypeStruct(v.aval.shape, v.aval.dtype) for v in eqn.invars])
+  return core.ClosedJaxpr(
+    template.jaxpr.replace(
+      eqns=[eqn.replace(invars=list(template.jaxpr.invars))], outvars=list(eqn.outvars)
+    ),
+    [],
+  )
+
+
+def without_dead(jaxpr: Any) -> Any:
+  """The jaxpr less the equations that no output depends on; it keeps all inputs."""
+  used = [True] * len(jaxpr.outvars)
+  return partial_eval.dce_jaxpr(jaxpr, used, instantiate=True)[0]
+
+
+def line(eqn: Any) -> str:
+  """Where in the user's code an equation comes from: ``file.py:12``, or nothing if unknown."""
+  traceback = getattr(eqn.source_info, 'traceback', None)
+  frames = list(getattr(traceback, 'frames', ()) or ())
+  inside = os.path.dirname(os.path.dirname(__file__))
+  for frame in frames:
+    name = frame.file_name
+    if not any(each in name for each in _LIBRARIES) and not name.startswith(inside):
+      return f'{os.path.basename(name)}:{frame.line_num}'
+  return ''
+
+
+def described(cause: Cause) -> str:
+  """A cause as text, with its source line."""
+  if cause.eqn is None:
+    return cause.text
+  where = line(cause.eqn)
+  return f'{cause.text} ({where})' if where else cause.text
+
+
+def _is_index(aval: Any) -> bool:
+  if not hasattr(aval, 'shape') or int(np.prod(aval.shape, dtype=np.int64)) > _MOST_FOLDED:
+    return False
+  return jnp.issubdtype(aval.dtype, jnp.integer) or jnp.issubdtype(aval.dtype, jnp.bool_)

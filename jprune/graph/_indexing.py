@@ -1,0 +1,211 @@
+"""Primitives that read and write at indices, known while tracing or not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from jprune.graph._atoms import Dims, fresh, size_of
+from jprune.graph._rule import Site, rule
+from jprune.graph._shapes import picked, sliced
+
+_DYNAMIC = 'indexed by what is computed'
+
+
+def _couple_gather(site: Site, ins: list[Dims]) -> list[Dims]:
+  (operand, indices), p = ins, site.params
+  numbers, shape = p['dimension_numbers'], site.out_shapes[0]
+  batching = dict(zip(numbers.operand_batching_dims, numbers.start_indices_batching_dims))
+  taken = _constant_take(site)
+  out: list[Any] = [None] * len(shape)
+  windows = [
+    i for i in range(len(operand)) if i not in numbers.collapsed_slice_dims and i not in batching
+  ]
+  for position, axis in zip(numbers.offset_dims, windows):
+    whole = p['slice_sizes'][axis] == size_of(operand[axis])
+    if whole and axis not in numbers.start_index_map:
+      out[position] = operand[axis]
+    else:
+      site.freeze(operand[axis], _DYNAMIC)
+  for axis, other in batching.items():
+    site.unify(operand[axis], indices[other])
+  for axis in numbers.collapsed_slice_dims:
+    if taken is None:
+      site.freeze(operand[axis], _DYNAMIC)
+  rest = iter(indices[:-1])
+  for position in range(len(shape)):
+    if position not in numbers.offset_dims:
+      out[position] = next(rest)
+  if taken is not None:
+    axis, chosen = taken
+    site.freeze_all([indices], 'a constant index')
+    for position in range(len(shape)):
+      if position not in numbers.offset_dims and shape[position] == len(chosen):
+        out[position] = picked(site, operand[axis], chosen, 'indexed across its factors')
+        break
+  frozen = site.cause('a window at an index')
+  return [tuple(fresh(n, frozen) if dim is None else dim for dim, n in zip(out, shape))]
+
+
+def _constant_take(site: Site) -> tuple[int, np.ndarray] | None:
+  """The axis and the indices of ``x[..., indices, ...]``, if these are one list of constants."""
+  numbers = site.params['dimension_numbers']
+  if len(numbers.start_index_map) != 1 or numbers.operand_batching_dims:
+    return None
+  (axis,) = numbers.start_index_map
+  if numbers.collapsed_slice_dims != (axis,) or (indices := site.constant(1)) is None:
+    return None
+  flat = np.asarray(indices).reshape(-1)
+  size = site.eqn.invars[0].aval.shape[axis]
+  several = [n for n in indices.shape[:-1] if n != 1]
+  if len(several) != 1 or flat.min() < 0 or flat.max() >= size:
+    return None
+  return axis, flat
+
+
+def _small_gather(site: Site, xs: list[Any]) -> list[Any]:
+  p, dims, (out,) = site.params, site.ins()[0], site.outs()
+  taken = _constant_take(site)
+  if taken is not None and site.keep(dims[taken[0]]) is not None:
+    axis, chosen = taken
+    keep = site.keep(dims[axis])
+    places = (np.cumsum(keep) - 1)[chosen[keep[chosen]]]
+    position = next(i for i in range(len(out)) if i not in p['dimension_numbers'].offset_dims)
+    moved = jnp.moveaxis(xs[0].take(places, axis=axis), axis, position)
+    return [lax.reshape(moved, site.small_shape(out))]
+  full = [v for v in site.eqn.invars[0].aval.shape]
+  sizes = tuple(
+    site.small_size(dim) if length == size else length
+    for dim, length, size in zip(dims, p['slice_sizes'], full)
+  )
+  return [site.eqn.primitive.bind(*xs, **{**p, 'slice_sizes': sizes})]
+
+
+def _couple_scatter(site: Site, ins: list[Dims]) -> list[Dims]:
+  operand, indices, updates = ins
+  numbers = site.params['dimension_numbers']
+  starts = _constant_window(site)
+  if starts is not None:
+    for dim, part, low in zip(operand, updates, starts):
+      whole = size_of(dim) == size_of(part)
+      site.unify(dim if whole else sliced(site, dim, low, low + size_of(part), 1), part)
+    return [operand]
+  batching = dict(zip(numbers.operand_batching_dims, numbers.scatter_indices_batching_dims))
+  windows = [
+    i for i in range(len(operand)) if i not in numbers.inserted_window_dims and i not in batching
+  ]
+  for position, axis in zip(numbers.update_window_dims, windows):
+    whole = size_of(operand[axis]) == size_of(updates[position])
+    if whole and axis not in numbers.scatter_dims_to_operand_dims:
+      site.unify(operand[axis], updates[position])
+    else:
+      site.freeze(operand[axis], _DYNAMIC)
+      site.freeze(updates[position], _DYNAMIC)
+  for axis in numbers.inserted_window_dims:
+    site.freeze(operand[axis], _DYNAMIC)
+  for axis, other in batching.items():
+    site.unify(operand[axis], indices[other])
+  scattered = [i for i in range(len(updates)) if i not in numbers.update_window_dims]
+  for position, dim in zip(scattered, indices[:-1]):
+    site.unify(updates[position], dim)
+  return [operand]
+
+
+def _constant_window(site: Site) -> list[int] | None:
+  """Where ``x.at[..., 2:5].set(...)`` starts on every axis, if that is known while tracing."""
+  numbers = site.params['dimension_numbers']
+  if numbers.inserted_window_dims or numbers.operand_batching_dims:
+    return None
+  shape, window = site.in_shapes[0], site.in_shapes[2]
+  indices = site.constant(1)
+  if indices is None or indices.ndim != 1 or len(window) != len(shape):
+    return None
+  starts = [0] * len(shape)
+  for axis, start in zip(numbers.scatter_dims_to_operand_dims, indices):
+    starts[axis] = int(start)
+  inside = all(0 <= low <= n - part for low, n, part in zip(starts, shape, window))
+  return starts if inside else None
+
+
+def _small_scatter(site: Site, xs: list[Any]) -> list[Any]:
+  operand, indices, updates = xs
+  starts = _constant_window(site)
+  if starts is not None:
+    keeps = [site.keep(dim) for dim in site.ins()[0]]
+    small = [low if k is None else int(k[:low].sum()) for low, k in zip(starts, keeps)]
+    axes = site.params['dimension_numbers'].scatter_dims_to_operand_dims
+    indices = jnp.array([small[axis] for axis in axes], jnp.result_type(indices))
+  return [site.eqn.primitive.bind(operand, indices, updates, **site.params)]
+
+
+def _couple_dynamic_slice(site: Site, ins: list[Dims]) -> list[Dims]:
+  operand = ins[0]
+  out = []
+  for axis, (dim, length) in enumerate(zip(operand, site.params['slice_sizes'])):
+    start = site.constant(1 + axis)
+    if length == size_of(dim):
+      out.append(dim)
+    elif start is not None:
+      low = _clamped(start, size_of(dim), length)
+      out.append(sliced(site, dim, low, low + length, 1))
+    else:
+      site.freeze(dim, _DYNAMIC)
+      out.append(fresh(length, site.cause(_DYNAMIC)))
+  return [tuple(out)]
+
+
+def _small_dynamic_slice(site: Site, xs: list[Any]) -> list[Any]:
+  (x, *starts), (out,) = xs, site.outs()
+  sizes = site.small_shape(out)
+  return [lax.dynamic_slice(x, _small_starts(site, starts, site.params['slice_sizes'], 1), sizes)]
+
+
+def _small_starts(site: Site, starts: list[Any], lengths: Any, first: int) -> list[Any]:
+  """Start indices, counted among the indices that stay."""
+  out = []
+  for axis, (start, length, dim) in enumerate(zip(starts, lengths, site.ins()[0])):
+    keep = site.keep(dim)
+    if keep is not None:
+      known = site.constant(first + axis)
+      low = 0 if known is None else _clamped(known, len(keep), length)
+      start = jnp.asarray(int(keep[:low].sum()), jnp.result_type(start))
+    out.append(start)
+  return out
+
+
+def _couple_update(site: Site, ins: list[Dims]) -> list[Dims]:
+  operand, update = ins[:2]
+  for axis, (dim, part) in enumerate(zip(operand, update)):
+    start, length = site.constant(2 + axis), size_of(part)
+    if length == size_of(dim):
+      site.unify(dim, part)
+    elif start is not None:
+      low = _clamped(start, size_of(dim), length)
+      site.unify(sliced(site, dim, low, low + length, 1), part)
+    else:
+      site.freeze(dim, _DYNAMIC)
+      site.freeze(part, _DYNAMIC)
+  return [operand]
+
+
+def _small_update(site: Site, xs: list[Any]) -> list[Any]:
+  x, update, *starts = xs
+  lengths = site.eqn.invars[1].aval.shape
+  return [lax.dynamic_update_slice(x, update, _small_starts(site, starts, lengths, 2))]
+
+
+def _clamped(start: Any, size: int, length: int) -> int:
+  return max(0, min(int(start), size - length))
+
+
+rule('gather', _couple_gather, small=_small_gather)
+rule(
+  'scatter scatter-add scatter_add scatter-mul scatter_mul scatter_min scatter_max scatter_sub',
+  _couple_scatter,
+  small=_small_scatter,
+)
+rule('dynamic_slice', _couple_dynamic_slice, small=_small_dynamic_slice)
+rule('dynamic_update_slice', _couple_update, small=_small_update)

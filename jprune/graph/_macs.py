@@ -1,0 +1,48 @@
+"""Multiply-adds, counted from the sizes of axes."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from jprune.graph._frame import Frame
+from jprune.graph._small import Sizes
+
+
+def macs_of(frame: Frame, index: int, sizes: Sizes) -> int:
+  """Multiply-adds of one equation: of a matrix product or a convolution, else 0."""
+  eqn = frame.jaxpr.eqns[index]
+  name = eqn.primitive.name
+  if name in ('dot_general', 'ragged_dot_general'):
+    (contracted, _), _ = _dot_numbers(eqn.params)
+    left, out = frame.dims_of(eqn.invars[0]), frame.dims[eqn.outvars[0]]
+    summed = [left[axis] for axis in contracted]
+    return math.prod(sizes.small_size(dim) for dim in (*out, *summed))
+  if name == 'conv_general_dilated':
+    _, (_, into, *window), _ = eqn.params['dimension_numbers']
+    kernel, out = frame.dims_of(eqn.invars[1]), frame.dims[eqn.outvars[0]]
+    return math.prod(sizes.small_size(dim) for dim in (*out, *(kernel[i] for i in (into, *window))))
+  return 0
+
+
+def _dot_numbers(params: Any) -> Any:
+  if 'ragged_dot_dimension_numbers' in params:
+    return params['ragged_dot_dimension_numbers'].dot_dimension_numbers
+  return params['dimension_numbers']
+
+
+def total_macs(frame: Frame, sizes: Sizes) -> int:
+  """Multiply-adds of a frame and of all that it calls."""
+  total = 0
+  for index, eqn in enumerate(frame.jaxpr.eqns):
+    total += macs_of(frame, index, sizes)
+    if index in frame.children:
+      total += _of_children(eqn, frame.children[index], sizes)
+  return total
+
+
+def _of_children(eqn: Any, children: dict[Any, Frame], sizes: Sizes) -> int:
+  if eqn.primitive.name == 'cond':
+    return max(total_macs(child, sizes) for child in children.values())
+  total = sum(total_macs(children[role], sizes) for role in ('cond', 'body') if role in children)
+  return total * eqn.params['length'] if eqn.primitive.name == 'scan' else total

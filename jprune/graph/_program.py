@@ -1,0 +1,117 @@
+"""The smaller function: traced at full shapes, evaluated at small ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from jprune import _checks, tree
+from jprune.graph._atoms import Atom, Dim, is_frozen, leaves
+from jprune.graph._channels import layout, numbered, why_frozen
+from jprune.graph._small import Sizes, Small
+from jprune.graph._trace import Traced
+from jprune.typing import Params
+
+Kept = Mapping[str, Mapping[int, np.ndarray]]
+"""By leaf path and axis, which indices stay (bool); axes that lose nothing are left out."""
+
+
+class Program:
+  """``fn`` with the channels left out that ``kept`` leaves out; called like ``fn``.
+
+  For every new structure, shape and dtype of arguments ``fn`` is traced anew at full shapes, and
+  the result compiled; as with ``jax.jit``, its Python code runs only then.
+  """
+
+  def __init__(
+    self, fn: Callable[..., Any], shapes: Mapping[str, tuple[int, ...]], treedef: Any, kept: Kept
+  ) -> None:
+    self._fn = fn
+    self._shapes = shapes
+    self._treedef = treedef
+    self._kept = kept
+    self._compiled: dict[Any, Callable[..., Any]] = {}
+    self.__name__ = self.__qualname__ = f'small_{getattr(fn, "__name__", "fn")}'
+    self.__wrapped__ = fn
+
+  def __call__(self, params: Params, *args: Any) -> Any:
+    paths, values, treedef = tree.flatten(params)
+    self._check(paths, values)
+    flat, arg_tree = jax.tree.flatten(args)
+    key = (treedef, arg_tree, *(jax.typeof(x) for x in (*values, *flat)))
+    run = self._compiled.get(key)
+    if run is None:
+      run, constant = self._build(values, args)
+      if constant:
+        self._compiled[key] = run
+    return run(values, flat)
+
+  def _check(self, paths: list[str], values: list[Any]) -> None:
+    expected = list(self._shapes)
+    if paths != expected:
+      missing = [path for path in expected if path not in paths]
+      extra = [path for path in paths if path not in expected]
+      raise _checks.other_params('small.fn', missing, extra, 'small.params')
+    for path, value in zip(paths, values):
+      kept = self._kept.get(path, {})
+      full = enumerate(self._shapes[path])
+      small = tuple(int(kept[i].sum()) if i in kept else n for i, n in full)
+      if np.shape(value) != small:
+        raise _checks.other_shape('small.fn', path, value, small)
+
+  def _build(self, values: list[Any], args: Any) -> tuple[Callable[..., Any], bool]:
+    structs = [
+      jax.ShapeDtypeStruct(shape, jax.typeof(value).dtype)
+      for shape, value in zip(self._shapes.values(), values)
+    ]
+    traced = Traced('small.fn', self._fn, self._treedef.unflatten(structs), args)
+    small = Small(keeps_of(traced, self._kept))
+
+    def run(values: list[Any], flat: list[Any]) -> Any:
+      outs = small(traced.frame, [*values, *flat])
+      return jax.tree.unflatten(traced.out_tree, outs)
+
+    return jax.jit(run), not tree.is_traced(*traced.frame.consts.values())
+
+
+def keeps_of(traced: Traced, kept: Kept) -> dict[Atom, np.ndarray]:
+  """What stays of each atom, so that the leaves keep just what ``kept`` says.
+
+  Raises:
+    ValueError: if the traced function ties axes that ``kept`` doesn't treat alike, or freezes one
+      that loses something.
+  """
+  numbers = numbered(traced)
+  keeps: dict[Atom, np.ndarray] = {}
+  for path, dims in zip(traced.paths, traced.dims):
+    for axis, keep in kept.get(path, {}).items():
+      for owner, units in layout(dims[axis], numbers):
+        inside = units >= 0
+        atoms = (owner,) if isinstance(owner, Atom) else tuple(numbers[owner])
+        size = owner.size if isinstance(owner, Atom) else len(atoms)
+        found = np.bincount(units[inside], keep[inside], size) > 0
+        met = np.bincount(units[inside], minlength=size) > 0
+        if isinstance(owner, Atom):
+          keeps[owner] = keeps.get(owner, False) | found
+        else:
+          for atom, yes, here in zip(atoms, found, met):
+            if here:
+              keeps[atom] = keeps.get(atom, np.zeros(1, bool)) | yes
+  sizes = Sizes(keeps)
+  for path, dims in zip(traced.paths, traced.dims):
+    for axis, dim in enumerate(dims):
+      _check_same(path, axis, dim, sizes.keep(dim), kept.get(path, {}).get(axis))
+  return keeps
+
+
+def _check_same(
+  path: str, axis: int, dim: Dim, found: np.ndarray | None, wanted: np.ndarray | None
+) -> None:
+  full = np.ones(1, bool)
+  if not np.array_equal(full if found is None else found, full if wanted is None else wanted):
+    frozen = is_frozen(dim) or any(atom.frozen is not None for atom in leaves(dim))
+    why = why_frozen(dim) if frozen else 'it is tied to other axes'
+    raise _checks.not_shrinkable('small.fn', path, axis, why)

@@ -1,0 +1,193 @@
+"""The walk that evaluates a traced function with the pruned channels left out.
+
+Every value is computed at the indices that stay. Where pruned entries are not zero but all alike,
+a reduction over them adds one of them, the ghost, as often as it was pruned. A ghost is a value of
+the same equations in another *world*: one in which an atom is represented by a single pruned index
+of it. Worlds are computed only where they are asked for.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jax.extend import core
+
+from jprune.graph._atoms import Atom, Dim, Dims, leaves, resolve
+from jprune.graph._frame import Frame
+from jprune.graph._rule import RULES, ZERO, Site, same_params
+
+World = frozenset[Atom]
+_NOWHERE: World = frozenset()
+_COMBINE = {
+  'reduce_max': jnp.maximum,
+  'reduce_min': jnp.minimum,
+  'reduce_and': jnp.bitwise_and,
+  'reduce_or': jnp.bitwise_or,
+  'reduce_prod': jnp.multiply,
+  'reduce_sum': jnp.add,
+  'dot_general': jnp.add,
+}
+
+
+class Sizes:
+  """Which indices of a dimension stay, and how many.
+
+  Attributes:
+    keeps: for each atom that loses some, a bool array: which of its indices stay.
+  """
+
+  def __init__(self, keeps: Mapping[Atom, np.ndarray]) -> None:
+    self.keeps = {atom: keep for atom, keep in keeps.items() if not keep.all()}
+
+  def keep(self, dim: Dim, world: World = _NOWHERE) -> np.ndarray | None:
+    """A bool array over a dimension, or ``None`` where all stays."""
+    dim = resolve(dim)
+    if not any(atom in self.keeps for atom in leaves(dim)):
+      return None
+    out = np.ones(1, bool)
+    for atom in dim:
+      out = np.logical_and.outer(out, self._of(atom, world)).reshape(-1)
+    return out
+
+  def _of(self, atom: Atom, world: World) -> np.ndarray:
+    if atom.parts is None:
+      keep = self.keeps.get(atom)
+      if keep is None:
+        return np.ones(atom.size, bool)
+      return np.arange(atom.size) == np.argmin(keep) if atom in world else keep
+    found = [self.keep(part, world) for part in atom.parts]
+    full = lambda part: np.ones(math.prod(each.size for each in part), bool)
+    return np.concatenate([full(p) if k is None else k for p, k in zip(atom.parts, found)])
+
+  def small_size(self, dim: Dim, world: World = _NOWHERE) -> int:
+    """How many indices of a dimension stay."""
+    total = 1
+    for atom in resolve(dim):
+      if atom.parts is not None:
+        total *= sum(self.small_size(part, world) for part in atom.parts)
+      elif atom in world:
+        total *= 1
+      else:
+        keep = self.keeps.get(atom)
+        total *= atom.size if keep is None else int(keep.sum())
+    return total
+
+  def take(self, x: Any, dims: Dims, world: World = _NOWHERE) -> Any:
+    """The entries that stay."""
+    for axis, dim in enumerate(dims):
+      keep = self.keep(dim, world)
+      if keep is not None:
+        x = x.take(np.flatnonzero(keep), axis=axis)
+    return x
+
+
+class _Run:
+  """The values of one run of a frame."""
+
+  def __init__(self, frame: Frame, outer: _Run | None = None) -> None:
+    self.frame = frame
+    self.outer = outer
+    self.values: dict[Any, Any] = {}
+    self.ghosts: dict[tuple[Any, World], Any] = {}
+    self.children: dict[int, _Run] = {}
+
+
+class Small(Sizes):
+  """Runs the ``small`` side of every rule."""
+
+  def __call__(self, frame: Frame, xs: list[Any], run: _Run | None = None) -> list[Any]:
+    """The results of a frame, from the small values of its inputs."""
+    run = run or _Run(frame)
+    for var in frame.jaxpr.constvars:
+      run.values[var] = self._constant(frame, var, _NOWHERE)
+    for var, x in zip(frame.jaxpr.invars, xs):
+      run.values[var] = x
+    for index, eqn in enumerate(frame.jaxpr.eqns):
+      for var, out in zip(eqn.outvars, self._evaluate(run, index, _NOWHERE)):
+        run.values[var] = out
+    return [self._value(run, var, _NOWHERE) for var in frame.jaxpr.outvars]
+
+  def small_child(self, site: Site, role: Any, xs: list[Any]) -> list[Any]:
+    """The results of a jaxpr that an equation calls."""
+    frame = site.frame.children[site.index][role]
+    run = _Run(frame, site.run if frame.outer is not None else None)
+    if frame.outer is not None:
+      site.run.children[site.index] = run
+    return self(frame, xs, run)
+
+  def _constant(self, frame: Frame, var: Any, world: World) -> Any:
+    value = frame.consts[var]
+    dims = frame.dims[var]
+    if all(self.keep(dim, world) is None for dim in dims):
+      return value
+    return self.take(jnp.asarray(value), dims, world)
+
+  def _evaluate(self, run: _Run, index: int, world: World) -> list[Any]:
+    site = Site(self, run.frame, index, run, world)
+    rule = RULES.get(site.name)
+    if rule is None or index in run.frame.given_up:
+      xs = [self._value(run, var, world) for var in site.eqn.invars]
+      return evaluate_whole(site, xs)
+    needed = run.frame.ghosts.get(index, ())
+    ghosts = [atom for atom in needed if atom in self.keeps and atom not in world]
+    total = None
+    for chosen in itertools.product((False, True), repeat=len(ghosts)):
+      extra = frozenset(atom for atom, yes in zip(ghosts, chosen) if yes)
+      inner = Site(self, run.frame, index, run, world | extra)
+      out = rule.small(inner, [self._value(run, var, world | extra) for var in site.eqn.invars])
+      times = math.prod(int((~self.keeps[atom]).sum()) for atom in extra)
+      total = out if total is None else [_combined(site.name, total[0], out[0], times)]
+    return total
+
+  def _value(self, run: _Run, var: Any, world: World) -> Any:
+    if isinstance(var, core.Literal):
+      return var.val
+    if world:
+      world = world & {atom for dim in run.frame.dims[var] for atom in leaves(dim)}
+    if not world:
+      return run.values[var]
+    key = (var, world)
+    if key not in run.ghosts:
+      run.ghosts[key] = self._ghost(run, var, world)
+    return run.ghosts[key]
+
+  def _ghost(self, run: _Run, var: Any, world: World) -> Any:
+    """A value in another world: zeros, or what its equation gives there."""
+    frame = run.frame
+    if any(frame.status[var].get(atom) == ZERO for atom in world):
+      shape = tuple(self.small_size(dim, world) for dim in frame.dims[var])
+      return jnp.zeros(shape, var.aval.dtype)
+    if var in frame.consts:
+      return self._constant(frame, var, world)
+    index = frame.maker(var)
+    if index is None:
+      _, _, operands = frame.outer
+      return self._value(run.outer, operands[list(frame.jaxpr.invars).index(var)], world)
+    eqn = frame.jaxpr.eqns[index]
+    if index in run.children:
+      child = run.children[index]
+      return self._value(child, child.frame.jaxpr.outvars[eqn.outvars.index(var)], world)
+    return self._evaluate(run, index, world)[eqn.outvars.index(var)]
+
+
+def evaluate_whole(site: Site, xs: list[Any]) -> list[Any]:
+  """An equation none of whose operands lost anything."""
+  try:
+    return same_params(site, xs)
+  except TypeError:  # it calls functions, which its primitive wants apart
+    from jprune.graph._frame import single
+
+    return list(core.jaxpr_as_fun(single(site.eqn))(*xs))
+
+
+def _combined(name: str, total: Any, ghost: Any, times: int) -> Any:
+  if name in ('reduce_sum', 'dot_general'):
+    ghost = ghost * jnp.asarray(times, jnp.result_type(ghost))
+  elif name == 'reduce_prod':
+    ghost = ghost**times
+  return _COMBINE[name](total, ghost)

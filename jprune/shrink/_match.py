@@ -1,0 +1,100 @@
+"""Which param a leaf of another tree belongs to."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jprune import _checks
+
+Shape = tuple[int, ...]
+
+
+class Place(NamedTuple):
+  """A leaf's param, and for each of its axes the param's axis."""
+
+  path: str
+  axes: tuple[tuple[int, int], ...]
+
+
+def places(
+  function: str,
+  paths: Sequence[str],
+  leaves: Sequence[Any],
+  shapes: Mapping[str, Shape],
+  kept: Mapping[str, Mapping[int, Sequence[int]]],
+) -> list[Place | None]:
+  """For each leaf its place, or ``None`` if it stays as it is.
+
+  Raises:
+    ValueError: if several params that lose different indices fit, or a param fits but for its
+      shape.
+  """
+  by_end: dict[str, list[str]] = {}
+  for path in shapes:
+    by_end.setdefault(path.rsplit('/', 1)[-1], []).append(path)
+  keys = {path: path.split('/') for path in shapes}
+  return [
+    _place(function, path, np.shape(leaf), by_end, keys, shapes, kept)
+    for path, leaf in zip(paths, leaves)
+  ]
+
+
+def _place(
+  function: str,
+  path: str,
+  shape: Shape,
+  by_end: Mapping[str, Sequence[str]],
+  keys: Mapping[str, Sequence[str]],
+  shapes: Mapping[str, Shape],
+  kept: Mapping[str, Any],
+) -> Place | None:
+  mine = path.split('/')
+  near = by_end.get(mine[-1], ())
+  if not near or not shape:
+    return None
+  shared = {each: _common_end(mine, keys[each]) for each in near}
+  best = [each for each, length in shared.items() if length == max(shared.values())]
+  if not any(kept.get(each) for each in best):
+    return None
+  fitting = [each for each in best if shapes[each] == shape]
+  if fitting:
+    return _one(function, path, fitting, [_whole(shape)] * len(fitting), kept)
+  found = [(each, axes) for each in best for axes in _factored(shape, shapes[each])]
+  if found:
+    return _one(function, path, *map(list, zip(*found)), kept)
+  if all(n == 1 for n in shape):  # what stands for moments that are not kept
+    return None
+  raise _checks.no_place(function, path, shape, best[0], shapes[best[0]])
+
+
+def _one(
+  function: str, path: str, names: list[str], axes: list[Any], kept: Mapping[str, Any]
+) -> Place | None:
+  """The only place; or any, if all lose the same."""
+  losses = [
+    {i: tuple(kept.get(name, {})[a]) for i, a in each if a in kept.get(name, {})}
+    for name, each in zip(names, axes)
+  ]
+  if any(loss != losses[0] for loss in losses[1:]):
+    raise _checks.several_places(function, path, list(dict.fromkeys(names)))
+  return Place(names[0], axes[0]) if losses[0] else None
+
+
+def _whole(shape: Shape) -> tuple[tuple[int, int], ...]:
+  return tuple((i, i) for i in range(len(shape)))
+
+
+def _factored(shape: Shape, full: Shape) -> list[tuple[tuple[int, int], ...]]:
+  """The ways in which a shape is a param's shape less one axis."""
+  if len(shape) != len(full) - 1:
+    return []
+  rows = itertools.combinations(range(len(full)), len(shape))
+  return [tuple(enumerate(row)) for row in rows if tuple(full[a] for a in row) == shape]
+
+
+def _common_end(a: Sequence[str], b: Sequence[str]) -> int:
+  return sum(1 for _ in itertools.takewhile(lambda p: p[0] == p[1], zip(reversed(a), reversed(b))))

@@ -1,0 +1,98 @@
+"""Masks to a smaller function and smaller params."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+from jprune.graph._channels import graph_of
+from jprune.graph._kept import kept_units, mask_arrays
+from jprune.graph._program import Program
+from jprune.graph._trace import Traced
+from jprune.graph._verify import kept_axes, masked_leaf
+from jprune.shrink._plan import Plan, as_bools, as_kept
+from jprune.typing import Masks, Params
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class Shrunk:
+  """A function without its pruned channels.
+
+  Attributes:
+    fn: called like the function that was shrunk, with small params. Its Python code runs whenever
+      structure, shapes or dtypes of the arguments are new, as under ``jax.jit``. It can be
+      transformed and exported like any other function.
+    params: the small params, masked where single weights are pruned; structure, dtypes and (along
+      axes that still divide) shardings of the full ones.
+    plan: which indices stay; slices optimizer states and all else that mirrors the params.
+  """
+
+  fn: Callable[..., Any]
+  params: Params
+  plan: Plan
+
+  def __repr__(self) -> str:
+    return f'Shrunk({self.plan!r})'
+
+
+def shrink(
+  fn: Callable[..., Any], params: Params, masks: Masks, *args: Any, strict: bool = True
+) -> Shrunk:
+  """Leaves out the channels that are pruned wholly: a smaller function that computes the same.
+
+  ``small.fn(small.params, *args)`` equals ``fn(jprune.apply(params, masks), *args)`` up to the
+  order of additions, provided that the masked function's values are finite. Results that are new
+  values of params (``batch_stats``) come out small. Single pruned weights in channels that stay
+  are zeros in the small params.
+
+  Args:
+    fn: ``fn(params, *args)``, any function that ``jax.jit`` takes.
+    params: tree of arrays, or of shape structs.
+    masks: tree of the same structure, with values at hand; leaves bool or packed, of the param's
+      shape, or ``None``. :func:`jprune.masks.channels` makes masks whose channels can go.
+    *args: further arguments of ``fn``, arrays or shape structs. They need not have the shapes of
+      later calls; sizes that have nothing to do with channels, such as the batch's, stay free.
+    strict: refuse masks that prune a unit in some members of its group only; otherwise such units
+      stay.
+
+  Returns:
+    A :class:`Shrunk`: ``fn``, ``params`` and ``plan``.
+
+  Raises:
+    ValueError: if the masks' structure or shapes differ from the params', or, with ``strict``, if
+      they treat the members of a group differently (the message names group and leaves).
+    TypeError: if a mask is not bool or has no values; if ``fn`` can't be traced with these
+      arguments, or returns something else than arrays.
+
+  Examples:
+    >>> fn = lambda params, x: jax.nn.relu(x @ params['in']) @ params['out']
+    >>> params = {'in': jnp.arange(6.0).reshape(2, 3), 'out': jnp.ones((3, 1))}
+    >>> keep = jnp.array([True, False, True])
+    >>> masks = {'in': jnp.stack([keep] * 2), 'out': keep[:, None]}
+    >>> small = shrink(fn, params, masks, jnp.ones((1, 2)))
+    >>> jax.tree.map(jnp.shape, small.params)
+    {'in': (2, 2), 'out': (2, 1)}
+    >>> x = jnp.ones((4, 2))
+    >>> bool((small.fn(small.params, x) == fn(jprune.apply(params, masks), x)).all())
+    True
+  """
+  found = mask_arrays('shrink', params, masks)
+  graph = graph_of(Traced('shrink', fn, params, args))
+  units = kept_units('shrink', graph, found, strict)
+  kept = as_kept(kept_axes(graph, units))
+  plan = Plan(
+    {path: leaf.shape for path, leaf in graph.leaves.items()},
+    kept,
+    tuple((group.name, group.size, int(keep.sum())) for group, keep in zip(graph.groups, units)),
+    dict(graph.frozen),
+  )
+  masked = [_masked(leaf, mask) for leaf, mask in zip(jax.tree.leaves(params), found)]
+  small = plan.slice(graph.treedef.unflatten(masked))
+  return Shrunk(Program(fn, plan.shapes, graph.treedef, as_bools(plan)), small, plan)
+
+
+def _masked(leaf: Any, mask: Any) -> Any:
+  return leaf if isinstance(leaf, jax.ShapeDtypeStruct) else masked_leaf(leaf, mask)

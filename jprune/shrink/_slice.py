@@ -1,0 +1,73 @@
+"""Single leaves, full to small and back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jprune import tree
+
+Axes = Mapping[int, Sequence[int]]
+
+
+def sliced(leaf: Any, axes: Axes) -> Any:
+  """The entries at the given indices of each axis."""
+  if not axes:
+    return leaf
+  if isinstance(leaf, jax.ShapeDtypeStruct):
+    shape = tuple(len(axes[i]) if i in axes else n for i, n in enumerate(leaf.shape))
+    return jax.ShapeDtypeStruct(shape, leaf.dtype)
+  out = _host(leaf)
+  for axis, indices in axes.items():
+    out = out.take(np.asarray(indices), axis=axis)
+  return _like(leaf, out)
+
+
+def expanded(leaf: Any, axes: Axes, full: Mapping[int, int]) -> Any:
+  """Zeros of the full shape with the entries at the given indices."""
+  if not axes:
+    return leaf
+  shape = tuple(full[i] if i in axes else n for i, n in enumerate(leaf.shape))
+  if isinstance(leaf, jax.ShapeDtypeStruct):
+    return jax.ShapeDtypeStruct(shape, leaf.dtype)
+  small = _host(leaf)
+  index = tuple(np.asarray(axes[i]) if i in axes else np.arange(n) for i, n in enumerate(shape))
+  if isinstance(small, np.ndarray):
+    out = np.zeros(shape, small.dtype)
+    out[np.ix_(*index)] = small
+  else:
+    out = jnp.zeros(shape, small.dtype).at[np.ix_(*index)].set(small)
+  return _like(leaf, out)
+
+
+def _host(leaf: Any) -> Any:
+  """The values where taking some of them needs no compilation, if they can be had there."""
+  if isinstance(leaf, jax.Array) and not tree.is_traced(leaf):
+    extended = jnp.issubdtype(leaf.dtype, jax.dtypes.extended)
+    if leaf.is_fully_addressable and not extended:
+      return np.asarray(leaf)
+  return leaf
+
+
+def _like(leaf: Any, out: Any) -> Any:
+  """On the devices of the full leaf, split as it was along the axes that still divide."""
+  if not isinstance(leaf, jax.Array) or tree.is_traced(leaf):
+    return out
+  sharding = leaf.sharding
+  if isinstance(sharding, jax.sharding.NamedSharding):
+    spec = [*sharding.spec, *[None] * (out.ndim - len(sharding.spec))]
+    fits = lambda names, n: n % _ways(sharding.mesh, names) == 0
+    spec = [names if fits(names, n) else None for names, n in zip(spec, out.shape)]
+    sharding = sharding.update(spec=jax.sharding.PartitionSpec(*spec))
+  elif len(sharding.device_set) > 1:
+    sharding = jax.sharding.SingleDeviceSharding(min(sharding.device_set, key=lambda d: d.id))
+  return jax.device_put(out, sharding)
+
+
+def _ways(mesh: Any, names: Any) -> int:
+  names = () if names is None else names if isinstance(names, tuple) else (names,)
+  return int(np.prod([mesh.shape[name] for name in names], dtype=int))
