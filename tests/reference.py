@@ -57,3 +57,65 @@ def block_means(leaf, rows, cols):
       tile = leaf[..., i * rows : (i + 1) * rows, j * cols : (j + 1) * cols]
       out[..., i, j] = tile.mean(axis=(-2, -1))
   return out
+
+
+def geometric_median(leaf, axis=-1):
+  """FPGM, He et al. 2019, eq. 6: the sum of a filter's distances to all filters of its leaf."""
+  leaf = np.asarray(leaf).astype(np.float64)
+  filters = np.moveaxis(leaf, axis, 0) if leaf.ndim else leaf.reshape(1)
+  out = np.zeros_like(filters)
+  for i, one in enumerate(filters):
+    out[i] = sum(np.sqrt(np.sum((one - other) ** 2)) for other in filters)
+  return np.moveaxis(out, 0, axis) if leaf.ndim else out.reshape(())
+
+
+def taylor(leaf, grad):
+  """Molchanov et al. 2019, eq. 8, without the square: |weight * gradient|."""
+  return np.abs(np.asarray(leaf).astype(np.float64) * np.asarray(grad).astype(np.float64))
+
+
+def unit_scores(members, size, reduce):
+  """One score for each unit of a channel group, weight by weight.
+
+  ``members``: ``(scores, axis, units)``, where ``units`` names the unit of each index or is -1.
+  """
+  weights = [[] for _ in range(size)]
+  for leaf, axis, units in members:
+    slices = np.moveaxis(np.asarray(leaf).astype(np.float64), axis, 0)
+    for index, unit in enumerate(units):
+      if unit >= 0:
+        weights[unit] += slices[index].reshape(-1).tolist()
+  how = {
+    'mean': np.mean,
+    'sum': np.sum,
+    'max': np.max,
+    'l2': lambda x: np.sqrt(np.sum(np.square(x))),
+  }[reduce]
+  return [float(np.float32(how(each))) if each else 0.0 for each in weights]
+
+
+def units_kept(groups, races, sparsity, round_to=1, min_keep=1):
+  """Which units of each group stay; ``groups`` are lists of scores, ``races`` who competes.
+
+  One unit after another goes: the worst of its race, of equal ones the last.
+  """
+  least = -(-min_keep // round_to) * round_to
+  alive = [[True] * len(scores) for scores in groups]
+  for race in sorted(set(races)):
+    own = [g for g, r in enumerate(races) if r == race]
+    for _ in range(round(sparsity * sum(len(groups[g]) for g in own))):
+      free = [g for g in own if sum(alive[g]) > least]
+      units = [(groups[g][u], -g, -u) for g in free for u in range(len(groups[g])) if alive[g][u]]
+      if not units:
+        break
+      _, g, u = min(units)
+      alive[-g][-u] = False
+  for g, scores in enumerate(groups):
+    kept, size = sum(alive[g]), len(scores)
+    if kept == size:
+      continue
+    multiples = [k for k in range(round_to, size + 1, round_to) if k >= least]
+    best = min(multiples, key=lambda k: (abs(k - kept), -k))
+    order = sorted(range(size), key=lambda u: (-scores[u], u))
+    alive[g] = [u in order[:best] for u in range(size)]
+  return alive

@@ -62,16 +62,16 @@ def _couple_jvp_rule(site: Site, ins: list[Dims], outs: list[Dims]) -> None:
   moving, moved = _floats(eqn.invars), _floats(eqn.outvars)
   call = core.jaxpr_as_fun(single(eqn))
 
-  def both(xs: list[Any], tangents: list[Any]) -> Any:
+  def tangents_of(xs: list[Any], tangents: list[Any]) -> list[Any]:
     whole = lambda *fs: call(*_filled(xs, moving, fs))
-    primals, found = jax.jvp(whole, [xs[i] for i in moving], tangents)
-    return [*primals, *(found[i] for i in moved)]
+    found = jax.jvp(whole, [xs[i] for i in moving], tangents)[1]
+    return [found[i] for i in moved]
 
   xs = _structs(eqn.invars)
-  jaxpr, _ = _traced(both, xs, [xs[i] for i in moving])
+  jaxpr, _ = _traced(tangents_of, xs, [xs[i] for i in moving])
   found = site.walk.couple_child(site, 'jvp', jaxpr, [*ins, *(ins[i] for i in moving)], rule=True)
-  for dims, other in zip([*outs, *(outs[i] for i in moved)], found):
-    for a, b in zip(dims, other):
+  for place, other in zip(moved, found):
+    for a, b in zip(outs[place], other):
       site.unify(a, b)
 
 
@@ -91,9 +91,9 @@ def _small_jvp(site: Site, xs: list[Any]) -> list[Any]:
 
   @function.defjvp
   def _(primals: Any, tangents: Any) -> Any:
-    outs = site.walk.small_child(site, 'jvp', [*primals, *(tangents[i] for i in moving)])
-    values, found = outs[: len(site.eqn.outvars)], outs[len(site.eqn.outvars) :]
-    return tuple(values), tuple(_filled([_no_tangent(v) for v in values], moved, found))
+    values = function(*primals)  # so that derivatives of derivatives keep the rule too
+    found = site.walk.small_child(site, 'jvp', [*primals, *(tangents[i] for i in moving)])
+    return values, tuple(_filled([_no_tangent(v) for v in values], moved, found))
 
   return list(function(*xs))
 
@@ -122,16 +122,10 @@ def _couple_vjp_rule(site: Site, ins: list[Dims], outs: list[Dims]) -> None:
 
   def forward(xs: list[Any]) -> Any:
     split = lambda *fs: _split(call(*_filled(xs, moving, fs)), moved)
-    values, back, rest = jax.vjp(split, *(xs[i] for i in moving), has_aux=True)
-    return values, rest, back
+    return jax.vjp(split, *(xs[i] for i in moving), has_aux=True)[1]
 
-  jaxpr, (_, _, back) = _traced(forward, _structs(eqn.invars))
-  found = site.walk.couple_child(site, 'forward', jaxpr, ins, rule=True)
-  order = [*moved, *(i for i in range(len(outs)) if i not in moved)]
-  for place, other in zip(order, found):
-    for a, b in zip(outs[place], other):
-      site.unify(a, b)
-  residuals = found[len(outs) :]
+  jaxpr, back = _traced(forward, _structs(eqn.invars))
+  residuals = site.walk.couple_child(site, 'forward', jaxpr, ins, rule=True)
   cotangents = _structs([eqn.outvars[i] for i in moved])
   jaxpr, _ = _traced(lambda back, cts: back(cts), back, cotangents)
   found = site.walk.couple_child(
@@ -149,8 +143,7 @@ def _split(values: Sequence[Any], moved: Sequence[int]) -> tuple[list[Any], list
 def _status_vjp(site: Site, ins: list[Status]) -> list[Status]:
   children = site.frame.children[site.index]
   if 'backward' in children:
-    count = len(site.eqn.outvars)
-    residuals = site.walk.status_child(site, 'forward', ins)[count:]
+    residuals = site.walk.status_child(site, 'forward', ins)
     unknown = [
       Status(ANY, dict.fromkeys(site.live(site.eqn.outvars[i]), ANY))
       for i in _floats(site.eqn.outvars)
@@ -164,13 +157,10 @@ def _small_vjp(site: Site, xs: list[Any]) -> list[Any]:
   if 'backward' not in site.frame.children[site.index]:
     return list(body(*xs))
   moving, moved = _floats(site.eqn.invars), _floats(site.eqn.outvars)
-  count = len(site.eqn.outvars)
-  order = [*moved, *(i for i in range(count) if i not in moved)]
   function = jax.custom_vjp(body)
 
   def forward(*ys: Any) -> Any:
-    outs = site.walk.small_child(site, 'forward', list(ys))
-    return tuple(_filled([None] * count, order, outs[:count])), outs[count:]
+    return function(*ys), site.walk.small_child(site, 'forward', list(ys))
 
   def backward(residuals: Any, cotangents: Any) -> Any:
     wanted = [cotangents[i] for i in moved]

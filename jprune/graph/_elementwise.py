@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-from jax.extend import core
 
 from jprune.graph._atoms import Dims, fresh, size_of
 from jprune.graph._rule import ANY, BAD, UNIFORM, ZERO, Site, Status, rule, same_params
@@ -152,7 +150,7 @@ def combined(site: Site, values: list[int]) -> int:
   if name in ('div', 'rem'):
     return BAD if values[1] == ZERO else ZERO if values[0] == ZERO else worst
   if name == 'pow' and values[0] == ZERO:
-    return ZERO if (_literal(site, 1, 0.0) or 0.0) > 0 else BAD
+    return ZERO if (_written(site, 1) or 0.0) > 0 else BAD
   if name == 'integer_pow' and values[0] == ZERO and site.params['y'] <= 0:
     return BAD if site.params['y'] < 0 else UNIFORM
   if name in _BREAK_ZERO and worst == ZERO:
@@ -170,20 +168,17 @@ def combined(site: Site, values: list[int]) -> int:
 def _keeps_zero(site: Site, values: list[int]) -> bool:
   """Whether a bound lets zero through: ``max(x, -1)`` of zero is zero."""
   if site.name == 'clamp':
-    low, high = _literal(site, 0), _literal(site, 2)
+    low, high = _written(site, 0), _written(site, 2)
     return values[1] == ZERO and low is not None and high is not None and low <= 0 <= high
   for this, other in ((0, 1), (1, 0)):
-    bound = _literal(site, other)
+    bound = _written(site, other)
     if values[this] == ZERO and bound is not None:
       return bound <= 0 if site.name == 'max' else bound >= 0
   return False
 
 
-def _literal(site: Site, operand: int, default: float | None = None) -> float | None:
-  var = site.eqn.invars[operand]
-  if isinstance(var, core.Literal) and np.ndim(var.val) == 0:
-    return float(np.real(var.val))
-  return default
+def _written(site: Site, operand: int) -> float | None:
+  return site.frame.scalar(site.eqn.invars[operand])
 
 
 ELEMENTWISE = _KEEP_ZERO | _BREAK_ZERO | _OTHERS

@@ -116,6 +116,21 @@ class Frame:
       self._constants[var] = self._fold(var)
     return self._constants[var]
 
+  def scalar(self, var: Any) -> float | None:
+    """The value of a real scalar that is written in the code."""
+    if isinstance(var, core.Literal):
+      return float(np.real(var.val)) if np.ndim(var.val) == 0 else None
+    index = self.maker(var)
+    if index is None:
+      if self.outer is None or var not in self.jaxpr.invars:
+        return None
+      frame, _, operands = self.outer
+      return frame.scalar(operands[list(self.jaxpr.invars).index(var)])
+    eqn = self.jaxpr.eqns[index]
+    if eqn.primitive.name in ('convert_element_type', 'broadcast_in_dim', 'copy'):
+      return self.scalar(eqn.invars[0])
+    return None
+
   def _fold(self, var: Any) -> np.ndarray | None:
     if var in self.consts:
       value = self.consts[var]

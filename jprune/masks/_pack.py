@@ -42,6 +42,15 @@ class PackedMask:
     """Shape of the mask, a bool for each weight."""
     return () if self.length is None else (*self.bits.shape[:-1], self.length)
 
+  def unpack(self) -> jax.Array:
+    """The mask as bools.
+
+    Examples:
+      >>> pack({'w': jnp.array([True, False])})['w'].unpack()
+      Array([ True, False], dtype=bool)
+    """
+    return unpack_leaf(self)
+
 
 def pack(masks: Masks) -> Masks:
   """Packs bool masks at one bit a weight; pure, usable inside ``jit``.

@@ -28,6 +28,7 @@ def numbers_of(module):
   [
     ('selection', {'1e+06', '1e+07', '1e+08', 'bf16', '2:4', '4:8', '300 leaves'}),
     ('training_step', {'bool', 'packed'}),
+    ('structure', {'vit', 'llama', 'layers', 'latency'}),
   ],
 )
 def test_ratios(benchmark, module, names):

@@ -38,15 +38,26 @@ class Row(NamedTuple):
   shapes_suffice: bool = False
 
 
+def halved(params):
+  """Something like gradients, wherever there can be any."""
+  floating = lambda leaf: hasattr(leaf, 'dtype') and jnp.issubdtype(leaf.dtype, jnp.floating)
+  if any(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in jax.tree.leaves(params)):
+    return params
+  return jax.tree.map(lambda leaf: leaf / 2 if floating(leaf) else None, params)
+
+
 SCORERS = {
   'magnitude': Row(lambda params, key: scores.magnitude(params)),
   'magnitude_l2': Row(lambda params, key: scores.magnitude(params, p=2)),
   'magnitude_cubed': Row(lambda params, key: scores.magnitude(params, p=3)),
   'random': Row(lambda params, key: scores.random(params, key=key), True, True),
   'lamp': Row(lambda params, key: scores.lamp(params)),
+  'geometric_median': Row(lambda params, key: scores.geometric_median(params)),
+  'geometric_median_first': Row(lambda params, key: scores.geometric_median(params, axis=0)),
+  'taylor': Row(lambda params, key: scores.taylor(params, halved(params))),
 }
 # Rows that call a scorer with other arguments than its own row does.
-VARIANTS = {'magnitude_l2', 'magnitude_cubed'}
+VARIANTS = {'magnitude_l2', 'magnitude_cubed', 'geometric_median_first'}
 
 each_scorer = pytest.mark.parametrize('row', [pytest.param(r, id=n) for n, r in SCORERS.items()])
 each_dtype = pytest.mark.parametrize('dtype', FLOATING, ids=lambda d: jnp.dtype(d).name)

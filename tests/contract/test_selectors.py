@@ -6,6 +6,8 @@ scores and a key, and adds whatever else its selector needs.
 
 import functools
 import inspect
+import types
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +17,27 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from jprune import masks
 from jprune.masks import Block, Channel, NOfM
+
+
+class Graph(NamedTuple):
+  """What channel selection needs of a graph of channels: here, each last axis for itself."""
+
+  groups: list
+  leaves: dict
+  treedef: Any
+
+
+def last_axes(scores):
+  flat, treedef = jax.tree_util.tree_flatten_with_path(scores)
+  leaves = {jax.tree_util.keystr(path, simple=True, separator='/'): leaf for path, leaf in flat}
+  groups = []
+  for path, leaf in leaves.items():
+    size = leaf.shape[-1]
+    position = types.SimpleNamespace(units=np.arange(size, dtype=np.int32))
+    member = types.SimpleNamespace(path=path, axis=leaf.ndim - 1, position=position)
+    groups.append(types.SimpleNamespace(name=path, size=size, members=(member,)))
+  return Graph(groups, leaves, treedef)
+
 
 SELECTORS = {
   'top_k': lambda s, key: masks.top_k(s, 0.3),
@@ -28,6 +51,9 @@ SELECTORS = {
   'threshold': lambda s, key: masks.threshold(s, 0.25),
   'n_of_m': lambda s, key: masks.n_of_m(s, 2, 4),
   'n_of_m pad': lambda s, key: masks.n_of_m(s, 2, 3, axis=-1, pad=True),
+  'channels': lambda s, key: masks.channels(s, last_axes(s), 0.3),
+  'channels global': lambda s, key: masks.channels(s, last_axes(s), 0.3, scope='global'),
+  'channels isomorphic': lambda s, key: masks.channels(s, last_axes(s), 0.3, scope='isomorphic'),
   'bernoulli': lambda s, key: masks.bernoulli(s, 0.3, key, where='.'),
 }
 

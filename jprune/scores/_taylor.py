@@ -1,0 +1,63 @@
+"""First-order Taylor expansion: what the loss would change without a weight."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from jprune import _checks, tree
+from jprune.typing import Params, Scores
+
+
+def taylor(params: Params, grads: Params) -> Scores:
+  r"""How much the loss changes, to first order, when a weight is removed.
+
+  .. math:: s_i = |\theta_i \, g_i|, \qquad g_i = \partial L / \partial \theta_i
+
+  The paper squares it, which changes nothing about the order of weights; the absolute value is
+  what adds up over the weights of a channel.
+
+  Args:
+    params: tree of arrays.
+    grads: gradients of the loss, of the structure and shapes of ``params``: of one batch, or their
+      mean over several. Where one is ``None`` the leaf has no score.
+
+  Returns:
+    Scores, float32, structure and shapes of ``params``; ``None`` for leaves that aren't floating
+    arrays.
+
+  Raises:
+    ValueError: if there is no leaf, or structures or shapes differ.
+    TypeError: if the gradient of a floating leaf isn't a floating array, or a leaf is a shape
+      struct.
+
+  Examples:
+    >>> params = {'w': jnp.array([1.0, -2.0])}
+    >>> grads = jax.grad(lambda p: jnp.sum(p['w'] ** 2))(params)
+    >>> taylor(params, grads)['w']
+    Array([2., 8.], dtype=float32)
+
+  References:
+    Molchanov et al., Importance estimation for neural network pruning, CVPR 2019,
+    arXiv:1906.10771
+  """
+  paths, leaves, treedef = tree.flatten(params)
+  if not leaves:
+    raise _checks.empty_tree('taylor')
+  given = tree.along('taylor', 'grads', params, grads)
+  out: list[jax.Array | None] = []
+  for path, leaf, grad in zip(paths, leaves, given, strict=True):
+    if not tree.is_floating(leaf) or grad is None:
+      out.append(None)
+      continue
+    _checks.check_values('taylor', path, leaf)
+    _checks.check_floating('taylor', 'grads', path, grad)
+    _checks.check_values('taylor', path, grad, 'grads')
+    _checks.check_shape('taylor', 'grads', path, grad, leaf.shape)
+    out.append(_product(jnp.asarray(leaf), jnp.asarray(grad)))
+  return treedef.unflatten(out)
+
+
+@jax.jit
+def _product(leaf: jax.Array, grad: jax.Array) -> jax.Array:
+  return jnp.abs(leaf.astype(jnp.float32) * grad.astype(jnp.float32))
