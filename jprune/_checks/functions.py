@@ -21,6 +21,14 @@ def not_traceable(function: str, error: Exception) -> TypeError:
   return TypeError(message(function, 'fn', constraint, f'{type(error).__name__}: {first}', fix))
 
 
+def bad_args(function: str, args: Any) -> TypeError:
+  if isinstance(args, (tuple, list)):
+    got = '1 argument' if len(args) == 1 else f'{len(args)} arguments'
+    return TypeError(message(function, 'args', 'empty without fn', got))
+  fix = 'Write args=(x,) for a function that is called fn(params, x).'
+  return TypeError(message(function, 'args', 'a tuple', kind(args), fix))
+
+
 def other_params(
   function: str, missing: Iterable[str], extra: Iterable[str], reference: str
 ) -> ValueError:

@@ -5,5 +5,9 @@ from jprune.graph._channels import channels as channels
 from jprune.graph._groups import Group as Group
 from jprune.graph._groups import Member as Member
 from jprune.graph._groups import Position as Position
+from jprune.graph._mac_count import MacCount as MacCount
+from jprune.graph._mac_count import macs as macs
+from jprune.graph._rows import Macs as Macs
+from jprune.graph._rows import Product as Product
 from jprune.graph._verify import Verification as Verification
 from jprune.graph._verify import verify as verify

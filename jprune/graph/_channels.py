@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 
-from jprune.graph import _report
+from jprune.graph import _html, _plot, _report
 from jprune.graph._atoms import Atom, Cause, Dim, Family, resolve, size_of
 from jprune.graph._frame import described
 from jprune.graph._groups import Group, Member, Position
@@ -122,7 +122,7 @@ class ChannelGraph:
     Raises:
       ImportError: if matplotlib isn't installed.
     """
-    return _report.draw(self, ax)
+    return _plot.draw(self, ax)
 
   def __str__(self) -> str:
     return _report.text(self)
@@ -131,7 +131,7 @@ class ChannelGraph:
     return f'ChannelGraph({_report.summary(self)})'
 
   def _repr_html_(self) -> str:
-    return _report.html(self)
+    return _html.html(self)
 
 
 def channels(fn: Callable[..., Any], params: Params, *args: Any) -> ChannelGraph:
@@ -181,7 +181,7 @@ def graph_of(traced: Traced) -> ChannelGraph:
   groups, units = [], []
   for owner, members in found.items():
     atoms = tuple(numbers[owner]) if isinstance(owner, Family) else (owner,)
-    size = len(atoms) if isinstance(owner, Family) else owner.size
+    size = len(atoms) if isinstance(owner, Family) else int(owner.size)
     groups.append(Group(_name(members, traced), size, tuple(members), _ties(atoms)))
     units.append(atoms)
   return ChannelGraph(

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-
-from jprune.graph._atoms import Dims, fresh, size_of
+from jprune.graph._atoms import Dims, fresh, fresh_all, size_of
 from jprune.graph._rule import ANY, BAD, UNIFORM, ZERO, Site, Status, rule, same_params
 
 # f(0) = 0.
@@ -124,17 +123,19 @@ def _axis(site: Site, ins: list[Dims], i: int, size: int) -> Any:
 
 
 def _status(site: Site, ins: list[Status]) -> list[Status]:
-  operands = site.eqn.invars
   outs = []
   for k, var in enumerate(site.eqn.outvars):
-    used = range(len(ins)) if len(site.eqn.outvars) == 1 else [k]
+    used = list(range(len(ins))) if len(site.eqn.outvars) == 1 else [k]
     mine = [ins[j] for j in used]
     of = {}
     for atom in site.live(var):
-      aligned = site.ties_once(var, atom) or all(
-        atom in ins[j].of or (ins[j].default == ZERO or not operands[j].aval.shape) for j in used
-      )
-      of[atom] = combined(site, [status.get(atom) for status in mine]) if aligned else ANY
+      values = [status.get(atom) for status in mine]
+      times = {site.times(site.eqn.invars[j], atom) for j in used if atom in ins[j].of}
+      if times <= {site.times(var, atom)}:
+        of[atom] = combined(site, values)
+      else:  # outer products and sums: the operands lie at different indices of the atom
+        zero = site.name == 'mul' and max(values) == ZERO
+        of[atom] = ZERO if zero else max(ANY, *values)
     outs.append(Status(combined(site, [status.default for status in mine]), of))
   return outs
 
@@ -215,11 +216,16 @@ def _small_made(site: Site, xs: list[Any]) -> list[Any]:
 
 rule('iota', _couple_made, _status_iota, _small_made)
 rule('random_bits rng_bit_generator rng_uniform', _couple_made, _status_drawn, _small_made)
-# Keys have no channels.
+
+
+def _couple_keys(site: Site, ins: list[Dims]) -> list[Dims]:
+  site.freeze_all(ins, f'an operand of {site.name}')
+  return [fresh_all(shape, site.cause('a random key')) for shape in site.out_shapes]
+
+
+# Keys have no channels, and neither has the number of a platform.
 rule(
-  'random_seed random_wrap random_unwrap random_fold_in random_split random_clone threefry2x32',
-  lambda site, ins: (
-    site.freeze_all(ins, f'an operand of {site.name}'),
-    [tuple(fresh(size, site.cause('a random key')) for size in shape) for shape in site.out_shapes],
-  )[1],
+  'random_seed random_wrap random_unwrap random_fold_in random_split random_clone threefry2x32 '
+  'platform_index',
+  _couple_keys,
 )

@@ -3,18 +3,41 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import NamedTuple
 
 import numpy as np
+
+_MOST_SPANS = 4
+_MOST_RUNS = 8
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Position:
   """Where along an axis the units of a group lie.
 
+  As text, sizes in parentheses belong to the group, those beside them don't:
+
+  - ``all``: unit ``i`` is index ``i``.
+  - ``8:12``: four indices hold all units in order, other indices hold something else.
+  - ``(8)x4``, ``4x(8)``, ``3x(2)x4``: the axis is a row-major product, of which the factor in
+    parentheses is the group; ``(8)x4`` are blocks of 4 indices for each unit, ``4x(8)`` repeats
+    the units 4 times.
+  - ``(7..0)``, ``(0 0..2 1)``: the units in the order in which the axis has them.
+  - ``2x(4) in 0:8``: such a layout of some of the indices; ``0:8+12:20`` are two segments,
+    ``0:8 of every 12`` is the segment of each block of 12.
+
+  Where an irregular order is long, ``...`` stands for the rest of it.
+
   Attributes:
     units: int32, one entry for each index of the axis: the unit of the group that it belongs to,
       -1 where the axis holds something else.
+
+  Examples:
+    >>> str(Position(np.array([0, 1, 2]))), str(Position(np.array([-1, -1, 0, 1])))
+    ('all', '2:4')
+    >>> str(Position(np.array([0, 0, 0, 1, 1, 1]))), str(Position(np.array([2, 1, 0])))
+    ('(2)x3', '(2..0)')
   """
 
   units: np.ndarray
@@ -36,24 +59,69 @@ class Position:
   def __str__(self) -> str:
     if self.whole:
       return 'all'
-    units = self.units
-    inside = np.flatnonzero(units >= 0)
-    first, last = int(inside[0]), int(inside[-1]) + 1
-    part = units[first:last]
-    where = '' if len(part) == len(units) else f'{first}:{last}'
-    if (part == np.arange(len(part))).all():
-      return where
-    changes = np.flatnonzero(np.diff(part))
-    run = int(changes[0]) + 1 if len(changes) else len(part)
-    every = f'{run} at a time' if run > 1 else 'interleaved'
-    if (np.diff(part) < 0).any() and (
-      part[: int(part.max()) + 1] != np.arange(part.max() + 1)
-    ).any():
-      every = 'permuted' if run == 1 else f'permuted, {run} at a time'
-    return f'{where} {every}'.strip()
+    inside = self.units >= 0
+    where = '' if inside.all() else _spans(inside)
+    layout = _layout(self.units[inside])
+    return ' in '.join(part for part in (layout, where) if part)
 
   def __repr__(self) -> str:
     return f'Position({self})'
+
+
+def _spans(inside: np.ndarray) -> str:
+  """The indices that are true: ``0:8+12:20``, or ``0:8 of every 12`` where that repeats."""
+  period = _period(inside)
+  edges = np.diff(inside[:period].astype(np.int8), prepend=0, append=0)
+  spans = list(zip(np.flatnonzero(edges > 0).tolist(), np.flatnonzero(edges < 0).tolist()))
+  shown = '+'.join(f'{start}:{end}' for start, end in spans[:_MOST_SPANS]) or 'none'
+  rest = '+...' if len(spans) > _MOST_SPANS else ''
+  every = f' of every {period}' if spans and period < len(inside) else ''
+  return f'{shown}{rest}{every}'
+
+
+def _layout(units: np.ndarray) -> str:
+  """The units as a factor of a product; empty if they are in order, each once."""
+  if not len(units):
+    return ''
+  starts = np.flatnonzero(np.diff(units, prepend=-1))
+  minor = int(np.gcd.reduce(np.diff(starts, append=len(units))))
+  units = units[::minor]
+  period = _period(units)
+  major, units = len(units) // period, units[:period]
+  ordered = bool((units == np.arange(period)).all())
+  if ordered and major == minor == 1:
+    return ''
+  factor = f'({period if ordered else _runs(units)})'
+  return (f'{major}x' if major > 1 else '') + factor + (f'x{minor}' if minor > 1 else '')
+
+
+def _runs(units: np.ndarray) -> str:
+  """Units as they follow each other: ``0 0..2 1 3``, and ``3..3`` for one, which is no size."""
+  if len(units) == 1:
+    return f'{units[0]}..{units[0]}'
+  values, runs, start = units.tolist(), [], 0
+  while start < len(values) and len(runs) <= _MOST_RUNS:
+    end = start + 1
+    step = values[end] - values[start] if end < len(values) else 0
+    while end < len(values) and abs(step) == 1 and values[end] - values[end - 1] == step:
+      end += 1
+    if end - start < 3:  # a pair is no run: its second value may begin one
+      end = start + 1
+    runs.append(f'{values[start]}..{values[end - 1]}' if end - start > 1 else f'{values[start]}')
+    start = end
+  if start < len(values) or len(runs) > _MOST_RUNS:
+    return ' '.join([*runs[:_MOST_RUNS], '...'])
+  return ' '.join(runs)
+
+
+def _period(values: np.ndarray) -> int:
+  """The shortest start of an array that makes all of it when repeated; ``len`` if none does."""
+  size = len(values)
+  small = [p for p in range(1, math.isqrt(size) + 1) if size % p == 0]
+  for period in [*small, *(size // p for p in reversed(small))]:
+    if (values.reshape(-1, period) == values[:period]).all():
+      return period
+  return size
 
 
 class Member(NamedTuple):

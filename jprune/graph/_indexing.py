@@ -76,10 +76,9 @@ def _small_gather(site: Site, xs: list[Any]) -> list[Any]:
     position = next(i for i in range(len(out)) if i not in p['dimension_numbers'].offset_dims)
     moved = jnp.moveaxis(xs[0].take(places, axis=axis), axis, position)
     return [lax.reshape(moved, site.small_shape(out))]
-  full = [v for v in site.eqn.invars[0].aval.shape]
   sizes = tuple(
     site.small_size(dim) if length == size else length
-    for dim, length, size in zip(dims, p['slice_sizes'], full)
+    for dim, length, size in zip(dims, p['slice_sizes'], site.in_shapes[0])
   )
   return [site.eqn.primitive.bind(*xs, **{**p, 'slice_sizes': sizes})]
 
@@ -87,9 +86,11 @@ def _small_gather(site: Site, xs: list[Any]) -> list[Any]:
 def _couple_scatter(site: Site, ins: list[Dims]) -> list[Dims]:
   operand, indices, updates = ins
   numbers = site.params['dimension_numbers']
-  starts = _constant_window(site)
-  if starts is not None:
-    for dim, part, low in zip(operand, updates, starts):
+  window = _constant_window(site)
+  if window is not None:
+    parts = iter(updates)
+    for axis, (dim, low) in enumerate(zip(operand, window)):
+      part = () if axis in numbers.inserted_window_dims else next(parts)
       whole = size_of(dim) == size_of(part)
       site.unify(dim if whole else sliced(site, dim, low, low + size_of(part), 1), part)
     return [operand]
@@ -117,16 +118,17 @@ def _couple_scatter(site: Site, ins: list[Dims]) -> list[Dims]:
 def _constant_window(site: Site) -> list[int] | None:
   """Where ``x.at[..., 2:5].set(...)`` starts on every axis, if that is known while tracing."""
   numbers = site.params['dimension_numbers']
-  if numbers.inserted_window_dims or numbers.operand_batching_dims:
-    return None
-  shape, window = site.in_shapes[0], site.in_shapes[2]
+  shape, updates = site.in_shapes[0], site.in_shapes[2]
   indices = site.constant(1)
-  if indices is None or indices.ndim != 1 or len(window) != len(shape):
+  if indices is None or indices.ndim != 1 or numbers.operand_batching_dims:
     return None
-  starts = [0] * len(shape)
+  if len(numbers.update_window_dims) != len(updates):
+    return None
+  parts, starts = iter(updates), [0] * len(shape)
   for axis, start in zip(numbers.scatter_dims_to_operand_dims, indices):
     starts[axis] = int(start)
-  inside = all(0 <= low <= n - part for low, n, part in zip(starts, shape, window))
+  sizes = [1 if axis in numbers.inserted_window_dims else next(parts) for axis in range(len(shape))]
+  inside = all(0 <= low <= n - part for low, n, part in zip(starts, shape, sizes))
   return starts if inside else None
 
 
@@ -203,7 +205,8 @@ def _clamped(start: Any, size: int, length: int) -> int:
 
 rule('gather', _couple_gather, small=_small_gather)
 rule(
-  'scatter scatter-add scatter_add scatter-mul scatter_mul scatter_min scatter_max scatter_sub',
+  'scatter scatter-add scatter_add scatter-sub scatter_sub scatter-mul scatter_mul '
+  'scatter-min scatter_min scatter-max scatter_max',
   _couple_scatter,
   small=_small_scatter,
 )

@@ -51,7 +51,7 @@ def _status_product(site: Site, left: Status, right: Status) -> Status:
   of = {}
   for atom in site.live(var):
     a, b = left.get(atom), right.get(atom)
-    if site.ties_once(var, atom):
+    if site.times(var, atom) == 1:
       of[atom] = product(a, b)
     else:  # at one index by the one operand, at another by the other
       of[atom] = ZERO if a == ZERO and b == ZERO else max(ANY, a, b)

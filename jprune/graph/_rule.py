@@ -105,9 +105,9 @@ class Site:
     """The atoms of a value that may be pruned."""
     return self.walk.live(self.frame, var)
 
-  def ties_once(self, var: Any, atom: Atom) -> bool:
-    """Whether an entry of the value lies at one index of the atom, not at two."""
-    return sum(count(dim, atom) for dim in self.frame.dims_of(var)) <= 1
+  def times(self, var: Any, atom: Atom) -> int:
+    """At how many indices of the atom an entry of the value lies: two for ``x[:, None] * x``."""
+    return sum(count(dim, atom) for dim in self.frame.dims_of(var))
 
   def keep(self, dim: Dim) -> Any:
     """Which indices of a dimension stay, ``None`` for all."""
@@ -123,14 +123,18 @@ class Site:
 
 
 def passed_on(site: Site, ins: list[Status]) -> list[Status]:
-  """Entries are moved, or combined along other axes: the worst of the operands that have the atom."""
+  """Entries are moved, or combined along other axes: the worst of what has the atom."""
   default = max((status.default for status in ins), default=UNIFORM)
   outs = []
   for var in site.eqn.outvars:
     of = {}
     for atom in site.live(var):
-      having = [status.of[atom] for status in ins if atom in status.of]
-      of[atom] = max(having, default=default) if site.ties_once(var, atom) else ANY
+      having = [
+        (status.of[atom], v) for status, v in zip(ins, site.eqn.invars) if atom in status.of
+      ]
+      times = site.times(var, atom)
+      same = times == 1 or all(site.times(v, atom) == times for _, v in having)
+      of[atom] = max((each for each, _ in having), default=default) if same else ANY
     outs.append(Status(default, of))
   return outs
 

@@ -39,10 +39,11 @@ def _small_broadcast(site: Site, xs: list[Any]) -> list[Any]:
 
 def _reshape(site: Site, ins: list[Dims]) -> list[Dims]:
   """Block by block: the shortest runs of dimensions with the same number of entries."""
-  dims, shape = ins[0], site.out_shapes[0]
-  if site.params.get('dimensions') is not None or 0 in shape:
-    site.freeze_all(ins[:1], 'reshaped in another order, or without entries')
-    return [fresh_all(shape, site.cause('reshaped in another order, or without entries'))]
+  order, shape = site.params.get('dimensions'), site.out_shapes[0]
+  dims = ins[0] if order is None else tuple(ins[0][i] for i in order)
+  if 0 in shape:
+    site.freeze_all(ins[:1], 'reshaped without entries')
+    return [fresh_all(shape, site.cause('reshaped without entries'))]
   out: list[Dim] = []
   i = j = 0
   while j < len(shape):
@@ -70,7 +71,9 @@ def _reshape(site: Site, ins: list[Dims]) -> list[Dims]:
 
 
 def _small_reshape(site: Site, xs: list[Any]) -> list[Any]:
-  return [lax.reshape(xs[0], site.small_shape(site.outs()[0]))]
+  order = site.params.get('dimensions')
+  x = xs[0] if order is None else lax.transpose(xs[0], order)
+  return [lax.reshape(x, site.small_shape(site.outs()[0]))]
 
 
 def _transpose(site: Site, ins: list[Dims]) -> list[Dims]:

@@ -97,7 +97,7 @@ def _make_jaxpr(function: str, fn: Any, params: Params, args: Any) -> tuple[Any,
 def _states(
   paths: list[str], shapes: list[Any], out_paths: list[str], outs: list[Any]
 ) -> list[int | None]:
-  """Which results are new values of params: those of their path, after some first keys, and shape."""
+  """Which results are new values of params: those of their shape and, after some keys, path."""
   places = {path: i for i, path in enumerate(paths) if path and shapes[i].shape}
   found: list[int | None] = []
   for path, out in zip(out_paths, outs):

@@ -28,6 +28,15 @@ class Verification:
     relative: the same, divided by the largest absolute value of the result that it occurs in.
     outputs: largest absolute difference for each result, by path.
     params: number of weights, dense and shrunk.
+
+  Examples:
+    >>> fn = lambda params, x: jax.nn.relu(x @ params['in']) @ params['out']
+    >>> params = {'in': jnp.arange(6.0).reshape(2, 3), 'out': jnp.ones((3, 1))}
+    >>> keep = jnp.array([True, False, True])
+    >>> masks = {'in': jnp.stack([keep] * 2), 'out': keep[:, None]}
+    >>> found = jprune.graph.verify(fn, params, masks, jnp.ones((4, 2)))
+    >>> found.largest, found.params
+    (0.0, (9, 6))
   """
 
   largest: float
@@ -37,10 +46,12 @@ class Verification:
 
   def __str__(self) -> str:
     dense, small = self.params
-    return (
-      f'masked and shrunk differ by at most {self.largest:.3g} ({self.relative:.3g} of the largest '
-      f'value), over {len(self.outputs)} outputs; {small:,} of {dense:,} weights are left'
-    )
+    results = f'{len(self.outputs):,} {"result" if len(self.outputs) == 1 else "results"}'
+    left = f'{small:,} of {dense:,} weights are left'
+    if not self.largest:
+      return f'Masked and shrunk agree exactly in {results}; {left}.'
+    apart = f'{self.largest:.3g} ({self.relative:.3g} of the largest value)'
+    return f'Masked and shrunk differ by at most {apart} in {results}; {left}.'
 
 
 def verify(

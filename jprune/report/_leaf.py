@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jprune import tree
+from jprune.graph import Macs
 from jprune.masks._storage import smallest_storage
 
 
@@ -30,6 +31,9 @@ class LeafTally:
       with its mask; in a tally without masks, with the mask of its nonzero weights.
     format: that format: ``'dense'``, ``'bitmask'`` or ``'index'``.
     dense_because: why nothing of this leaf was pruned; ``None`` if something was.
+    macs: in a tally of a function, the multiply-adds (:class:`jprune.graph.Macs`) of the products
+      that multiply by this leaf.
+    shape_shrunk: in a tally of a function, the shape without the channels that are wholly pruned.
 
   Examples:
     >>> row = jprune.tally({'w': jnp.ones((2, 2))}, {'w': jnp.eye(2, dtype=bool)}).rows[0]
@@ -46,6 +50,8 @@ class LeafTally:
   bytes_stored: int
   format: str
   dense_because: str | None = None
+  macs: Macs | None = None
+  shape_shrunk: tuple[int, ...] | None = None
 
   @property
   def sparsity(self) -> float:
@@ -58,9 +64,16 @@ class LeafTally:
     return ratio_of_bytes(self.bytes_dense, self.bytes_stored)
 
   def to_dict(self) -> dict[str, Any]:
-    """Fields, sparsity and compression as plain, JSON-serialisable Python values."""
+    """Fields, sparsity and compression as plain, JSON-serialisable Python values.
+
+    ``macs`` and ``shape_shrunk`` are there only in a tally of a function.
+    """
     shape = None if self.shape is None else list(self.shape)
-    return {**dataclasses.asdict(self), 'shape': shape, **ratios(self)}
+    fields = {**dataclasses.asdict(self), 'shape': shape, **ratios(self)}
+    macs, small = fields.pop('macs'), fields.pop('shape_shrunk')
+    if macs is None:
+      return fields
+    return {**fields, 'macs': self.macs._asdict(), 'shape_shrunk': list(small)}
 
 
 def row_of(path: str, leaf: Any, nonzero: int, why: str | None) -> LeafTally:
@@ -71,6 +84,11 @@ def row_of(path: str, leaf: Any, nonzero: int, why: str | None) -> LeafTally:
   size = size_of(leaf)
   dense = size * dtype.itemsize
   return LeafTally(path, shape, str(dtype), size, nonzero, dense, stored.bytes, stored.format, why)
+
+
+def bytes_shrunk(row: LeafTally) -> int:
+  """Bytes of all values without the channels that are wholly pruned."""
+  return row.bytes_dense // max(row.size, 1) * math.prod(row.shape_shrunk or ())
 
 
 def why_dense(leaf: Any, nonzero: int, mask: Any, masked: bool) -> str | None:

@@ -42,8 +42,16 @@ def draw(tally: Tally, ax: Axes | None) -> Axes:
   ax.tick_params(axis='y', length=0)
   sparsity = _table.percent(tally.size - tally.nonzero, tally.size)
   dense, stored = _table.byte_size(tally.bytes_dense), _table.byte_size(tally.bytes_stored)
-  _title_and_legend(ax, f'{sparsity} sparse: {dense} stored as {stored}', tally)
+  title = f'{sparsity} sparse: {dense} stored as {stored}{_macs(tally)}'
+  _title_and_legend(ax, title, tally)
   return ax
+
+
+def _macs(tally: Tally) -> str:
+  if tally.macs is None:
+    return ''
+  dense, small = _table.count(tally.macs.dense), _table.count(tally.macs.shrunk)
+  return f'; {dense} MACs, {small} as shrunk' if tally.macs.masked else f'; {dense} MACs'
 
 
 def _new_axes(leaves: int) -> Axes:

@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+import dataclasses
 import html as _html
 import itertools
-import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from jprune.graph import Macs
+from jprune.graph._mac_table import notes
+from jprune.report._cells import (
+  byte_size,
+  count,
+  percent,
+  plural,
+  printable,
+  ratio,
+  short_type,
+  shorten,
+)
+
 if TYPE_CHECKING:
-  from jprune.report._leaf import LeafTally
   from jprune.report._tally import Tally
 
 WIDTH = 100
 _GAP = '  '
-_SHORT = {'bfloat': 'bf', 'float': 'f', 'uint': 'u', 'int': 'i', 'complex': 'c'}
 _NARROWEST = 16  # columns of the path, however long the shapes are
 
 
@@ -31,8 +42,9 @@ def _both(header: str, cell: Callable[[Any], str]) -> _Column:
   return _Column(header, cell, cell, '>')
 
 
+_LEAF = _Column('leaf', lambda row: printable(row.path), lambda all_: _total_label(all_), '<')
 _COLUMNS = (
-  _Column('leaf', lambda row: printable(row.path), lambda all_: _total_label(all_), '<'),
+  _LEAF,
   _Column('shape', lambda row: short_type(row), None, '<'),
   _both('size', lambda it: count(it.size)),
   _both('nonzero', lambda it: count(it.nonzero)),
@@ -42,53 +54,77 @@ _COLUMNS = (
   _Column('as', lambda row: row.format, None, '<'),
   _both('ratio', lambda it: ratio(it.compression)),
 )
+_SMALL = _Column('as shrunk', lambda row: _small_type(row), None, '<')
+_MACS = _both('MACs', lambda it: count(it.macs.dense))
+_FEWER_MACS = (
+  _both('sparse', lambda it: count(it.macs.sparse)),
+  _both('shrunk', lambda it: count(it.macs.shrunk)),
+)
+
+
+class _Others(NamedTuple):
+  """A row for the products that multiply by no single leaf."""
+
+  macs: Macs
+  path: str = '(other products)'
+  shape_shrunk: None = None
 
 
 # ---------------------------------------------------------------------------------- whole tables
 
 
 def text(tally: Tally) -> str:
-  """The table of at most ``WIDTH`` columns, then the exact totals and what was left dense."""
-  header, *body, total = lines = [_header(), *_cells(tally)]
-  widths = [max(len(line[i]) for line in lines) for i in range(len(_COLUMNS))]
+  """The tables of at most ``WIDTH`` columns, then the exact totals and what was left dense."""
+  lines = [*_block(_COLUMNS, tally.rows, tally), '']
+  if tally.macs is not None:
+    rows = [row for row in _with_others(tally) if row.macs.dense]
+    lines += [*_block(_mac_columns(tally), rows, tally), '']
+  return '\n'.join([*lines, *_exact_totals(tally), *_left_dense(tally)])
+
+
+def _block(columns: Sequence[_Column], rows: Sequence[Any], tally: Tally) -> list[str]:
+  header, *body, total = lines = _cells(columns, rows, tally)
+  widths = [max(len(line[i]) for line in lines) for i in range(len(columns))]
   room = WIDTH - sum(widths[2:]) - len(_GAP) * (len(widths) - 1)
   widths[1] = min(widths[1], room - _NARROWEST)
   headings, labels = _labels([line[0] for line in body], room - widths[1])
   longest = max(len(name) for name in [header[0], total[0], *labels])
   widths[0] = min(longest, room - widths[1])
   rule = '-' * (sum(widths) + len(_GAP) * (len(widths) - 1))
-  table = [_aligned(header, widths), rule]
+  table = [_aligned(columns, header, widths), rule]
   above = ''
   for heading, label, line in zip(headings, labels, body):
     if heading and heading != above:
       table.append(shorten(heading, WIDTH))
     above = heading
-    table.append(_aligned([label, *line[1:]], widths))
-  table += [rule, _aligned(total, widths), '']
-  return '\n'.join([*table, *_exact_totals(tally), *_left_dense(tally)])
+    table.append(_aligned(columns, [label, *line[1:]], widths))
+  return [*table, rule, _aligned(columns, total, widths)]
 
 
 def html(tally: Tally) -> str:
   """A plain table with all paths in full."""
-  *body, total = _cells(tally)
+  columns, rows = _COLUMNS, tally.rows
+  if tally.macs is not None:
+    columns, rows = (*columns, *_mac_columns(tally)[1:]), _with_others(tally)
+  header, *body, total = _cells(columns, rows, tally)
   style = ' style="text-align: left"'
   tag = lambda name, line: (
     '<tr>'
     + ''.join(
       f'<{name}{style if column.align == "<" else ""}>{_html.escape(cell)}</{name}>'
-      for column, cell in zip(_COLUMNS, line)
+      for column, cell in zip(columns, line)
     )
     + '</tr>'
   )
-  lines = ['<table>', '<thead>', tag('th', _header()), '</thead>', '<tbody>']
+  lines = ['<table>', '<thead>', tag('th', header), '</thead>', '<tbody>']
   lines += [tag('td', line) for line in body]
   lines += ['</tbody>', '<tfoot>', tag('th', total), '</tfoot>', '</table>']
-  lines += [f'<p>{_html.escape(line)}</p>' for line in _exact_totals(tally)]
+  lines += [f'<p>{_html.escape(line.strip())}</p>' for line in _exact_totals(tally)]
   if tally.left_dense:
     lines += [f'<p>{_html.escape(_left_dense_title(tally))}</p>', '<ul>']
-    for why, rows in tally.left_dense.items():
-      names = ', '.join(printable(row.path) for row in rows)
-      lines.append(f'<li>{_html.escape(f"{why} ({len(rows)}): {names}")}</li>')
+    for why, leaves in tally.left_dense.items():
+      names = ', '.join(printable(row.path) for row in leaves)
+      lines.append(f'<li>{_html.escape(f"{why} ({len(leaves)}): {names}")}</li>')
     lines.append('</ul>')
   return '\n'.join(lines)
 
@@ -102,22 +138,48 @@ def summary(tally: Tally) -> str:
 
 
 def _exact_totals(tally: Tally) -> list[str]:
-  """The totals to the last weight and byte."""
+  """The totals to the last weight, byte and multiply-add."""
   stored = f'{tally.bytes_stored:,} as stored; about {byte_size(tally.bytes_file)} as a file'
-  return [
+  lines = [
     f'Nonzero: {tally.nonzero:,} of {plural(tally.size, "weight")}.',
     f'Bytes: {tally.bytes_dense:,} dense, {stored}.',
   ]
+  macs = tally.macs
+  if macs is None:
+    return lines
+  if not macs.masked:
+    return [*lines, f'Multiply-adds: {macs.dense:,}.', *notes(macs)]
+  lines.append(
+    f'Multiply-adds: {macs.dense:,} dense, {macs.sparse:,} sparse, {macs.shrunk:,} as shrunk.'
+  )
+  small = plural(tally.size_shrunk or 0, 'weight')
+  return [*lines, f'As shrunk: {small}, {tally.bytes_shrunk:,} bytes.', *notes(macs)]
 
 
-def _header() -> list[str]:
-  return [column.header for column in _COLUMNS]
+def _mac_columns(tally: Tally) -> tuple[_Column, ...]:
+  leaf = _LEAF._replace(total=lambda _: 'total')
+  return (leaf, _SMALL, _MACS, *_FEWER_MACS) if tally.macs.masked else (leaf, _MACS)
 
 
-def _cells(tally: Tally) -> list[list[str]]:
-  leaves = [[column.leaf(row) for column in _COLUMNS] for row in tally.rows]
-  total = [column.total(tally) if column.total else '' for column in _COLUMNS]
-  return [*leaves, total]
+def _with_others(tally: Tally) -> list[Any]:
+  others = tally.macs.others
+  return [*tally.rows, _Others(others)] if others.dense else list(tally.rows)
+
+
+def _cells(columns: Sequence[_Column], rows: Sequence[Any], tally: Tally) -> list[list[str]]:
+  """Header, rows and total."""
+  cell = lambda column, row: (
+    '' if isinstance(row, _Others) and column in _COLUMNS[1:] else column.leaf(row)
+  )
+  body = [[cell(column, row) for column in columns] for row in rows]
+  total = [column.total(tally) if column.total else '' for column in columns]
+  return [[column.header for column in columns], *body, total]
+
+
+def _small_type(row: Any) -> str:
+  if row.shape_shrunk is None:
+    return ''
+  return short_type(dataclasses.replace(row, shape=row.shape_shrunk))
 
 
 def _labels(paths: list[str], width: int) -> tuple[list[str], list[str]]:
@@ -127,7 +189,7 @@ def _labels(paths: list[str], width: int) -> tuple[list[str], list[str]]:
   no heading.
   """
   overlong = lambda depth: sum(len(label) > width for label in _split(paths, depth, width)[1])
-  deepest = max(path.count('/') for path in paths)
+  deepest = max((path.count('/') for path in paths), default=0)
   return _split(paths, min(range(deepest + 1), key=overlong), width)
 
 
@@ -143,9 +205,9 @@ def _split(paths: list[str], depth: int, width: int) -> tuple[list[str], list[st
   return headings, labels
 
 
-def _aligned(line: list[str], widths: list[int]) -> str:
+def _aligned(columns: Sequence[_Column], line: list[str], widths: list[int]) -> str:
   cells = [shorten(cell, width) for cell, width in zip(line, widths)]
-  padded = [f'{cell:{column.align}{width}}' for cell, column, width in zip(cells, _COLUMNS, widths)]
+  padded = [f'{cell:{column.align}{width}}' for cell, column, width in zip(cells, columns, widths)]
   return _GAP.join(padded).rstrip()
 
 
@@ -175,105 +237,5 @@ def _listing(start: str, names: list[str]) -> str:
   return start + shorten(names[0], WIDTH - len(start) - len(rest)) + rest
 
 
-# ------------------------------------------------------------------------------------ single cells
-
-
-def shorten(name: str, width: int) -> str:
-  """A name cut in the middle, so that both its ends stay to be read.
-
-  Examples:
-    >>> shorten('encoder/block_11/mlp/kernel', 16)
-    'encoder…p/kernel'
-  """
-  if len(name) <= width:
-    return name
-  head = (width - 1) // 2
-  tail = width - 1 - head
-  return f'{name[:head]}…{name[len(name) - tail :]}'
-
-
-def count(number: int) -> str:
-  """A count in at most seven characters, exact below a million.
-
-  Examples:
-    >>> count(999999), count(25557032), count(8030261248)
-    ('999,999', '25.56 M', '8.030 G')
-  """
-  return f'{number:,}' if number < 10**6 else _scaled(number, 4, 'kMGTPE')
-
-
-def byte_size(number: int) -> str:
-  """Bytes in decimal units, three digits.
-
-  Examples:
-    >>> byte_size(999), byte_size(1234567), byte_size(999999)
-    ('999 B', '1.23 MB', '1.00 MB')
-  """
-  return f'{number} B' if number < 1000 else _scaled(number, 3, 'kMGTPE') + 'B'
-
-
-def percent(part: int, whole: int) -> str:
-  """A share; 0.00% and 100.00% are said only of none and of all.
-
-  Examples:
-    >>> percent(9, 10), percent(1, 10**6), percent(10**6 - 1, 10**6)
-    ('90.00%', '<0.01%', '>99.99%')
-  """
-  shown = f'{100 * part / whole:.2f}%' if whole else '0.00%'
-  if shown == '0.00%' and part > 0:
-    return '<0.01%'
-  return '>99.99%' if shown == '100.00%' and part < whole else shown
-
-
-def ratio(value: float) -> str:
-  """A compression ratio, three digits.
-
-  Examples:
-    >>> ratio(1.0), ratio(10.24), ratio(1234.5)
-    ('1.00x', '10.2x', '1,234x')
-  """
-  if math.isinf(value):
-    return 'inf'
-  return f'{value:,.{_decimals(value, 3)}f}x'
-
-
-def short_type(row: LeafTally) -> str:
-  """Dtype and shape as JAX abbreviates them, such as ``f32[3,3,64,64]``."""
-  if row.shape is None:
-    return row.dtype
-  dtype = row.dtype
-  for long, short in _SHORT.items():
-    if dtype.startswith(long):
-      dtype = short + dtype[len(long) :]
-      break
-  return f'{dtype}[{",".join(str(n) for n in row.shape)}]'
-
-
-def _scaled(number: int, digits: int, units: str) -> str:
-  """``number`` in thousands, millions, ... with so many significant digits."""
-  value, unit = number / 1000, 0
-  while unit + 1 < len(units) and float(f'{value:.{_decimals(value, digits)}f}') >= 1000:
-    value, unit = value / 1000, unit + 1
-  return f'{value:.{_decimals(value, digits)}f} {units[unit]}'
-
-
-def _decimals(value: float, digits: int) -> int:
-  """Decimals that show ``digits`` significant digits of a value of at least 1."""
-  decimals = max(0, digits - len(str(int(value))))
-  rounded = round(value, decimals)  # 9.996 shows as 10.0, not as 10.00
-  return max(0, digits - len(str(int(rounded))))
-
-
-def plural(number: int, noun: str) -> str:
-  if number != 1:
-    noun = 'leaves' if noun == 'leaf' else f'{noun}s'
-  return f'{number:,} {noun}'
-
-
 def _total_label(tally: Tally) -> str:
   return f'total, {plural(len(tally.rows), "leaf")}'
-
-
-def printable(path: str) -> str:
-  """A path that stays on its line, whatever the keys of a dict may hold."""
-  return ''.join(c if c.isprintable() else '?' for c in path) or '(root)'

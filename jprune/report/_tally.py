@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from jprune import _checks, tree
+from jprune.graph import MacCount
+from jprune.graph._mac_count import count_macs
 from jprune.masks import PackedMask
 from jprune.masks._apply import aligned
 from jprune.masks._storage import Storage, header_bytes
@@ -13,6 +17,7 @@ from jprune.report import _plot, _table
 from jprune.report._count import nonzeros
 from jprune.report._leaf import (
   LeafTally,
+  bytes_shrunk,
   fraction_of_zeros,
   has_values,
   ratio_of_bytes,
@@ -35,6 +40,7 @@ class Tally:
 
   Attributes:
     rows: one :class:`LeafTally` for each leaf, in tree order.
+    macs: multiply-adds of the function, a :class:`jprune.graph.MacCount`; ``None`` without one.
 
   Examples:
     >>> params = {'w': jnp.ones((2, 2)), 'b': jnp.ones(2)}
@@ -44,6 +50,7 @@ class Tally:
   """
 
   rows: tuple[LeafTally, ...]
+  macs: MacCount | None = None
 
   @property
   def size(self) -> int:
@@ -74,6 +81,18 @@ class Tally:
     return self.bytes_stored + header_bytes([row.path for row in rows], shapes, storages)
 
   @property
+  def size_shrunk(self) -> int | None:
+    """Number of weights without the channels that are wholly pruned; ``None`` without ``fn``."""
+    if self.macs is None:
+      return None
+    return sum(math.prod(row.shape_shrunk or ()) for row in self.rows)
+
+  @property
+  def bytes_shrunk(self) -> int | None:
+    """Bytes of their values; ``None`` without ``fn``."""
+    return None if self.macs is None else sum(bytes_shrunk(row) for row in self.rows)
+
+  @property
   def sparsity(self) -> float:
     """Fraction of zeros over all weights, in [0, 1]."""
     return fraction_of_zeros(self.size, self.nonzero)
@@ -96,13 +115,17 @@ class Tally:
     """Everything as plain, JSON-serialisable Python values (an infinite ratio is ``None``).
 
     Returns:
-      ``{'leaves': [...], 'total': {...}, 'left_dense': {reason: [path, ...]}}``.
+      ``{'leaves': [...], 'total': {...}, 'left_dense': {reason: [path, ...]}}``; of a function also
+      ``'macs'``, as :meth:`jprune.graph.MacCount.to_dict` has them.
     """
-    fields = ('size', 'nonzero', 'bytes_dense', 'bytes_stored', 'bytes_file')
+    fields = ['size', 'nonzero', 'bytes_dense', 'bytes_stored', 'bytes_file']
+    fields += [] if self.macs is None else ['size_shrunk', 'bytes_shrunk']
+    macs = {} if self.macs is None else {'macs': self.macs.to_dict()}
     return {
       'leaves': [row.to_dict() for row in self.rows],
       'total': {**{name: getattr(self, name) for name in fields}, **ratios(self)},
       'left_dense': {why: [row.path for row in rows] for why, rows in self.left_dense.items()},
+      **macs,
     }
 
   def plot(self, ax: Axes | None = None) -> Axes:
@@ -129,8 +152,14 @@ class Tally:
     return _table.html(self)
 
 
-def tally(params: Params, masks: Masks = None) -> Tally:
-  """Counts what pruning saved: weights and bytes, per leaf and in all.
+def tally(
+  params: Params,
+  masks: Masks = None,
+  *,
+  fn: Callable[..., Any] | None = None,
+  args: tuple[Any, ...] | list[Any] = (),
+) -> Tally:
+  """Counts what pruning saved: weights, bytes and multiply-adds, per leaf and in all.
 
   Counts are exact at any size. Bytes as stored are those of the smallest of three formats per
   leaf: dense, bitmask + values, index + values. A look at values that already are there, so
@@ -141,13 +170,20 @@ def tally(params: Params, masks: Masks = None) -> Tally:
       will do; without masks, zeros are counted, and a shape struct counts as dense.
     masks: tree of the same structure with the values at hand; leaves bool or packed, of the
       param's shape, or ``None``.
+    fn: ``fn(params, *args)``, whose multiply-adds are counted too, as by
+      :func:`jprune.graph.macs`: dense, without pruned weights, and (with masks) without the
+      channels of which nothing is left. Masks that prune a channel in some leaves only are fine;
+      it stays, and a line says so.
+    args: further arguments of ``fn``: a tuple of trees of arrays or shape structs.
 
   Returns:
     A :class:`Tally`: ``print`` it, ``.plot()`` it, or read its rows and totals.
 
   Raises:
     ValueError: if there is no leaf, or the masks' structure or shapes differ.
-    TypeError: if a mask is not bool or a shape struct, or if an array is traced.
+    TypeError: if a mask is not bool or a shape struct, or if an array is traced; if ``fn`` is no
+      function or can't be traced with these arguments; if ``args`` is no tuple, or there is no
+      ``fn`` to take them.
 
   Examples:
     >>> params = {'kernel': jnp.ones((64, 64)), 'bias': jnp.ones(64)}
@@ -164,10 +200,16 @@ def tally(params: Params, masks: Masks = None) -> Tally:
     Bytes: 16,640 dense, 2,896 as stored; about ... kB as a file.
     Left dense: 1 of 2 leaves, 64 weights.
       fewer than two dimensions (1): bias
+
+    >>> dense = lambda params, x: x @ params['kernel'] + params['bias']
+    >>> tally(params, masks, fn=dense, args=(jnp.ones(64),)).macs
+    MacCount(4,096 multiply-adds, 400 sparse, 4,096 shrunk)
   """
   paths, leaves, _ = tree.flatten(params)
   if not leaves:
     raise _checks.empty_tree('tally')
+  if not isinstance(args, (tuple, list)) or (args and fn is None):
+    raise _checks.bad_args('tally', args)
   _refuse_traced('params', paths, leaves)
   if masks is None:
     found: list[Any] = [None] * len(leaves)
@@ -181,7 +223,16 @@ def tally(params: Params, masks: Masks = None) -> Tally:
   for path, leaf, mask, source in zip(paths, leaves, found, counted):
     nonzero = size_of(leaf) if source is None else next(counts)
     rows.append(row_of(path, leaf, nonzero, why_dense(leaf, nonzero, mask, masks is not None)))
-  return Tally(tuple(rows))
+  return Tally(tuple(rows)) if fn is None else _with_macs(rows, fn, params, args, masks)
+
+
+def _with_macs(
+  rows: Sequence[LeafTally], fn: Callable[..., Any], params: Params, args: Sequence[Any], masks: Any
+) -> Tally:
+  macs = count_macs('tally', fn, params, args, masks)
+  more = zip(rows, macs.leaves.values(), macs.shapes.values())
+  whole = [dataclasses.replace(row, macs=each, shape_shrunk=shape) for row, each, shape in more]
+  return Tally(tuple(whole), macs)
 
 
 def _refuse_traced(argument: str, paths: list[str], leaves: list[Any]) -> None:

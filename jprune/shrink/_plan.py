@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from jprune import _checks, tree
+from jprune.graph._fold import plural
 from jprune.masks import PackedMask, pack
-from jprune.shrink import _match
+from jprune.shrink import _match, _table
 from jprune.shrink._slice import expanded, sliced
 
 _FORMAT = 1
@@ -151,15 +152,14 @@ class Plan:
     )
 
   def __str__(self) -> str:
-    full, small = self.size
-    lines = [f'{small:,} of {full:,} weights stay.']
-    width = max((len(name) for name, *_ in self.groups), default=0)
-    lines += [f'  {name:{width}}  {kept:>6,} of {size:,}' for name, size, kept in self.groups]
-    return '\n'.join(lines)
+    return _table.text(self)
 
   def __repr__(self) -> str:
     full, small = self.size
-    return f'Plan({small:,} of {full:,} weights, {len(self.groups)} groups)'
+    return f'Plan({small:,} of {full:,} weights, {plural(len(self.groups), "group")})'
+
+  def _repr_html_(self) -> str:
+    return _table.html(self)
 
 
 def as_kept(kept: Mapping[str, Mapping[int, np.ndarray]]) -> dict[str, dict[int, tuple[int, ...]]]:

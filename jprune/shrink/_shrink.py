@@ -28,6 +28,19 @@ class Shrunk:
     params: the small params, masked where single weights are pruned; structure, dtypes and (along
       axes that still divide) shardings of the full ones.
     plan: which indices stay; slices optimizer states and all else that mirrors the params.
+
+  Examples:
+    >>> fn = lambda params, x: jax.nn.relu(x @ params['in']) @ params['out']
+    >>> params = {'in': jnp.arange(6.0).reshape(2, 3), 'out': jnp.ones((3, 1))}
+    >>> keep = jnp.array([True, False, True])
+    >>> masks = {'in': jnp.stack([keep] * 2), 'out': keep[:, None]}
+    >>> small = jprune.shrink(fn, params, masks, jnp.ones((4, 2)))
+    >>> small
+    Shrunk(Plan(6 of 9 weights, 1 group))
+    >>> jax.jit(small.fn)(small.params, jnp.ones((2, 2))).shape
+    (2, 1)
+    >>> jax.grad(lambda params: small.fn(params, jnp.ones((2, 2))).sum())(small.params)['in'].shape
+    (2, 2)
   """
 
   fn: Callable[..., Any]

@@ -1,0 +1,191 @@
+"""Like names as one: ``block_{0..11}/{bias,scale}``, and other small matters of text.
+
+Folding is exact: a folded name stands for all combinations of what its braces hold, and for no
+other. Numbers fold first, then keys of paths.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple, TypeAlias
+
+WIDTH = 100
+_MOST_KEYS = 6  # that one pair of braces holds
+_NUMBER = re.compile(r'(\d+)')
+
+# For each place in a name the alternatives that may stand there.
+_Row: TypeAlias = tuple[tuple[str, ...], ...]
+# What the rows stand for, as indices.
+_Rows: TypeAlias = dict[_Row, list[int]]
+
+
+class Place(NamedTuple):
+  """A leaf or one of its axes, and where along it something lies (nothing: everywhere)."""
+
+  path: str
+  axis: int | None = None
+  where: str = ''
+
+
+def fold(places: Iterable[Place]) -> list[str]:
+  """The places as few names.
+
+  Examples:
+    >>> fold([Place(f'b_{i}/norm/{k}', 0) for i in range(3) for k in ('bias', 'scale')])
+    ['b_{0..2}/norm/{bias,scale}[0]']
+    >>> fold([Place('conv/kernel', 0), Place('conv/kernel', 1), Place('out/kernel', 1, '2:4')])
+    ['conv/kernel[0,1]', 'out/kernel[1] 2:4']
+  """
+  rows: _Rows = {}
+  for index, (path, axis, where) in enumerate(places):
+    number = '' if axis is None else str(axis)
+    rows.setdefault(((where,), (number,), *_parts(path)), []).append(index)
+  keyed: _Rows = {}
+  for (where, axes, *parts), found in _numbers_merged(rows).items():
+    keys = [(key,) for key in _joined(parts).split('/')]
+    keyed.setdefault((where, axes, *reversed(keys)), []).extend(found)
+  names = []
+  for (where,), axes, *keys in _keys_merged(keyed):
+    path = '/'.join(key[0] if len(key) == 1 else f'{{{",".join(key)}}}' for key in reversed(keys))
+    brackets = '' if axes == ('',) else f'[{_listed(axes)}]'
+    names.append(f'{path}{brackets} {where}'.rstrip())
+  return names
+
+
+def fold_names(names: Sequence[str]) -> list[tuple[str, list[int]]]:
+  """Names that differ in numbers only as one, with the indices of those that it stands for.
+
+  Examples:
+    >>> fold_names(['layer_0/in', 'layer_1/in', 'out', 'layer_2/in'])
+    [('layer_{0..2}/in', [0, 1, 3]), ('out', [2])]
+  """
+  rows: _Rows = {}
+  for index, name in enumerate(names):
+    rows.setdefault(tuple(_parts(name)), []).append(index)
+  return [(_joined(row), sorted(found)) for row, found in _numbers_merged(rows).items()]
+
+
+def template(name: str) -> str:
+  """A name without its numbers."""
+  return _NUMBER.sub('#', name)
+
+
+def natural(name: str) -> list[str | int]:
+  """What to sort names by, so that ``block_2`` stands before ``block_10``."""
+  return [int(part) if i % 2 else part for i, part in enumerate(_NUMBER.split(name))]
+
+
+def _parts(name: str) -> list[tuple[str]]:
+  """Text and numbers in turn."""
+  return [(part,) for part in _NUMBER.split(printable(name))]
+
+
+def _numbers_merged(rows: _Rows) -> _Rows:
+  """Numbers stand at the odd places of a row; the last fold first."""
+  longest = max(map(len, rows), default=0)
+  for place in reversed(range(1, longest, 2)):
+    rows = _merged(rows, [row for row in rows if len(row) > place], place)
+  return rows
+
+
+def _keys_merged(rows: _Rows) -> _Rows:
+  """Keys stand from place 2 on, the last of a path first; those with folded numbers stay."""
+  for place in range(2, max(map(len, rows), default=0)):
+    able = [row for row in rows if len(row) > place and not any('{' in key for key in row[place])]
+    rows = _merged(rows, able, place, _MOST_KEYS)
+  return rows
+
+
+def _merged(rows: _Rows, able: list[_Row], place: int, most: int | None = None) -> _Rows:
+  """Rows that are the same but at one place, as one with (at most so many) alternatives there."""
+  alike: dict[tuple[_Row, _Row], dict[str, None]] = {}
+  for row in able:
+    around = row[:place], row[place + 1 :]
+    alike.setdefault(around, {}).update(dict.fromkeys(row[place]))
+  chunk = {}
+  for around, options in alike.items():
+    step = most or len(options)
+    for i in range(0, len(options), step):
+      part = tuple(options)[i : i + step]
+      chunk |= {(around, option): part for option in part}
+  out: _Rows = {}
+  allowed = set(able)
+  for row, found in rows.items():
+    if row in allowed:
+      part = chunk[(row[:place], row[place + 1 :]), row[place][0]]
+      row = (*row[:place], part, *row[place + 1 :])
+    out.setdefault(row, []).extend(found)
+  return out
+
+
+def _joined(row: Sequence[tuple[str, ...]]) -> str:
+  return ''.join(cell[0] if len(cell) == 1 else f'{{{_listed(cell)}}}' for cell in row)
+
+
+def _listed(numbers: Sequence[str]) -> str:
+  """Numbers in order, three and more that follow each other as ``0..2``."""
+  ordered = sorted(numbers, key=lambda number: (int(number), number))
+  runs = itertools.groupby(enumerate(ordered), key=lambda pair: int(pair[1]) - pair[0])
+  out = []
+  for _, pairs in runs:
+    run = [number for _, number in pairs]
+    out += [f'{run[0]}..{run[-1]}'] if len(run) > 2 else run
+  return ','.join(out)
+
+
+# ------------------------------------------------------------------------------------------ lines
+
+
+def wrapped(names: Sequence[str], start: str, indent: str, lines: int) -> list[str]:
+  """Names one after the other, over at most so many lines; then how many more there are."""
+  most = min(len(names), lines * WIDTH // 3)  # a name and its comma take three columns or more
+  for shown in range(most, 0, -1):
+    rest = f' and {len(names) - shown:,} more' if shown < len(names) else ''
+    out = _wrapped(names[:shown], start, indent, rest)
+    if len(out) <= lines:
+      break
+  return out
+
+
+def _wrapped(names: Sequence[str], start: str, indent: str, rest: str) -> list[str]:
+  out, line = [], start
+  for i, name in enumerate(names):
+    tail = ',' if i + 1 < len(names) else rest
+    name = shorten(name, WIDTH - len(indent) - len(tail)) + tail
+    gap = ' ' if line.rstrip() == line else ''
+    if line.strip() and len(line + gap + name) > WIDTH:
+      out.append(line.rstrip())
+      line, gap = indent, ''
+    line += gap + name
+  return [*out, line]
+
+
+def shorten(name: str, width: int) -> str:
+  """A name cut in the middle, so that both its ends stay to be read."""
+  if len(name) <= width:
+    return name
+  head = (width - 1) // 2
+  tail = width - 1 - head
+  return f'{name[:head]}…{name[len(name) - tail :]}'
+
+
+def printable(name: str) -> str:
+  """A name that stays on its line, whatever the keys of a dict may hold."""
+  return ''.join(c if c.isprintable() else '?' for c in name) or '(root)'
+
+
+def plural(number: int, noun: str) -> str:
+  """A count and what is counted."""
+  if number != 1:
+    noun = {'leaf': 'leaves', 'axis': 'axes'}.get(noun, f'{noun}s')
+  return f'{number:,} {noun}'
+
+
+def percent(part: int, whole: int) -> str:
+  """A share; 0.00% and 100.00% are said only of none and of all."""
+  shown = f'{100 * part / whole:.2f}%' if whole else '0.00%'
+  if shown == '0.00%' and part > 0:
+    return '<0.01%'
+  return '>99.99%' if shown == '100.00%' and part < whole else shown

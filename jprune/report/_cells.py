@@ -1,0 +1,108 @@
+"""Single cells of a table: names, counts, bytes, shares and shapes in few characters."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+  from jprune.report._leaf import LeafTally
+
+_SHORT = {'bfloat': 'bf', 'float': 'f', 'uint': 'u', 'int': 'i', 'complex': 'c'}
+
+
+def shorten(name: str, width: int) -> str:
+  """A name cut in the middle, so that both its ends stay to be read.
+
+  Examples:
+    >>> shorten('encoder/block_11/mlp/kernel', 16)
+    'encoder…p/kernel'
+  """
+  if len(name) <= width:
+    return name
+  head = (width - 1) // 2
+  tail = width - 1 - head
+  return f'{name[:head]}…{name[len(name) - tail :]}'
+
+
+def count(number: int) -> str:
+  """A count in at most seven characters, exact below a million.
+
+  Examples:
+    >>> count(999999), count(25557032), count(8030261248)
+    ('999,999', '25.56 M', '8.030 G')
+  """
+  return f'{number:,}' if number < 10**6 else _scaled(number, 4, 'kMGTPE')
+
+
+def byte_size(number: int) -> str:
+  """Bytes in decimal units, three digits.
+
+  Examples:
+    >>> byte_size(999), byte_size(1234567), byte_size(999999)
+    ('999 B', '1.23 MB', '1.00 MB')
+  """
+  return f'{number} B' if number < 1000 else _scaled(number, 3, 'kMGTPE') + 'B'
+
+
+def percent(part: int, whole: int) -> str:
+  """A share; 0.00% and 100.00% are said only of none and of all.
+
+  Examples:
+    >>> percent(9, 10), percent(1, 10**6), percent(10**6 - 1, 10**6)
+    ('90.00%', '<0.01%', '>99.99%')
+  """
+  shown = f'{100 * part / whole:.2f}%' if whole else '0.00%'
+  if shown == '0.00%' and part > 0:
+    return '<0.01%'
+  return '>99.99%' if shown == '100.00%' and part < whole else shown
+
+
+def ratio(value: float) -> str:
+  """A compression ratio, three digits.
+
+  Examples:
+    >>> ratio(1.0), ratio(10.24), ratio(1234.5)
+    ('1.00x', '10.2x', '1,234x')
+  """
+  if math.isinf(value):
+    return 'inf'
+  return f'{value:,.{_decimals(value, 3)}f}x'
+
+
+def short_type(row: LeafTally) -> str:
+  """Dtype and shape as JAX abbreviates them, such as ``f32[3,3,64,64]``."""
+  if row.shape is None:
+    return row.dtype
+  dtype = row.dtype
+  for long, short in _SHORT.items():
+    if dtype.startswith(long):
+      dtype = short + dtype[len(long) :]
+      break
+  return f'{dtype}[{",".join(str(n) for n in row.shape)}]'
+
+
+def _scaled(number: int, digits: int, units: str) -> str:
+  """``number`` in thousands, millions, ... with so many significant digits."""
+  value, unit = number / 1000, 0
+  while unit + 1 < len(units) and float(f'{value:.{_decimals(value, digits)}f}') >= 1000:
+    value, unit = value / 1000, unit + 1
+  return f'{value:.{_decimals(value, digits)}f} {units[unit]}'
+
+
+def _decimals(value: float, digits: int) -> int:
+  """Decimals that show ``digits`` significant digits of a value of at least 1."""
+  decimals = max(0, digits - len(str(int(value))))
+  rounded = round(value, decimals)  # 9.996 shows as 10.0, not as 10.00
+  return max(0, digits - len(str(int(rounded))))
+
+
+def plural(number: int, noun: str) -> str:
+  if number != 1:
+    noun = 'leaves' if noun == 'leaf' else f'{noun}s'
+  return f'{number:,} {noun}'
+
+
+def printable(path: str) -> str:
+  """A path that stays on its line, whatever the keys of a dict may hold."""
+  return ''.join(c if c.isprintable() else '?' for c in path) or '(root)'

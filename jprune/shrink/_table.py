@@ -1,0 +1,64 @@
+"""A plan as text and as HTML."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from jprune.graph import _html
+from jprune.graph._fold import fold_names, percent, plural, template
+from jprune.graph._report import frozen_lines, notes, table
+
+if TYPE_CHECKING:
+  from jprune.shrink._plan import Plan
+
+_HEADER = ('group', 'kept', 'of', 'share')
+_MOST_GROUPS = 96  # rows of the table
+
+
+def text(plan: Plan) -> str:
+  """What stays in all, of every group, and what had to stay; at most 100 columns."""
+  lines = [_summary(plan)]
+  rows = _rows(plan)
+  if rows:
+    lines += ['', *table(_HEADER, [cells for cells, _ in rows[:_MOST_GROUPS]])]
+  if rest := sum(count for _, count in rows[_MOST_GROUPS:]):
+    lines.append(f'and {plural(rest, "more group")}')
+  lines += frozen_lines(plan.frozen)
+  return '\n'.join([*lines, *notes(lines, (_where(name) for name, *_ in plan.groups))])
+
+
+def html(plan: Plan) -> str:
+  """A table of all groups, then the frozen axes by reason."""
+  lines = [_html.paragraph(_summary(plan))]
+  if plan.groups:
+    rows = [[_html.text(name), *_counts(size, kept)] for name, size, kept in plan.groups]
+    lines += _html.table(_HEADER, [[row[0], *map(_html.text, row[1:])] for row in rows])
+  return '\n'.join([*lines, *_html.frozen_details(plan.frozen)])
+
+
+def _summary(plan: Plan) -> str:
+  full, small = plan.size
+  verb = 'stays' if full == 1 else 'stay'
+  return f'{small:,} of {plural(full, "weight")} {verb} ({percent(small, full)}).'
+
+
+def _counts(size: int, kept: int, each: str = '') -> tuple[str, str, str]:
+  return f'{each}{kept:,}', f'{size:,}', percent(kept, size)
+
+
+def _rows(plan: Plan) -> list[tuple[tuple[str, ...], int]]:
+  """The cells of a row, and for how many groups it stands: those that differ in numbers only."""
+  kinds: dict[Any, list[str]] = {}
+  for name, size, kept in plan.groups:
+    kinds.setdefault((int(size), int(kept), template(name)), []).append(name)
+  rows = []
+  for (size, kept, _), names in kinds.items():
+    for name, found in fold_names(names):
+      each = f'{len(found):,} x ' if len(found) > 1 else ''
+      rows.append(((name, *_counts(size, kept, each)), len(found)))
+  return rows
+
+
+def _where(name: str) -> str:
+  """The position in the name of a group."""
+  return name.rpartition('] ')[2] if '] ' in name else ''
