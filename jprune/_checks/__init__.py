@@ -37,6 +37,7 @@ from jprune._checks.functions import foreign_plan as foreign_plan
 from jprune._checks.functions import mask_without_values as mask_without_values
 from jprune._checks.functions import no_place as no_place
 from jprune._checks.functions import not_a_function as not_a_function
+from jprune._checks.functions import not_an_array as not_an_array
 from jprune._checks.functions import not_group_consistent as not_group_consistent
 from jprune._checks.functions import not_shrinkable as not_shrinkable
 from jprune._checks.functions import not_traceable as not_traceable

@@ -30,13 +30,19 @@ def bad_args(function: str, args: Any) -> TypeError:
 
 
 def other_params(
-  function: str, missing: Iterable[str], extra: Iterable[str], reference: str
+  function: str, missing: list[str], extra: list[str], found: list[str], reference: str
 ) -> ValueError:
-  parts = [f'without {listed(missing)}'] * bool(list(missing))
-  parts += [f'with {listed(extra)} besides'] * bool(list(extra))
+  parts = [f'without {listed(missing)}'] * bool(missing)
+  parts += [f'with {listed(extra)} besides'] * bool(extra)
+  parts = parts or [f'them in another order: {listed(found)}']
   return ValueError(
     message(function, 'params', f'a tree with the leaves of {reference}', ' and '.join(parts))
   )
+
+
+def not_an_array(function: str, path: str, leaf: Any) -> TypeError:
+  fix = 'Close over what is no array.'
+  return TypeError(message(function, 'params', 'arrays', type(leaf).__name__, fix, path))
 
 
 def other_shape(function: str, path: str, leaf: Any, shape: tuple[int, ...]) -> ValueError:

@@ -16,12 +16,15 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
+import numpy as np
+
 
 class Cause(NamedTuple):
-  """Why something is tied or frozen: in words, and the equation that did it."""
+  """Why something is tied or frozen: in words, and the equation that did it, in its frame."""
 
   text: str
   eqn: Any = None
+  frame: Any = None
 
 
 class Family:
@@ -80,9 +83,10 @@ def fresh(size: int, frozen: Cause | None = None) -> Dim:
   return () if size == 1 else (Atom(size, frozen),)
 
 
-def fresh_all(shape: Sequence[int], frozen: Cause | None = None) -> Dims:
-  """Dimensions of which nothing is known."""
-  return tuple(fresh(int(size), frozen) for size in shape)
+def fresh_all(shape: Sequence[Any], frozen: Cause | None = None) -> Dims:
+  """Dimensions of which nothing is known; sizes may be symbolic, as ``jax.export`` has them."""
+  plain = lambda size: int(size) if isinstance(size, (int, np.integer)) else size
+  return tuple(fresh(plain(size), frozen) for size in shape)
 
 
 def size_of(dim: Iterable[Atom]) -> int:
@@ -155,7 +159,7 @@ def unify(a: Dim, b: Dim, cause: Cause) -> None:
     else:
       big, small = (x, y) if x.size > y.size else (y, x)
       if big.size % small.size or not _divide(big, small.size, cause):
-        both = Cause(f'its factors fit no common refinement: {cause.text}', cause.eqn)
+        both = cause._replace(text=f'its factors fit no common refinement: {cause.text}')
         freeze(a, both)
         freeze(b, both)
         return
@@ -178,7 +182,7 @@ def _unify_atoms(x: Atom, y: Atom, cause: Cause) -> None:
   cuts = sorted(set(_cuts(x.parts)) | set(_cuts(y.parts)))
   mine, theirs = _refine(x.parts, cuts, cause), _refine(y.parts, cuts, cause)
   if mine is None or theirs is None:
-    both = Cause(f'its segments fit no common refinement: {cause.text}', cause.eqn)
+    both = cause._replace(text=f'its segments fit no common refinement: {cause.text}')
     freeze((x,), both)
     freeze((y,), both)
     return
@@ -258,7 +262,7 @@ def segments(dim: Dim, cuts: Sequence[int], cause: Cause) -> list[Dim] | None:
 def _standing(dim: Dim, cause: Cause) -> Dim:
   """A segment as a dimension of its own: a lone index of it is needed, and no factor."""
   lone = tuple(atom for atom in dim if atom.size == 1)
-  freeze(lone, Cause(f'one index of it is used by itself: {cause.text}', cause.eqn))
+  freeze(lone, cause._replace(text=f'one index of it is used by itself: {cause.text}'))
   return tuple(atom for atom in dim if atom.size > 1)
 
 

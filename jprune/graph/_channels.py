@@ -211,7 +211,7 @@ def _name(members: list[Member], traced: Traced) -> str:
 
   def rank(member: Member) -> tuple[int, int]:
     ndim = len(shapes[member.path].shape)
-    return (0 if ndim >= 2 and member.axis == ndim - 1 else 1 if ndim >= 2 else 2, 0)
+    return (0 if ndim >= 2 and member.axis == ndim - 1 else 1 if ndim >= 2 else 2, -ndim)
 
   member = min(members, key=rank)
   place = '' if member.position.whole else f' {member.position}'

@@ -19,12 +19,12 @@ class Coupling:
   """Runs the ``couple`` side of every rule, in order, down into every call.
 
   Attributes:
-    rules_wanted: whether derivative rules are coupled too; not within such a rule, which may call
-      its own function again.
+    rules_wanted: how deep derivative rules are coupled: those of the function, and those that they
+      call in turn (as a rule may its own function), for second derivatives.
     unknown: names of the primitives that no rule covers.
   """
 
-  def __init__(self, rules_wanted: bool = True) -> None:
+  def __init__(self, rules_wanted: int = 2) -> None:
     self.rules_wanted = rules_wanted
     self.unknown: dict[str, int] = {}
 
@@ -69,11 +69,12 @@ class Coupling:
     """Couples a jaxpr that an equation calls, in a frame of its own."""
     inner, consts = closed(jaxpr)
     frame = Frame(without_dead(inner) if rule else inner, consts)
+    frame.caller = (site.frame, site.eqn)
     if inline:
       frame.outer = (site.frame, site.index, tuple(site.eqn.invars))
     site.frame.children.setdefault(site.index, {})[role] = frame
     wanted = self.rules_wanted
-    self.rules_wanted = wanted and not rule
+    self.rules_wanted = wanted - rule
     outs = self.couple(frame, ins)
     self.rules_wanted = wanted
     return outs

@@ -77,6 +77,7 @@ class Frame:
     status: what is known about pruned entries of every variable, once that is worked out.
     ghosts: atoms whose pruned entries an equation has to reckon with, by its index.
     given_up: indices of the equations that no rule covers; their operands are frozen.
+    caller: the frame and the equation that called this one.
     outer: the frame and the operands from which the inputs come, where the call is inlined.
   """
 
@@ -88,6 +89,7 @@ class Frame:
     self.status: dict[Any, Any] = {}
     self.ghosts: dict[int, tuple[Any, ...]] = {}
     self.given_up: set[int] = set()
+    self.caller: tuple[Frame, Any] | None = None
     self.outer: tuple[Frame, int, tuple[Any, ...]] | None = None
     self._makers: dict[Any, int] | None = None
     self._literals: dict[int, Dims] = {}
@@ -182,19 +184,27 @@ def line(eqn: Any) -> str:
   """Where in the user's code an equation comes from: ``file.py:12``, or nothing if unknown."""
   traceback = getattr(eqn.source_info, 'traceback', None)
   frames = list(getattr(traceback, 'frames', ()) or ())
-  inside = os.path.dirname(os.path.dirname(__file__))
   for frame in frames:
     name = frame.file_name
-    if not any(each in name for each in _LIBRARIES) and not name.startswith(inside):
+    if not any(each in name for each in _LIBRARIES) and not _is_ours_or_pythons(name):
       return f'{os.path.basename(name)}:{frame.line_num}'
   return ''
+
+
+def _is_ours_or_pythons(name: str) -> bool:
+  if name.startswith(os.path.dirname(os.path.dirname(__file__))):
+    return True
+  return name.startswith(os.path.dirname(os.__file__) + os.sep) and 'site-packages' not in name
 
 
 def described(cause: Cause) -> str:
   """A cause as text, with its source line."""
   if cause.eqn is None:
     return cause.text
-  where = line(cause.eqn)
+  where, frame = line(cause.eqn), cause.frame
+  while not where and frame is not None and frame.caller is not None:
+    frame, eqn = frame.caller
+    where = line(eqn)
   return f'{cause.text} ({where})' if where else cause.text
 
 

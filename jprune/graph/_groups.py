@@ -131,6 +131,13 @@ class Member(NamedTuple):
     path: of the leaf.
     axis: of the leaf, not negative.
     position: where along the axis the group's units lie.
+
+  Examples:
+    >>> fn = lambda params, x: jax.nn.relu(x @ params['in']) @ params['out']
+    >>> params = {'in': jnp.ones((3, 8)), 'out': jnp.ones((8, 2))}
+    >>> graph = jprune.graph.channels(fn, params, jnp.ones((1, 3)))
+    >>> graph.groups[0].members[1]
+    Member(path='out', axis=0, position=Position(all))
   """
 
   path: str
@@ -147,6 +154,13 @@ class Group:
     size: number of units.
     members: all slices of all leaves that belong to the units.
     ties: the equations that tie the members, as text with source line, without repetition.
+
+  Examples:
+    >>> fn = lambda params, x: jax.nn.relu(x @ params['in']) @ params['out']
+    >>> params = {'in': jnp.ones((3, 8)), 'out': jnp.ones((8, 2))}
+    >>> (group,) = jprune.graph.channels(fn, params, jnp.ones((1, 3))).groups
+    >>> group.name, group.size, len(group.members)
+    ('in[1]', 8, 2)
   """
 
   name: str

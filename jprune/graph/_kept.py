@@ -36,8 +36,8 @@ def kept_units(
 ) -> list[np.ndarray]:
   """For each group, which units stay: those that any member keeps.
 
-  A group of which no unit stays keeps its first one, whose entries are all masked: nothing changes,
-  and no axis is empty.
+  Where none of the units that a member holds stays, its first one does. All of its entries are
+  masked, so nothing changes, and no axis is empty.
 
   Raises:
     ValueError: with ``strict``, if a unit is pruned in some members of its group only.
@@ -60,8 +60,10 @@ def kept_units(
         _check_consistent(function, group, found, keep)
     elif found:
       keep[:] = False
-    if not keep.any():
-      keep[0] = True
+    for _, _, position in group.members:
+      held = position.units[position.units >= 0]
+      if not keep[held].any():
+        keep[held[0]] = True
     out.append(keep)
   return out
 

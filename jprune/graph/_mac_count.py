@@ -79,9 +79,8 @@ class MacCount:
     """Everything as plain, JSON-serialisable Python values.
 
     Returns:
-      ``{'total': {...}, 'others': {...}, 'leaves': {path: {...}}, 'equations': [...],
-      'uncounted': [...], 'partly': {...}}``; counts are ``{'dense': ..., 'sparse': ...,
-      'shrunk': ...}``.
+      A dict with the keys ``total``, ``others``, ``leaves``, ``equations``, ``uncounted`` and
+      ``partly``; counts are dicts with the keys ``dense``, ``sparse`` and ``shrunk``.
     """
     return _mac_table.as_dict(self)
 

@@ -22,8 +22,8 @@ Kept = Mapping[str, Mapping[int, np.ndarray]]
 class Program:
   """``fn`` with the channels left out that ``kept`` leaves out; called like ``fn``.
 
-  For every new structure, shape and dtype of arguments ``fn`` is traced anew at full shapes, and
-  the result compiled; as with ``jax.jit``, its Python code runs only then.
+  Under ``jax.jit``, so that the Python code of ``fn`` runs, and full shapes are traced, only for
+  new structures, shapes and dtypes of arguments.
   """
 
   def __init__(
@@ -33,28 +33,20 @@ class Program:
     self._shapes = shapes
     self._treedef = treedef
     self._kept = kept
-    self._compiled: dict[Any, Callable[..., Any]] = {}
+    self._run = jax.jit(self._evaluate)
     self.__name__ = self.__qualname__ = f'small_{getattr(fn, "__name__", "fn")}'
     self.__wrapped__ = fn
 
   def __call__(self, params: Params, *args: Any) -> Any:
-    paths, values, treedef = tree.flatten(params)
-    self._check(paths, values)
-    flat, arg_tree = jax.tree.flatten(args)
-    key = (treedef, arg_tree, *(jax.typeof(x) for x in (*values, *flat)))
-    run = self._compiled.get(key)
-    if run is None:
-      run, constant = self._build(values, args)
-      if constant:
-        self._compiled[key] = run
-    return run(values, flat)
+    self._check(*tree.flatten(params)[:2])
+    return self._run(params, *args)
 
   def _check(self, paths: list[str], values: list[Any]) -> None:
     expected = list(self._shapes)
     if paths != expected:
       missing = [path for path in expected if path not in paths]
       extra = [path for path in paths if path not in expected]
-      raise _checks.other_params('small.fn', missing, extra, 'small.params')
+      raise _checks.other_params('small.fn', missing, extra, paths, 'small.params')
     for path, value in zip(paths, values):
       kept = self._kept.get(path, {})
       full = enumerate(self._shapes[path])
@@ -62,19 +54,16 @@ class Program:
       if np.shape(value) != small:
         raise _checks.other_shape('small.fn', path, value, small)
 
-  def _build(self, values: list[Any], args: Any) -> tuple[Callable[..., Any], bool]:
+  def _evaluate(self, params: Params, *args: Any) -> Any:
+    values = jax.tree.leaves(params)
     structs = [
-      jax.ShapeDtypeStruct(shape, jax.typeof(value).dtype)
+      jax.ShapeDtypeStruct(shape, value.dtype)
       for shape, value in zip(self._shapes.values(), values)
     ]
     traced = Traced('small.fn', self._fn, self._treedef.unflatten(structs), args)
     small = Small(keeps_of(traced, self._kept))
-
-    def run(values: list[Any], flat: list[Any]) -> Any:
-      outs = small(traced.frame, [*values, *flat])
-      return jax.tree.unflatten(traced.out_tree, outs)
-
-    return jax.jit(run), not tree.is_traced(*traced.frame.consts.values())
+    outs = small(traced.frame, [*values, *jax.tree.leaves(args)])
+    return jax.tree.unflatten(traced.out_tree, outs)
 
 
 def keeps_of(traced: Traced, kept: Kept) -> dict[Atom, np.ndarray]:

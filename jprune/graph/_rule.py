@@ -85,11 +85,11 @@ class Site:
 
   def cause(self, text: str) -> Cause:
     """A cause that names this equation."""
-    return Cause(text, self.eqn)
+    return Cause(text, self.eqn, self.frame)
 
   def unify(self, a: Dim, b: Dim) -> None:
     """Makes two dimensions the same."""
-    unify(a, b, Cause(self.name, self.eqn))
+    unify(a, b, self.cause(self.name))
 
   def freeze(self, dim: Dim, text: str) -> None:
     """Lets no index of the dimension go."""

@@ -241,7 +241,7 @@ def _small_split(site: Site, xs: list[Any]) -> list[Any]:
   axis, sizes = site.params['axis'], site.params['sizes']
   keep = site.keep(site.ins()[0][axis])
   if keep is not None:
-    ends = np.cumsum(sizes)
+    ends = list(itertools.accumulate(sizes))
     sizes = [int(keep[end - size : end].sum()) for size, end in zip(sizes, ends)]
   return list(lax.split(xs[0], sizes, axis))
 

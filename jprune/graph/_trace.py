@@ -36,6 +36,9 @@ class Traced:
     self.paths, values, self.treedef = tree.flatten(params)
     if not self.paths:
       raise _checks.empty_tree(function)
+    for path, value in zip(self.paths, values):
+      if not tree.is_array(value) and not isinstance(value, (bool, int, float, complex)):
+        raise _checks.not_an_array(function, path, value)
     self.leaves = [jax.ShapeDtypeStruct(np.shape(x), _dtype(x)) for x in values]
     jaxpr, out_shape = _make_jaxpr(function, fn, params, args)
     out_paths, outs, self.out_tree = tree.flatten(out_shape)

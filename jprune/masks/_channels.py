@@ -77,7 +77,7 @@ def channels(
     target_macs: instead of a sparsity: the fraction of the model's multiply-adds to keep.
 
   Returns:
-    Masks with the structure of the params: a bool array of the leaf's shape (``True`` = keep) for
+    Masks with the structure of the params; a bool array of the leaf's shape (``True`` = keep) for
     each member of a group that took part, ``None`` for all other leaves. A leaf of several groups
     keeps what all of them keep. Masks are sharded as the scores are.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -11,6 +12,7 @@ import numpy as np
 from jprune import _checks
 
 Shape = tuple[int, ...]
+Heads = tuple[tuple[str, ...], tuple[str, ...]]
 
 
 class Place(NamedTuple):
@@ -33,31 +35,52 @@ def places(
     ValueError: if several params that lose different indices fit, or a param fits but for its
       shape.
   """
+  if list(shapes) == ['']:  # the params are one array: all of its shape belong to it
+    shape = shapes['']
+    whole = Place('', _whole(shape)) if kept.get('') else None
+    return [whole if np.shape(leaf) == shape else None for leaf in leaves]
   by_end: dict[str, list[str]] = {}
   for path in shapes:
     by_end.setdefault(path.rsplit('/', 1)[-1], []).append(path)
   keys = {path: path.split('/') for path in shapes}
+  near = [_nearest(path.split('/'), by_end, keys) for path in paths]
+  votes = collections.Counter(heads for found in near for heads in found.values())
   return [
-    _place(function, path, np.shape(leaf), by_end, keys, shapes, kept)
-    for path, leaf in zip(paths, leaves)
+    _place(function, path, np.shape(leaf), _elected(found, votes), shapes, kept)
+    for path, leaf, found in zip(paths, leaves, near)
   ]
+
+
+def _nearest(
+  mine: Sequence[str], by_end: Mapping[str, Sequence[str]], keys: Mapping[str, Sequence[str]]
+) -> dict[str, Heads]:
+  """The params that share the most last keys with a leaf, and where both paths begin to."""
+  shared = {each: _common_end(mine, keys[each]) for each in by_end.get(mine[-1], ())}
+  most = max(shared.values(), default=0)
+  head = lambda path: tuple(path[: len(path) - most])
+  return {each: (head(mine), head(keys[each])) for each, n in shared.items() if n == most}
+
+
+def _elected(found: Mapping[str, Heads], votes: Mapping[Heads, int]) -> list[str]:
+  """Of several params those in the subtree that fits the most leaves beside this one.
+
+  In ``mu/BatchNorm_0/scale`` alone nothing tells a ``params/BatchNorm_0`` from a
+  ``params/Block_0/BatchNorm_0``; that there is a ``mu/Block_0/BatchNorm_0`` beside it does.
+  """
+  most = max((votes[heads] for heads in found.values()), default=0)
+  return [each for each, heads in found.items() if votes[heads] == most]
 
 
 def _place(
   function: str,
   path: str,
   shape: Shape,
-  by_end: Mapping[str, Sequence[str]],
-  keys: Mapping[str, Sequence[str]],
+  best: Sequence[str],
   shapes: Mapping[str, Shape],
   kept: Mapping[str, Any],
 ) -> Place | None:
-  mine = path.split('/')
-  near = by_end.get(mine[-1], ())
-  if not near or not shape:
+  if not best or not shape:
     return None
-  shared = {each: _common_end(mine, keys[each]) for each in near}
-  best = [each for each, length in shared.items() if length == max(shared.values())]
   if not any(kept.get(each) for each in best):
     return None
   fitting = [each for each in best if shapes[each] == shape]

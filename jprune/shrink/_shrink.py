@@ -102,10 +102,17 @@ def shrink(
     tuple((group.name, group.size, int(keep.sum())) for group, keep in zip(graph.groups, units)),
     dict(graph.frozen),
   )
-  masked = [_masked(leaf, mask) for leaf, mask in zip(jax.tree.leaves(params), found)]
-  small = plan.slice(graph.treedef.unflatten(masked))
+  small = plan.slice(graph.treedef.unflatten(_masked(jax.tree.leaves(params), found)))
   return Shrunk(Program(fn, plan.shapes, graph.treedef, as_bools(plan)), small, plan)
 
 
-def _masked(leaf: Any, mask: Any) -> Any:
-  return leaf if isinstance(leaf, jax.ShapeDtypeStruct) else masked_leaf(leaf, mask)
+def _masked(leaves: list[Any], masks: list[Any]) -> list[Any]:
+  """One array under two paths, masked alike, stays one."""
+  done: dict[Any, Any] = {}
+  out = []
+  for leaf, mask in zip(leaves, masks):
+    if mask is not None and not isinstance(leaf, jax.ShapeDtypeStruct):
+      key = (id(leaf), mask.tobytes())
+      leaf = done[key] = done[key] if key in done else masked_leaf(leaf, mask)
+    out.append(leaf)
+  return out

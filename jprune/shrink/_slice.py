@@ -23,7 +23,7 @@ def sliced(leaf: Any, axes: Axes) -> Any:
     return jax.ShapeDtypeStruct(shape, leaf.dtype)
   out = _host(leaf)
   for axis, indices in axes.items():
-    out = out.take(np.asarray(indices), axis=axis)
+    out = out.take(np.asarray(indices, int), axis=axis)
   return _like(leaf, out)
 
 
@@ -35,7 +35,9 @@ def expanded(leaf: Any, axes: Axes, full: Mapping[int, int]) -> Any:
   if isinstance(leaf, jax.ShapeDtypeStruct):
     return jax.ShapeDtypeStruct(shape, leaf.dtype)
   small = _host(leaf)
-  index = tuple(np.asarray(axes[i]) if i in axes else np.arange(n) for i, n in enumerate(shape))
+  index = tuple(
+    np.asarray(axes[i], int) if i in axes else np.arange(n) for i, n in enumerate(shape)
+  )
   if isinstance(small, np.ndarray):
     out = np.zeros(shape, small.dtype)
     out[np.ix_(*index)] = small

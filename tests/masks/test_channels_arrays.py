@@ -89,7 +89,9 @@ def test_traced_nan_ranks_last():
   params, graph = mlp()
   params['Dense_0']['bias'] = params['Dense_0']['bias'].at[2].set(jnp.nan)
   for scope in SCOPES:
-    found = jax.jit(lambda s, c=scope: masks.channels(s, graph, 1 / 16, scope=c, where='Dense_'))(params)
+    found = jax.jit(lambda s, c=scope: masks.channels(s, graph, 1 / 16, scope=c, where='Dense_'))(
+      params
+    )
     assert kept_of(found, graph)[0] + kept_of(found, graph)[1] in (14, 15)
     if scope != 'local':
       assert found['Dense_0']['bias'].tolist() == [True, True, False, True, True, True]
