@@ -11,6 +11,7 @@ from jprune.graph import _indexing as _indexing
 from jprune.graph import _products as _products
 from jprune.graph import _shapes as _shapes
 from jprune.graph._atoms import Dims, fresh_all, size_of
+from jprune.graph._fixed import with_copies
 from jprune.graph._frame import Frame, closed, without_dead
 from jprune.graph._rule import RULES, Site
 
@@ -30,6 +31,7 @@ class Coupling:
 
   def couple(self, frame: Frame, ins: list[Dims]) -> list[Dims]:
     """The dimensions of all values of a frame; returns those of its results."""
+    frame.jaxpr, frame.copies = with_copies(frame.jaxpr, frame.consts)
     dims = frame.dims
     for var in frame.jaxpr.constvars:
       dims[var] = fresh_all(var.aval.shape)
@@ -44,6 +46,8 @@ class Coupling:
 
   def _couple_one(self, site: Site) -> list[Dims]:
     rule, ins, shapes = RULES.get(site.name), site.ins(), site.out_shapes
+    if site.index in site.frame.copies:
+      return [fresh_all(shapes[0])]
     if rule is None:
       self.unknown[site.name] = self.unknown.get(site.name, 0) + 1
       return self._give_up(site, ins, f'no rule for primitive {site.name}')

@@ -71,7 +71,7 @@ _KEEP_ZERO = frozenset(
   ]
 )
 # f(0) is infinite, NaN, or depends on the sign of zero.
-_BREAK_ZERO = frozenset(['log', 'rsqrt', 'digamma', 'lgamma', 'bessel_i1e', 'acosh', 'logit'])
+BREAK_ZERO = frozenset(['log', 'rsqrt', 'digamma', 'lgamma', 'bessel_i1e', 'acosh', 'logit'])
 _OTHERS = frozenset(
   [
     'mul',
@@ -154,7 +154,7 @@ def combined(site: Site, values: list[int]) -> int:
     return ZERO if (_written(site, 1) or 0.0) > 0 else BAD
   if name == 'integer_pow' and values[0] == ZERO and site.params['y'] <= 0:
     return BAD if site.params['y'] < 0 else UNIFORM
-  if name in _BREAK_ZERO and worst == ZERO:
+  if name in BREAK_ZERO and worst == ZERO:
     return BAD
   if name == 'select_n':
     cases = values[1:]
@@ -182,7 +182,7 @@ def _written(site: Site, operand: int) -> float | None:
   return site.frame.scalar(site.eqn.invars[operand])
 
 
-ELEMENTWISE = _KEEP_ZERO | _BREAK_ZERO | _OTHERS
+ELEMENTWISE = _KEEP_ZERO | BREAK_ZERO | _OTHERS
 rule(' '.join(ELEMENTWISE), _couple, _status, same_params)
 
 

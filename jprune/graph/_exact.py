@@ -11,17 +11,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-import jax
 import numpy as np
 from jax.extend import core
 
 from jprune.graph._atoms import Atom, Dim, count, leaves, resolve
 from jprune.graph._elementwise import ELEMENTWISE
 from jprune.graph._frame import Frame
-from jprune.graph._rule import ANY, BAD, RULES, UNIFORM, ZERO, Site, Status
+from jprune.graph._rule import ANY, RULES, UNIFORM, ZERO, Site, Status
 
 _MOST_GHOSTS = 3
-_MOST_READ = 2**24
 _INLINE = frozenset(('jit', 'pjit', 'closed_call', 'core_call'))
 _GHOSTABLE = ELEMENTWISE | frozenset(
   [
@@ -65,7 +63,7 @@ class Exactness:
     """The statuses of all values of a frame; returns those of its results."""
     status = frame.status
     for var in frame.jaxpr.constvars:
-      status[var] = self._of_constant(frame, var)
+      status[var] = Status(UNIFORM, {})
     for var, found in zip(frame.jaxpr.invars, ins):
       status[var] = found
     for index, eqn in enumerate(frame.jaxpr.eqns):
@@ -77,9 +75,22 @@ class Exactness:
   def _run_one(self, site: Site) -> list[Status]:
     rule = RULES.get(site.name)
     ins = [self._read(site.frame, var) for var in site.eqn.invars]
+    if site.index in site.frame.copies:
+      return [self._of_copy(site)]
     if site.index in site.frame.given_up:
       return [Status(UNIFORM, dict.fromkeys(site.live(v), ANY)) for v in site.eqn.outvars]
     return rule.status(site, ins)
+
+  def _of_copy(self, site: Site) -> Status:
+    """Of a value that depends on no input its axes are known."""
+    fixed, (dims,) = site.frame.copies[site.index], site.outs()
+    of: dict[Atom, int] = {}
+    for dim, value in zip(dims, fixed.axes):
+      for atom in self.atoms_of(dim):
+        of[atom] = max(of.get(atom, ZERO), value)
+    (var,) = site.eqn.outvars
+    once = {a: v if v == ZERO or site.times(var, a) == 1 else max(v, ANY) for a, v in of.items()}
+    return Status(fixed.default, once)
 
   def status_child(self, site: Site, role: Any, ins: list[Status]) -> list[Status]:
     """The statuses in a jaxpr that an equation calls."""
@@ -89,26 +100,6 @@ class Exactness:
     if isinstance(var, core.Literal):
       return Status(ZERO if np.ndim(var.val) == 0 and _is_zero(var.val) else UNIFORM, {})
     return frame.status[var]
-
-  def _of_constant(self, frame: Frame, var: Any) -> Status:
-    """A constant is looked at: it may be zero, or constant along an axis."""
-    value, dims = frame.consts[var], frame.dims[var]
-    live = self.live(frame, var)
-    if isinstance(value, jax.core.Tracer) or not hasattr(value, 'dtype') or value.size > _MOST_READ:
-      return Status(UNIFORM, dict.fromkeys(live, ANY))
-    if jax.dtypes.issubdtype(value.dtype, jax.dtypes.extended):
-      return Status(UNIFORM, dict.fromkeys(live, ANY))
-    value = np.asarray(value)
-    if not value.astype(bool).any():
-      return Status(ZERO, dict.fromkeys(live, ZERO))
-    if not np.isfinite(value.astype(np.complex128)).all():
-      return Status(UNIFORM, dict.fromkeys(live, BAD))
-    of = dict.fromkeys(live, UNIFORM)
-    for axis, dim in enumerate(dims):
-      if atoms := self.atoms_of(dim):
-        same = (value == value.take([0], axis=axis)).all()
-        of |= {} if same else dict.fromkeys(atoms, ANY)
-    return Status(UNIFORM, of)
 
   # --------------------------------------------------------------------------------------- ghosts
 
@@ -130,8 +121,6 @@ class Exactness:
       return _is_factor(frame, var, atom)
     if not _is_factor(frame, var, atom):
       return False
-    if var in frame.consts:
-      return self._read(frame, var).get(atom) == UNIFORM
     index = frame.maker(var)
     if index is None:
       if frame.outer is None:
@@ -139,6 +128,8 @@ class Exactness:
       outer, _, operands = frame.outer
       return self._ghostable(outer, operands[list(frame.jaxpr.invars).index(var)], atom)
     eqn = frame.jaxpr.eqns[index]
+    if index in frame.copies:
+      return True
     if eqn.primitive.name in _INLINE:
       child = frame.children[index]['body']
       return self._ghostable(child, child.jaxpr.outvars[eqn.outvars.index(var)], atom)

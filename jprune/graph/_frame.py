@@ -42,6 +42,7 @@ _FOLDED = frozenset(
     'ne',
     'neg',
     'not',
+    'optimization_barrier',
     'or',
     'pad',
     'pjit',
@@ -77,6 +78,7 @@ class Frame:
     status: what is known about pruned entries of every variable, once that is worked out.
     ghosts: atoms whose pruned entries an equation has to reckon with, by its index.
     given_up: indices of the equations that no rule covers; their operands are frozen.
+    copies: what is known of the values, fixed while tracing, that equations copy, by their index.
     caller: the frame and the equation that called this one.
     outer: the frame and the operands from which the inputs come, where the call is inlined.
   """
@@ -84,6 +86,7 @@ class Frame:
   def __init__(self, jaxpr: Any, consts: Any = ()) -> None:
     self.jaxpr = jaxpr
     self.consts = dict(zip(jaxpr.constvars, consts))
+    self.copies: dict[int, Any] = {}
     self.dims: dict[Any, Dims] = {}
     self.children: dict[int, dict[Any, Frame]] = {}
     self.status: dict[Any, Any] = {}

@@ -104,7 +104,7 @@ class Small(Sizes):
     """The results of a frame, from the small values of its inputs."""
     run = run or _Run(frame)
     for var in frame.jaxpr.constvars:
-      run.values[var] = self._constant(frame, var, _NOWHERE)
+      run.values[var] = frame.consts[var]
     for var, x in zip(frame.jaxpr.invars, xs):
       run.values[var] = x
     for index, eqn in enumerate(frame.jaxpr.eqns):
@@ -120,16 +120,12 @@ class Small(Sizes):
       site.run.children[site.index] = run
     return self(frame, xs, run)
 
-  def _constant(self, frame: Frame, var: Any, world: World) -> Any:
-    value = frame.consts[var]
-    dims = frame.dims[var]
-    if all(self.keep(dim, world) is None for dim in dims):
-      return value
-    return self.take(jnp.asarray(value), dims, world)
-
   def _evaluate(self, run: _Run, index: int, world: World) -> list[Any]:
     site = Site(self, run.frame, index, run, world)
     rule = RULES.get(site.name)
+    if index in run.frame.copies:
+      (dims,), (var,) = site.outs(), site.eqn.invars
+      return [self.take(jnp.asarray(run.values[var]), dims, world)]
     if rule is None or index in run.frame.given_up:
       xs = [self._value(run, var, world) for var in site.eqn.invars]
       return evaluate_whole(site, xs)
@@ -162,8 +158,6 @@ class Small(Sizes):
     if any(frame.status[var].get(atom) == ZERO for atom in world):
       shape = tuple(self.small_size(dim, world) for dim in frame.dims[var])
       return jnp.zeros(shape, var.aval.dtype)
-    if var in frame.consts:
-      return self._constant(frame, var, world)
     index = frame.maker(var)
     if index is None:
       _, _, operands = frame.outer

@@ -226,3 +226,19 @@ def test_shapes_are_enough():
   struct = lambda shape: jax.ShapeDtypeStruct(shape, jnp.float32)
   graph = jprune.graph.channels(fn, {p: struct(s) for p, s in shapes.items()}, struct(x))
   assert len(graph.groups) == 3
+
+
+def test_a_table_that_two_layers_share_does_not_tie_them():
+  table = jnp.linspace(0.5, 1.5, 6)
+
+  def fn(params, x):
+    first = jnp.tanh(x @ params['a']) * table[None]
+    second = jnp.tanh(first @ params['b'] + 1) * table[None]
+    return second @ params['c']
+
+  params = {'a': jnp.ones((3, 6)), 'b': jnp.ones((6, 6)), 'c': jnp.ones((6, 2))}
+  graph = jprune.graph.channels(fn, params, jnp.ones((4, 3)))
+  assert [[m[:2] for m in group.members] for group in graph.groups] == [
+    [('a', 1), ('b', 0)],
+    [('b', 1), ('c', 0)],
+  ]
