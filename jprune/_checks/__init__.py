@@ -36,11 +36,13 @@ from jprune._checks.functions import bad_args as bad_args
 from jprune._checks.functions import foreign_plan as foreign_plan
 from jprune._checks.functions import mask_without_values as mask_without_values
 from jprune._checks.functions import no_place as no_place
+from jprune._checks.functions import no_places as no_places
 from jprune._checks.functions import not_a_function as not_a_function
 from jprune._checks.functions import not_an_array as not_an_array
 from jprune._checks.functions import not_group_consistent as not_group_consistent
 from jprune._checks.functions import not_shrinkable as not_shrinkable
 from jprune._checks.functions import not_traceable as not_traceable
+from jprune._checks.functions import nothing_returned as nothing_returned
 from jprune._checks.functions import other_params as other_params
 from jprune._checks.functions import other_shape as other_shape
 from jprune._checks.functions import several_places as several_places

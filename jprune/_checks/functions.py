@@ -16,8 +16,11 @@ def not_a_function(function: str, fn: Any) -> TypeError:
 
 def not_traceable(function: str, error: Exception) -> TypeError:
   constraint = 'a function that takes these params and args and returns arrays'
-  first = str(error).strip().split('\n')[0]
-  fix = 'Call fn(params, *args) by itself to see more.'
+  first = str(error).strip().split('\n')[0].rstrip('.')
+  fix = (
+    'Call fn(params, *args) by itself to see more; bind keywords and what is no array '
+    'with functools.partial.'
+  )
   return TypeError(message(function, 'fn', constraint, f'{type(error).__name__}: {first}', fix))
 
 
@@ -27,6 +30,11 @@ def bad_args(function: str, args: Any) -> TypeError:
     return TypeError(message(function, 'args', 'empty without fn', got))
   fix = 'Write args=(x,) for a function that is called fn(params, x).'
   return TypeError(message(function, 'args', 'a tuple', kind(args), fix))
+
+
+def nothing_returned(function: str) -> TypeError:
+  fix = 'Is a return missing?'
+  return TypeError(message(function, 'fn', 'a function that returns arrays', 'no array', fix))
 
 
 def other_params(
@@ -85,6 +93,11 @@ def no_place(
   constraint = f"of shape {full}, as the param '{param}' that it belongs to by its path"
   fix = 'Initialise it anew from the small params.'
   return ValueError(message(function, 'other', constraint, f'shape {shape}', fix, path))
+
+
+def no_places(function: str, paths: list[str]) -> ValueError:
+  constraint = 'a tree whose leaves end in the paths of params'
+  return ValueError(message(function, 'other', constraint, f'leaves {listed(paths)}'))
 
 
 def several_places(function: str, path: str, params: Iterable[str]) -> ValueError:

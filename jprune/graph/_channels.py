@@ -143,8 +143,8 @@ def channels(fn: Callable[..., Any], params: Params, *args: Any) -> ChannelGraph
   Args:
     fn: ``fn(params, *args)``, any function that ``jax.jit`` takes; for example linen's
       ``model.apply``, or the function of :func:`jprune.nnx.functional`. A result with the path
-      (after some first keys) and shape of a param is taken as its new value, as ``batch_stats``
-      are, and shrinks with it; the axes of all others are frozen.
+      (after some first keys), the shape and the axes of a param is its new value, as those of
+      ``batch_stats`` are, and shrinks with it; the axes of all others are frozen.
     params: tree of arrays or shape structs, whose axes may be pruned.
     *args: trees of arrays or shape structs; their axes are frozen.
 

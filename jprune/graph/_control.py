@@ -23,7 +23,7 @@ def _couple_call(site: Site, ins: list[Dims]) -> list[Dims]:
 
 
 def _couple_remat(site: Site, ins: list[Dims]) -> list[Dims]:
-  return site.walk.couple_child(site, 'body', _called(site), ins)
+  return site.walk.couple_child(site, 'body', _called(site), ins, inline=True)
 
 
 def _status_call(site: Site, ins: list[Status]) -> list[Status]:

@@ -51,7 +51,11 @@ class Coupling:
     if rule is None:
       self.unknown[site.name] = self.unknown.get(site.name, 0) + 1
       return self._give_up(site, ins, f'no rule for primitive {site.name}')
-    outs = [tuple(dims) for dims in rule.couple(site, ins)]
+    try:
+      outs = [tuple(dims) for dims in rule.couple(site, ins)]
+    except Exception as error:  # a form that the rule was not written for must never stop a user
+      self.unknown[site.name] = self.unknown.get(site.name, 0) + 1
+      return self._give_up(site, ins, f'the rule for {site.name} failed: {type(error).__name__}')
     if [tuple(map(size_of, dims)) for dims in outs] != shapes:
       return self._give_up(site, ins, f'the rule for {site.name} does not cover this form')
     return outs

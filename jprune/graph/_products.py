@@ -172,7 +172,7 @@ rule(
 
 def _couple_order(site: Site, ins: list[Dims]) -> list[Dims]:
   """What depends on the order or the number of indices along an axis freezes it."""
-  axes = site.params['axes']
+  axes = site.params['dimensions' if site.name == 'reduce' else 'axes']
   for dims in ins:
     for axis in axes:
       if axis < len(dims):

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jprune import _checks, tree
-from jprune.graph._atoms import Cause, Dims, freeze, fresh_all, leaves, unify
+from jprune.graph._atoms import Atom, Cause, Dims, freeze, fresh_all, leaves, resolve, unify
 from jprune.graph._couple import Coupling
 from jprune.graph._exact import Exactness
 from jprune.graph._frame import Frame, without_dead
@@ -42,6 +42,8 @@ class Traced:
     self.leaves = [jax.ShapeDtypeStruct(np.shape(x), _dtype(x)) for x in values]
     jaxpr, out_shape = _make_jaxpr(function, fn, params, args)
     out_paths, outs, self.out_tree = tree.flatten(out_shape)
+    if not outs:
+      raise _checks.nothing_returned(function)
     self.states = _states(self.paths, self.leaves, out_paths, outs)
     self.frame = Frame(without_dead(jaxpr.jaxpr), jaxpr.consts)
     self.dims: list[Dims] = [fresh_all(leaf.shape) for leaf in self.leaves]
@@ -57,13 +59,16 @@ class Traced:
     coupling = Coupling()
     outs = coupling.couple(self.frame, [*self.dims, *inputs])
     self.unknown = coupling.unknown
-    for path, dims, state in zip(out_paths, outs, self.states):
-      cause = Cause(f'model output {path}'.rstrip())
-      for axis, dim in enumerate(dims):
-        if state is None:
-          freeze(dim, cause)
-        else:
-          unify(self.dims[state][axis], dim, Cause(f'new value of {path}'))
+    taken = {a for dims in (*self.dims, *inputs) for dim in dims for a in leaves(dim)}
+    for i, (path, dims) in enumerate(zip(out_paths, outs)):
+      state = self.states[i]
+      if state is not None and _is_new_value(self.dims[state], dims, taken):
+        for old, new in zip(self.dims[state], dims):
+          unify(old, new, Cause(f'new value of {self.paths[state]}'))
+        continue
+      self.states[i] = None
+      for dim in dims:
+        freeze(dim, Cause(f'model output {path}'.rstrip()))
     used = {var for eqn in self.frame.jaxpr.eqns for var in _variables(eqn)}
     used |= set(_hashable(self.frame.jaxpr.outvars))
     for var, dims in zip(self.frame.jaxpr.invars, self.dims):
@@ -78,6 +83,17 @@ class Traced:
     rest = self.frame.jaxpr.invars[len(ins) :]
     ins += [Status(UNIFORM, dict.fromkeys(live(self.frame.dims[v]), ANY)) for v in rest]
     exactness.run(self.frame, ins)
+
+
+def _is_new_value(old: Dims, new: Dims, taken: set[Atom]) -> bool:
+  """Whether a result has the axes of a param, as what is made from its old value has.
+
+  An axis may also be nobody's, such as one along which a gradient is constant; but not all.
+  """
+  same = [resolve(a) == resolve(b) for a, b in zip(old, new)]
+  free = [all(a.frozen is None and a not in taken for a in leaves(dim)) for dim in new]
+  known = any(yes and resolve(dim) for yes, dim in zip(same, new))
+  return known and all(a or b for a, b in zip(same, free))
 
 
 def _variables(eqn: Any) -> list[Any]:
@@ -100,7 +116,7 @@ def _make_jaxpr(function: str, fn: Any, params: Params, args: Any) -> tuple[Any,
 def _states(
   paths: list[str], shapes: list[Any], out_paths: list[str], outs: list[Any]
 ) -> list[int | None]:
-  """Which results are new values of params: those of their shape and, after some keys, path."""
+  """Which results may be new values of params: by their shapes and the ends of their paths."""
   places = {path: i for i, path in enumerate(paths) if path and shapes[i].shape}
   found: list[int | None] = []
   for path, out in zip(out_paths, outs):

@@ -44,11 +44,32 @@ def places(
     by_end.setdefault(path.rsplit('/', 1)[-1], []).append(path)
   keys = {path: path.split('/') for path in shapes}
   near = [_nearest(path.split('/'), by_end, keys) for path in paths]
+  arrays = [path for path, leaf in zip(paths, leaves) if np.ndim(leaf)]
+  if kept and arrays and not any(near):
+    raise _checks.no_places(function, arrays)
+  for path, leaf, found in zip(paths, leaves, near):
+    if not found and np.ndim(leaf):
+      _check_not_within(function, path, np.shape(leaf), keys, shapes, kept)
   votes = collections.Counter(heads for found in near for heads in found.values())
   return [
     _place(function, path, np.shape(leaf), _elected(found, votes), shapes, kept)
     for path, leaf, found in zip(paths, leaves, near)
   ]
+
+
+def _check_not_within(
+  function: str,
+  path: str,
+  shape: Shape,
+  keys: Mapping[str, Sequence[str]],
+  shapes: Mapping[str, Shape],
+  kept: Mapping[str, Any],
+) -> None:
+  """Refuses what stands under the path of a param that shrinks, in a form of its own."""
+  above = path.split('/')[:-1]
+  for param in kept:
+    if above and _common_end(above, keys[param]) == len(keys[param]):
+      raise _checks.no_place(function, path, shape, param, shapes[param])
 
 
 def _nearest(

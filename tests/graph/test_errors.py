@@ -102,3 +102,8 @@ def test_kept_of_another_length():
   graph = jprune.graph.channels(with_odd_thing, make_params(), X)
   with pytest.raises(ValueError, match='zip'):
     graph.params_at([])
+
+
+def test_a_function_that_returns_nothing():
+  with pytest.raises(TypeError, match=r'^channels: `fn` must be .*; got no array\. Is a return'):
+    jprune.graph.channels(lambda params, x: None, {'w': jnp.ones((2, 2))}, jnp.ones((2, 2)))

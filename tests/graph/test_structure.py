@@ -242,3 +242,36 @@ def test_a_table_that_two_layers_share_does_not_tie_them():
     [('a', 1), ('b', 0)],
     [('b', 1), ('c', 0)],
   ]
+
+
+@pytest.mark.parametrize('batch', [5, 8])
+def test_an_output_with_the_path_and_shape_of_a_param_is_an_output(batch):
+  params = [jnp.ones((8, 8)), jnp.ones((8, 8))]
+  fn = lambda p, x: (jax.nn.relu(x @ p[0]), jax.nn.relu(x @ p[0]) @ p[1])
+  graph = jprune.graph.channels(fn, params, jnp.ones((batch, 8)))
+  assert not graph.groups
+  assert graph.frozen['0', 1] == 'model output 0'
+  assert graph.frozen['1', 1] == 'model output 1'
+
+
+def test_gradients_and_new_averages_shrink_with_their_params():
+  params = {'a': jnp.ones((3, 6)), 'm': jnp.ones(6), 'b': jnp.ones((6, 2))}
+
+  def fn(p, x):
+    loss = lambda p: jnp.sum((jnp.tanh(x @ p['a']) * p['m'][None]) @ p['b'])
+    h = (x @ p['a']).mean(0)
+    return jax.grad(loss)(p), {'m': 0.9 * p['m'] + 0.1 * h}
+
+  graph = jprune.graph.channels(fn, params, jnp.ones((4, 3)))
+  assert [m[:2] for m in graph.groups[0].members] == [('a', 1), ('b', 0), ('m', 0)]
+
+
+@pytest.mark.parametrize('axes', [(0,), (1,)])
+def test_a_reduction_of_ones_own_freezes_its_axes(axes):
+  def fn(p, x):
+    h = lax.reduce(x @ p['a'], np.float32(0), lambda a, b: a + b * b, axes)
+    return h[:, None] * p['b'] if axes == (1,) else h[None] @ p['c']
+
+  params = {'a': jnp.ones((8, 8)), 'b': jnp.ones((1, 2)), 'c': jnp.ones((8, 2))}
+  graph = jprune.graph.channels(fn, params, jnp.ones((5, 8)))
+  assert (('a', 1) in graph.frozen) == (axes == (1,))

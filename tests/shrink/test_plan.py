@@ -208,3 +208,14 @@ def test_training_the_small_params_is_training_the_masked_ones(net, tx):
   small, inner = train(net.small.fn, tx, small, inner, 2)
   _masks.assert_same(plan.slice(params), small)
   _masks.assert_same(plan.slice(state[0]), inner)
+
+
+def test_trees_that_have_nothing_to_do_with_the_params_are_refused():
+  fn = lambda p, x: jnp.tanh(x @ p['a']['b']) @ p['c']
+  params = {'a': {'b': jnp.ones((3, 8))}, 'c': jnp.ones((8, 2))}
+  plan = shrunk(fn, params, jnp.ones((2, 3))).small.plan
+  with pytest.raises(ValueError, match=r"^plan\.slice: `other` must be .*; got leaves 'zz'"):
+    plan.slice({'zz': jnp.ones((8, 2))})
+  with pytest.raises(ValueError, match=r"the param 'a/b'.*Initialise it anew"):
+    plan.slice({'mu': {'a': {'b': [jnp.ones(3), jnp.ones(8)]}, 'c': jnp.ones((8, 2))}})
+  assert plan.slice({'count': jnp.zeros(())}) == {'count': jnp.zeros(())}
