@@ -68,10 +68,7 @@ def _couple_jvp_rule(site: Site, ins: list[Dims], outs: list[Dims]) -> None:
     return [found[i] for i in moved]
 
   xs = _structs(eqn.invars)
-  try:
-    jaxpr, _ = _traced(tangents_of, xs, [xs[i] for i in moving])
-  except Exception:  # it has no derivative (yet), so there is no rule to keep
-    return
+  jaxpr, _ = _traced(tangents_of, xs, [xs[i] for i in moving])
   found = site.walk.couple_child(site, 'jvp', jaxpr, [*ins, *(ins[i] for i in moving)], rule=True)
   for place, other in zip(moved, found):
     for a, b in zip(outs[place], other):
@@ -127,10 +124,7 @@ def _couple_vjp_rule(site: Site, ins: list[Dims], outs: list[Dims]) -> None:
     split = lambda *fs: _split(call(*_filled(xs, moving, fs)), moved)
     return jax.vjp(split, *(xs[i] for i in moving), has_aux=True)[1]
 
-  try:
-    jaxpr, back = _traced(forward, _structs(eqn.invars))
-  except Exception:  # it has no derivative, so there is no rule to keep
-    return
+  jaxpr, back = _traced(forward, _structs(eqn.invars))
   residuals = site.walk.couple_child(site, 'forward', jaxpr, ins, rule=True)
   cotangents = _structs([eqn.outvars[i] for i in moved])
   jaxpr, _ = _traced(lambda back, cts: back(cts), back, cotangents)

@@ -5,7 +5,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import jprune
 from tests.shrink import _masks
 from tests.shrink._networks import shrunk
 
@@ -149,15 +148,3 @@ def test_relu_of_a_pruned_channel_and_of_zero():
   net = shrunk(fn, params, -jnp.abs(jnp.ones((4, 3))))
   assert np.isfinite(net.small.fn(net.small.params, net.x)).all()
   _masks.assert_same(net.fn(net.masked, net.x), net.small.fn(net.small.params, net.x))
-
-
-def test_a_function_without_a_rule_yet_can_be_shrunk():
-  activation = jax.custom_jvp(lambda x: jnp.tanh(x))  # its defjvp is still to come
-  fn = lambda p, x: activation(x @ p['a']) @ p['b']
-  params = {'a': jnp.ones((3, 4)), 'b': jnp.ones((4, 2))}
-  keep = np.array([True, False, True, False])
-  masks = {'a': np.broadcast_to(keep, (3, 4)), 'b': np.broadcast_to(keep[:, None], (4, 2))}
-  small = jprune.shrink(fn, params, masks, jnp.ones((2, 3)))
-  assert small.params['a'].shape == (3, 2)
-  expected = fn(jprune.apply(params, masks), jnp.ones((5, 3)))
-  np.testing.assert_allclose(small.fn(small.params, jnp.ones((5, 3))), expected, rtol=1e-6)
