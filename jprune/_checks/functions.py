@@ -105,3 +105,49 @@ def several_places(function: str, path: str, params: Iterable[str]) -> ValueErro
   got = f'a leaf that fits {listed(params)}'
   fix = 'Pass a tree with more of the keys of the params.'
   return ValueError(message(function, 'other', constraint, got, fix, path))
+
+
+def no_batches(function: str, unit: str = 'batch') -> ValueError:
+  return ValueError(
+    message(function, f'{unit}es' if unit == 'batch' else f'{unit}s', 'at least one', 'none')
+  )
+
+
+def words_no_stats(path: str, why: str | None) -> str:
+  """What a lookup of a leaf that was not captured says."""
+  return f"no statistics of leaf '{path}': {why or 'it was not selected, or is no leaf'}"
+
+
+def no_stats(function: str, path: str, why: str | None) -> ValueError:
+  constraint = 'statistics of every leaf that is to be scored'
+  fix = 'Exclude the leaf with where=, or capture it.'
+  got = f'none ({why})' if why else 'none'
+  return ValueError(message(function, 'stats', constraint, got, fix, path))
+
+
+def no_gram(function: str, path: str) -> ValueError:
+  constraint = 'captured with gram=True'
+  return ValueError(message(function, 'stats', constraint, 'moments without products', '', path))
+
+
+def other_stats(function: str) -> ValueError:
+  constraint = 'statistics of the same function and leaves'
+  return ValueError(message(function, 'other', constraint, 'those of others'))
+
+
+def not_stats(function: str, stats: Any) -> TypeError:
+  fix = 'Capture them with jprune.graph.capture_batches(fn, params, batches, gram=True).'
+  return TypeError(message(function, 'stats', 'statistics of inputs', kind(stats), fix))
+
+
+def no_rows(function: str, path: str) -> ValueError:
+  fix = 'Capture at least one batch in which the leaf is used.'
+  return ValueError(message(function, 'stats', 'of at least one row', 'none', fix, path))
+
+
+def not_finite_inputs(function: str, path: str, batch: int) -> ValueError:
+  got = f'infinite or NaN inputs of that leaf in batch {batch}'
+  fix = 'Look at the data, or at the params, for overflow.'
+  return ValueError(
+    message(function, 'batches', 'such that activations are finite', got, fix, path)
+  )

@@ -7,7 +7,10 @@ from jprune.graph._groups import Member as Member
 from jprune.graph._groups import Position as Position
 from jprune.graph._mac_count import MacCount as MacCount
 from jprune.graph._mac_count import macs as macs
+from jprune.graph._moments import Moments as Moments
 from jprune.graph._rows import Macs as Macs
 from jprune.graph._rows import Product as Product
+from jprune.graph._stats import Stats as Stats
+from jprune.graph._stats import Use as Use
 from jprune.graph._verify import Verification as Verification
 from jprune.graph._verify import verify as verify
