@@ -151,3 +151,17 @@ def not_finite_inputs(function: str, path: str, batch: int) -> ValueError:
   return ValueError(
     message(function, 'batches', 'such that activations are finite', got, fix, path)
   )
+
+
+def check_batches(function: str, batches: Any) -> None:
+  if not hasattr(batches, '__iter__') or hasattr(batches, 'shape') or isinstance(batches, dict):
+    fix = 'Write [batch] for a single one.'
+    raise TypeError(message(function, 'batches', 'an iterable of batches', kind(batches), fix))
+
+
+def other_tokens(
+  function: str, shape: tuple[int, ...], shapes: list[tuple[int, ...]]
+) -> ValueError:
+  constraint = 'an array whose shape is how that of an argument begins'
+  got = f'shape {shape}, and arguments of shapes {", ".join(map(str, shapes))}'
+  return ValueError(message(function, 'weights', constraint, got))

@@ -1,5 +1,7 @@
-"""What a traced function does with its params: channel groups, multiply-adds, exactness."""
+"""What a traced function does with its params: channels, multiply-adds, inputs of its products."""
 
+from jprune.graph._capture import capture as capture
+from jprune.graph._capture import capture_batches as capture_batches
 from jprune.graph._channels import ChannelGraph as ChannelGraph
 from jprune.graph._channels import channels as channels
 from jprune.graph._groups import Group as Group

@@ -194,6 +194,15 @@ def line(eqn: Any) -> str:
   return ''
 
 
+def place(eqn: Any, frame: Frame | None) -> str:
+  """Where an equation of a frame comes from, or else what called the frame."""
+  where = line(eqn)
+  while not where and frame is not None and frame.caller is not None:
+    frame, eqn = frame.caller
+    where = line(eqn)
+  return where
+
+
 def _is_ours_or_pythons(name: str) -> bool:
   if name.startswith(os.path.dirname(os.path.dirname(__file__))):
     return True
@@ -202,12 +211,7 @@ def _is_ours_or_pythons(name: str) -> bool:
 
 def described(cause: Cause) -> str:
   """A cause as text, with its source line."""
-  if cause.eqn is None:
-    return cause.text
-  where, frame = line(cause.eqn), cause.frame
-  while not where and frame is not None and frame.caller is not None:
-    frame, eqn = frame.caller
-    where = line(eqn)
+  where = '' if cause.eqn is None else place(cause.eqn, cause.frame)
   return f'{cause.text} ({where})' if where else cause.text
 
 

@@ -13,10 +13,8 @@ from jprune.graph._frame import Frame, line
 from jprune.graph._macs import macs_of
 from jprune.graph._rule import RULES
 from jprune.graph._small import Sizes
-from jprune.graph._sources import Source, Sources, Step, owner, sources
+from jprune.graph._sources import PRODUCTS, Source, Sources, Step, owner, sources
 from jprune.graph._trace import Traced
-
-PRODUCTS = ('dot_general', 'ragged_dot_general', 'conv_general_dilated')
 
 
 class Macs(NamedTuple):

@@ -169,7 +169,7 @@ def _one_by_one(mask: np.ndarray) -> Sequence[np.ndarray]:
 
 _FIRST_ONLY = frozenset(['pad', 'tile', 'unstack'])
 _INDEXED = {'gather': 1, 'dynamic_slice': 1, 'dynamic_update_slice': 2}
-_PRODUCTS = ('dot_general', 'ragged_dot_general', 'conv_general_dilated')
+PRODUCTS = ('dot_general', 'ragged_dot_general', 'conv_general_dilated')
 
 
 def _of_eqn(frame: Frame, eqn: Any, ins: list[Source]) -> list[Source]:
@@ -195,7 +195,7 @@ def _of_eqn(frame: Frame, eqn: Any, ins: list[Source]) -> list[Source]:
     grown = [_grown(ins[i], eqn.invars[i], shape) for i in used]
     return [_joined(grown, name == 'mul')]
   level = max([source.level for source in ins], default=_PARAMS)
-  if name in _PRODUCTS and level == _GIVEN:
+  if name in PRODUCTS and level == _GIVEN:
     level = _COMPUTED
   of = frozenset().union(*(source.of for source in ins))
   return [Source(None, _size(var) if of or level else 0, of, level) for var in eqn.outvars]

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 import jax
 
 from jprune import _checks
+from jprune.graph import _stats_table
 from jprune.graph._moments import Moments, merged
 
 
@@ -28,7 +29,9 @@ class Use:
     inputs: places of the factors that are contracted, in the order of the moments' inputs.
     outputs: places of the factors that number outputs.
     source: place in ``stats.inputs`` of the moments; equal for leaves that share their inputs.
-    loop: id of the scan whose steps the first factor of ``batch`` numbers, or ``None``.
+    loop: number of the scan whose steps the first factor of ``batch`` counts, or ``None``.
+    direct: whether the product multiplies by the entries themselves: moved, cast, masked or
+      scaled, but not added to or passed through a function.
     line: where in the user's code the product comes from, ``file.py:12``; empty if unknown.
 
   Examples:
@@ -47,6 +50,7 @@ class Use:
   outputs: tuple[int, ...]
   source: int
   loop: int | None = None
+  direct: bool = True
   line: str = ''
 
   @property
@@ -130,3 +134,12 @@ class Stats:
       raise _checks.other_stats('merge')
     inputs = tuple(merged(a, b) for a, b in zip(self.inputs, other.inputs))
     return dataclasses.replace(self, inputs=inputs)
+
+  def __str__(self) -> str:
+    return _stats_table.text(self)
+
+  def __repr__(self) -> str:
+    return f'Stats({len(self.uses)} leaves, {len(self.inputs)} moments)'
+
+  def _repr_html_(self) -> str:
+    return _stats_table.html(self)

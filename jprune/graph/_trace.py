@@ -26,13 +26,17 @@ class Traced:
     leaves: their shapes and dtypes.
     treedef: structure of the params.
     dims: dimensions of the leaves.
+    inputs: dimensions of the arguments.
     frame: of the function.
     out_tree: structure of what it returns.
     states: for each result, the place of the param whose new value it is, or ``None``.
     unknown: primitives that no rule covers, and how often they occur.
   """
 
-  def __init__(self, function: str, fn: Callable[..., Any], params: Params, args: Any) -> None:
+  def __init__(
+    self, function: str, fn: Callable[..., Any], params: Params, args: Any, exact: bool = True
+  ) -> None:
+    """``exact`` asks what pruned entries are, without which nothing may be left out."""
     self.paths, values, self.treedef = tree.flatten(params)
     if not self.paths:
       raise _checks.empty_tree(function)
@@ -48,11 +52,12 @@ class Traced:
     self.frame = Frame(without_dead(jaxpr.jaxpr), jaxpr.consts)
     self.dims: list[Dims] = [fresh_all(leaf.shape) for leaf in self.leaves]
     self._couple(out_paths, tree.flatten(args)[0])
-    self._check()
+    if exact:
+      self._check()
 
   def _couple(self, out_paths: list[str], arg_paths: list[str]) -> None:
     variables = self.frame.jaxpr.invars[len(self.dims) :]
-    inputs = [
+    self.inputs = inputs = [
       fresh_all(var.aval.shape, Cause(f'model input {path}'))
       for var, path in zip(variables, arg_paths)
     ]

@@ -1,0 +1,186 @@
+"""Statistics of what each leaf of a function is multiplied by."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jprune import _batches, _checks, tree
+from jprune.graph._joint import Joint
+from jprune.graph._moments import Moments, merged
+from jprune.graph._record import Recorder
+from jprune.graph._stats import Stats
+from jprune.graph._survey import Survey
+from jprune.graph._trace import Traced
+from jprune.typing import Params, Where
+
+
+def capture(
+  fn: Callable[..., Any],
+  params: Params,
+  *args: Any,
+  gram: bool = False,
+  where: Where = None,
+  weights: Any = None,
+) -> tuple[Any, Stats]:
+  r"""Runs a function and tells what each of its leaves is multiplied by.
+
+  For every matrix product and convolution ``y = x W`` with a selected leaf ``W``: number of rows,
+  mean, squared deviations and zeros of each input of ``x`` and, with ``gram``, the products of all
+  pairs of inputs. The function is traced and rewritten, no module is wrapped: leaves are followed
+  through ``jit``, ``scan``, remat, ``cond``, ``while``, ``vmap``, custom derivatives, transposes,
+  reshapes, slices, casts, masks and scales. Leaves over which a scan runs, experts and groups of a
+  convolution have statistics for each of their matrices; a leaf that is used several times (tied
+  layers, a loop) has those of all rows together. Convolutions see their windows, unfolded. Leaves
+  that are multiplied by the same values share one copy.
+
+  Each call compiles anew: for many batches take :func:`capture_batches`, or put it under
+  ``jax.jit`` yourself. Sums are float32, of counts too: above 2^24 rows single ones round.
+
+  Args:
+    fn: ``fn(params, *args)``, as for :func:`channels`.
+    params: tree of arrays.
+    *args: trees of arrays. Data may be sharded; statistics are of all of it.
+    gram: whether to collect products of pairs of inputs: ``inputs ** 2`` floats for each.
+    where: selects the leaves; by default floating ones with two or more dimensions.
+    weights: of tokens, such as a padding mask: an array whose axes are the first ones of the first
+      argument that starts with them. Leaves whose rows are not those tokens (experts that choose
+      their tokens) are left out.
+
+  Returns:
+    What ``fn`` returns, and :class:`Stats`; ``stats.left_out`` names every selected leaf of two or
+    more dimensions of which nothing is known, with the reason.
+
+  Raises:
+    ValueError: if nothing is selected, or no argument starts with the axes of ``weights``.
+    TypeError: if ``fn`` is no function or can't be traced with these arguments, or a selected leaf
+      isn't floating.
+
+  Examples:
+    >>> fn = lambda params, x: jax.nn.relu(x @ params['in']) @ params['out']
+    >>> params = {'in': jnp.eye(2), 'out': jnp.ones((2, 3))}
+    >>> y, stats = capture(fn, params, jnp.array([[1.0, -2.0], [3.0, 4.0]]), gram=True)
+    >>> print(stats)
+    leaf  batch  inputs  outputs  rows  moments
+    -------------------------------------------
+    in        1       2        2     2        0
+    out       1       2        3     2        1
+    >>> ((use, moments),) = stats['out']
+    >>> moments.mean, moments.zeros
+    (Array([[2., 2.]], dtype=float32), Array([[0., 1.]], dtype=float32))
+  """
+  chosen = _chosen('capture', params, where)
+  run = functools.partial(_run, 'capture', fn, chosen, gram)
+  values = jax.tree.leaves((params, args, weights))
+  if not tree.is_traced(*values):
+    run = jax.jit(run)
+  return run(params, args, weights)
+
+
+def capture_batches(
+  fn: Callable[..., Any],
+  params: Params,
+  batches: Iterable[Any],
+  *,
+  gram: bool = False,
+  where: Where = None,
+  weights: Callable[[Any], Any] | None = None,
+  progress: bool = True,
+) -> Stats:
+  """Statistics of all batches together, as :func:`capture` takes them of one.
+
+  Compiled once for all batches of one shape; only the statistics are kept between them, and what
+  ``fn`` returns isn't computed.
+
+  Args:
+    fn: ``fn(params, *batch)``.
+    params: tree of arrays.
+    batches: an iterable of batches; a tuple holds several arguments, all else is one.
+    gram: as for :func:`capture`.
+    where: as for :func:`capture`.
+    weights: ``weights(batch)`` are the weights of tokens of a batch.
+    progress: whether to show a bar, if tqdm is installed.
+
+  Returns:
+    The :class:`Stats`.
+
+  Raises:
+    ValueError: if there is no batch, if inputs of a leaf are infinite or NaN (the leaf and the
+      number of the batch, from 0, are named), or as for :func:`capture`.
+    TypeError: as for :func:`capture`.
+
+  Examples:
+    >>> fn = lambda params, x: x @ params['w']
+    >>> params = {'w': jnp.ones((2, 3))}
+    >>> stats = capture_batches(fn, params, [jnp.ones((4, 2)), jnp.zeros((4, 2))])
+    >>> ((use, moments),) = stats['w']
+    >>> moments.count, moments.mean
+    (Array([8.], dtype=float32), Array([[0.5, 0.5]], dtype=float32))
+  """
+  function = 'capture_batches'
+  chosen = _chosen(function, params, where)
+  if not callable(fn):
+    raise _checks.not_a_function(function, fn)
+  _checks.check_batches(function, batches)
+  step = jax.jit(functools.partial(_step, function, fn, chosen, gram))
+  add = jax.jit(Stats.merge, donate_argnums=0)
+  total: Stats | None = None
+  for number, batch in enumerate(_batches.shown(function, batches, progress)):
+    args = batch if isinstance(batch, tuple) else (batch,)
+    stats, finite = step(params, args, None if weights is None else weights(batch))
+    _check_finite(function, stats, np.asarray(finite), number)
+    total = stats if total is None else add(total, stats)
+  if total is None:
+    raise _checks.no_batches(function)
+  return total
+
+
+def _chosen(function: str, params: Params, where: Where) -> tuple[bool, ...]:
+  return tuple(tree.selected(function, params, where))
+
+
+def _step(
+  function: str, fn: Any, chosen: Sequence[bool], gram: bool, params: Any, args: Any, weights: Any
+) -> tuple[Stats, jax.Array]:
+  _, stats = _run(function, fn, chosen, gram, params, args, weights)
+  known = [jnp.all(jnp.isfinite(m.mean) & jnp.isfinite(m.squares)) for m in stats.inputs]
+  return stats, jnp.stack(known) if known else jnp.ones(0, bool)
+
+
+def _run(
+  function: str, fn: Any, chosen: Sequence[bool], gram: bool, params: Any, args: Any, weights: Any
+) -> tuple[Any, Stats]:
+  traced = Traced(function, fn, params, args, exact=False)
+  tokens = None if weights is None else _tokens(function, traced, args, weights)
+  survey = Survey(traced, chosen, tokens)
+  joint = Joint(traced, survey)
+  wanted = sorted({i for sources in joint.sources for i in sources})
+  recorder = Recorder(survey, wanted, gram, weights)
+  outs, found = recorder.run(traced.frame, jax.tree.leaves((params, args)))
+  inputs = [_together([found[i] for i in sources]) for sources in joint.sources]
+  stats = Stats(tuple(inputs), tuple(joint.uses), tuple(joint.left_out), tuple(joint.notes))
+  return jax.tree.unflatten(traced.out_tree, outs), stats
+
+
+def _together(found: Sequence[Moments]) -> Moments:
+  return functools.reduce(merged, found)
+
+
+def _tokens(function: str, traced: Traced, args: Any, weights: Any) -> Sequence[Any]:
+  """The dimensions of the argument that the axes of the weights number."""
+  shape = np.shape(weights)
+  for leaf, dims in zip(jax.tree.leaves(args), traced.inputs):
+    if shape and np.shape(leaf)[: len(shape)] == shape:
+      return dims[: len(shape)]
+  raise _checks.other_tokens(function, shape, [np.shape(leaf) for leaf in jax.tree.leaves(args)])
+
+
+def _check_finite(function: str, stats: Stats, finite: np.ndarray, batch: int) -> None:
+  for path, uses in stats.uses:
+    if not all(finite[use.source] for use in uses):
+      raise _checks.not_finite_inputs(function, path, batch)

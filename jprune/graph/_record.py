@@ -1,0 +1,147 @@
+"""A traced function, run such that it also returns moments of what its leaves are multiplied by.
+
+Frames in which nothing is recorded run as they are. Steps of a scan that runs over a leaf stack
+their moments; what a loop sees of one and the same leaf adds up while it runs, so that memory
+doesn't grow with its length; a branch that is not taken has seen no rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.extend import core
+from jax.sharding import AxisType, PartitionSpec
+
+from jprune.graph._frame import Frame
+from jprune.graph._moments import Moments, merged, moments_of
+from jprune.graph._roles import weighed
+from jprune.graph._rule import Site
+from jprune.graph._small import evaluate_whole
+from jprune.graph._survey import Input, Survey
+
+Found: TypeAlias = dict[int, Moments]
+
+
+class Recorder:
+  """Runs frames; each run returns its results and the moments that were recorded in it."""
+
+  def __init__(self, survey: Survey, wanted: Sequence[int], gram: bool, weights: Any) -> None:
+    self._inputs = survey.inputs
+    self._hot = survey.hot
+    self._gram = gram
+    self._weights = weights
+    self._here: dict[tuple[Frame, int], list[int]] = {}
+    for i in wanted:
+      each = survey.inputs[i]
+      self._here.setdefault((each.frame, each.index), []).append(i)
+
+  def run(self, frame: Frame, xs: Sequence[Any]) -> tuple[list[Any], Found]:
+    """All results of a frame."""
+    values = dict(frame.consts)
+    values.update(zip(frame.jaxpr.invars, xs))
+    read = lambda var: var.val if isinstance(var, core.Literal) else values[var]
+    found: Found = {}
+    for index, eqn in enumerate(frame.jaxpr.eqns):
+      operands = [read(var) for var in eqn.invars]
+      for i in self._here.get((frame, index), ()):
+        found[i] = self._moments(self._inputs[i], operands)
+      outs, inside = self._evaluate(frame, index, operands)
+      found.update(inside)
+      values.update(zip(eqn.outvars, outs))
+    return [read(var) for var in frame.jaxpr.outvars], found
+
+  def _moments(self, each: Input, operands: list[Any]) -> Moments:
+    weights = None if each.weighing is None else weighed(self._weights, each.weighing)
+
+    def of(x: Any, weights: Any) -> Moments:
+      return moments_of(each.layout(x), weights, self._gram)
+
+    return _everywhere(of, jnp.asarray(operands[each.operand]), weights)
+
+  def _evaluate(self, frame: Frame, index: int, xs: list[Any]) -> tuple[list[Any], Found]:
+    children = frame.children.get(index, {})
+    if not any(child in self._hot for child in children.values()):
+      return evaluate_whole(Site(None, frame, index), xs), {}
+    name, params = frame.jaxpr.eqns[index].primitive.name, frame.jaxpr.eqns[index].params
+    if name == 'scan':
+      return self._scan(children['body'], params, xs)
+    if name == 'while':
+      return self._while(children, params, xs)
+    if name == 'cond':
+      return self._cond(list(children.values()), xs)
+    return self.run(children['body'], xs)
+
+  def _scan(self, body: Frame, p: Any, xs: list[Any]) -> tuple[list[Any], Found]:
+    start, end = p['num_consts'], p['num_consts'] + p['num_carry']
+    consts, carry, steps = xs[:start], xs[start:end], xs[end:]
+
+    def step(state: Any, x: Any) -> Any:
+      carry, before = state
+      outs, found = self.run(body, [*consts, *carry, *x])
+      apart = {i: m for i, m in found.items() if self._stacks(i, body)}
+      after = {i: merged(m, found[i]) for i, m in before.items()}
+      return (outs[: len(carry)], after), (outs[len(carry) :], apart)
+
+    one = [jax.ShapeDtypeStruct(x.shape[1:], x.dtype) for x in steps]
+    seen = jax.eval_shape(lambda c, x: self.run(body, [*consts, *c, *x])[1], carry, one)
+    nothing = {i: _none(m) for i, m in seen.items() if not self._stacks(i, body)}
+    (carry, total), (ys, apart) = lax.scan(
+      step, (carry, nothing), steps, length=p['length'], reverse=p['reverse'], unroll=p['unroll']
+    )
+    stacked = {i: jax.tree.map(_flat, moments) for i, moments in apart.items()}
+    return [*carry, *ys], total | stacked
+
+  def _stacks(self, i: int, body: Frame) -> bool:
+    return body in self._inputs[i].stacked
+
+  def _while(self, children: Mapping[Any, Frame], p: Any, xs: list[Any]) -> tuple[list[Any], Found]:
+    start = p['cond_nconsts']
+    end = start + p['body_nconsts']
+    conds, consts, carry = xs[:start], xs[start:end], xs[end:]
+
+    def body(state: Any) -> Any:
+      outs, found = self.run(children['body'], [*consts, *state[0]])
+      return outs, {i: merged(m, found[i]) for i, m in state[1].items()}
+
+    seen = jax.eval_shape(lambda c: self.run(children['body'], [*consts, *c])[1], carry)
+    go_on = lambda state: self.run(children['cond'], [*conds, *state[0]])[0][0]
+    nothing = {i: _none(m) for i, m in seen.items()}
+    return lax.while_loop(go_on, body, (carry, nothing))
+
+  def _cond(self, branches: list[Frame], xs: list[Any]) -> tuple[list[Any], Found]:
+    index, *operands = xs
+    found = [jax.eval_shape(lambda *ys, b=b: self.run(b, ys)[1], *operands) for b in branches]
+    seen = {i: m for each in found for i, m in each.items()}
+
+    def branch(frame: Frame) -> Any:
+      def run(*ys: Any) -> Any:
+        outs, inside = self.run(frame, ys)
+        return outs, {i: inside.get(i, _none(m)) for i, m in seen.items()}
+
+      return run
+
+    if len(branches) == 1:
+      return branch(branches[0])(*operands)
+    return lax.switch(index.astype('int32'), [branch(each) for each in branches], *operands)
+
+
+def _none(moments: Any) -> Moments:
+  return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), moments)
+
+
+def _flat(stacked: jax.Array) -> jax.Array:
+  """Steps and products side by side as one axis."""
+  return stacked.reshape(stacked.shape[0] * stacked.shape[1], *stacked.shape[2:])
+
+
+def _everywhere(of: Any, x: jax.Array, weights: Any) -> Moments:
+  """The moments on every device, where the mesh leaves nothing to the partitioner."""
+  mesh = jax.typeof(x).sharding.mesh
+  if AxisType.Explicit not in mesh.axis_types:
+    return of(x, weights)
+  axes = mesh.explicit_axes
+  return jax.sharding.auto_axes(of, axes=axes, out_sharding=PartitionSpec())(x, weights)
