@@ -123,21 +123,47 @@ def capture_batches(
     (Array([8.], dtype=float32), Array([[0.5, 0.5]], dtype=float32))
   """
   function = 'capture_batches'
-  chosen = _chosen(function, params, where)
-  if not callable(fn):
-    raise _checks.not_a_function(function, fn)
-  _checks.check_batches(function, batches)
-  step = jax.jit(functools.partial(_step, function, fn, chosen, gram))
-  add = jax.jit(Stats.merge, donate_argnums=0)
-  total: Stats | None = None
-  for number, batch in enumerate(_batches.shown(function, batches, progress)):
+  return Capturing(function, fn, _chosen(function, params, where), gram, weights)(
+    params, batches, progress
+  )
+
+
+class Capturing:
+  """Statistics of all batches together, compiled once for however many params."""
+
+  def __init__(
+    self,
+    function: str,
+    fn: Callable[..., Any],
+    chosen: Sequence[bool],
+    gram: bool,
+    weights: Callable[[Any], Any] | None,
+  ) -> None:
+    if not callable(fn):
+      raise _checks.not_a_function(function, fn)
+    self._function = function
+    self._weights = weights
+    self._step = jax.jit(functools.partial(_step, function, fn, tuple(chosen), gram))
+    self._add = jax.jit(Stats.merge, donate_argnums=0)
+
+  def __call__(self, params: Params, batches: Iterable[Any], progress: bool = False) -> Stats:
+    _checks.check_batches(self._function, batches)
+    total: Stats | None = None
+    for number, batch in enumerate(_batches.shown(self._function, batches, progress)):
+      stats, finite = self._step(params, *self._arguments(batch))
+      _check_finite(self._function, stats, np.asarray(finite), number)
+      total = stats if total is None else self._add(total, stats)
+    if total is None:
+      raise _checks.no_batches(self._function)
+    return total
+
+  def shapes(self, params: Params, batch: Any) -> Stats:
+    """What a batch would give, without running anything."""
+    return jax.eval_shape(self._step, params, *self._arguments(batch))[0]
+
+  def _arguments(self, batch: Any) -> tuple[Any, Any]:
     args = batch if isinstance(batch, tuple) else (batch,)
-    stats, finite = step(params, args, None if weights is None else weights(batch))
-    _check_finite(function, stats, np.asarray(finite), number)
-    total = stats if total is None else add(total, stats)
-  if total is None:
-    raise _checks.no_batches(function)
-  return total
+    return args, None if self._weights is None else self._weights(batch)
 
 
 def _chosen(function: str, params: Params, where: Where) -> tuple[bool, ...]:

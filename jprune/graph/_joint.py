@@ -6,8 +6,6 @@ import dataclasses
 import math
 from collections.abc import Sequence
 
-from jax.extend import core
-
 from jprune.graph._stats import Use
 from jprune.graph._survey import Survey
 from jprune.graph._trace import Traced
@@ -24,32 +22,37 @@ class Joint:
   """
 
   def __init__(self, traced: Traced, survey: Survey) -> None:
-    self.sources: list[tuple[int, ...]] = []
+    shapes = [leaf.shape for leaf in traced.leaves]
+    covering = {i: _covering(_merged(found), shapes[i]) for i, found in survey.uses.items()}
+    # in the order in which they run, for those who prune stage by stage
+    self.sources = sorted({sources for uses, _ in covering.values() for _, sources in uses})
     self.uses: list[tuple[str, tuple[Use, ...]]] = []
     self.left_out: list[tuple[str, str]] = []
     self.notes: list[tuple[str, str]] = []
-    operands = [var for eqn in traced.frame.jaxpr.eqns for var in eqn.invars]
-    used = {var for var in operands if not isinstance(var, core.Literal)}
-    for i, found in survey.uses.items():
+    for i, (uses, others) in covering.items():
       path, ends = traced.paths[i], list(dict.fromkeys(survey.ends[i]))
-      uses, others = _covering(_merged(found), traced.leaves[i].shape)
       ends += [f'a product in another form ({use.line})' for use in others]
       if uses:
         self.uses.append((path, tuple(self._numbered(use, sources) for use, sources in uses)))
         self.notes += [(path, f'also used by {end}') for end in ends]
-      elif found:
-        self.left_out.append((path, 'products use only parts of it, or parts that overlap'))
-      elif traced.frame.jaxpr.invars[i] not in used:
-        self.left_out.append((path, 'fn does not use it'))
       else:
-        products = [end for end in ends if ': ' in end]
-        plain = f'no product multiplies by it{"; it is used by " + ends[0] if ends else ""}'
-        self.left_out.append((path, products[0] if products else plain))
+        self.left_out.append((path, _why(traced, survey, i, ends)))
 
   def _numbered(self, use: Use, sources: tuple[int, ...]) -> Use:
-    if sources not in self.sources:
-      self.sources.append(sources)
     return dataclasses.replace(use, source=self.sources.index(sources))
+
+
+def _why(traced: Traced, survey: Survey, leaf: int, ends: Sequence[str]) -> str:
+  """Why nothing is known about a leaf."""
+  if survey.uses[leaf]:
+    return 'products use only parts of it, or parts that overlap'
+  operands = [var for eqn in traced.frame.jaxpr.eqns for var in eqn.invars]
+  used = any(var is traced.frame.jaxpr.invars[leaf] for var in operands)
+  if not used:
+    return 'fn does not use it'
+  products = [end for end in ends if ': ' in end]
+  plain = f'no product multiplies by it{"; it is used by " + ends[0] if ends else ""}'
+  return products[0] if products else plain
 
 
 def _merged(found: Sequence[Use]) -> list[tuple[Use, tuple[int, ...]]]:
