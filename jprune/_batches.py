@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, MappingView, Sequence
 from typing import Any
 
 import jax
@@ -55,6 +55,8 @@ def shown(
 
 
 def _is_loader(value: Any) -> bool:
+  if isinstance(value, (Iterator, MappingView)):  # of which jax.tree would warn
+    return True
   lone = jax.tree_util.treedef_is_leaf(jax.tree.structure(value))
   return lone and hasattr(value, '__iter__') and not hasattr(value, 'shape')
 

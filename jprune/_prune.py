@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from typing import Any
 
@@ -14,7 +15,12 @@ from jprune.masks._top_k import select, select_global
 from jprune.typing import Distribution, Masks, Params, Pattern, Scorer, Scores, Where
 
 # custom ones may know their sparsities themselves, as `fixed` does
-_NEED_SPARSITY = (distributions.uniform, distributions.er, distributions.erk)
+_NEED_SPARSITY = (
+  distributions.uniform,
+  distributions.er,
+  distributions.erk,
+  distributions.owl,
+)
 
 
 def prune(
@@ -97,8 +103,10 @@ def _scores(
   found = scorer
   if scorer is None or isinstance(scorer, str):
     raise _checks.bad_scorer('prune', scorer)
+  bound = scorer.keywords if isinstance(scorer, functools.partial) else {}
   if callable(scorer):
     if _takes_key(scorer):
+      key = bound.get('key') if key is None else key
       scorer_args = {**scorer_args, 'key': key}
     elif key is not None:
       raise _checks.key_not_wanted('prune', scorer)
@@ -107,13 +115,14 @@ def _scores(
     raise _checks.arguments_not_wanted(
       'prune', [*scorer_args, *(['key'] if key is not None else [])]
     )
+  stats = {**bound, **scorer_args}.get('stats')
   paths, leaves, treedef = tree.flatten(params)
   out = []
   for path, leaf, score, yes in zip(
     paths, leaves, tree.along('prune', 'scorer', params, found), chosen, strict=True
   ):
     if yes:
-      _checks.check_floating('prune', 'scorer', path, score)
+      _checks.check_scored('prune', path, score, stats)
       _checks.check_shape('prune', 'scorer', path, score, leaf.shape)
     out.append(score if yes else None)
   return treedef.unflatten(out)

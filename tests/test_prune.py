@@ -113,6 +113,9 @@ def test_random_scores_take_a_key():
   np.testing.assert_array_equal(masks['conv'], again['conv'])
   assert not np.array_equal(masks['conv'], other['conv'])
   assert int(masks['conv'].sum()) == masks['conv'].size // 2
+  bound = functools.partial(scores.random, key=jax.random.key(1))
+  bound = jprune.prune(PARAMS, 0.5, scorer=bound)
+  np.testing.assert_array_equal(masks['conv'], bound['conv'])
 
 
 def test_under_jit_with_a_traced_sparsity():
@@ -150,6 +153,8 @@ def test_rounds_of_other_leaves_add_up():
   assert int(second['conv'].sum()) == int(first['conv'].sum())
   assert int(second['a']['kernel'].sum()) == 600
   assert second['b']['kernel'] is None
+  third = jprune.prune(PARAMS, where='a/kernel', pattern=NOfM(2, 4, axis=-1), masks=first)
+  np.testing.assert_array_equal(third['conv'], first['conv'])
 
 
 def test_rounds_of_patterns():

@@ -195,3 +195,8 @@ def pattern_shares_alike(function: str, pattern: Any) -> ValueError:
   constraint = f'left out for {pattern}, which prunes all leaves alike'
   fix = 'Leave leaves out with where=.'
   return ValueError(message(function, 'distribution', constraint, 'another one', fix))
+
+
+def axis_not_known(function: str, path: str) -> ValueError:
+  fix = 'Only what was captured from a function knows which axes it contracts.'
+  return ValueError(message(function, 'pattern', 'one with an axis', 'axis None', fix, path))

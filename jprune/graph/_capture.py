@@ -9,6 +9,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jprune import _batches, _checks, tree
 from jprune.graph._joint import Joint
@@ -49,8 +51,9 @@ def capture(
     gram: whether to collect products of pairs of inputs: ``inputs ** 2`` floats for each.
     where: selects the leaves; by default floating ones with two or more dimensions.
     weights: of tokens, such as a padding mask: an array whose axes are the first ones of the first
-      argument that starts with them. Leaves whose rows are not those tokens (experts that choose
-      their tokens) are left out.
+      argument that starts with them. A row has the weight of the token at its place, whatever
+      was mixed into it; what lies under a weight of 0 may be NaN. Leaves whose rows are not at the
+      places of tokens (experts that choose their tokens) are left out.
 
   Returns:
     What ``fn`` returns, and :class:`Stats`; ``stats.left_out`` names every selected leaf of two or
@@ -76,10 +79,11 @@ def capture(
   """
   chosen = _chosen('capture', params, where)
   run = functools.partial(_run, 'capture', fn, chosen, gram)
+  weights = None if weights is None else jnp.asarray(weights)
   values = jax.tree.leaves((params, args, weights))
-  if not tree.is_traced(*values):
-    run = jax.jit(run)
-  return run(params, args, weights)
+  if tree.is_traced(*values):
+    return run(params, args, weights)
+  return jax.jit(run, static_argnames='mesh')(params, args, weights, mesh=_mesh(values))
 
 
 def capture_batches(
@@ -143,14 +147,16 @@ class Capturing:
       raise _checks.not_a_function(function, fn)
     self._function = function
     self._weights = weights
-    self._step = jax.jit(functools.partial(_step, function, fn, tuple(chosen), gram))
+    step = functools.partial(_step, function, fn, tuple(chosen), gram)
+    self._step = jax.jit(step, static_argnames='mesh')
     self._add = jax.jit(Stats.merge, donate_argnums=0)
 
   def __call__(self, params: Params, batches: Iterable[Any], progress: bool = False) -> Stats:
     _checks.check_batches(self._function, batches)
     total: Stats | None = None
     for number, batch in enumerate(_batches.shown(self._function, batches, progress)):
-      stats, finite = self._step(params, *self._arguments(batch))
+      given = params, *self._arguments(batch)
+      stats, finite = self._step(*given, mesh=_mesh(jax.tree.leaves(given)))
       _check_finite(self._function, stats, np.asarray(finite), number)
       total = stats if total is None else self._add(total, stats)
     if total is None:
@@ -163,23 +169,44 @@ class Capturing:
 
   def _arguments(self, batch: Any) -> tuple[Any, Any]:
     args = batch if isinstance(batch, tuple) else (batch,)
-    return args, None if self._weights is None else self._weights(batch)
+    weights = None if self._weights is None else self._weights(batch)
+    return args, None if weights is None else jnp.asarray(weights)
 
 
 def _chosen(function: str, params: Params, where: Where) -> tuple[bool, ...]:
   return tuple(tree.selected(function, params, where))
 
 
+def _mesh(values: Sequence[Any]) -> Mesh | None:
+  """Where values lie, if on several devices."""
+  shardings = [getattr(value, 'sharding', None) for value in values]
+  return next((s.mesh for s in shardings if isinstance(s, NamedSharding) and s.mesh.size > 1), None)
+
+
 def _step(
-  function: str, fn: Any, chosen: Sequence[bool], gram: bool, params: Any, args: Any, weights: Any
+  function: str,
+  fn: Any,
+  chosen: Sequence[bool],
+  gram: bool,
+  params: Any,
+  args: Any,
+  weights: Any,
+  mesh: Mesh | None = None,
 ) -> tuple[Stats, jax.Array]:
-  _, stats = _run(function, fn, chosen, gram, params, args, weights)
+  _, stats = _run(function, fn, chosen, gram, params, args, weights, mesh)
   known = [jnp.all(jnp.isfinite(m.mean) & jnp.isfinite(m.squares)) for m in stats.inputs]
   return stats, jnp.stack(known) if known else jnp.ones(0, bool)
 
 
 def _run(
-  function: str, fn: Any, chosen: Sequence[bool], gram: bool, params: Any, args: Any, weights: Any
+  function: str,
+  fn: Any,
+  chosen: Sequence[bool],
+  gram: bool,
+  params: Any,
+  args: Any,
+  weights: Any,
+  mesh: Mesh | None = None,
 ) -> tuple[Any, Stats]:
   traced = Traced(function, fn, params, args, exact=False)
   tokens = None if weights is None else _tokens(function, traced, args, weights)
@@ -187,8 +214,10 @@ def _run(
   joint = Joint(traced, survey)
   wanted = sorted({i for sources in joint.sources for i in sources})
   recorder = Recorder(survey, wanted, gram, weights)
-  outs, found = recorder.run(traced.frame, jax.tree.leaves((params, args)))
+  outs, found = recorder.run(traced.frame, list(map(jnp.asarray, jax.tree.leaves((params, args)))))
   inputs = [_together([found[i] for i in sources]) for sources in joint.sources]
+  if mesh is not None:  # the partitioner may have left products where their inputs lie
+    inputs = lax.with_sharding_constraint(inputs, NamedSharding(mesh, PartitionSpec()))
   stats = Stats(tuple(inputs), tuple(joint.uses), tuple(joint.left_out), tuple(joint.notes))
   return jax.tree.unflatten(traced.out_tree, outs), stats
 

@@ -63,7 +63,7 @@ _FOLDED = frozenset(
 )
 _MOST_FOLDED = 2**20
 _LIBRARIES = tuple(
-  f'{os.sep}{name}{os.sep}' for name in ('jax', 'jaxlib', 'flax', 'equinox', 'haiku')
+  f'{os.sep}{name}{os.sep}' for name in ('jax', 'jaxlib', 'numpy', 'flax', 'equinox', 'haiku')
 )
 
 

@@ -35,11 +35,16 @@ class Joint:
       if uses:
         self.uses.append((path, tuple(self._numbered(use, sources) for use, sources in uses)))
         self.notes += [(path, f'also used by {end}') for end in ends]
+        self.notes += [(path, f'its product multiplies by {each}') for each in _changed(survey, i)]
       else:
         self.left_out.append((path, _why(traced, survey, i, ends)))
 
   def _numbered(self, use: Use, sources: tuple[int, ...]) -> Use:
     return dataclasses.replace(use, source=self.sources.index(sources))
+
+
+def _changed(survey: Survey, leaf: int) -> list[str]:
+  return [f'something computed from it by {via}' for via in dict.fromkeys(survey.changed[leaf])]
 
 
 def _why(traced: Traced, survey: Survey, leaf: int, ends: Sequence[str]) -> str:
@@ -49,7 +54,8 @@ def _why(traced: Traced, survey: Survey, leaf: int, ends: Sequence[str]) -> str:
   operands = [var for eqn in traced.frame.jaxpr.eqns for var in eqn.invars]
   used = any(var is traced.frame.jaxpr.invars[leaf] for var in operands)
   if not used:
-    return 'fn does not use it'
+    returned = any(var is traced.frame.jaxpr.invars[leaf] for var in traced.frame.jaxpr.outvars)
+    return f'fn {"only returns" if returned else "does not use"} it'
   products = [end for end in ends if ': ' in end]
   plain = f'no product multiplies by it{"; it is used by " + ends[0] if ends else ""}'
   return products[0] if products else plain

@@ -89,6 +89,7 @@ def moments_of(x: jax.Array, weights: jax.Array | None = None, gram: bool = True
   else:
     weights = weights.astype(jnp.float32)
     total = jnp.sum(weights)
+    x = jnp.where(weights[None, :, None] == 0, 0.0, x)  # padding may hold anything, even NaN
     weigh = lambda y: y * weights[None, :, None]
   mean = jnp.sum(weigh(x), axis=1) / _nonzero(total)
   apart = x - mean[:, None, :]

@@ -19,7 +19,8 @@ def _transpose(eqn: Any) -> Moves:
 
 
 def _reshape(eqn: Any) -> Moves:
-  return [lambda mask: [mask.reshape(eqn.outvars[0].aval.shape)]]
+  order = eqn.params.get('dimensions') if eqn.primitive.name == 'reshape' else None
+  return [lambda mask: [mask.transpose(order).reshape(eqn.outvars[0].aval.shape)]]
 
 
 def _broadcast(eqn: Any) -> Moves:

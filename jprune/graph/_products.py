@@ -206,11 +206,13 @@ rule('cumlogsumexp', _couple_along, _at_least_uniform)
 
 
 def _couple_sort(site: Site, ins: list[Dims]) -> list[Dims]:
+  axis = site.params['dimension']
   for dims in ins:
-    site.freeze(dims[site.params['dimension']], 'sorted along it')
+    site.freeze(dims[axis], 'sorted along it')
     for a, b in zip(ins[0], dims):
       site.unify(a, b)
-  return list(ins)
+  ranks = fresh(size_of(ins[0][axis]), site.cause('ranks of what is sorted'))
+  return [tuple(ranks if i == axis else dim for i, dim in enumerate(dims)) for dims in ins]
 
 
 def _status_sort(site: Site, ins: list[Status]) -> list[Status]:

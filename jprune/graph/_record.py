@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.extend import core
-from jax.sharding import AxisType, PartitionSpec
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from jprune.graph._frame import Frame
 from jprune.graph._moments import Moments, merged, moments_of
@@ -55,12 +55,11 @@ class Recorder:
     return [read(var) for var in frame.jaxpr.outvars], found
 
   def _moments(self, each: Input, operands: list[Any]) -> Moments:
-    weights = None if each.weighing is None else weighed(self._weights, each.weighing)
-
     def of(x: Any, weights: Any) -> Moments:
-      return moments_of(each.layout(x), weights, self._gram)
+      rows = None if each.weighing is None else weighed(weights, each.weighing)
+      return moments_of(each.layout(x), rows, self._gram)
 
-    return _everywhere(of, jnp.asarray(operands[each.operand]), weights)
+    return _everywhere(of, jnp.asarray(operands[each.operand]), self._weights)
 
   def _evaluate(self, frame: Frame, index: int, xs: list[Any]) -> tuple[list[Any], Found]:
     children = frame.children.get(index, {})
@@ -130,7 +129,13 @@ class Recorder:
 
 
 def _none(moments: Any) -> Moments:
-  return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), moments)
+  def zeros(leaf: Any) -> jax.Array:
+    sharding = getattr(leaf, 'sharding', None)
+    if sharding is None or AxisType.Explicit not in sharding.mesh.axis_types:
+      return jnp.zeros(leaf.shape, leaf.dtype)
+    return jnp.zeros(leaf.shape, leaf.dtype, device=sharding)
+
+  return jax.tree.map(zeros, moments)
 
 
 def _flat(stacked: jax.Array) -> jax.Array:
@@ -143,5 +148,5 @@ def _everywhere(of: Any, x: jax.Array, weights: Any) -> Moments:
   mesh = jax.typeof(x).sharding.mesh
   if AxisType.Explicit not in mesh.axis_types:
     return of(x, weights)
-  axes = mesh.explicit_axes
-  return jax.sharding.auto_axes(of, axes=axes, out_sharding=PartitionSpec())(x, weights)
+  everywhere = NamedSharding(mesh, PartitionSpec())
+  return jax.sharding.auto_axes(of, axes=mesh.explicit_axes, out_sharding=everywhere)(x, weights)

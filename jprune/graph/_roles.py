@@ -204,7 +204,7 @@ def use_of(
     places(roles.outputs),
     source,
     loop,
-    view.direct,
+    not view.via,
     line,
   )
 

@@ -130,7 +130,8 @@ class Stats:
 
   def merge(self, other: Stats) -> Stats:
     """Statistics of the rows of both; they must come from the same function and leaves."""
-    if (self.uses, len(self.inputs)) != (other.uses, len(other.inputs)):
+    gram = lambda stats: [each.products is None for each in stats.inputs]
+    if (self.uses, gram(self)) != (other.uses, gram(other)):
       raise _checks.other_stats('merge')
     inputs = tuple(merged(a, b) for a, b in zip(self.inputs, other.inputs))
     return dataclasses.replace(self, inputs=inputs)

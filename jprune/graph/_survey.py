@@ -1,37 +1,26 @@
 """Where a function multiplies by its leaves: a walk over the frames, before anything is run.
 
-Each value is numbered such that equal numbers mean equal values, so that what query, key and value
-share is recorded once, also after each has cast it for itself.
+What several leaves are multiplied by is recorded once, also after each has cast it for itself:
+equal values are known by their numbers.
 """
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import jax.numpy as jnp
 from jax.extend import core
 
-from jprune.graph._elementwise import ELEMENTWISE
 from jprune.graph._frame import Frame, place
+from jprune.graph._held import Held, Joined, held_by, named, views_in
+from jprune.graph._numbers import Numbers
+from jprune.graph._origins import PARAMS, origins
 from jprune.graph._roles import Roles, Rows, Weighing, Windows, roles_of, use_of, weighing
 from jprune.graph._sources import PRODUCTS, sources
 from jprune.graph._stats import Use
 from jprune.graph._trace import Traced
-from jprune.graph._views import View, grown, moved, step_over, view_of
-
-_CASTS = ['convert_element_type', 'copy', 'copy_p', 'reduce_precision', 'optimization_barrier']
-_PLACED = ['sharding_constraint', 'layout_constraint', 'mesh_cast', 'reshard', 'pvary', 'name']
-_AS_IT_IS = frozenset([*_CASTS, *_PLACED, 'stop_gradient'])
-_SCALED = frozenset(['mul', 'div', 'select_n'])
-_PARAMS = 0  # as the level of a source: it depends on params alone
-
-
-class Joined(NamedTuple):
-  """Several values side by side along an axis."""
-
-  axis: int
-  views: tuple[View | None, ...]
+from jprune.graph._views import View, step_over, view_of
 
 
 class Input(NamedTuple):
@@ -61,6 +50,7 @@ class Survey:
     inputs: what is to be recorded, each once.
     uses: by place of a leaf, its uses; their ``source`` is a place in ``inputs``.
     ends: by place of a leaf, the other equations that use it, as text.
+    changed: by place of a leaf, what changes its entries before a product, as text.
     hot: frames in which, or below which, something is recorded.
   """
 
@@ -70,12 +60,13 @@ class Survey:
     self.inputs: list[Input] = []
     self.uses: dict[int, list[Use]] = {i: [] for i, yes in enumerate(selected) if yes}
     self.ends: dict[int, list[str]] = {i: [] for i in self.uses}
+    self.changed: dict[int, list[str]] = {i: [] for i in self.uses}
     self.hot: set[Frame] = set()
     self._traced = traced
     self._tokens = tokens
     self._sources = sources(traced.frame, [leaf.shape for leaf in traced.leaves])
-    self._numbers: dict[Any, int] = {}
-    self._fresh = itertools.count()
+    self._origins = origins(traced.frame, len(traced.leaves))
+    self._numbers = Numbers()
     self._known: dict[Any, int] = {}
     self._loops: dict[Frame, int] = {}
     self._above: list[Frame] = []
@@ -83,148 +74,127 @@ class Survey:
       view_of(i, leaf.shape) if i in self.uses else None for i, leaf in enumerate(traced.leaves)
     ]
     rest = traced.frame.jaxpr.invars[len(views) :]
-    numbers = [next(self._fresh) for _ in traced.frame.jaxpr.invars]
+    numbers = self._numbers.fresh(traced.frame.jaxpr.invars)
     self._walk(traced.frame, [*views, *(None for _ in rest)], numbers, traced.frame)
 
   # ------------------------------------------------------------------------------------ the walk
 
   def _walk(
-    self, frame: Frame, views: Sequence[Any], numbers: Sequence[int], region: Frame
-  ) -> tuple[list[Any], list[int]]:
-    """Views and numbers of the results; ``region`` is what runs as one: no loop, no branch."""
-    view = dict(zip(frame.jaxpr.invars, views))
+    self, frame: Frame, views: Sequence[Held], numbers: Sequence[int], region: Frame
+  ) -> tuple[list[Held], list[int]]:
+    """What results hold, and their numbers; ``region`` runs as one: no loop, no branch."""
+    held = dict(zip(frame.jaxpr.invars, views))
     number = dict(zip(frame.jaxpr.invars, numbers))
-    number.update({var: next(self._fresh) for var in frame.jaxpr.constvars})
+    number.update(zip(frame.jaxpr.constvars, self._numbers.fresh(frame.jaxpr.constvars)))
+    of = lambda var: None if isinstance(var, core.Literal) else held.get(var)
+    known = lambda var: (
+      self._numbers.of_literal(var) if isinstance(var, core.Literal) else number[var]
+    )
     self._above.append(frame)
     for index, eqn in enumerate(frame.jaxpr.eqns):
-      seen = [None if isinstance(v, core.Literal) else view.get(v) for v in eqn.invars]
-      known = [self._literal(v) if isinstance(v, core.Literal) else number[v] for v in eqn.invars]
-      outs, found = self._equation(frame, index, seen, known, region)
-      for i, var in enumerate(eqn.outvars):
-        view[var] = outs[i] if outs else None
-        number[var] = found[i] if found else self._number(frame, index, known, i)
+      ins = [of(v) for v in eqn.invars], [known(v) for v in eqn.invars]
+      outs, found = self._equation(frame, index, *ins, region)
+      held.update(zip(eqn.outvars, outs))
+      number.update(zip(eqn.outvars, found))
     self._above.pop()
-    of = lambda table, var, other: other if isinstance(var, core.Literal) else table.get(var, other)
-    results = frame.jaxpr.outvars
-    return [of(view, v, None) for v in results], [of(number, v, next(self._fresh)) for v in results]
+    return [of(var) for var in frame.jaxpr.outvars], [known(var) for var in frame.jaxpr.outvars]
 
   def _equation(
-    self, frame: Frame, index: int, views: list[Any], numbers: list[int], region: Frame
-  ) -> tuple[list[Any] | None, list[int] | None]:
+    self, frame: Frame, index: int, held: list[Held], numbers: list[int], region: Frame
+  ) -> tuple[Sequence[Held], list[int]]:
     eqn, children = frame.jaxpr.eqns[index], frame.children.get(index, {})
     if index in frame.copies:
-      return None, numbers
+      return [], numbers
     if children:
-      return self._call(eqn, children, views, numbers, region)
-    if not any(views):
-      return None, None
+      return self._call(frame, eqn, children, held, numbers, region)
+    found = self._numbers.of_results(eqn, numbers)
+    if not any(held):
+      return [], found
     if eqn.primitive.name in PRODUCTS:
-      self._product(frame, index, views, numbers, region)
-      return None, None
-    outs = self._moved(frame, eqn, views)
-    for view in views:
-      for each in view.views if isinstance(view, Joined) else [view]:
-        if each is not None and not any(outs):
-          self.ends[each.leaf].append(_named(eqn, frame))
-    return outs, None
+      self._product(frame, index, held, numbers, region)
+      return [], found
+    outs = held_by(frame, eqn, held, self._sources[frame])
+    if not any(outs):
+      self._end(held, frame, eqn)
+    return outs, found
+
+  def _end(self, held: Sequence[Held], frame: Frame, eqn: Any) -> None:
+    """Notes an equation after which leaves are not followed any further."""
+    for each in held:
+      for view in views_in(each):
+        self.ends[view.leaf].append(named(eqn, frame))
 
   def _call(
-    self, eqn: Any, children: dict[Any, Frame], views: list[Any], numbers: list[int], region: Frame
-  ) -> tuple[list[Any] | None, list[int] | None]:
+    self,
+    frame: Frame,
+    eqn: Any,
+    children: dict[Any, Frame],
+    held: list[Held],
+    numbers: list[int],
+    region: Frame,
+  ) -> tuple[Sequence[Held], list[int]]:
     name, p = eqn.primitive.name, eqn.params
-    anew = lambda values: [next(self._fresh) for _ in values]
+    if name not in ('cond', 'scan', 'while'):
+      return self._walk(children['body'], held, numbers, region)
     if name == 'cond':
-      for child in children.values():
-        self._walk(child, views[1:], numbers[1:], child)
-      return None, None
-    if name == 'scan':
-      body, start = children['body'], p['num_consts']
-      end = start + p['num_carry']
-      self._loops[body] = len(self._loops)
-      steps = [step_over(v, body) if isinstance(v, View) else None for v in views[end:]]
-      kept = _kept_views(body, start, views[start:end])
-      inside = [*views[:start], *kept, *steps]
-      self._walk(body, inside, anew(inside), body)
-      return [*kept, *(None for _ in eqn.outvars[len(kept) :])], None
-    if name == 'while':
-      start = p['cond_nconsts']
-      end = start + p['body_nconsts']
-      body = children['body']
-      kept = _kept_views(body, end - start, views[end:])
-      inside = [*views[start:end], *kept]
-      self._walk(body, inside, anew(inside), body)
-      return kept, None
-    return self._walk(children['body'], views, numbers, region)
+      found = [self._walk(each, held[1:], numbers[1:], each)[0] for each in children.values()]
+      outs = [each[0] if len(set(each)) == 1 else None for each in zip(*found)]
+      lost = [x for each, out in zip(zip(*found), outs) for x in each if out is None]
+    elif name == 'scan':
+      start, end = p['num_consts'], p['num_consts'] + p['num_carry']
+      steps = [step_over(x, children['body']) if isinstance(x, View) else None for x in held[end:]]
+      outs, left = self._loop(children['body'], held[:start], held[start:end], steps)
+      lost = [*left, *(x for x, step in zip(held[end:], steps) if step is None)]
+    else:
+      start, end = p['cond_nconsts'], p['cond_nconsts'] + p['body_nconsts']
+      outs, lost = self._loop(children['body'], held[start:end], held[end:], [])
+      asked = {v for each in children['cond'].jaxpr.eqns for v in _variables(each)}
+      inside = zip(children['cond'].jaxpr.invars, [*held[:start], *outs])
+      lost += [x for var, x in inside if var in asked]
+    self._end(lost, frame, eqn)
+    return outs, self._numbers.fresh(eqn.outvars)
 
-  def _moved(self, frame: Frame, eqn: Any, views: list[Any]) -> list[Any]:
-    name = eqn.primitive.name
-    if name == 'concatenate':
-      return [Joined(eqn.params['dimension'], tuple(views))]
-    if isinstance(views[0], Joined):
-      return [views[0]] if name in _AS_IT_IS and len(eqn.outvars) == 1 else []
-    if isinstance(views[0], View) and (found := moved(frame, eqn, views[0])) is not None:
-      return found
-    if name not in ELEMENTWISE or any(isinstance(view, Joined) for view in views):
-      return []
-    if len(eqn.outvars) > 1:  # an optimization barrier
-      return views
-    return [self._combined(frame, eqn, views)]
-
-  def _combined(self, frame: Frame, eqn: Any, views: list[Any]) -> View | None:
-    """Entry by entry: the view of the leaf to which the result belongs."""
-    source = self._sources[frame][eqn.outvars[0]]
-    shape = eqn.outvars[0].aval.shape
-    for var, view in zip(eqn.invars, views):
-      if view is None or view.leaf != source.leaf:
-        continue
-      found = grown(view, shape, range(len(shape))) if len(view.axes) == len(shape) else None
-      if found is not None and not self._keeps_entries(frame, eqn, var, source):
-        found = found._replace(direct=False)
-      return found
-    return None
-
-  def _keeps_entries(self, frame: Frame, eqn: Any, var: Any, source: Any) -> bool:
-    if eqn.primitive.name in _AS_IT_IS:
-      return True
-    if eqn.primitive.name not in _SCALED or (
-      eqn.primitive.name == 'div' and var is not eqn.invars[0]
-    ):
-      return False
-    others = [v for v in eqn.invars if v is not var and not isinstance(v, core.Literal)]
-    known = self._sources[frame]
-    return all(not known[v].of or v.aval.size == 1 for v in others)
+  def _loop(
+    self, body: Frame, consts: list[Held], carry: list[Held], steps: list[Held]
+  ) -> tuple[list[Held], list[Held]]:
+    """What is carried round unchanged; and what is lost, as the body changes or collects it."""
+    self._loops[body] = len(self._loops)
+    ins = body.jaxpr.invars[len(consts) :]
+    same = [out is var for var, out in zip(ins[: len(carry)], body.jaxpr.outvars)]
+    kept = [x if yes else None for x, yes in zip(carry, same)]
+    inside = [*consts, *kept, *steps]
+    outs, _ = self._walk(body, inside, self._numbers.fresh(inside), body)
+    changed = [x for values in (carry, outs) for x, yes in zip(values, same) if not yes]
+    return kept, [*changed, *outs[len(carry) :]]
 
   # ------------------------------------------------------------------------------------- products
 
   def _product(
-    self, frame: Frame, index: int, views: list[Any], numbers: list[int], region: Frame
+    self, frame: Frame, index: int, held: list[Held], numbers: list[int], region: Frame
   ) -> None:
     eqn = frame.jaxpr.eqns[index]
     for operand, other in ((0, 1), (1, 0)):
-      view = views[operand]
-      parts = view.views if isinstance(view, Joined) else (view,)
-      for part in parts:
-        if part is None or part.leaf not in self.uses:
-          continue
-        why = self._by_params(frame, eqn, other)
-        if isinstance(view, Joined):
-          why = why or _why_not_joined(eqn, operand, view)
-        found = why or self._record(frame, index, operand, part, numbers[other], region)
+      for view in views_in(held[operand]):
+        why = self._by_params(frame, eqn, other) or _why_not_joined(eqn, operand, held[operand])
+        found = why or self._record(frame, index, operand, view, numbers[other], region)
         if isinstance(found, str):
-          self.ends[part.leaf].append(f'{_named(eqn, frame)}: {found}')
-        else:
-          self.uses[part.leaf].append(found)
+          self.ends[view.leaf].append(f'{named(eqn, frame)}: {found}')
+          continue
+        self.uses[view.leaf].append(found)
+        if view.via:
+          self.changed[view.leaf].append(view.via)
 
   def _by_params(self, frame: Frame, eqn: Any, other: int) -> str | None:
     var = eqn.invars[other]
-    source = None if isinstance(var, core.Literal) else self._sources[frame][var]
-    alone = source is not None and source.of and source.level == _PARAMS
+    alone = not isinstance(var, core.Literal) and self._origins[frame][var] == PARAMS
     return 'its partner depends on params only' if alone else None
 
   def _record(
     self, frame: Frame, index: int, operand: int, view: View, number: int, region: Frame
   ) -> Use | str:
     eqn = frame.jaxpr.eqns[index]
+    if jnp.issubdtype(eqn.invars[1 - operand].aval.dtype, jnp.complexfloating):
+      return 'its inputs are complex'
     roles = roles_of(eqn, operand, view)
     if isinstance(roles, str):
       return roles
@@ -256,38 +226,16 @@ class Survey:
       rows = [dims[axis] for axis in (first, *window)]
     return weighing(self._tokens, rows) or 'its rows are not the tokens that weights are given for'
 
-  # -------------------------------------------------------------------------------------- numbers
 
-  def _literal(self, var: Any) -> int:
-    return self._numbers.setdefault(('literal', str(var.aval), repr(var.val)), next(self._fresh))
-
-  def _number(self, frame: Frame, index: int, numbers: list[int], out: int) -> int:
-    eqn = frame.jaxpr.eqns[index]
-    if frame.children.get(index) or eqn.effects:
-      return next(self._fresh)
-    key = (eqn.primitive.name, tuple(sorted(eqn.params.items(), key=lambda pair: pair[0])))
-    try:
-      return self._numbers.setdefault((key, tuple(numbers), out), next(self._fresh))
-    except TypeError:  # a parameter that has no hash
-      return next(self._fresh)
-
-
-def _kept_views(body: Frame, start: int, views: Sequence[Any]) -> list[Any]:
-  """The views of what is carried, where a loop carries it round unchanged."""
-  carried = body.jaxpr.invars[start : start + len(views)]
-  return [
-    view if out is var else None for view, var, out in zip(views, carried, body.jaxpr.outvars)
-  ]
-
-
-def _why_not_joined(eqn: Any, operand: int, joined: Joined) -> str | None:
+def _why_not_joined(eqn: Any, operand: int, held: Held) -> str | None:
+  if not isinstance(held, Joined):
+    return None
   if eqn.primitive.name != 'dot_general':
     return 'it is concatenated with others'
   contract, batch = eqn.params['dimension_numbers']
-  outer = joined.axis not in (*contract[operand], *batch[operand])
+  outer = held.axis not in (*contract[operand], *batch[operand])
   return None if outer else 'it is concatenated with others along an axis that is contracted'
 
 
-def _named(eqn: Any, frame: Frame) -> str:
-  where = place(eqn, frame)
-  return f'{eqn.primitive.name} ({where})' if where else eqn.primitive.name
+def _variables(eqn: Any) -> list[Any]:
+  return [var for var in eqn.invars if not isinstance(var, core.Literal)]

@@ -35,14 +35,14 @@ class View(NamedTuple):
     axes: for each axis of the value its pieces, none of size 1.
     fixed: pieces of size 1, of axes that were indexed.
     loops: the bodies of the scans that run over an axis of it, outermost first, with its pieces.
-    direct: whether entries are those of the leaf but for casts, masks and scales.
+    via: what has changed its entries other than by casts, masks and scales; empty if nothing.
   """
 
   leaf: int
   axes: tuple[Pieces, ...]
   fixed: Pieces = ()
   loops: tuple[tuple[Frame, Pieces], ...] = ()
-  direct: bool = True
+  via: str = ''
 
 
 def view_of(leaf: int, shape: Sequence[int]) -> View:
@@ -105,7 +105,9 @@ def cut(view: View, axis: int, start: int, size: int, stride: int = 1) -> View |
   pieces = view.axes[axis]
   whole = math.prod(piece.size for piece in pieces)
   if size == whole:
-    return view if stride == 1 or size == 1 else None
+    return view
+  if not size:
+    return None
   inner = math.prod(piece.size for piece in pieces[1:])
   if inner > 1 and (start % inner or size % inner or stride != 1):
     return None
@@ -133,8 +135,9 @@ def _transpose(frame: Frame, eqn: Any, view: View) -> list[View | None]:
 
 
 def _reshape(frame: Frame, eqn: Any, view: View) -> list[View | None]:
-  if eqn.params.get('dimensions') is not None and eqn.primitive.name == 'reshape':
-    return [None]
+  order = eqn.params.get('dimensions') if eqn.primitive.name == 'reshape' else None
+  if order is not None:
+    view = view._replace(axes=tuple(view.axes[i] for i in order))
   return [reshaped(view, eqn.outvars[0].aval.shape)]
 
 
@@ -160,6 +163,14 @@ def _split(frame: Frame, eqn: Any, view: View) -> list[View | None]:
   return out
 
 
+def _unstack(frame: Frame, eqn: Any, view: View) -> list[View | None]:
+  axis, out = eqn.params['axis'], []
+  for i, var in enumerate(eqn.outvars):
+    found = cut(view, axis, i, 1)
+    out.append(None if found is None else reshaped(found, var.aval.shape))
+  return out
+
+
 def _dynamic_slice(frame: Frame, eqn: Any, view: View) -> list[View | None]:
   found: View | None = view
   full = eqn.invars[0].aval.shape
@@ -181,8 +192,9 @@ def _gather(frame: Frame, eqn: Any, view: View) -> list[View | None]:
   indexed = dict(zip(numbers.start_index_map, indices.tolist()))
   found: View | None = view
   for axis, size in enumerate(sizes):
-    start = min(max(indexed.get(axis, 0), 0), shape[axis] - size)
-    found = None if found is None else cut(found, axis, start, size)
+    start = indexed.get(axis, 0)
+    inside = 0 <= start <= shape[axis] - size
+    found = cut(found, axis, start, size) if found is not None and inside else None
   return [None if found is None else reshaped(found, eqn.outvars[0].aval.shape)]
 
 
@@ -194,6 +206,7 @@ _MOVES: dict[str, Callable[[Frame, Any, View], list[View | None]]] = {
   'broadcast_in_dim': _broadcast,
   'slice': _slice,
   'split': _split,
+  'unstack': _unstack,
   'dynamic_slice': _dynamic_slice,
   'gather': _gather,
 }

@@ -144,7 +144,8 @@ class NOfM:
   Attributes:
     n: weights kept in each group.
     m: size of a group.
-    axis: along which groups lie; -2 is the contraction axis of Flax kernels.
+    axis: along which groups lie; -2 is the contraction axis of Flax kernels. ``None`` stands for
+      the last axis that is contracted, where that is known: in :mod:`jprune.reconstruct`.
     pad: where the axis doesn't divide, let the last group have fewer than ``m`` weights (it
       keeps ``n`` of them, or all it has) instead of raising an error.
 
@@ -156,12 +157,13 @@ class NOfM:
 
   n: int
   m: int
-  axis: int = -2
+  axis: int | None = -2
   pad: bool = False
 
   def __post_init__(self) -> None:
     _checks.check_n_of_m('NOfM', self.n, self.m)
-    _checks.check_int('NOfM', 'axis', self.axis)
+    if self.axis is not None:
+      _checks.check_int('NOfM', 'axis', self.axis)
 
   @property
   def sparsity(self) -> float:
@@ -170,6 +172,8 @@ class NOfM:
 
   def check(self, function: str, path: str, shape: tuple[int, ...]) -> None:
     """Refuses leaves that haven't the axis, and axes that don't divide unless padded."""
+    if self.axis is None:
+      raise _checks.axis_not_known(function, path)
     _checks.check_axis(function, self.axis, path, shape)
     if not self.pad and shape[self.axis] % self.m:
       raise _checks.not_divisible(function, self.axis, path, shape, 'm', self.m)

@@ -128,8 +128,9 @@ def select(
       raise _checks.pattern_has_sparsity(function, pattern, sparsities)
     leaves, treedef = scored(function, scores, pattern)
     leaves, before = _marked(leaves, earlier)
-    masks = [None if x is None else n_of_m_leaf(x, pattern) for x in leaves]
-    return treedef.unflatten(_nested(masks, before))
+    chosen = [i for i, x in enumerate(leaves) if x is not None]
+    masks = [n_of_m_leaf(leaves[i], pattern) for i in chosen]
+    return treedef.unflatten(_nested(_among(before, chosen, masks), before))
   if sparsities is None:
     raise _checks.no_sparsity(function)
   values = sparsities_of(function, scores, sparsities)

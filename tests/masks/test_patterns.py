@@ -89,7 +89,7 @@ def test_patterns_under_jit():
     (lambda: NOfM(5, 4), ValueError, r'NOfM: `n` must be at most m=4; got 5'),
     (lambda: NOfM(0, 4), ValueError, r'NOfM: `n` must be an int of at least 1; got 0'),
     (lambda: NOfM(2, 4.0), ValueError, r'NOfM: `m` must be an int of at least 1; got 4.0'),
-    (lambda: NOfM(2, 4, axis=None), TypeError, r'NOfM: `axis` must be an int; got None'),
+    (lambda: NOfM(2, 4, axis='last'), TypeError, r"NOfM: `axis` must be an int; got 'last'"),
     (lambda: Block((2,)), TypeError, r'Block: `shape` must be a tuple of two ints'),
     (lambda: Block((0, 2)), ValueError, r'Block: `shape` must be an int of at least 1; got 0'),
     (lambda: Channel('out'), TypeError, r"Channel: `axis` must be an int; got 'out'"),
@@ -135,3 +135,9 @@ def test_n_of_m_brings_its_own_sparsity():
     jprune.prune({'w': jnp.ones((4, 4))}, 0.5, pattern=NOfM(2, 4))
   with pytest.raises(ValueError, match='top_k_global: `pattern` must be one with units'):
     jprune.masks.top_k_global({'w': jnp.ones((4, 4))}, 0.5, pattern=NOfM(2, 4))
+
+
+def test_an_axis_that_only_products_know_is_refused():
+  message = r"prune: `pattern` must be one with an axis; got axis None at leaf 'w'\. Only what was"
+  with pytest.raises(ValueError, match=message):
+    jprune.prune({'w': jnp.ones((4, 2))}, pattern=NOfM(2, 4, axis=None))

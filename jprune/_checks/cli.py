@@ -1,0 +1,75 @@
+"""The command line: what it is asked for, and the files it reads and writes."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from typing import Any
+
+from jprune._checks.words import message
+
+
+def bad_option(constraint: str, text: str, fix: str) -> argparse.ArgumentTypeError:
+  """An option's value that doesn't parse; argparse puts the option's name before it."""
+  return argparse.ArgumentTypeError(f'must be {constraint}; got {text!r}. {fix}')
+
+
+def goes_only_with(option: str, other: str) -> str:
+  """For the parser to say, which knows the usage."""
+  return f'{option} goes only with {other}. Leave it out.'
+
+
+def shares_alike(option: str) -> str:
+  return f'--n-of-m has its own sparsity, the same for every leaf. Leave {option} out.'
+
+
+def output_is_input(path: str) -> ValueError:
+  fix = 'Write to a new name; the old file can be deleted afterwards.'
+  return ValueError(message('prune', 'OUT', 'another file than IN', repr(path), fix))
+
+
+def output_exists(path: str) -> ValueError:
+  got = f'{path!r}, which exists'
+  return ValueError(message('prune', 'OUT', 'a new file', got, 'Pass --force to replace it.'))
+
+
+def no_tensors(function: str, path: str) -> ValueError:
+  constraint = 'a file with at least one tensor'
+  return ValueError(message(function, 'path', constraint, f'{path!r}, which has none'))
+
+
+def unknown_code(function: str, path: str, code: str, known: Mapping[str, Any]) -> ValueError:
+  """A dtype of the safetensors format that NumPy can't count in."""
+  constraint = f'a file of tensors of {", ".join(sorted(known))}'
+  return ValueError(message(function, 'path', constraint, code, 'Convert that tensor first.', path))
+
+
+def weight_is_nan(path: str) -> ValueError:
+  fix = 'Mend the file, or leave that leaf out with --where.'
+  return ValueError(message('prune', 'IN', 'free of NaN in the selected leaves', 'NaN', fix, path))
+
+
+def unknown_axis(found: str | None) -> ValueError:
+  """Nothing in the file says which axis of a kernel is multiplied along."""
+  got = 'none for a file ' + (f'of format {found!r}' if found else 'that names no format')
+  fix = (
+    'Pass --axis 1 for kernels (out, in, ...) as PyTorch has them, --axis -2 for (..., in, out) '
+    'as Flax has them.'
+  )
+  return ValueError(message('prune', '--axis', 'given with --n-of-m', got, fix))
+
+
+def name_taken(name: str) -> ValueError:
+  fix = 'Pass --format dense, which adds no tensors.'
+  constraint = 'a file whose leaves need differently named tensors'
+  return ValueError(message('prune', 'OUT', constraint, f"two tensors '{name}'", fix))
+
+
+def input_changed(path: str) -> ValueError:
+  constraint = 'left alone until OUT is written'
+  got = 'other weights than a moment ago'
+  return ValueError(message('prune', 'IN', constraint, got, 'Run it again.', path))
+
+
+def out_of_memory(error: MemoryError) -> str:
+  return f'the largest leaf must fit into memory about twice ({error or "nothing is left"}).'

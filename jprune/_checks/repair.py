@@ -1,0 +1,86 @@
+"""Pruning that repairs the surviving weights."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from jprune._checks.words import listed, message
+
+_EXCLUDE = 'Exclude the leaf with where=.'
+
+
+def not_repairable_pattern(function: str, pattern: Any) -> TypeError:
+  constraint = 'Unstructured() or an NOfM'
+  fix = 'For other patterns prune first, and repair with jprune.reconstruct.least_squares.'
+  return TypeError(message(function, 'pattern', constraint, repr(pattern), fix))
+
+
+def not_finite_gram(function: str, path: str, line: str) -> ValueError:
+  got = f'infinite or NaN moments{f" of the product at {line}" if line else ""}'
+  fix = 'Look at the data, or at the params, for overflow.'
+  return ValueError(message(function, 'stats', 'finite', got, fix, path))
+
+
+def not_finite_weights(function: str, path: str) -> ValueError:
+  fix = 'They cannot be made up for by others.'
+  return ValueError(message(function, 'params', 'finite', 'infinite or NaN weights', fix, path))
+
+
+def not_direct(function: str, path: str, line: str) -> ValueError:
+  constraint = 'statistics of products with the weights themselves'
+  got = f'a product with what is computed from them{f" ({line})" if line else ""}'
+  return ValueError(message(function, 'stats', constraint, got, _EXCLUDE, path))
+
+
+def overlapping_uses(function: str, path: str, lines: list[str]) -> ValueError:
+  constraint = 'such that each weight is multiplied in one way'
+  where = listed([line for line in lines if line])
+  got = f'a leaf that is used in several{f" ({where})" if where else ""}'
+  return ValueError(message(function, 'stats', constraint, got, _EXCLUDE, path))
+
+
+def partly_used(function: str, path: str, used: int, size: int) -> ValueError:
+  constraint = 'statistics of all of a leaf'
+  got = f'those of {used:,} of {size:,} weights'
+  return ValueError(message(function, 'stats', constraint, got, _EXCLUDE, path))
+
+
+def no_input_axis(
+  function: str, axis: int, path: str, shape: tuple[int, ...], line: str
+) -> ValueError:
+  constraint = 'one along an axis that is summed over in the product'
+  got = f'axis {axis} of shape {shape}, which is not{f" at {line}" if line else ""}'
+  fix = 'Choose the axis of the inputs, or exclude the leaf with where=.'
+  return ValueError(message(function, 'pattern', constraint, got, fix, path))
+
+
+def groups_cut(
+  function: str, axis: int, path: str, shape: tuple[int, ...], m: int, line: str
+) -> ValueError:
+  return ValueError(
+    f"{function}: axis {axis} of leaf '{path}' must be divisible by m={m}, also in each part of "
+    f'it that a product uses; got shape {shape}{f" (at {line})" if line else ""}. '
+    'Exclude the leaf with where=, or choose another size.'
+  )
+
+
+def check_flag(function: str, argument: str, value: Any) -> None:
+  if not isinstance(value, bool):
+    raise TypeError(message(function, argument, 'True or False', repr(value)))
+
+
+def nothing_captured(function: str, why: list[tuple[str, str]]) -> ValueError:
+  shown = '; '.join(f"'{path}': {reason}" for path, reason in why[:3])
+  constraint = 'a function with products by at least one selected leaf'
+  return ValueError(message(function, 'fn', constraint, f'none ({shown})'))
+
+
+def batches_read_once(function: str) -> TypeError:
+  fix = 'Pass a list, or a loader that can be iterated over again.'
+  constraint = 'an iterable that can be read several times'
+  return TypeError(message(function, 'batches', constraint, 'an iterator', fix))
+
+
+def bad_method(function: str, method: Any) -> TypeError:
+  constraint = 'a function such as jprune.reconstruct.sparsegpt, or None'
+  return TypeError(message(function, 'method', constraint, repr(method)))

@@ -1,0 +1,210 @@
+"""Metrics on validation data, and what is chosen by them."""
+
+from __future__ import annotations
+
+import numbers
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from jprune._checks.arrays import check_fraction
+from jprune._checks.words import kind, listed, message
+
+
+def check_evaluate(function: str, argument: str, evaluate: Any) -> None:
+  if not callable(evaluate):
+    fix = 'Pass a function params -> float, higher = better.'
+    raise TypeError(message(function, argument, 'a function', kind(evaluate), fix))
+
+
+def as_metric(function: str, argument: str, value: Any, when: str) -> float:
+  """What ``evaluate`` returned, as a finite Python float."""
+  constraint = f'a function that returns one finite number ({when})'
+  fix = 'For example the accuracy on validation data.'
+  if isinstance(value, jax.core.Tracer):
+    raise TypeError(message(function, argument, constraint, 'a traced one', 'Call it outside jit.'))
+  scalar = hasattr(value, 'shape') and hasattr(value, 'dtype') and value.shape == ()
+  if scalar:
+    value = np.asarray(value).astype(float).item() if value.dtype != bool else None
+  if isinstance(value, bool) or not isinstance(value, numbers.Real):
+    raise TypeError(message(function, argument, constraint, kind(value), fix))
+  if not np.isfinite(float(value)):
+    raise ValueError(message(function, argument, constraint, f'{float(value)!r}', fix))
+  return float(value)
+
+
+def as_sparsities(function: str, sparsities: Any) -> tuple[float, ...]:
+  """Ascending, each once."""
+  fix = 'For example (0.0, 0.5, 0.9).'
+  if isinstance(sparsities, (str, bytes)) or not hasattr(sparsities, '__iter__'):
+    got = repr(sparsities)
+    raise TypeError(message(function, 'sparsities', 'a sequence of numbers in [0, 1]', got, fix))
+  values = list(sparsities)
+  if not values:
+    raise ValueError(message(function, 'sparsities', 'at least one number in [0, 1]', 'none', fix))
+  for value in values:
+    if isinstance(value, jax.core.Tracer):
+      raise TypeError(message(function, 'sparsities', 'numbers at hand', 'a traced one', ''))
+    check_fraction(function, 'sparsities', value)
+  return tuple(sorted({float(value) for value in values}))
+
+
+def key_to_bind(function: str, scorer: Any) -> TypeError:
+  name = getattr(scorer, '__name__', 'scorer')
+  fix = f'Bind it: functools.partial({name}, key=jax.random.key(0)).'
+  return TypeError(
+    message(function, 'scorer', 'a function of the params', f'{name}, a random one', fix)
+  )
+
+
+def not_by_sparsity(function: str, pattern: Any) -> ValueError:
+  constraint = 'one that can be had at any sparsity'
+  fix = 'It has a single sparsity, its own: evaluate that.'
+  return ValueError(message(function, 'pattern', constraint, repr(pattern), fix))
+
+
+def not_with_graph(function: str, argument: str) -> ValueError:
+  constraint = 'left out where a graph is given'
+  fix = 'The channel groups are what is pruned then.'
+  return ValueError(message(function, argument, constraint, 'both', fix))
+
+
+def not_a_table(function: str, path: str) -> ValueError:
+  fix = 'Name another file; this one is left as it is.'
+  got = f'{path!r}, which holds something else'
+  return ValueError(
+    message(function, 'table', f'a new file, or one that {function} wrote', got, fix)
+  )
+
+
+def table_of_another_run(function: str, path: str, fields: Sequence[str]) -> ValueError:
+  fix = 'Name another file, or delete it.'
+  got = f'{path!r}, of a run with other {" and ".join(fields)}'
+  return ValueError(message(function, 'table', 'a new file, or one of the same run', got, fix))
+
+
+def broken_table(function: str, path: str, line: int) -> ValueError:
+  fix = 'Delete the line, or the file.'
+  got = f'{path!r}, whose line {line} is no point of this run'
+  return ValueError(message(function, 'table', 'an undamaged file', got, fix))
+
+
+def foreign_dict(function: str, why: str) -> ValueError:
+  return ValueError(message(function, 'data', 'what to_dict() returned', why))
+
+
+def not_measured(function: str, sparsity: Any, measured: Sequence[float]) -> ValueError:
+  some = ', '.join(f'{s:g}' for s in measured)
+  return ValueError(
+    message(function, 'sparsity', f'one of those measured ({some})', repr(sparsity))
+  )
+
+
+def no_sensitivity(function: str, value: Any) -> TypeError:
+  fix = 'Measure it with jprune.sensitivity.curves(evaluate, params).'
+  return TypeError(message(function, 'sensitivity', 'a Sensitivity', kind(value), fix))
+
+
+def bad_amount(function: str, argument: str, value: Any) -> Exception:
+  constraint = 'an int of at least 0, or a fraction in (0, 1] of the dense model'
+  error = ValueError if isinstance(value, numbers.Real) else TypeError
+  return error(message(function, argument, constraint, repr(value)))
+
+
+def count_needed(function: str, count: Any) -> TypeError:
+  fix = 'Pass count=jprune.graph.macs(fn, params, *args).'
+  return TypeError(message(function, 'count', 'a MacCount where macs= is given', kind(count), fix))
+
+
+def count_not_wanted(function: str) -> TypeError:
+  return TypeError(message(function, 'count', 'left out without macs=', 'one', ''))
+
+
+def count_of_others(function: str, missing: Sequence[str]) -> ValueError:
+  fix = 'Count the function of the same params.'
+  got = f'one without {listed(missing)}'
+  return ValueError(message(function, 'count', 'a MacCount with the measured leaves', got, fix))
+
+
+def channels_multiply(function: str, argument: str) -> ValueError:
+  constraint = 'None for a sensitivity of channel groups, whose shares of it multiply'
+  fix = 'Pass sparsity=, the fraction of all channels; or jprune.masks.channels(target_macs=...).'
+  return ValueError(message(function, argument, constraint, 'a number', fix))
+
+
+def budget_unreachable(
+  function: str, argument: str, value: Any, need: int, most: int, unit: str
+) -> ValueError:
+  constraint = f'within reach of the measured sparsities, which prune at most {most:,} {unit}'
+  got = f'{value!r}, which takes {need:,}'
+  return ValueError(message(function, argument, constraint, got, 'Measure higher sparsities.'))
+
+
+def too_many_to_count(function: str, argument: str) -> ValueError:
+  return ValueError(message(function, argument, 'a count below 2**62', 'a larger one'))
+
+
+def not_leaves(function: str) -> TypeError:
+  fix = 'Pass it on: jprune.masks.channels(scores, graph, allocation).'
+  constraint = 'a distribution over leaves'
+  return TypeError(message(function, 'distribution', constraint, 'one over channel groups', fix))
+
+
+def allocation_unreachable(function: str, value: float, most: float) -> ValueError:
+  constraint = f'at most {most:.4f}, for the leaves that were not measured stay dense'
+  fix = 'Select the same leaves as in curves, with where=.'
+  return ValueError(message(function, 'sparsity', constraint, repr(value), fix))
+
+
+def finite_number(function: str, argument: str, value: Any, path: str | None = None) -> float:
+  scalar = hasattr(value, 'shape') and hasattr(value, 'dtype') and value.shape == ()
+  number = isinstance(value, numbers.Real) or scalar
+  if isinstance(value, (bool, jax.core.Tracer)) or not number:
+    raise TypeError(message(function, argument, 'a number at hand', repr(value), '', path))
+  if not np.isfinite(float(value)):
+    raise ValueError(message(function, argument, 'finite', repr(float(value)), '', path))
+  return float(value)
+
+
+def empty_accuracies(function: str) -> ValueError:
+  fix = "For example {'Dense_0/kernel': 0.93}, or sensitivity.at(0.5)."
+  return ValueError(
+    message(function, 'accuracy', 'a number or a non-empty dict', 'an empty one', fix)
+  )
+
+
+def one_budget(function: str, given: Sequence[str]) -> TypeError:
+  constraint = "given alone: exactly one of 'sparsity' and 'min_metric'"
+  fix = 'For example sparsity=0.5.' if not given else 'Leave one out.'
+  got = listed(given) if given else 'none of them'
+  return TypeError(message(function, 'sparsity', constraint, got, fix))
+
+
+def own_sparsity(function: str, argument: str, what: str) -> ValueError:
+  constraint = f'left out: {what} knows its own sparsities'
+  return ValueError(message(function, argument, constraint, 'a number'))
+
+
+def floor_unreachable(function: str, floor: float, dense: float) -> ValueError:
+  constraint = f'at most the metric of the dense model, {dense:g}'
+  got = f'{floor!r}, which not even sparsity 0 holds'
+  return ValueError(message(function, 'min_metric', constraint, got, 'Lower the floor.'))
+
+
+def not_tuned(function: str, path: str, leaf: Any, expected: Any) -> ValueError:
+  constraint = 'a function that returns params of the same shapes and dtypes'
+  got = f'{kind(leaf)} for {kind(expected)}'
+  return ValueError(message(function, 'finetune', constraint, got, '', path))
+
+
+def bad_suffix(function: str, path: str) -> ValueError:
+  constraint = "a name that ends in '.json' or '.html'"
+  fix = 'Masks and params go to jprune.save.'
+  return ValueError(message(function, 'path', constraint, repr(path), fix))
+
+
+def out_of_order(function: str, low: float, high: float) -> ValueError:
+  constraint = f'greater than low={low:g}'
+  return ValueError(message(function, 'high', constraint, repr(high)))
