@@ -18,6 +18,7 @@ from jprune import scores as scores
 from jprune import transforms as transforms
 from jprune import tree as tree
 from jprune import typing as typing
+from jprune._iterative import synflow_prune as synflow_prune
 from jprune._prune import prune as prune
 from jprune.io import load as load
 from jprune.io import save as save
@@ -48,6 +49,7 @@ __all__ = [
   'schedules',
   'scores',
   'shrink',
+  'synflow_prune',
   'tally',
   'transforms',
   'tree',

@@ -8,4 +8,5 @@ from jprune.distributions._erdos_renyi import er as er
 from jprune.distributions._erdos_renyi import erk as erk
 from jprune.distributions._fixed import fixed as fixed
 from jprune.distributions._global import global_ as global_
+from jprune.distributions._owl import owl as owl
 from jprune.distributions._uniform import uniform as uniform

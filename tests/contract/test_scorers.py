@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from jprune import scores
+from jprune import scores, tree
+from jprune.graph._moments import Moments
+from jprune.graph._stats import Stats, Use
 
 FLOATING = [
   jnp.float32,
@@ -31,11 +33,13 @@ class Row(NamedTuple):
     call: ``(params, key) -> scores``.
     random: whether ``key`` is used.
     shapes_suffice: whether shape structs are params enough.
+    atol: what scores may differ by where sums are taken in another order.
   """
 
   call: Callable[[Any, jax.Array], Any]
   random: bool = False
   shapes_suffice: bool = False
+  atol: float = 0.0
 
 
 def halved(params):
@@ -44,6 +48,58 @@ def halved(params):
   if any(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in jax.tree.leaves(params)):
     return params
   return jax.tree.map(lambda leaf: leaf / 2 if floating(leaf) else None, params)
+
+
+def bounded(params, x):
+  """Something like outputs: each floating leaf has a part in it, however large its weights."""
+  parts = [
+    jnp.sum(jnp.tanh(leaf.astype(jnp.float32))) / max(leaf.size, 1)
+    for leaf in jax.tree.leaves(params)
+    if hasattr(leaf, 'dtype') and jnp.issubdtype(leaf.dtype, jnp.floating)
+  ]
+  return sum(parts) * x
+
+
+def smooth(params, batch):
+  """Something like a loss, whose Hessian is not diagonal."""
+  return jnp.mean(jnp.square(bounded(params, batch)))
+
+
+BATCHES = (np.array([1.0, 0.5], np.float32), np.array([-0.5, 1.5], np.float32))
+
+
+def by_loss(scorer, **kwargs):
+  return lambda params, key: scorer(params, smooth, *BATCHES, **kwargs)
+
+
+def made_up(params):
+  """Something like captured statistics: each leaf as matrices (.., last axis), or a batch of them.
+
+  Depend on paths and shapes alone, and lie on no device.
+  """
+  inputs, uses = [], []
+  for path, leaf in zip(*tree.flatten(params)[:2], strict=True):
+    if not tree.is_floating(leaf):
+      continue
+    axes = tuple(range(leaf.ndim))
+    split = int(leaf.ndim > 2)  # the first of three axes or more numbers matrices
+    parts = (axes[:split], axes[split:-1], axes[-1:])
+    box = tuple((0, size) for size in leaf.shape)
+    use = Use(box, tuple(leaf.shape), axes, *parts, source=len(inputs))
+    batch, ins, _ = use.sizes
+    rng = np.random.default_rng([batch, ins, *path.encode()])
+    x = rng.normal(size=(batch, 2 * ins + 2, ins)) * np.linspace(0.5, 2, ins) + 0.3
+    x = np.where(rng.random(x.shape) < 0.2, 0, x)
+    apart = x - x.mean(axis=1, keepdims=True)
+    known = (x.mean(axis=1), (apart**2).sum(axis=1), (x == 0).sum(axis=1), apart.mT @ apart)
+    rows = np.full(batch, x.shape[1], np.float32)
+    inputs.append(Moments(rows, *(each.astype(np.float32) for each in known)))
+    uses.append((path, (use,)))
+  return Stats(tuple(inputs), tuple(uses))
+
+
+def by_stats(scorer, **kwargs):
+  return lambda params, key: scorer(params, made_up(params), **kwargs)
 
 
 SCORERS = {
@@ -55,9 +111,34 @@ SCORERS = {
   'geometric_median': Row(lambda params, key: scores.geometric_median(params)),
   'geometric_median_first': Row(lambda params, key: scores.geometric_median(params, axis=0)),
   'taylor': Row(lambda params, key: scores.taylor(params, halved(params))),
+  'snip': Row(by_loss(scores.snip)),
+  'taylor_batches': Row(by_loss(scores.taylor_batches)),
+  'taylor_samples': Row(by_loss(scores.taylor_samples)),
+  'taylor_samples_in_chunks': Row(by_loss(scores.taylor_samples, chunk=1)),
+  'grasp': Row(by_loss(scores.grasp)),
+  'fisher': Row(by_loss(scores.fisher)),
+  'obd': Row(
+    lambda params, key: scores.obd(params, smooth, *BATCHES, key=key, samples=3), True, atol=1e-7
+  ),
+  'synflow': Row(lambda params, key: scores.synflow(params, bounded, BATCHES[0])),
+  'wanda': Row(by_stats(scores.wanda)),
+  'ria': Row(by_stats(scores.ria)),
+  'ria_squared': Row(by_stats(scores.ria, a=2)),
+  'obs': Row(by_stats(scores.obs)),
+  'activation': Row(by_stats(scores.activation)),
+  'activation_mean': Row(by_stats(scores.activation_mean)),
+  'activation_active': Row(by_stats(scores.activation_active)),
+  'correlation': Row(by_stats(scores.correlation), atol=1e-6),
+  'independence': Row(by_stats(scores.independence)),
 }
 # Rows that call a scorer with other arguments than its own row does.
-VARIANTS = {'magnitude_l2', 'magnitude_cubed', 'geometric_median_first'}
+VARIANTS = {
+  'magnitude_l2',
+  'magnitude_cubed',
+  'geometric_median_first',
+  'taylor_samples_in_chunks',
+  'ria_squared',
+}
 
 each_scorer = pytest.mark.parametrize('row', [pytest.param(r, id=n) for n, r in SCORERS.items()])
 each_dtype = pytest.mark.parametrize('dtype', FLOATING, ids=lambda d: jnp.dtype(d).name)
@@ -81,10 +162,10 @@ def make_params(dtype=jnp.float32, seed=0, leading=()):
   }
 
 
-def assert_same(one, two, rtol=0.0):
+def assert_same(one, two, rtol=0.0, atol=0.0):
   assert jax.tree.structure(one) == jax.tree.structure(two)
   for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(two), strict=True):
-    np.testing.assert_allclose(a, b, rtol=rtol)
+    np.testing.assert_allclose(a, b, rtol=rtol, atol=atol)
 
 
 def test_every_public_scorer_is_in_the_table():
@@ -128,7 +209,7 @@ def test_is_pure(row, key):
 @each_scorer
 def test_jit_gives_what_eager_gives(row, key):
   params = make_params()
-  assert_same(jax.jit(row.call)(params, key), row.call(params, key), rtol=1e-6)
+  assert_same(jax.jit(row.call)(params, key), row.call(params, key), rtol=1e-6, atol=row.atol)
 
 
 @each_scorer
@@ -144,7 +225,7 @@ def test_vmap_scores_each_model_by_itself(row, wrap, key):
   found = wrap(jax.vmap(row.call))(stacked, keys)
   for i in range(3):
     one = row.call(jax.tree.map(lambda leaf, i=i: leaf[i], stacked), keys[i])
-    assert_same(jax.tree.map(lambda leaf, i=i: leaf[i], found), one, rtol=1e-6)
+    assert_same(jax.tree.map(lambda leaf, i=i: leaf[i], found), one, rtol=1e-6, atol=row.atol)
 
 
 @each_scorer
@@ -153,7 +234,7 @@ def test_vmap_over_keys_alone(row, key):
   found = jax.vmap(lambda k: row.call(params, k), out_axes=0)(keys)
   for i in range(2):
     one = row.call(params, keys[i])
-    assert_same(jax.tree.map(lambda leaf, i=i: leaf[i], found), one, rtol=1e-6)
+    assert_same(jax.tree.map(lambda leaf, i=i: leaf[i], found), one, rtol=1e-6, atol=row.atol)
 
 
 @each_scorer
@@ -231,7 +312,7 @@ def test_sharding_is_kept(row, kind, wrap, key):
   found = wrap(row.call)(jax.device_put(local, shardings), key)
   for name, score in found.items():
     assert score.sharding.is_equivalent_to(shardings[name], score.ndim), name
-  assert_same(found, row.call(local, key), rtol=1e-6)
+  assert_same(found, row.call(local, key), rtol=1e-6, atol=row.atol)
 
 
 @each_scorer

@@ -1,0 +1,123 @@
+"""Which units the others can't stand in for, against a greedy choice by least squares."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given as drawn
+from hypothesis import settings
+from hypothesis import strategies as st
+
+import jprune
+from jprune import scores
+from tests import reference_statistics, stats
+
+
+def normal(*shape, seed=0):
+  return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+
+
+def decaying(rows, units, seed=0):
+  """Correlated units of quite different sizes: no residuals are close to each other."""
+  mixed = normal(rows, units, seed=seed) @ (0.3 * normal(units, units, seed=seed + 1))
+  return mixed * np.float32(0.7) ** np.arange(units, dtype=np.float32)
+
+
+def units_of(x, outputs=2):
+  """The score of each unit; all of its weights have it."""
+  params = {'w': np.ones((*x.shape[:-2], x.shape[-1], outputs), np.float32)}
+  found = scores.independence(params, stats.of_inputs({'w': x}, {'w': outputs}))['w']
+  np.testing.assert_array_equal(found, np.broadcast_to(found[..., :1], found.shape))
+  return np.asarray(found)[..., 0]
+
+
+@pytest.mark.parametrize('mean', [0, 2])
+@pytest.mark.parametrize('units', [1, 2, 10])
+def test_is_the_residual_at_the_time_of_the_greedy_choice(units, mean):
+  x = decaying(100, units) + np.float32(mean)
+  order, values = reference_statistics.picked_first(x)
+  found = units_of(x)
+  assert np.argsort(-found).tolist() == order
+  np.testing.assert_allclose(found[order], values, rtol=1e-2)
+  np.testing.assert_allclose(found[order][:5], values[:5], rtol=1e-3)
+
+
+def test_copies_and_combinations_come_last():
+  x = normal(500, 30)
+  mixed = x @ normal(30, 20, seed=1)
+  units = np.concatenate([x * 3, x[:, :10] * 2, mixed, np.zeros((500, 3), np.float32)], axis=1)
+  found = units_of(units)
+  kept = np.argsort(-found)[:30]
+  # what is kept spans everything, to which 30 of 63 units suffice
+  residual = units - units[:, kept] @ np.linalg.lstsq(units[:, kept], units)[0]
+  assert np.abs(residual).max() < 1e-2
+  assert np.sort(found)[33 - 1] < 1e-30 < 1e-2 < np.sort(found)[33]
+  assert set(np.argsort(found)[:3]) == {60, 61, 62}  # of those without residual the dead ones go
+
+
+def test_of_two_copies_the_first_stays_and_a_larger_one_stays_first():
+  x = normal(50, 3)
+  found = units_of(np.concatenate([x, x], axis=1))
+  assert found[:3].min() > 1e-3
+  assert found[3:].max() < 1e-30
+  found = units_of(np.concatenate([x, 2 * x], axis=1))
+  assert found[3:].min() > 1e-3
+  assert found[:3].max() < 1e-30
+
+
+def test_a_constant_unit_counts():
+  x = normal(200, 2)
+  found = units_of(np.concatenate([x, np.ones((200, 1), np.float32), 1 + x[:, :1]], axis=1))
+  assert (found > 1e-3).sum() == 3  # of x0, x1, 1 and 1 + x0
+
+
+@settings(max_examples=20, deadline=None)
+@drawn(st.integers(0, 10**6), st.integers(1, 40), st.integers(1, 40), st.floats(-12, 12))
+def test_orders_strictly_whatever_the_units_are(seed, rows, units, exponent):
+  rng = np.random.default_rng(seed)
+  x = rng.integers(-1, 2, size=(rows, units)) * 10.0**exponent  # many ties and copies
+  found = units_of(x.astype(np.float32))
+  assert np.isfinite(found).all()
+  assert len(set(found.tolist())) == units
+  assert (found > 0).all()
+
+
+def test_equal_units_are_drawn_apart_by_little():
+  x = np.eye(64, dtype=np.float32)
+  found = units_of(x)
+  assert np.argsort(-found).tolist() == list(range(64))
+  np.testing.assert_allclose(found, 1 / 64, rtol=64e-5)
+
+
+def test_products_side_by_side():
+  x = np.stack([decaying(60, 6, seed) for seed in (1, 2)])
+  for i in range(2):
+    order, values = reference_statistics.picked_first(x[i])
+    np.testing.assert_allclose(units_of(x)[i][order], values, rtol=1e-2)
+
+
+def test_many_units():
+  """More of them than rows: no more than the rank is left of them."""
+  x = normal(200, 700)
+  found = units_of(x)
+  assert np.isfinite(found).all()
+  assert len(set(found.tolist())) == 700
+  assert (found > 1e-30).sum() == 200
+
+
+def test_channels_keep_the_greedy_set():
+  fn = lambda p, x: jnp.tanh(x @ p['in']) @ p['out']
+  rng = np.random.default_rng(0)
+  draw = lambda *shape: jnp.asarray(rng.normal(size=shape), jnp.float32)
+  params, x = {'in': draw(3, 8), 'out': draw(8, 3)}, draw(100, 3)
+  params['in'] = params['in'].at[:, 4:].set(params['in'][:, :4])  # 4 channels twice
+  hidden = np.asarray(jnp.tanh(x @ params['in']))
+  found = scores.independence(params, stats.of_inputs({'out': hidden}, {'out': 3}))
+  graph = jprune.graph.channels(fn, params, x)
+  masks = jprune.masks.channels(found, graph, 0.5, where='out')
+  assert np.asarray(masks['out'])[:, 0].tolist() == [True] * 4 + [False] * 4
+
+
+def test_needs_products():
+  given = stats.of_inputs({'w': normal(4, 3)}, {'w': 2}, gram=False)
+  with pytest.raises(ValueError, match=r'independence: `stats` must be captured with gram=True'):
+    scores.independence({'w': jnp.ones((3, 2))}, given)
