@@ -12,6 +12,7 @@ from jprune import distributions as distributions
 from jprune import graph as graph
 from jprune import io as io
 from jprune import masks as masks
+from jprune import reconstruct as reconstruct
 from jprune import report as report
 from jprune import schedules as schedules
 from jprune import scores as scores
@@ -44,6 +45,7 @@ __all__ = [
   'mask_updates',
   'masks',
   'prune',
+  'reconstruct',
   'report',
   'save',
   'schedules',

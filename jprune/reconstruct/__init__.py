@@ -1,0 +1,9 @@
+"""One-shot pruning that repairs the surviving weights, from the Gram matrices of their inputs."""
+
+from jprune.reconstruct._alps import alps as alps
+from jprune.reconstruct._least_squares import least_squares as least_squares
+from jprune.reconstruct._per_output import per_output as per_output
+from jprune.reconstruct._prune import prune as prune
+from jprune.reconstruct._report import LeafRepair as LeafRepair
+from jprune.reconstruct._report import Repair as Repair
+from jprune.reconstruct._sparsegpt import sparsegpt as sparsegpt

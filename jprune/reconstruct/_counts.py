@@ -1,0 +1,126 @@
+"""How many weights go where: a leaf's sparsity as exact counts of its parts, and their order."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from jprune import _checks, tree
+from jprune.graph._stats import Use
+from jprune.masks import NOfM, Unstructured
+from jprune.reconstruct._leaves import Chosen
+
+
+def sparsities_of(function: str, found: Chosen, sparsity: Any, pattern: Any) -> list[Any]:
+  """A checked sparsity, or ``None``, for each leaf; all ``None`` with :class:`NOfM`.
+
+  Raises:
+    ValueError: if one is outside [0, 1], or given for a leaf that isn't selected, or besides an
+      ``NOfM``.
+    TypeError: if the pattern is another one, a number is none or traced, or there is none.
+  """
+  if isinstance(pattern, NOfM):
+    if sparsity is not None:
+      raise _checks.pattern_has_sparsity(function, pattern, sparsity)
+    return [None] * len(found.paths)
+  if not isinstance(pattern, Unstructured):
+    raise _checks.not_repairable_pattern(function, pattern)
+  if sparsity is None:
+    raise _checks.no_sparsity(function)
+  params = found.treedef.unflatten(found.leaves)
+  values = tree.by_leaf(function, 'sparsity', params, sparsity)
+  lone = isinstance(sparsity, (int, float)) or tree.is_array(sparsity)
+  out = []
+  for path, yes, value in zip(found.paths, found.selected, values):
+    if value is None or (lone and not yes):
+      out.append(None)
+      continue
+    value = _checks.static_fraction(function, 'sparsity', value, path)
+    if not yes:
+      raise _checks.not_scored(function, 'sparsity', path)
+    out.append(value)
+  return out
+
+
+def spread(count: int, sizes: Sequence[int]) -> list[int]:
+  """A count over parts in proportion to their sizes, never more than a part's size; exact.
+
+  Examples:
+    >>> spread(5, [4, 4, 2]), spread(1, [1, 1])
+    ([2, 2, 1], [0, 1])
+  """
+  whole = sum(sizes)
+  ends = [count * end // max(whole, 1) for end in np.cumsum([0, *map(int, sizes)], dtype=object)]
+  return [b - a for a, b in itertools.pairwise(ends)]
+
+
+def split_over_uses(count: int, uses: Sequence[Use], parts: Sequence[Sequence[int]]) -> list[Any]:
+  """A leaf's count as int32 arrays ``(batch, parts)``, one for each use.
+
+  Args:
+    count: how many weights of the leaf go.
+    uses: of the leaf.
+    parts: for each use the inputs of each part of its matrices.
+  """
+  sizes = [
+    n * use.sizes[2] for use, each in zip(uses, parts) for _ in range(use.sizes[0]) for n in each
+  ]
+  counts = np.array(spread(count, sizes), np.int32)
+  ends = np.cumsum([use.sizes[0] * len(each) for use, each in zip(uses, parts)])
+  return [piece.reshape(use.sizes[0], -1) for piece, use in zip(np.split(counts, ends[:-1]), uses)]
+
+
+def orders(use: Use) -> tuple[np.ndarray, np.ndarray]:
+  """Int32 numbers of inputs and of outputs whose sum grows with the flat index in the leaf."""
+  strides, stride = [0] * len(use.shape), 1
+  for place in reversed(range(len(use.shape))):
+    if place not in use.batch:  # the same for all entries of one matrix
+      strides[place] = stride
+      stride *= use.shape[place]
+
+  def numbers(places: Sequence[int]) -> np.ndarray:
+    out = np.zeros((1,), np.int32)
+    for place in places:
+      steps = np.arange(use.shape[place], dtype=np.int32) * np.int32(strides[place])
+      out = (out[:, None] + steps[None, :]).reshape(-1)
+    return out
+
+  return numbers(use.inputs), numbers(use.outputs)
+
+
+def grouped_along(
+  function: str, path: str, leaf: Any, use: Use, pattern: NOfM
+) -> tuple[Use, np.ndarray]:
+  """The use with its inputs in an order in which the pattern's groups are successive.
+
+  Returns:
+    The use, and the old place of each of its inputs.
+
+  Raises:
+    ValueError: if the axis is none that is summed over, or groups don't divide it.
+  """
+  given = pattern.axis
+  if given is None:
+    axis = given = max((use.axes[place] for place in use.inputs), default=0)
+  else:
+    _checks.check_axis(function, pattern.axis, path, leaf.shape)
+    axis = pattern.axis % len(leaf.shape)
+  mine = [place for place, each in enumerate(use.axes) if each == axis]
+  fastest: list[int] = []
+  while mine and mine[-1] in use.inputs:
+    fastest.insert(0, mine.pop())
+  if not fastest:
+    raise _checks.no_input_axis(function, given, path, tuple(leaf.shape), use.line)
+  run = math.prod(use.shape[place] for place in fastest)
+  if run % pattern.m or use.box[axis][0] % pattern.m:
+    shape = tuple(leaf.shape)
+    raise _checks.groups_cut(function, given, path, shape, pattern.m, use.line)
+  inputs = (*(place for place in use.inputs if place not in fastest), *fastest)
+  before = np.arange(use.sizes[1]).reshape([use.shape[place] for place in use.inputs])
+  moved = before.transpose([use.inputs.index(place) for place in inputs]).reshape(-1)
+  return dataclasses.replace(use, inputs=inputs), moved

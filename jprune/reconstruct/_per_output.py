@@ -1,0 +1,111 @@
+"""Every output loses the same number of inputs: the grouping of Wanda."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jprune import _checks, tree
+from jprune.graph._stats import Use
+from jprune.masks import NOfM, Unstructured
+from jprune.masks._auto import placed
+from jprune.reconstruct import _choose, _counts, _hessian, _leaves
+from jprune.typing import Masks, Scores, Sparsities, Where
+
+
+def per_output(
+  scores: Scores,
+  stats: Any,
+  sparsities: Sparsities = None,
+  *,
+  pattern: Unstructured | NOfM = Unstructured(),
+  where: Where = None,
+) -> Masks:
+  """Prunes exactly ``round(sparsity * inputs)`` of the lowest-scoring weights of every output.
+
+  What the inputs and outputs of a kernel are, whatever its shape, is known from the products that
+  it was captured in: heads, experts, scanned layers and the windows of convolutions included. For
+  kernels ``(..., inputs, outputs)`` it is :func:`jprune.masks.top_k_rows` along axis -2. Among
+  equal scores the lowest flat index is kept first.
+
+  Args:
+    scores: tree of floating arrays, higher = keep; ``None`` leaves get ``None``.
+    stats: a :class:`jprune.graph.Stats` of the leaves that are scored; no Gram matrices are needed.
+    sparsities: fraction of zeros in [0, 1]: a number, a tree with the structure of the scores
+      (``None`` = stays dense), or a dict from leaf path to number. Left out for
+      :class:`jprune.masks.NOfM`.
+    pattern: ``Unstructured()``, or an ``NOfM`` whose axis is summed over in the product.
+    where: which leaves; by default the scored ones of two or more dimensions.
+
+  Returns:
+    Bool masks, ``None`` for other leaves.
+
+  Raises:
+    ValueError: if a sparsity is outside [0, 1], the pattern doesn't fit a leaf, nothing is
+      selected, a score is NaN, or statistics of a selected leaf are missing.
+    TypeError: if an argument is of another type, or a leaf is traced.
+
+  Examples:
+    >>> fn = lambda params, x: jnp.einsum('nhk,hkd->nd', x, params['w'])  # two input axes
+    >>> params = {'w': jnp.arange(1.0, 9.0).reshape(2, 2, 2)}
+    >>> _, stats = jprune.graph.capture(fn, params, jnp.ones((3, 2, 2)))
+    >>> masks = per_output(jprune.scores.wanda(params, stats), stats, 0.75)
+    >>> masks['w'].astype(int).reshape(4, 2)
+    Array([[0, 0],
+           [0, 0],
+           [0, 0],
+           [1, 1]], dtype=int32)
+
+  References:
+    Sun et al., A simple and effective pruning approach for large language models, ICLR 2024,
+    arXiv:2306.11695 (section 3)
+  """
+  if isinstance(pattern, type):
+    raise _checks.bad_pattern('per_output', pattern)
+  is_none = lambda leaf: leaf is None
+  paths, leaves, treedef = tree.flatten(scores, is_leaf=is_none)
+  found = _leaves.chosen('per_output', scores, stats, where)
+  values = dict(zip(found.paths, _counts.sparsities_of('per_output', found, sparsities, pattern)))
+  selected = dict(zip(found.paths, found.selected))
+  masks = []
+  for path, leaf in zip(paths, leaves):
+    value = values.get(path)
+    if not selected.get(path) or (value is None and not isinstance(pattern, NOfM)):
+      masks.append(None)
+      continue
+    uses = _leaves.places_of('per_output', stats, path, leaf)
+    _checks.check_no_nan('per_output', 'scores', path, leaf)
+    masks.append(masked_leaf('per_output', path, leaf, uses, value, pattern))
+  return treedef.unflatten(masks)
+
+
+def masked_leaf(
+  function: str, path: str, scores: Any, uses: list[Use], sparsity: float | None, pattern: Any
+) -> jax.Array:
+  """The mask of one leaf, whose uses have been checked."""
+  scores = jnp.asarray(scores)
+  mask = jnp.ones(scores.shape, bool)
+  for use in uses:
+    if isinstance(pattern, NOfM):
+      along, _ = _counts.grouped_along(function, path, scores, use, pattern)
+      keep = _groups(along.matrices(scores), pattern.n, pattern.m)
+      mask = along.placed(mask, keep)
+      continue
+    count = round(sparsity * use.sizes[1])
+    keep = _rows(use.matrices(scores).astype(jnp.float32), count, *_counts.orders(use))
+    mask = use.placed(mask, keep)
+  return placed(mask, scores)
+
+
+@functools.partial(jax.jit, static_argnames=['n', 'm'])
+def _groups(matrices: jax.Array, n: int, m: int) -> jax.Array:
+  return _hessian.one_by_one(lambda x: _choose.best_of_groups(x, n, m), matrices)
+
+
+@jax.jit
+def _rows(matrices: jax.Array, count: Any, rows: jax.Array, columns: jax.Array) -> jax.Array:
+  order = rows[:, None] + columns[None, :]
+  return _hessian.one_by_one(lambda x: ~_choose.lowest(x, count, order, True), matrices)

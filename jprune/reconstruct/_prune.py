@@ -1,0 +1,162 @@
+"""A whole model in one call: capture, choose, repair."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from jprune import _batches, _checks, distributions, scores, tree
+from jprune.graph._capture import Capturing
+from jprune.graph._stats import Stats
+from jprune.masks import NOfM, Unstructured
+from jprune.reconstruct import _stages, _work
+from jprune.reconstruct._report import Repair
+from jprune.reconstruct._run import NAME, Run
+from jprune.reconstruct._sparsegpt import sparsegpt
+from jprune.typing import Distribution, Masks, Params, Scorer, Where
+
+_BY_SHAPE = (distributions.uniform, distributions.er, distributions.erk)
+
+
+def prune(
+  fn: Callable[..., Any],
+  params: Params,
+  batches: Iterable[Any],
+  *,
+  sparsity: float | None = None,
+  pattern: Unstructured | NOfM = Unstructured(),
+  method: Callable[..., Any] | None = sparsegpt,
+  scorer: Scorer = scores.wanda,
+  distribution: Distribution = distributions.uniform,
+  where: Where = None,
+  weights: Callable[[Any], Any] | None = None,
+  sequential: bool = False,
+  chunked: bool = False,
+  progress: bool = True,
+) -> tuple[Params, Masks, Repair]:
+  """Prunes a trained model in one shot, without training, and repairs what is left.
+
+  Runs the model on the batches, collects what each leaf is multiplied by
+  (:func:`jprune.graph.capture`), and prunes leaf by leaf such that the outputs of each product
+  change as little as can be.
+
+  Args:
+    fn: ``fn(params, *batch)``, any function that JAX traces.
+    params: tree of arrays.
+    batches: an iterable of batches; a tuple holds several arguments, all else is one. A list or a
+      loader that can be iterated over again, if more than one pass is needed (``sequential``,
+      ``chunked``, distributions that look at scores).
+    sparsity: fraction of zeros in [0, 1], over the leaves that are pruned. Not for
+      :class:`~jprune.masks.NOfM`.
+    pattern: ``Unstructured()``, or an ``NOfM`` along an axis that the products sum over.
+    method: :func:`sparsegpt`, :func:`alps`, or a function that is called as they are (options bound
+      with ``functools.partial``); :func:`least_squares` to choose masks by ``scorer``, the same
+      number for each output, and to refit what they keep; ``None`` to choose such masks alone.
+    scorer: for ``least_squares`` and ``None``, and for distributions that look at scores; it gets
+      ``stats`` if it takes them.
+    distribution: what each leaf contributes, as for :func:`jprune.prune`.
+    where: selects the leaves; by default floating ones with two or more dimensions.
+    weights: ``weights(batch)`` are weights of tokens, such as a padding mask.
+    sequential: whether to run the model anew before each stage, so that what comes later makes up
+      for what was pruned before; leaves that share their inputs are one stage, and a scan over
+      layers goes layer by layer.
+    chunked: whether to hold the Gram matrices of one group of leaves at a time, those that share
+      their inputs, with a pass over the batches (and a compilation) for each.
+    progress: whether to show bars, if tqdm is installed.
+
+  Returns:
+    ``(params, masks, report)``: params of the same shapes and dtypes with exactly 0.0 where pruned;
+    bool masks, ``None`` for other leaves; a :class:`Repair`, in which selected leaves that could
+    not be pruned stand with the reason.
+
+  Raises:
+    ValueError: if nothing is selected, no selected leaf is multiplied by anything, there is no
+      batch, activations are not finite (leaf and batch are named), a sparsity is outside [0, 1],
+      the pattern doesn't fit a leaf, or batches that can be read once are needed again.
+    TypeError: if ``fn`` is no function or can't be traced, or an argument is of another type.
+
+  Examples:
+    >>> fn = lambda params, x: jax.nn.relu(x @ params['in']) @ params['out']
+    >>> keys = jax.random.split(jax.random.key(0), 3)
+    >>> params = {'in': jax.random.normal(keys[0], (8, 16)), 'out': jnp.ones((16, 4))}
+    >>> batches = [jax.random.normal(keys[1], (64, 8)), jax.random.normal(keys[2], (64, 8))]
+    >>> small, masks, report = prune(fn, params, batches, sparsity=0.5)
+    >>> int((small['in'] == 0).sum()), report['in'].error_after < report['in'].error_before
+    (64, True)
+  """
+  _check(sparsity, pattern, distribution, method)
+  selected = tree.selected(NAME, params, where)
+  again = sequential or chunked or not (isinstance(pattern, NOfM) or distribution in _BY_SHAPE)
+  first, batches = _peeked(batches, again)
+  capturing = functools.partial(Capturing, NAME, fn, weights=weights)
+  shapes = capturing(selected, True).shapes(params, first)
+  usable, why = _usable(shapes)
+  paths = tree.flatten(params)[0]
+  if not usable:
+    raise _checks.nothing_captured(NAME, why)
+  leaves = dict(zip(paths, tree.flatten(params)[1]))
+  for path in usable:
+    _work.check_pattern(NAME, path, leaves[path], shapes[path], pattern)
+  chosen = [path in usable for path in paths]
+  run = Run(params, sparsity, pattern, method, scorer, chosen)
+  if not isinstance(pattern, NOfM):
+    by_shape = distribution in _BY_SHAPE
+    stats = None if by_shape else capturing(chosen, False)(params, batches, progress)
+    run.distribute(distribution, stats)
+  groups = _stages.groups_of(shapes, usable)
+  stages = _stages.in_turn(groups, shapes) if sequential else groups
+  everything = capturing(chosen, True)
+  stats = None if sequential or chunked else everything(params, batches, progress)
+  bar = _batches.shown(NAME, stages, progress, unit='stage')
+  for stage in bar:
+    capture = everything
+    if chunked:
+      capture = capturing([path in stage.paths for path in paths], True)
+    current = run.params if sequential else params
+    run.stage(stage, capture(current, batches) if sequential or chunked else stats)
+  return run.result(why)
+
+
+def _usable(shapes: Stats) -> tuple[list[str], list[tuple[str, str]]]:
+  """Paths of the leaves that can be repaired; the others with the reason."""
+  usable, why = [], list(shapes.left_out)
+  for path, uses in shapes.uses:
+    if all(use.direct for use in uses):
+      usable.append(path)
+    else:
+      why.append((path, 'products multiply by something computed from it'))
+  return usable, why
+
+
+def _peeked(batches: Any, again: bool) -> tuple[Any, Iterable[Any]]:
+  """The first batch, and all of them."""
+  _checks.check_batches(NAME, batches)
+  iterator = iter(batches)
+  if again and iterator is batches:
+    raise _checks.batches_read_once(NAME)
+  first = next(iterator, NAME)
+  if first is NAME:
+    raise _checks.no_batches(NAME)
+  return first, itertools.chain([first], iterator) if iterator is batches else batches
+
+
+def _check(sparsity: Any, pattern: Any, distribution: Any, method: Any) -> None:
+  if method is not None and not callable(method):
+    raise _checks.bad_method(NAME, method)
+  if not callable(distribution):
+    raise _checks.bad_distribution(NAME, distribution)
+  if isinstance(pattern, type):
+    raise _checks.bad_pattern(NAME, pattern)
+  if not isinstance(pattern, (Unstructured, NOfM)):
+    raise _checks.not_repairable_pattern(NAME, pattern)
+  if isinstance(pattern, NOfM):
+    if distribution is not distributions.uniform:
+      raise _checks.pattern_shares_alike(NAME, pattern)
+    if sparsity is not None:
+      raise _checks.pattern_has_sparsity(NAME, pattern, sparsity)
+  elif sparsity is not None:
+    _checks.check_fraction(NAME, 'sparsity', sparsity)
+  elif getattr(distribution, 'func', distribution) in _BY_SHAPE:
+    raise _checks.no_sparsity(NAME)

@@ -1,0 +1,114 @@
+"""What a repair did, leaf by leaf."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any
+
+from jprune.reconstruct import _table
+
+
+@dataclasses.dataclass(frozen=True)
+class LeafRepair:
+  r"""What was done to one leaf.
+
+  Errors are relative and squared, :math:`\lVert X(W - W_0) \rVert_F^2 / \lVert X W_0 \rVert_F^2`
+  over the captured rows of all products with the leaf: 0 if the outputs are what they were, 1 if
+  they are as far off as with all weights zero.
+
+  Attributes:
+    path: of the leaf.
+    shape: of the leaf.
+    pruned: number of weights that are zero in its mask.
+    error_before: with the mask on the dense weights, before any repair.
+    error_after: with the repaired weights, as they are returned.
+    damping: what was added to the diagonal of the Gram matrix, as a fraction of its mean; the
+      most of any product.
+    escalated: whether the matrix could not be factorised with the damping that was asked for.
+    note: what else is worth knowing; empty otherwise.
+
+  Examples:
+    >>> row = jprune.reconstruct.LeafRepair('w', (2, 4), 4, 0.5, 0.25, 0.01, False)
+    >>> row.size, row.sparsity
+    (8, 0.5)
+  """
+
+  path: str
+  shape: tuple[int, ...]
+  pruned: int
+  error_before: float
+  error_after: float
+  damping: float
+  escalated: bool
+  note: str = ''
+
+  @property
+  def size(self) -> int:
+    """Number of weights."""
+    return math.prod(self.shape)
+
+  @property
+  def sparsity(self) -> float:
+    """Fraction of zeros, in [0, 1]."""
+    return self.pruned / self.size if self.size else 0.0
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class Repair:
+  """The report of a repair; ``print`` shows a table of at most 100 columns, notebooks HTML.
+
+  Attributes:
+    method: the function that made it.
+    rows: a :class:`LeafRepair` for each leaf that was worked on, in tree order.
+    left_alone: pairs of a path and the reason, for all other leaves.
+
+  Examples:
+    >>> row = jprune.reconstruct.LeafRepair('w', (2, 4), 4, 0.5, 0.25, 0.01, False)
+    >>> report = jprune.reconstruct.Repair('sparsegpt', (row,), (('b', 'not selected'),))
+    >>> report['w'].error_after
+    0.25
+    >>> print(report)
+    leaf           size  pruned  sparsity  error masked  error repaired  damping
+    ----------------------------------------------------------------------------
+    w                 8       4    50.00%        0.5000          0.2500     0.01
+    ----------------------------------------------------------------------------
+    total, 1 leaf     8       4    50.00%
+    <BLANKLINE>
+    By sparsegpt. Errors: squared, of the outputs, relative to those of the dense leaf.
+    Left alone:
+      not selected (1): b
+  """
+
+  method: str
+  rows: tuple[LeafRepair, ...]
+  left_alone: tuple[tuple[str, str], ...] = ()
+
+  def __getitem__(self, path: str) -> LeafRepair:
+    for row in self.rows:
+      if row.path == path:
+        return row
+    raise KeyError(path)
+
+  def __str__(self) -> str:
+    return _table.text(self)
+
+  def __repr__(self) -> str:
+    return f'<Repair: {_table.summary(self)}>'
+
+  def _repr_html_(self) -> str:
+    return _table.html(self)
+
+  def to_dict(self) -> dict[str, Any]:
+    """Everything as plain, JSON-serialisable Python values.
+
+    Returns:
+      ``{'method': ..., 'leaves': [...], 'left_alone': {path: reason}}``; each leaf with the
+      attributes and properties of its :class:`LeafRepair`.
+    """
+    rows = [
+      dataclasses.asdict(row)
+      | {'shape': list(row.shape), 'size': row.size, 'sparsity': row.sparsity}
+      for row in self.rows
+    ]
+    return {'method': self.method, 'leaves': rows, 'left_alone': dict(self.left_alone)}

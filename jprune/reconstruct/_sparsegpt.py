@@ -1,0 +1,126 @@
+"""SparseGPT: which weights go is chosen block by block, on weights that were already repaired."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import numpy as np
+
+from jprune import _checks
+from jprune.masks import NOfM, Unstructured
+from jprune.reconstruct import _sparsegpt_core, _work
+from jprune.reconstruct._leaves import Outcome, Solved, Uses
+from jprune.reconstruct._report import Repair
+from jprune.typing import Masks, Params, Sparsities, Where
+
+
+def sparsegpt(
+  params: Params,
+  stats: Any,
+  sparsity: Sparsities = None,
+  *,
+  pattern: Unstructured | NOfM = Unstructured(),
+  where: Where = None,
+  per_output: bool = False,
+  block: int = 128,
+  damping: float = 0.01,
+) -> tuple[Params, Masks, Repair]:
+  r"""Prunes in one shot; the inputs still to come make up for each weight that goes.
+
+  With :math:`H` the damped Gram matrix of the inputs and :math:`U` upper triangular such that
+  :math:`U^\top U = H^{-1}`, inputs :math:`i` are passed through in order, and of each block those
+  weights go that score lowest,
+
+  .. math:: s_{ij} = \frac{W_{ij}^2}{U_{ii}^2}, \qquad
+     W_{i' j} \leftarrow W_{i' j} - U_{i i'} \frac{W_{ij}}{U_{ii}} \quad (i' > i)
+
+  Exactly ``round(sparsity * size)`` weights of each leaf go. As masks are chosen block by block,
+  every block gives its share of them, fractions carried over to the next. (The reference
+  implementation prunes one weight more in each block.) Among equal scores the lowest flat index
+  is kept first. Inputs that are always zero get weights of zero, as nothing is known of them, and
+  don't count for the damping; of a leaf's products that have seen no row (an expert that nothing
+  is routed to) all inputs count as alike, which is pruning by magnitude.
+
+  Everything is computed in float32, for arrays at hand (not under ``jit``), and compiled once for
+  each shape.
+
+  Args:
+    params: tree of arrays.
+    stats: a :class:`jprune.graph.Stats` of these params, captured with ``gram=True``.
+    sparsity: fraction of zeros in [0, 1]: a number, a tree with the structure of the params
+      (``None`` = stays dense), or a dict from leaf path to number. Left out for
+      :class:`jprune.masks.NOfM`.
+    pattern: ``Unstructured()``, or an ``NOfM`` whose axis is summed over in the product, as -2 is
+      in kernels ``(inputs, outputs)``; it must divide.
+    where: which leaves; by default the floating ones of two or more dimensions.
+    per_output: whether each output loses the same number of weights, ``round(sparsity * inputs)``,
+      instead of all weights of a block competing. Not looked at with an ``NOfM``.
+    block: inputs whose mask is chosen at a time.
+    damping: what is added to the diagonal of :math:`H`, as a fraction of its mean; at least 0.
+      If the matrix can't be factorised it grows tenfold until it can, and the report says so.
+
+  Returns:
+    ``(params, masks, report)``: params of the same shapes and dtypes with exactly 0.0 where pruned;
+    bool masks, ``None`` for other leaves; a :class:`Repair`.
+
+  Raises:
+    ValueError: if a sparsity is outside [0, 1], the pattern doesn't fit a leaf, nothing is
+      selected, or a weight isn't finite; if statistics of a selected leaf are missing, without
+      Gram matrices, of no row, or not finite.
+    TypeError: if an argument is of another type, or a leaf is traced.
+
+  Examples:
+    >>> fn = lambda params, x: x @ params['w']
+    >>> params = {'w': jnp.array([[1.0], [2.0]])}
+    >>> x = jnp.array([[1.0, 1.0], [1.0, 1.0]])  # the inputs are equal
+    >>> _, stats = jprune.graph.capture(fn, params, x, gram=True)
+    >>> small, masks, report = sparsegpt(params, stats, 0.5, damping=1e-4)
+    >>> small['w'].round(2)  # the second makes up for the first
+    Array([[0.],
+           [3.]], dtype=float32)
+
+  References:
+    Frantar and Alistarh, SparseGPT: massive language models can be accurately pruned in one-shot,
+    ICML 2023, arXiv:2301.00774 (Algorithm 1)
+  """
+  _checks.check_positive_int('sparsegpt', 'block', block)
+  damping = _work.options('sparsegpt', damping, per_output, pattern)
+
+  def work(path: str, leaf: Any, uses: Uses, value: float | None) -> Outcome:
+    return sparsegpt_leaf(
+      'sparsegpt', path, leaf, uses, value, pattern, per_output=per_output, block=block,
+      damping=damping,
+    )  # fmt: skip
+
+  return _work.leaf_by_leaf('sparsegpt', params, stats, sparsity, pattern, where, work)
+
+
+def sparsegpt_leaf(
+  function: str,
+  path: str,
+  leaf: Any,
+  uses: Uses,
+  sparsity: float | None,
+  pattern: Any,
+  *,
+  per_output: bool = False,
+  block: int = 128,
+  damping: float = 0.01,
+) -> Outcome:
+  """:func:`sparsegpt` of one leaf, whose uses ``_leaves.uses_of`` has checked."""
+  n_of_m = (pattern.n, pattern.m) if isinstance(pattern, NOfM) else None
+
+  def solver(matrices: jax.Array, gram: jax.Array, counts: np.ndarray, orders: Any) -> Solved:
+    return _sparsegpt_core.solve(
+      matrices, gram, counts, orders, damping, block=block, n_of_m=n_of_m, per_output=per_output
+    )
+
+  def parts(inputs: int) -> list[int]:
+    size, _, blocks = _sparsegpt_core.sizes_of(inputs, block, n_of_m)
+    return [min(size, inputs - size * i) for i in range(blocks)]
+
+  return _work.pruned_leaf(
+    function, path, leaf, uses, sparsity, pattern, solver,
+    parts=parts, damping=damping, per_output=per_output,
+  )  # fmt: skip

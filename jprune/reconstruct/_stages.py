@@ -1,0 +1,130 @@
+"""In which order leaves are pruned, and which of them share the statistics that they need."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+
+from jprune.graph._stats import Stats, Use
+from jprune.masks import NOfM
+
+
+class Stage(NamedTuple):
+  """Leaves that are pruned from the same statistics.
+
+  Attributes:
+    paths: of the leaves.
+    step: of the scan that runs over all of them, or ``None`` for whole leaves.
+    steps: how many steps that scan has.
+  """
+
+  paths: tuple[str, ...]
+  step: int | None = None
+  steps: int = 1
+
+
+def groups_of(stats: Stats, usable: Sequence[str]) -> list[Stage]:
+  """Leaves that share inputs together, in the order in which the function runs them."""
+  uses = {path: found for path, found in stats.uses if path in usable}
+  groups: list[tuple[set[int], list[str]]] = []
+  for path, found in uses.items():
+    sources = {use.source for use in found}
+    same = [group for group in groups if group[0] & sources]
+    groups = [group for group in groups if not group[0] & sources]
+    joined = set().union(sources, *(group[0] for group in same))
+    groups.append((joined, [*(p for group in same for p in group[1]), path]))
+  groups.sort(key=lambda group: min(group[0]))
+  order = {path: i for i, path in enumerate(uses)}
+  return [Stage(tuple(sorted(paths, key=order.__getitem__))) for _, paths in groups]
+
+
+def in_turn(stages: Sequence[Stage], stats: Stats) -> list[Stage]:
+  """The same one after the other: all stages of the first step of a scan, then of the second."""
+  uses, out = dict(stats.uses), []
+  pending: dict[int, list[tuple[Stage, int]]] = {}
+  for stage in stages:
+    found = {_loop_of(uses[path]) for path in stage.paths}
+    (loop,) = found if len(found) == 1 else (None,)
+    if loop is None:
+      out.append(stage)
+      continue
+    if loop[0] not in pending:
+      out.append(loop[0])
+    pending.setdefault(loop[0], []).append((stage, loop[1]))
+  flat: list[Stage] = []
+  for each in out:
+    if isinstance(each, Stage):
+      flat.append(each)
+      continue
+    inside = pending[each]
+    steps = inside[0][1]
+    flat += [Stage(stage.paths, step, steps) for step in range(steps) for stage, _ in inside]
+  return flat
+
+
+def _loop_of(uses: Sequence[Use]) -> tuple[int, int] | None:
+  """The scan that runs over a leaf, and its steps; ``None`` if its steps can't be told apart."""
+  if len(uses) != 1 or uses[0].loop is None:
+    return None
+  use = uses[0]
+  first = use.batch[0]
+  axis = use.axes[first]
+  whole = use.axes.count(axis) == 1 and use.box[axis] == (0, use.shape[first])
+  return (use.loop, use.shape[first]) if whole else None
+
+
+def step_of(leaf: jax.Array, use: Use, step: int) -> jax.Array:
+  """The part of a leaf that a step of its scan uses."""
+  return leaf.take(step, axis=_axis(use))
+
+
+def with_step(leaf: jax.Array, use: Use, step: int, part: jax.Array) -> jax.Array:
+  """The leaf with that part replaced."""
+  index = (*(slice(None) for _ in range(_axis(use))), step)
+  return leaf.at[index].set(part)
+
+
+def stats_of_step(stats: Stats, paths: Sequence[str], step: int) -> Stats:
+  """Statistics of the parts that a step uses, as if those were leaves."""
+  uses = [(path, use) for path, (use,) in stats.uses if path in paths]
+  places = sorted({use.source for _, use in uses})
+  inputs = []
+  for place in places:
+    use = next(use for _, use in uses if use.source == place)
+    each = use.sizes[0] // use.shape[use.batch[0]]
+    cut = slice(step * each, (step + 1) * each)
+    inputs.append(jax.tree.map(lambda x, cut=cut: x[cut], stats.inputs[place]))
+  parts = tuple((path, (_without_loop(use, places.index(use.source)),)) for path, use in uses)
+  return Stats(tuple(inputs), parts)
+
+
+def pattern_of_step(pattern: Any, leaf: jax.Array, use: Use) -> Any:
+  """A pattern of the leaf for its parts, which lack the axis of the scan."""
+  if not isinstance(pattern, NOfM) or pattern.axis is None:
+    return pattern
+  axis = pattern.axis % leaf.ndim
+  return dataclasses.replace(pattern, axis=axis - (axis > _axis(use)))
+
+
+def _axis(use: Use) -> int:
+  return use.axes[use.batch[0]]
+
+
+def _without_loop(use: Use, source: int) -> Use:
+  gone, axis = use.batch[0], _axis(use)
+  shift = lambda places: tuple(i - (i > gone) for i in places)
+  drop = lambda values, place: (*values[:place], *values[place + 1 :])
+  return dataclasses.replace(
+    use,
+    box=drop(use.box, axis),
+    shape=drop(use.shape, gone),
+    axes=tuple(each - (each > axis) for each in drop(use.axes, gone)),
+    batch=shift(use.batch[1:]),
+    inputs=shift(use.inputs),
+    outputs=shift(use.outputs),
+    source=source,
+    loop=None,
+  )

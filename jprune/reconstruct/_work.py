@@ -1,0 +1,118 @@
+"""What SparseGPT and ALPS share: from leaves and their sparsities to calls of a solver."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from jprune import _checks
+from jprune.graph._moments import Moments
+from jprune.masks import NOfM
+from jprune.reconstruct import _counts, _leaves
+from jprune.reconstruct._leaves import Outcome, Solved, Uses
+from jprune.reconstruct._report import Repair
+from jprune.typing import Masks, Params, Sparsities, Where
+
+Solver = Callable[[jax.Array, jax.Array, np.ndarray, tuple[Any, Any]], Solved]
+"""``(matrices, gram, counts, orders) -> Solved``, as the ``solve`` of a method with its options."""
+
+
+def leaf_by_leaf(
+  function: str,
+  params: Params,
+  stats: Any,
+  sparsity: Sparsities,
+  pattern: Any,
+  where: Where,
+  work: Callable[[str, Any, Uses, Any], Outcome],
+) -> tuple[Params, Masks, Repair]:
+  """Calls ``work(path, leaf, uses, sparsity)`` for each selected leaf, once all are checked."""
+  found = _leaves.chosen(function, params, stats, where)
+  values = _counts.sparsities_of(function, found, sparsity, pattern)
+  todo, left = {}, {}
+  for i, (path, leaf) in enumerate(zip(found.paths, found.leaves)):
+    if not found.selected[i]:
+      continue
+    if values[i] is None and not isinstance(pattern, NOfM):
+      left[i] = 'no sparsity given'
+      continue
+    todo[i] = _leaves.uses_of(function, stats, path, leaf)
+    check_pattern(function, path, leaf, todo[i], pattern)
+  outcomes = {i: work(found.paths[i], found.leaves[i], uses, values[i]) for i, uses in todo.items()}
+  return _leaves.gathered(function, found, outcomes, left)
+
+
+def check_pattern(function: str, path: str, leaf: Any, uses: Uses, pattern: Any) -> None:
+  """Refuses a leaf that the pattern doesn't fit, before anything is computed."""
+  if isinstance(pattern, NOfM):
+    for use, _ in uses:
+      _counts.grouped_along(function, path, leaf, use, pattern)
+
+
+def pruned_leaf(
+  function: str,
+  path: str,
+  leaf: Any,
+  uses: Uses,
+  sparsity: float | None,
+  pattern: Any,
+  solver: Solver,
+  *,
+  parts: Callable[[int], Sequence[int]],
+  damping: float,
+  per_output: bool,
+) -> Outcome:
+  """One leaf: counts for each of its products, solved one after the other.
+
+  Args:
+    function: who asks, for messages.
+    path: of the leaf.
+    leaf: its weights.
+    uses: its products, as :func:`jprune.reconstruct._leaves.uses_of` returns them.
+    sparsity: fraction of zeros; not looked at with an ``NOfM``.
+    pattern: ``Unstructured()`` or an ``NOfM``.
+    solver: what solves, all options bound.
+    parts: number of inputs to the inputs of each part that a matrix is chosen from by itself.
+    damping: what the solver was asked for.
+    per_output: whether each output loses the same number.
+  """
+  each = [parts(use.sizes[1]) for use, _ in uses]
+  bare = [use for use, _ in uses]
+  if isinstance(pattern, NOfM):
+    counts = [np.zeros((use.sizes[0], len(n)), np.int32) for use, n in zip(bare, each)]
+    nothing = pattern.n == pattern.m
+  elif per_output:
+    rows = [_counts.spread(round(sparsity * use.sizes[1]), n) for use, n in zip(bare, each)]
+    counts = [np.tile(np.array(row, np.int32), (use.sizes[0], 1)) for row, use in zip(rows, bare)]
+    nothing = not any(row.any() for row in counts)
+  else:
+    count = round(sparsity * leaf.size)
+    counts = _counts.split_over_uses(count, bare, each)
+    nothing = count == 0
+  if nothing:
+    return _leaves.untouched(path, leaf, 'nothing to prune')
+
+  def solve(i: int, matrices: jax.Array, moments: Moments) -> Solved:
+    use, gram, back = bare[i], moments.gram, None
+    if isinstance(pattern, NOfM):
+      use, moved = _counts.grouped_along(function, path, leaf, use, pattern)
+      if not np.array_equal(moved, np.arange(moved.size)):
+        back = np.argsort(moved)
+        matrices, gram = matrices[:, moved], gram[:, moved][:, :, moved]
+    solved = solver(matrices, gram, counts[i], _counts.orders(use))
+    if back is None:
+      return solved
+    return Solved(solved.matrices[:, back], solved.masks[:, back], solved.damping)
+
+  return _leaves.put_back(path, leaf, uses, solve, damping)
+
+
+def options(function: str, damping: float, per_output: bool, pattern: Any) -> float:
+  """Checks what both methods take; the damping as a float."""
+  _checks.check_flag(function, 'per_output', per_output)
+  if isinstance(pattern, type):
+    raise _checks.bad_pattern(function, pattern)
+  return _checks.non_negative_number(function, 'damping', damping)

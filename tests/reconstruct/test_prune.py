@@ -1,0 +1,297 @@
+"""A whole model in one call, against the same steps taken by hand."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jprune
+from jprune import reconstruct
+from jprune.masks import Block, NOfM
+
+WIDTH = 16
+QUIET = {'progress': False}
+
+
+def mlp(params, x):
+  for layer in params['layers']:
+    x = x + jnp.tanh(x @ layer['up']) @ layer['down']
+  return x @ params['head']
+
+
+def stacked(params, x):
+  """The same as a scan."""
+
+  def step(x, layer):
+    return x + jnp.tanh(x @ layer['up']) @ layer['down'], None
+
+  x, _ = jax.lax.scan(step, x, params['layers'])
+  return x @ params['head']
+
+
+@pytest.fixture
+def params():
+  rng = np.random.default_rng(0)
+  draw = lambda *shape: jnp.asarray(rng.normal(size=shape) / 4, jnp.float32)
+  layers = [{'up': draw(WIDTH, 32), 'down': draw(32, WIDTH)} for _ in range(3)]
+  return {'layers': layers, 'head': draw(WIDTH, 8), 'bias': draw(4)}
+
+
+@pytest.fixture
+def batches():
+  rng = np.random.default_rng(1)
+  mix = rng.normal(size=(WIDTH, WIDTH)) * 0.7 ** np.arange(WIDTH)
+  return [jnp.asarray(rng.normal(size=(64, WIDTH)) @ mix, jnp.float32) for _ in range(3)]
+
+
+def stack(params):
+  layers = jax.tree.map(lambda *leaves: jnp.stack(leaves), *params['layers'])
+  return {**params, 'layers': layers}
+
+
+def same(one, two, rtol=0.0, atol=0.0):
+  assert jax.tree.structure(one) == jax.tree.structure(two)
+  for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(two)):
+    np.testing.assert_allclose(a, b, rtol=rtol, atol=atol)
+
+
+def test_is_capture_and_a_method(params, batches):
+  stats = jprune.graph.capture_batches(mlp, params, batches, gram=True)
+  expected = reconstruct.sparsegpt(params, stats, 0.6)
+  new, masks, report = reconstruct.prune(mlp, params, batches, sparsity=0.6, **QUIET)
+  same((new, masks), expected[:2])
+  assert report.rows == expected[2].rows
+  assert report.method == 'sparsegpt'
+
+
+def test_params_stay_as_they_are(params, batches):
+  before = jax.tree.map(np.array, params)
+  reconstruct.prune(mlp, params, batches, sparsity=0.5, sequential=True, **QUIET)
+  same(params, before)
+
+
+@pytest.mark.parametrize('pattern', [None, NOfM(2, 4)], ids=['unstructured', '2:4'])
+@pytest.mark.parametrize('method', [reconstruct.sparsegpt, reconstruct.least_squares, None])
+def test_in_chunks_it_is_the_same(params, batches, pattern, method):
+  how = {'sparsity': 0.5} if pattern is None else {'pattern': pattern}
+  call = functools.partial(
+    reconstruct.prune, mlp, params, batches, method=method, **how, progress=False
+  )
+  one, two = call(), call(chunked=True)
+  same(one[:2], two[:2], rtol=1e-5, atol=1e-6)
+
+
+def test_chunks_hold_the_grams_of_one_group(params, batches, monkeypatch):
+  held = []
+  from jprune.graph._capture import Capturing
+
+  original = Capturing.__call__
+
+  def spied(self, *args, **kwargs):
+    stats = original(self, *args, **kwargs)
+    held.append((stats.paths, len(stats.inputs)))
+    return stats
+
+  monkeypatch.setattr(Capturing, '__call__', spied)
+  reconstruct.prune(mlp, params, batches, sparsity=0.5, chunked=True, **QUIET)
+  assert [paths for paths, _ in held] == [
+    (f'layers/{i}/{name}',) for i in range(3) for name in ('up', 'down')
+  ] + [('head',)]
+  assert {number for _, number in held} == {1}
+
+
+def by_hand(params, batches, sparsity):
+  """Leaf after leaf, each from the inputs that the leaves pruned before it leave it."""
+  masks = jax.tree.map(lambda leaf: None, params)
+  order = [('layers', i, name) for i in range(3) for name in ('up', 'down')] + [('head',)]
+  for keys in order:
+    path = '/'.join(map(str, keys))
+    where = lambda p, leaf, path=path: p == path
+    stats = jprune.graph.capture_batches(mlp, params, batches, gram=True, progress=False)
+    params, mask, _ = reconstruct.sparsegpt(params, stats, sparsity, where=where)
+    masks = jax.tree.map(
+      lambda a, b: a if b is None else b, masks, mask, is_leaf=lambda leaf: leaf is None
+    )
+  return params, masks
+
+
+def test_sequential_sees_what_was_pruned_before(params, batches):
+  expected = by_hand(params, batches, 0.5)
+  found = reconstruct.prune(mlp, params, batches, sparsity=0.5, sequential=True, **QUIET)
+  same(found[:2], expected, rtol=1e-5, atol=1e-6)
+
+
+def test_sequential_in_chunks_is_the_same(params, batches):
+  call = functools.partial(reconstruct.prune, mlp, params, batches, sparsity=0.5, sequential=True)
+  same(call(**QUIET)[:2], call(chunked=True, **QUIET)[:2], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize('pattern', [None, NOfM(2, 4), NOfM(2, 4, axis=1), NOfM(2, 4, axis=None)])
+def test_sequential_goes_through_a_scan_layer_by_layer(params, batches, pattern):
+  how = {'sparsity': 0.5} if pattern is None else {'pattern': pattern}
+  flat = how if pattern is None else {'pattern': NOfM(2, 4)}
+  call = functools.partial(reconstruct.prune, sequential=True, progress=False)
+  where = ['up', 'down']
+  layered = call(mlp, params, batches, where=where, **flat)
+  scanned = call(stacked, stack(params), batches, where=where, **how)
+  same(stack(layered[0]), scanned[0], rtol=1e-4, atol=1e-5)
+  rows = [layered[2][f'layers/{i}/up'] for i in range(3)]
+  assert scanned[2]['layers/up'].pruned == sum(row.pruned for row in rows)
+  np.testing.assert_allclose(
+    scanned[2]['layers/up'].error_after, np.mean([row.error_after for row in rows]), rtol=1e-3
+  )
+
+
+def test_a_scanned_leaf_loses_exactly_its_share(batches):
+  rng = np.random.default_rng(0)
+  draw = lambda *shape: jnp.asarray(rng.normal(size=shape), jnp.float32)
+  params = {'layers': {'up': draw(3, WIDTH, 7), 'down': draw(3, 7, WIDTH)}, 'head': draw(WIDTH, 5)}
+  for sequential in (False, True):
+    _, masks, _ = reconstruct.prune(
+      stacked, params, batches, sparsity=0.333, sequential=sequential, **QUIET
+    )
+    for leaf in jax.tree.leaves(masks):
+      assert leaf.size - int(leaf.sum()) == round(0.333 * leaf.size)
+
+
+def test_repair_makes_the_model_better(params, batches):
+  held_out = jnp.concatenate(batches)
+  truth = mlp(params, held_out)
+  error = {}
+  for name, how in {
+    'magnitude': {'method': None, 'scorer': jprune.scores.magnitude},
+    'wanda': {'method': None},
+    'sparsegpt': {},
+    'least_squares': {'method': reconstruct.least_squares},
+  }.items():
+    new, _, _ = reconstruct.prune(mlp, params, batches, sparsity=0.5, **how, **QUIET)
+    error[name] = float(jnp.sum(jnp.square(mlp(new, held_out) - truth)))
+  assert error['magnitude'] > error['wanda'] > error['sparsegpt'] > error['least_squares']
+
+
+def test_masks_alone_are_those_of_per_output(params, batches):
+  stats = jprune.graph.capture_batches(mlp, params, batches)
+  expected = reconstruct.per_output(jprune.scores.wanda(params, stats), stats, 0.5)
+  new, masks, report = reconstruct.prune(mlp, params, batches, sparsity=0.5, method=None, **QUIET)
+  same(masks, expected)
+  same(new, jprune.apply(params, masks))
+  assert all(row.error_before == row.error_after > 0 for row in report.rows)
+
+
+def test_methods_with_options_and_of_ones_own(params, batches):
+  loose = functools.partial(reconstruct.sparsegpt, damping=0.5)
+  stats = jprune.graph.capture_batches(mlp, params, batches, gram=True)
+  expected = reconstruct.sparsegpt(params, stats, 0.5, damping=0.5)
+  call = functools.partial(reconstruct.prune, mlp, params, batches, sparsity=0.5, progress=False)
+  same(call(method=loose)[:2], expected[:2])
+
+  seen = []
+
+  def own(params, stats, sparsity, *, pattern, where):
+    seen.append((list(params), sparsity))
+    return reconstruct.sparsegpt(params, stats, sparsity, pattern=pattern, where=where)
+
+  call(method=own, where='head')
+  assert seen == [(['head'], {'head': 0.5})]
+
+
+@pytest.mark.parametrize(
+  ('distribution', 'sparsity'),
+  [
+    (jprune.distributions.erk, 0.5),
+    (jprune.distributions.global_, 0.5),
+    (functools.partial(jprune.distributions.owl, lam=0.2), 0.5),
+    (jprune.distributions.fixed({'head': 0.25, 'layers/1/up': 0.75}), None),
+  ],
+  ids=['erk', 'global_', 'owl', 'fixed'],
+)
+def test_distributions(params, batches, distribution, sparsity):
+  stats = jprune.graph.capture_batches(mlp, params, batches)
+  given = jprune.scores.wanda(params, stats)
+  expected = jprune.tree.by_leaf('test', 'expected', params, distribution(params, given, sparsity))
+  _, _, report = reconstruct.prune(
+    mlp, params, batches, sparsity=sparsity, distribution=distribution, **QUIET
+  )
+  paths, leaves, _ = jprune.tree.flatten(params)
+  for path, leaf, share in zip(paths, leaves, expected):
+    if leaf.ndim == 2:
+      assert report[path].pruned == round((share or 0.0) * leaf.size)
+
+
+def test_what_cannot_be_pruned_is_in_the_report(batches):
+  w = jnp.ones((WIDTH, 4))
+  params = {'used': w + jnp.eye(WIDTH, 4), 'ignored': w, 'table': w, 'centred': w, 'bias': w[0]}
+
+  def fn(params, x):
+    centred = params['centred'] - params['centred'].mean(axis=0, keepdims=True)
+    return x @ params['used'] + x @ centred + params['bias'][None] + params['table'][0][None]
+
+  new, masks, report = reconstruct.prune(fn, params, batches, sparsity=0.5, **QUIET)
+  why = dict(report.left_alone)
+  assert why['ignored'] == 'fn does not use it'
+  assert why['table'].startswith('no product multiplies by it')
+  assert why['centred'] == 'products multiply by something computed from it'
+  assert why['bias'] == 'fewer than two dimensions'
+  assert [row.path for row in report.rows] == ['used']
+  assert {name for name, mask in masks.items() if mask is not None} == {'used'}
+  for name in ('ignored', 'table', 'centred', 'bias'):
+    assert new[name] is params[name]
+
+
+def test_weights_leave_padding_out(params, batches):
+  x = jnp.stack(batches)[:, :20]
+  far = jnp.full((3, 5, WIDTH), 50.0)
+  padded = jnp.concatenate([x, far], axis=1)
+  keep = lambda batch: jnp.arange(25)[None, :].repeat(3, axis=0) < 20
+  call = functools.partial(reconstruct.prune, mlp, params, sparsity=0.5, progress=False)
+  same(call([padded], weights=keep)[:2], call([x])[:2], rtol=1e-4, atol=1e-5)
+
+
+def test_batches_of_several_arguments(batches):
+  fn = lambda params, x, y: x @ params['a'] + y @ params['b']
+  rng = np.random.default_rng(0)
+  params = {name: jnp.asarray(rng.normal(size=(WIDTH, 4)), jnp.float32) for name in 'ab'}
+  pairs = [(batch, -batch) for batch in batches]
+  _, masks, _ = reconstruct.prune(fn, params, iter(pairs), sparsity=0.5, **QUIET)
+  assert all(int(mask.sum()) == 32 for mask in masks.values())
+
+
+@pytest.mark.parametrize(
+  ('how', 'error', 'message'),
+  [
+    ({'sparsity': 1.5}, ValueError, r'`sparsity` must be in \[0, 1\]; got 1\.5'),
+    ({}, TypeError, r'`sparsity` must be a number in \[0, 1\]; got None'),
+    ({'sparsity': 0.5, 'pattern': NOfM(2, 4)}, ValueError, r'`sparsity` must be None for NOfM'),
+    ({'pattern': NOfM(2, 5)}, ValueError, r"leaf '.*' must be divisible by m=5"),
+    ({'pattern': NOfM(2, 4, axis=-1)}, ValueError, r'along an axis that is summed over'),
+    ({'pattern': NOfM, 'sparsity': 0.5}, TypeError, r'`pattern` must be'),
+    ({'pattern': Block((2, 2)), 'sparsity': 0.5}, TypeError, r'`pattern` must be'),
+    ({'sparsity': 0.5, 'method': 'sparsegpt'}, TypeError, r"got 'sparsegpt'"),
+    ({'sparsity': 0.5, 'distribution': 0.5}, TypeError, r'`distribution` must be'),
+    ({'sparsity': 0.5, 'where': 'nothing'}, ValueError, r'`where` must'),
+    ({'sparsity': 0.5, 'batches': []}, ValueError, r'`batches` must be at least one'),
+    ({'sparsity': 0.5, 'batches': jnp.ones((2, WIDTH))}, TypeError, r'an iterable of batches'),
+    (
+      {'sparsity': 0.5, 'batches': iter([jnp.ones((2, WIDTH))]), 'sequential': True},
+      TypeError,
+      r'can be read several times; got an iterator',
+    ),
+    (
+      {'sparsity': 0.5, 'batches': [jnp.ones((2, WIDTH)), jnp.full((2, WIDTH), jnp.inf)]},
+      ValueError,
+      r"inputs of that leaf in batch 1 at leaf '",
+    ),
+  ],
+  ids=lambda value: str(value)[:40] if isinstance(value, str) else '',
+)
+def test_bad_input(params, batches, how, error, message):
+  how = {'batches': batches, **how, **QUIET}
+  with pytest.raises(error, match=r'reconstruct\.prune: .*' + message):
+    reconstruct.prune(mlp, params, **how)
+
+
+def test_a_function_that_multiplies_by_nothing(batches):
+  with pytest.raises(ValueError, match=r"products by at least one selected leaf; got none \('w': "):
+    reconstruct.prune(lambda p, x: x, {'w': jnp.ones((2, 2))}, batches, sparsity=0.5, **QUIET)
