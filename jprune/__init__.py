@@ -16,6 +16,7 @@ from jprune import reconstruct as reconstruct
 from jprune import report as report
 from jprune import schedules as schedules
 from jprune import scores as scores
+from jprune import sensitivity as sensitivity
 from jprune import transforms as transforms
 from jprune import tree as tree
 from jprune import typing as typing
@@ -50,6 +51,7 @@ __all__ = [
   'save',
   'schedules',
   'scores',
+  'sensitivity',
   'shrink',
   'synflow_prune',
   'tally',

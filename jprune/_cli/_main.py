@@ -1,0 +1,47 @@
+"""The entry: arguments in, exit code out."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+from jprune import _checks
+from jprune._cli import _prune, _tally
+from jprune._cli._parser import PROGRAM, parsed
+
+COMMANDS = {'tally': _tally.run, 'prune': _prune.run}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+  """Runs one command.
+
+  Args:
+    argv: the arguments; by default those of the process.
+
+  Returns:
+    0 if all went well; 1, with one line on the standard error, if the input was refused or the
+    output couldn't be written; 130 after Ctrl-C.
+
+  Raises:
+    SystemExit: of code 2 if the arguments make no sense, of code 0 after ``--help``.
+  """
+  args = parsed(argv)
+  try:
+    COMMANDS[args.command](args)
+    sys.stdout.flush()
+  except BrokenPipeError:  # whoever read the output has seen enough
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 1
+  except KeyboardInterrupt:
+    return _failed('interrupted.', 130)
+  except MemoryError as error:
+    return _failed(_checks.out_of_memory(error))
+  except (ValueError, TypeError, ImportError, OSError) as error:
+    return _failed(str(error))
+  return 0
+
+
+def _failed(text: str, code: int = 1) -> int:
+  sys.stderr.write(f'{PROGRAM}: error: {" ".join(text.split())}\n')
+  return code

@@ -1,0 +1,114 @@
+"""``prune IN OUT``: what ``jprune.prune`` makes of the file, without loading it."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Iterable
+
+from jprune import _batches, _checks
+from jprune._cli import _scores, _select, _target
+from jprune._cli._source import Source, opened
+from jprune._cli._tally import masked_row
+from jprune.masks import NOfM
+from jprune.report import Tally
+from jprune.report._cells import byte_size, plural
+
+# where the axis that a kernel is multiplied along stands, by the metadata's `format`
+AXES = {'pt': 1, 'mlx': -1, 'flax': -2, 'tf': -2}
+
+
+def run(args: argparse.Namespace) -> None:
+  """Prunes, and prints what was asked, what every leaf lost, and what was written."""
+
+  def shown(word: str, leaves: list[int]) -> Iterable[int]:
+    return _batches.shown(f'prune: {word}', leaves, args.progress, 'leaf', len(leaves))
+
+  with opened('prune', args.input) as source:
+    target = _output(args)
+    chosen = _select.selected(source, args.where)
+    pattern = _pattern(args, source)
+    _say(args, _asked(args, source, chosen, pattern))
+    choice = _choice(args, source, chosen, pattern, shown)
+    _target.write(target, source, choice, args.format == 'sparse', shown)
+    _say(args, str(_tally(source, choice)))
+  _say(args, f'\nWrote {args.output!r}, {byte_size(os.path.getsize(target))}. {_NEXT[args.format]}')
+
+
+_NEXT = {
+  'sparse': 'jprune.load gives params and masks.',
+  'dense': 'Same tensors as before, zeros in them; no masks.',
+}
+
+
+def _output(args: argparse.Namespace) -> str:
+  """Where to write, refused before anything is read if that can't be."""
+  target = _checks.as_path('prune', args.output)
+  _checks.check_folder('prune', target)
+  if os.path.exists(target):
+    if os.path.samefile(args.input, target):
+      raise _checks.output_is_input(target)
+    if not args.force:
+      raise _checks.output_exists(target)
+  return target
+
+
+def _pattern(args: argparse.Namespace, source: Source) -> NOfM | None:
+  if args.n_of_m is None:
+    return None
+  axis, named = args.axis, source.metadata.get('format')
+  if axis is None:
+    axis = AXES.get(named or '', -2 if source.is_own and not named else None)
+  if axis is None:
+    raise _checks.unknown_axis(named)
+  return NOfM(*args.n_of_m, axis, args.pad)
+
+
+def _asked(
+  args: argparse.Namespace, source: Source, chosen: list[int], pattern: NOfM | None
+) -> str:
+  if pattern is None:
+    amount = f'sparsity {args.sparsity:g}, {args.distribution}'
+  else:
+    amount = f'{pattern.n}:{pattern.m} along axis {pattern.axis}'
+    if args.axis is None:
+      named = source.metadata.get('format')
+      amount += f' (format={named})' if named else ' (a file of jprune)'
+  scorer = args.scorer + (f' (seed {args.seed})' if args.scorer == 'random' else '')
+  return f'{amount}, {scorer}: {len(chosen)} of {plural(len(source.plans), "leaf")} selected.\n'
+
+
+def _choice(
+  args: argparse.Namespace,
+  source: Source,
+  chosen: list[int],
+  pattern: NOfM | None,
+  shown: _select.Shown,
+) -> _select.Choice:
+  plans = source.plans
+  if args.scorer == 'random':
+    rank = lambda i, values: _scores.random(plans[i].path, values.size, args.seed)
+  else:
+    rank = lambda i, values: _scores.magnitude(plans[i].path, values)
+  if pattern is not None:
+    return _select.groups(source, chosen, pattern, rank, shown)
+  if args.distribution == 'global':
+    return _select.together(source, chosen, args.sparsity, rank, shown)
+  return _select.per_leaf(source, chosen, args.distribution, args.sparsity, rank)
+
+
+def _tally(source: Source, choice: _select.Choice) -> Tally:
+  """Of all leaves, the masks that others had before included."""
+  rows = []
+  for i in source.order:
+    plan = source.plans[i]
+    has_mask = i in choice.kept or plan.mask is not None
+    rows.append(masked_row(source, i, choice.kept.get(i, plan.kept), has_mask))
+  return Tally(tuple(rows))
+
+
+def _say(args: argparse.Namespace, text: str) -> None:
+  if not args.quiet:
+    sys.stdout.write(text + '\n')
+    sys.stdout.flush()

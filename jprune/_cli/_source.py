@@ -1,0 +1,118 @@
+"""A safetensors file of any library, read leaf by leaf."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import zlib
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jprune import _checks
+from jprune.io import _container, _leaf, _load, _structure
+from jprune.io._save import CHECKSUM, KEY
+
+# code of the format -> dtype; complex numbers and raw bytes share the codes of plain dtypes
+_DTYPES: dict[str, str] = {}
+for _name, (_code, _) in _container.CODES.items():
+  _DTYPES.setdefault(_code, _name)
+
+
+class Source(NamedTuple):
+  """An open file.
+
+  Attributes:
+    reader: the file.
+    plans: its leaves, in the file's order.
+    checksums: of each leaf, if jprune wrote the file.
+    description: the tree of the leaves, as :mod:`jprune.io._structure` has it.
+    masked: whether it holds masks.
+    metadata: of other libraries.
+  """
+
+  reader: _container.Reader
+  plans: list[_leaf.Leaf]
+  checksums: list[str] | None
+  description: Any
+  masked: bool
+  metadata: dict[str, str]
+
+  @property
+  def is_own(self) -> bool:
+    """Whether jprune wrote it."""
+    return self.checksums is not None
+
+  @property
+  def order(self) -> list[int]:
+    """The leaves in the order of the tree that ``jprune.load`` gives."""
+    return jax.tree.leaves(self.tree(list(range(len(self.plans)))))
+
+  def tree(self, leaves: list[Any]) -> Any:
+    """The tree that ``jprune.load`` gives, with these leaves in it."""
+    return _structure.restore(self.description, leaves)
+
+  def struct(self, i: int) -> jax.ShapeDtypeStruct:
+    """A leaf without values."""
+    return jax.ShapeDtypeStruct(self.plans[i].shape, jnp.dtype(self.plans[i].dtype))
+
+  def read(self, i: int) -> tuple[np.ndarray, np.ndarray | None]:
+    """A leaf and its mask, if it has one; the only way to the file's data."""
+    plan, arrays, found = self.plans[i], [], 0
+    try:
+      for tensor in _leaf.tensors(plan):
+        raw = self.reader.raw(tensor)
+        if self.checksums:
+          found = zlib.crc32(memoryview(raw), found)
+        arrays.append(raw.view(tensor.dtype).reshape(tensor.shape))
+      if self.checksums and f'{found:08x}' != self.checksums[i]:
+        raise ValueError('its data has another checksum')
+      return _leaf.decode(plan, arrays)
+    except ValueError as error:
+      broken = _checks.damaged_file(self.reader.function, self.reader.path, error, plan.path)
+      raise broken from None
+
+
+@contextlib.contextmanager
+def opened(function: str, path: str) -> Iterator[Source]:
+  """A file that the safetensors library takes for one.
+
+  Raises:
+    ImportError: if safetensors is not installed.
+    FileNotFoundError: if there is no such file.
+    ValueError: if it is damaged, empty, or holds a dtype that NumPy hasn't.
+  """
+  name = _checks.as_path(function, path)
+  _container.library(function)
+  if not os.path.exists(name):
+    raise _checks.no_file(function, name)
+  with open(name, 'rb') as file:
+    reader = _container.Reader(function, name, file)
+    if not reader.spans:
+      raise _checks.no_tensors(function, name)
+    yield _own(reader) if KEY in reader.metadata else _foreign(reader)
+
+
+def _own(reader: _container.Reader) -> Source:
+  contents, plans, checksums = _load._contents(reader)
+  metadata = {k: v for k, v in reader.metadata.items() if k not in (KEY, CHECKSUM)}
+  return Source(reader, plans, checksums, contents['tree'], contents['masks'], metadata)
+
+
+def _foreign(reader: _container.Reader) -> Source:
+  """Every tensor is a leaf of one flat dict, by its own name, whatever that name holds."""
+  names = sorted(reader.spans)
+  plans = []
+  for name in names:
+    span = reader.spans[name]
+    if span.code not in _DTYPES:
+      raise _checks.unknown_code(reader.function, name, span.code, _DTYPES)
+    dtype, size = _DTYPES[span.code], math.prod(span.shape)
+    plans.append(_leaf.Leaf(name, dtype, span.shape, 'dense', size, None))
+  return Source(
+    reader, plans, None, _structure.describe(dict.fromkeys(names, 0)), False, {**reader.metadata}
+  )

@@ -1,0 +1,40 @@
+"""``tally FILE``: what ``jprune.tally`` says of the file, without loading it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+
+from jprune import _batches
+from jprune._cli._source import Source, opened
+from jprune.report import LeafTally, Tally
+from jprune.report._count import nonzeros
+from jprune.report._leaf import row_of, why_dense
+
+
+def run(args: argparse.Namespace) -> None:
+  """Prints the table, or the same as JSON."""
+  with opened('tally', args.file) as source:
+    order = source.order
+    leaves = _batches.shown('tally', order, args.progress, 'leaf', len(order))
+    tally = Tally(tuple(_row(source, i) for i in leaves))
+  text = json.dumps(tally.to_dict(), indent=2) if args.json else str(tally)
+  sys.stdout.write(text + '\n')
+
+
+def _row(source: Source, i: int) -> LeafTally:
+  if source.masked:
+    plan = source.plans[i]
+    return masked_row(source, i, plan.kept, plan.mask is not None)
+  values, _ = source.read(i)
+  nonzero = nonzeros([values])[0]
+  return row_of(source.plans[i].path, values, nonzero, why_dense(values, nonzero, None, False))
+
+
+def masked_row(source: Source, i: int, kept: int, has_mask: bool) -> LeafTally:
+  """A leaf by its mask: no values are looked at."""
+  struct = source.struct(i)
+  return row_of(
+    source.plans[i].path, struct, kept, why_dense(struct, kept, True if has_mask else None, True)
+  )

@@ -1,0 +1,171 @@
+"""Sparsities that meet a budget: a mapping by leaf, and a distribution."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from fractions import Fraction
+from typing import Any
+
+from jprune import _checks, tree
+from jprune.distributions._common import competing
+from jprune.report._cells import percent, printable
+from jprune.sensitivity import _text
+from jprune.typing import Params, Scores, Sparsities
+
+_NAME = 'allocation'
+
+
+@dataclasses.dataclass(frozen=True)
+class _Row:
+  """A group with its chosen sparsity."""
+
+  name: str
+  size: int
+  pruned: int
+  sparsity: float
+  drop: float
+
+
+@dataclasses.dataclass(frozen=True, repr=False, eq=False)
+class Allocation(Mapping[str, float]):
+  """A sparsity for each leaf (or channel group), as :func:`allocate` chose it.
+
+  A mapping from leaf path to sparsity, which :func:`jprune.masks.top_k` and
+  :func:`jprune.distributions.fixed` take; and a distribution: in
+  ``jprune.prune(params, distribution=allocation)`` each leaf gets its sparsity. With an overall
+  ``sparsity`` besides, exactly ``round(sparsity * size)`` weights of all selected leaves go (with
+  the default pattern): all leaves' sparsities are scaled down by one factor, or, if more must go,
+  their densities. Leaves that were not measured stay dense.
+
+  An allocation over channel groups maps group names to fractions of channels, for
+  :func:`jprune.masks.channels`; it is no distribution over leaves.
+
+  Attributes:
+    sparsities: by leaf path, or by name of the channel group.
+    rows: by group: its name, size, how much of it is pruned, sparsity and drop of the metric.
+    loss: sum of the drops ``baseline - metric`` of all groups, each pruned alone: the prediction.
+    bound: no choice that meets the budget has a smaller sum.
+    exact: whether the choice is proven to be the best one; else ``bound`` says how far off it is.
+    metric: ``baseline - loss``.
+    budget: what was asked for, in words.
+    unit: what is counted in rows: ``'weights'`` or ``'channels'``.
+
+  Examples:
+    >>> params = {'a': jnp.array([[3.0, 1.0]]), 'b': jnp.array([[2.0, 0.5]])}
+    >>> evaluate = lambda params: params['a'].sum() + params['b'].sum()
+    >>> found = jprune.sensitivity.curves(evaluate, params, [0.0, 0.5, 1.0])
+    >>> allocation = jprune.sensitivity.allocate(found, sparsity=0.5)
+    >>> dict(allocation), allocation.loss
+    ({'a': 0.5, 'b': 0.5}, 1.5)
+    >>> jprune.prune(params, distribution=allocation)['b']
+    Array([[ True, False]], dtype=bool)
+  """
+
+  sparsities: Mapping[str, float]
+  rows: tuple[_Row, ...]
+  loss: float
+  bound: float
+  exact: bool
+  metric: float
+  budget: str
+  unit: str = 'weights'
+
+  def __getitem__(self, path: str) -> float:
+    return self.sparsities[path]
+
+  def __iter__(self) -> Iterator[str]:
+    return iter(self.sparsities)
+
+  def __len__(self) -> int:
+    return len(self.sparsities)
+
+  def __call__(self, params: Params, scores: Scores, sparsity: float | None = None) -> Sparsities:
+    """As a distribution.
+
+    Args:
+      params: tree of arrays or shape structs.
+      scores: tree of that structure and those shapes; ``None`` where a leaf stays dense.
+      sparsity: fraction of zeros over all scored leaves, in [0, 1]; by default the sparsities are
+        taken as they are.
+
+    Returns:
+      A float for each leaf, ``None`` for leaves that stay dense.
+
+    Raises:
+      ValueError: if a path names no leaf or one without scores, or the sparsity is out of range.
+      TypeError: if the allocation is one over channel groups, or the sparsity is traced.
+    """
+    if self.unit != 'weights':
+      raise _checks.not_leaves(_NAME)
+    found, treedef = competing(_NAME, params, scores)
+    paths, _, _ = tree.flatten(params)
+    if unknown := [path for path in self if path not in set(paths)]:
+      raise _checks.unknown_paths(_NAME, 'sparsities', unknown, paths)
+    sizes = {path: tree.size(x) for path, x in zip(paths, found) if x is not None}
+    if missing := [path for path in self if path not in sizes]:
+      raise _checks.not_scored(_NAME, 'sparsities', missing[0])
+    chosen = dict(self.sparsities)
+    if sparsity is not None:
+      overall = _checks.static_fraction(_NAME, 'sparsity', sparsity)
+      need, most = round(overall * sum(sizes.values())), sum(sizes[path] for path in self)
+      if need > most:
+        raise _checks.allocation_unreachable(_NAME, overall, most / sum(sizes.values()))
+      chosen = _scaled(chosen, sizes, need)
+    return treedef.unflatten([chosen.get(path) for path in paths])
+
+  def to_dict(self) -> dict[str, Any]:
+    """Everything as plain, JSON-serialisable Python values.
+
+    Returns:
+      A dict with the fields; rows are dicts too.
+    """
+    fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+    rows = [dataclasses.asdict(row) for row in self.rows]
+    return {**fields, 'sparsities': dict(self.sparsities), 'rows': rows}
+
+  def _cells(self) -> tuple[list[str], list[list[str]]]:
+    line = lambda name, size, pruned, drop: [
+      name,
+      f'{size:,}',
+      f'{pruned:,}',
+      percent(pruned, size),
+      f'{drop:.4g}',
+    ]
+    rows = [line(printable(row.name), row.size, row.pruned, row.drop) for row in self.rows]
+    size, pruned = (sum(getattr(row, name) for row in self.rows) for name in ('size', 'pruned'))
+    total = line(f'total, {_text.plural(len(rows), "group")}', size, pruned, self.loss)
+    return ['group', self.unit, 'pruned', 'sparsity', 'drop'], [*rows, total]
+
+  def _sentence(self) -> str:
+    how = 'the least possible' if self.exact else f'at least {self.bound:.4g} is needed'
+    return f'For {self.budget}: predicted drop {self.loss:.4g} ({how}), metric {self.metric:.4g}.'
+
+  def __str__(self) -> str:
+    return '\n'.join([*_text.table(*self._cells()), '', self._sentence()])
+
+  def __repr__(self) -> str:
+    return f'Allocation({_text.plural(len(self.rows), "group")}, {self._sentence()[:-1]})'
+
+  def _repr_html_(self) -> str:
+    return '\n'.join([_text.html_table(*self._cells()), _text.paragraph(self._sentence())])
+
+
+def _scaled(
+  sparsities: Mapping[str, float], sizes: Mapping[str, int], need: int
+) -> dict[str, float]:
+  """The same sparsities, or densities, times one factor, so that exactly ``need`` weights go."""
+  wanted = {path: Fraction(s) * sizes[path] for path, s in sparsities.items()}
+  planned, most = sum(wanted.values()), sum(sizes[path] for path in sparsities)
+  if need <= planned:
+    factor = Fraction(need) / planned if planned else Fraction(0)
+    exact = {path: n * factor for path, n in wanted.items()}
+  else:
+    factor = Fraction(most - need) / (most - planned)
+    exact = {path: sizes[path] - (sizes[path] - n) * factor for path, n in wanted.items()}
+  whole = {path: n.numerator // n.denominator for path, n in exact.items()}
+  # the rest goes where rounding down took most; of equal ones to the first
+  last = sorted(exact, key=lambda path: whole[path] - exact[path])
+  for path in last[: need - sum(whole.values())]:
+    whole[path] += 1
+  return {path: n / sizes[path] if sizes[path] else 0.0 for path, n in whole.items()}

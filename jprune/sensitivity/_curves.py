@@ -1,0 +1,165 @@
+"""One group pruned at a time, at one sparsity after the other."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from jprune import _checks, scores, tree
+from jprune._batches import shown
+from jprune.masks import Unstructured
+from jprune.sensitivity._groups import Group, channel_groups, leaf_groups
+from jprune.sensitivity._measure import Masked, measured
+from jprune.sensitivity._record import Table, described, fingerprint
+from jprune.sensitivity._scored import called, scores_of
+from jprune.sensitivity._sensitivity import Curve, Sensitivity
+from jprune.typing import Params, Pattern, Scorer, Scores, Where
+
+_NAME = 'curves'
+_TENTHS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
+
+
+def curves(
+  evaluate: Callable[[Params], float],
+  params: Params,
+  sparsities: Sequence[float] = _TENTHS,
+  *,
+  scorer: Scorer | Scores = scores.magnitude,
+  where: Where = None,
+  pattern: Pattern = Unstructured(),
+  groups: str | Callable[[str], str | None] | None = None,
+  graph: Any = None,
+  table: str | os.PathLike[str] | None = None,
+  progress: bool = True,
+) -> Sensitivity:
+  r"""Measures how the metric falls as each leaf, or group of leaves, is pruned alone.
+
+  Scores are computed once. ``evaluate`` is called once for the dense params, and once for every
+  group and every sparsity above 0; always with params of the same structure, shapes and dtypes, so
+  that what it compiles, it compiles once.
+
+  Args:
+    evaluate: ``evaluate(params) -> float`` on validation data, higher = better: an accuracy, or
+      the negative of a loss. Compile it with ``jax.jit`` inside. It must not donate the params.
+    params: tree of arrays.
+    sparsities: fractions of zeros in [0, 1]; sorted, and each measured once.
+    scorer: ``scorer(params) -> scores``, higher = keep; or the scores themselves. Bind further
+      arguments (``key``, ``stats``) with ``functools.partial``.
+    where: selects leaves, as for :func:`jprune.prune`; with a graph, which members are scored, as
+      for :func:`jprune.masks.channels`.
+    pattern: which weights live and die together; not :class:`~jprune.masks.NOfM`.
+    groups: which leaves are pruned together, each at the same sparsity: a function from leaf path
+      to the name of a group, or a regular expression that is searched for in the path, whose only
+      group matches the name, as in ``r'(layers_\d+)/'``. Leaves for which there is none are by
+      themselves, as all are by default.
+    graph: a :class:`jprune.graph.ChannelGraph`: then each of its groups is pruned, whole channels
+      at a time. No group is ever emptied, so that the highest sparsities may be out of reach; the
+      numbers of channels pruned are in the result.
+    table: a file to which each point is added as it is finished, as a line of JSON. If it exists,
+      its points are not measured anew. Known by it are the params' values, the scorer (by name and
+      bound values), sparsities, pattern and groups, and the name of ``evaluate``; not the data.
+    progress: whether to show a bar, in terminals and notebooks, if it takes long.
+
+  Returns:
+    A :class:`Sensitivity`: ``print`` it, ``.plot()`` it, or pass it to :func:`allocate`.
+
+  Raises:
+    ValueError: if there are no sparsities or one is outside [0, 1], nothing is selected, the
+      pattern doesn't fit, ``evaluate`` returns no finite number, or the table is of another run.
+    TypeError: if a selected leaf is not floating, or a scorer needs a key.
+
+  Examples:
+    >>> params = {'a': jnp.array([[3.0, 1.0]]), 'b': jnp.array([[2.0, 0.5]])}
+    >>> evaluate = lambda params: params['a'].sum() + params['b'].sum()
+    >>> print(curves(evaluate, params, [0.0, 0.5, 1.0]))
+    group  weights    0  0.5    1  mean drop
+    ----------------------------------------
+    a            2  6.5  5.5  2.5      1.667
+    b            2  6.5    6    4          1
+    <BLANKLINE>
+    Metric by sparsity, each group pruned alone; 6.5 dense.
+  """
+  _checks.check_evaluate(_NAME, 'evaluate', evaluate)
+  points = _checks.as_sparsities(_NAME, sparsities)
+  found = _groups(params, scorer, where, pattern, groups, graph)
+  masked = Masked(params, _touched(params, found))
+  header = {
+    'params': fingerprint(params) if table is not None else '',
+    'scorer': described(scorer) if table is not None else '',
+    'evaluate': described(evaluate),
+    'sparsities': points,
+    'pattern': 'channels' if graph is not None else repr(pattern),
+    'groups': {group.name: group.leaves for group in found},
+  }
+  record = Table(_NAME, table, header)
+  if ('', 0.0) not in record.points:
+    record.add('', 0.0, measured(_NAME, evaluate, masked({}), 'of the dense params'), {})
+  _measure(evaluate, masked, found, points, record, progress)
+  baseline = record.points['', 0.0][0]
+  return Sensitivity(
+    tuple(_curve(group, points, baseline, record) for group in found),
+    points,
+    baseline,
+    sum(tree.size(leaf) for leaf in tree.flatten(params)[1] if tree.is_array(leaf)),
+    'weights' if graph is None else 'channels',
+  )
+
+
+def _groups(
+  params: Params, scorer: Any, where: Where, pattern: Any, groups: Any, graph: Any
+) -> list[Group]:
+  if graph is None:
+    scored = scores_of(_NAME, params, scorer, tree.selected(_NAME, params, where))
+    return leaf_groups(_NAME, params, scored, groups, pattern)
+  if groups is not None:
+    raise _checks.not_with_graph(_NAME, 'groups')
+  if pattern != Unstructured():
+    raise _checks.not_with_graph(_NAME, 'pattern')
+  if not hasattr(graph, 'treedef'):
+    raise _checks.bad_graph(_NAME, graph)
+  paths, leaves, _ = tree.flatten(params)
+  if not leaves:
+    raise _checks.empty_tree(_NAME)
+  for path, leaf, known in zip(
+    paths,
+    leaves,
+    tree.along(_NAME, 'graph', params, graph.treedef.unflatten(graph.leaves.values())),
+  ):
+    _checks.check_shape(_NAME, 'params', path, leaf, known.shape)
+  # on the host once, since each point scores its group anew
+  found = tree.along(_NAME, 'scorer', params, called(_NAME, params, scorer))
+  held = [np.asarray(score) if tree.is_floating(score) else None for score in found]
+  return channel_groups(graph.treedef.unflatten(held), graph, where)
+
+
+def _touched(params: Params, groups: Sequence[Group]) -> list[bool]:
+  touched = {path for group in groups for path in group.leaves}
+  return [path in touched for path in tree.flatten(params)[0]]
+
+
+def _measure(
+  evaluate: Callable[[Params], float],
+  masked: Masked,
+  groups: Sequence[Group],
+  points: Sequence[float],
+  record: Table,
+  progress: bool,
+) -> None:
+  """The points that are not yet on record."""
+  todo = [
+    (group, s) for group in groups for s in points if s and (group.name, s) not in record.points
+  ]
+  for group, sparsity in shown(_NAME, todo, progress, 'point'):
+    masks, counts = group.prune(sparsity)
+    when = f"of group '{group.name}' at sparsity {sparsity:g}"
+    record.add(group.name, sparsity, measured(_NAME, evaluate, masked(masks), when), counts)
+
+
+def _curve(group: Group, points: Sequence[float], baseline: float, record: Table) -> Curve:
+  none = dict.fromkeys(group.sizes, 0)
+  rows = [record.points[group.name, s] if s else (baseline, none) for s in points]
+  pruned = {name: tuple(counts[name] for _, counts in rows) for name in group.sizes}
+  return Curve(group.name, group.leaves, dict(group.sizes), pruned, tuple(m for m, _ in rows))

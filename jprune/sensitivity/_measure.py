@@ -1,0 +1,43 @@
+"""One call of the user's function, and the params that it is given."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax.numpy as jnp
+
+from jprune import _checks, tree
+from jprune.masks._apply import zero_where_pruned
+from jprune.typing import Params
+
+
+def measured(
+  function: str,
+  evaluate: Callable[[Params], Any],
+  params: Params,
+  when: str,
+  argument: str = 'evaluate',
+) -> float:
+  """``evaluate(params)`` as a finite float; ``when`` says in the message what was evaluated."""
+  return _checks.as_metric(function, argument, evaluate(params), when)
+
+
+class Masked:
+  """Params, a few leaves of which are masked at a time: always of the same shapes and dtypes.
+
+  Leaves that are ever masked are made arrays of JAX at once, so that a compiled ``evaluate`` sees
+  the same types at every point.
+  """
+
+  def __init__(self, params: Params, chosen: Sequence[bool]) -> None:
+    _, leaves, self._treedef = tree.flatten(params)
+    strong = lambda leaf: jnp.asarray(leaf, leaf.dtype)  # not weakly typed: masked ones aren't
+    self._leaves = [strong(leaf) if yes else leaf for leaf, yes in zip(leaves, chosen)]
+
+  def __call__(self, masks: Mapping[int, Any]) -> Params:
+    """The params with the leaves at these places masked."""
+    held = list(self._leaves)
+    for place, mask in masks.items():
+      held[place] = zero_where_pruned(held[place], mask)
+    return self._treedef.unflatten(held)

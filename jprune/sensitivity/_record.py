@@ -1,0 +1,123 @@
+"""A table on disk, one line of JSON for each finished point, from which a run goes on.
+
+The first line says what was measured: a table of another run is refused. A last line without its
+end was being written when the run was interrupted, and is dropped.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import os
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jprune import _checks, tree
+
+_FORMAT, _VERSION = 'jprune.sensitivity.curves', 1
+
+
+class Table:
+  """The finished points of a run: in memory, and on disk if there is a path.
+
+  A point is known by group and sparsity; ``('', 0.0)`` is that of the dense params.
+  """
+
+  def __init__(self, function: str, path: Any, header: dict[str, Any]) -> None:
+    self.points: dict[tuple[str, float], tuple[float, dict[str, int]]] = {}
+    self._path = None
+    if path is not None:
+      self._path = _checks.as_path(function, path)
+      _checks.check_folder(function, self._path)
+      whole = {'format': _FORMAT, 'version': _VERSION, **header}
+      self._open(function, json.loads(json.dumps(whole)))
+
+  def add(self, group: str, sparsity: float, metric: float, pruned: dict[str, int]) -> None:
+    """Adds a point; once this returns, it is on disk."""
+    self.points[group, sparsity] = metric, pruned
+    self._append({'group': group, 'sparsity': sparsity, 'metric': metric, 'pruned': pruned})
+
+  def _open(self, function: str, header: dict[str, Any]) -> None:
+    try:
+      with open(self._path, 'rb') as file:
+        lines = file.read().split(b'\n')
+    except FileNotFoundError:
+      lines = [b'']
+    unfinished = lines.pop()
+    if not lines:
+      if not _line(header).startswith(unfinished):
+        raise _checks.not_a_table(function, self._path)
+      open(self._path, 'wb').close()
+      self._append(header)
+      return
+    self._check(function, lines[0], header)
+    for number, line in enumerate(lines[1:], 2):
+      try:
+        row = json.loads(line)
+        point = row['group'], float(row['sparsity'])
+        self.points[point] = float(row['metric']), {k: int(n) for k, n in row['pruned'].items()}
+      except (ValueError, KeyError, TypeError, AttributeError):
+        raise _checks.broken_table(function, self._path, number) from None
+    if unfinished:
+      with open(self._path, 'r+b') as file:
+        file.truncate(sum(len(line) + 1 for line in lines))
+
+  def _check(self, function: str, line: bytes, header: dict[str, Any]) -> None:
+    try:
+      found = json.loads(line)
+    except ValueError:
+      found = None
+    if not isinstance(found, dict) or found.get('format') != _FORMAT:
+      raise _checks.not_a_table(function, self._path)
+    if differing := [name for name in header if found.get(name) != header[name]]:
+      raise _checks.table_of_another_run(function, self._path, differing)
+
+  def _append(self, row: dict[str, Any]) -> None:
+    if self._path is not None:
+      with open(self._path, 'ab') as file:
+        file.write(_line(row))
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _line(row: dict[str, Any]) -> bytes:
+  return json.dumps(row).encode() + b'\n'
+
+
+# ---------------------------------------------------------------------------------- what is what
+
+
+def fingerprint(params: Any) -> str:
+  """A hash of paths, shapes, dtypes and values; of arrays on other processes without values."""
+  out = hashlib.sha256()
+  for path, leaf in zip(*tree.flatten(params)[:2]):
+    out.update(f'{path} {type(leaf).__name__}'.encode() if not tree.is_array(leaf) else b'')
+    if tree.is_array(leaf):
+      out.update(f'{path} {leaf.dtype} {tuple(leaf.shape)}\n'.encode())
+      if getattr(leaf, 'is_fully_addressable', True):
+        held = (
+          jax.random.key_data(leaf) if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) else leaf
+        )
+        out.update(np.ascontiguousarray(np.asarray(held)).reshape(-1).view(np.uint8).data)
+  return out.hexdigest()
+
+
+def described(scorer: Any) -> str:
+  """What a scorer is known by: its name and what is bound to it, or a hash of its scores."""
+  if isinstance(scorer, functools.partial):
+    bound = [_shown(x) for x in scorer.args]
+    bound += [f'{name}={_shown(x)}' for name, x in sorted(scorer.keywords.items())]
+    return f'{described(scorer.func)}({", ".join(bound)})'
+  if callable(scorer):
+    name = getattr(scorer, '__qualname__', type(scorer).__qualname__)
+    return f'{getattr(scorer, "__module__", "")}.{name}'
+  return f'scores {fingerprint(scorer)}'
+
+
+def _shown(value: Any) -> str:
+  plain = isinstance(value, (str, int, float, bool, tuple, type(None)))
+  return repr(value) if plain else type(value).__name__

@@ -1,0 +1,65 @@
+"""Scores of the selected leaves, and masks from them: the steps of pruning one by one."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from jprune import _checks, distributions, tree
+from jprune.masks import NOfM
+from jprune.masks._top_k import select, select_global
+from jprune.typing import Masks, Params, Scorer, Scores
+
+
+def scores_of(
+  function: str, params: Params, scorer: Scorer | Scores, chosen: Sequence[bool]
+) -> Any:
+  """Scores along the params, ``None`` where a leaf is not chosen; checked."""
+  paths, leaves, treedef = tree.flatten(params)
+  found = tree.along(function, 'scorer', params, called(function, params, scorer))
+  bound = scorer.keywords if isinstance(scorer, functools.partial) else {}
+  out = []
+  for path, leaf, score, yes in zip(paths, leaves, found, chosen, strict=True):
+    if yes:
+      _checks.check_scored(function, path, score, bound.get('stats'))
+      _checks.check_shape(function, 'scorer', path, score, leaf.shape)
+    out.append(score if yes else None)
+  return treedef.unflatten(out)
+
+
+def called(function: str, params: Params, scorer: Scorer | Scores) -> Scores:
+  """The scores of all leaves: those of a function of the params, or the scores themselves."""
+  if scorer is None or isinstance(scorer, str):
+    raise _checks.bad_scorer(function, scorer)
+  if not callable(scorer):
+    return scorer
+  if _lacks_key(scorer):
+    raise _checks.key_to_bind(function, scorer)
+  return scorer(params)
+
+
+def _lacks_key(scorer: Callable[..., Any]) -> bool:
+  try:
+    key = inspect.signature(scorer).parameters.get('key')
+  except ValueError:  # a builtin without a signature
+    return False
+  return key is not None and key.default is key.empty
+
+
+def masks_of(
+  function: str,
+  params: Params,
+  scored: Scores,
+  sparsity: float | None,
+  distribution: Any,
+  pattern: Any,
+  before: Masks = None,
+) -> Masks:
+  """Masks at an overall sparsity; what masks of an earlier round pruned stays pruned."""
+  if isinstance(pattern, NOfM):
+    return select(function, scored, None, pattern, before)
+  if distribution is distributions.global_:
+    return select_global(function, scored, sparsity, pattern, before)
+  return select(function, scored, distribution(params, scored, sparsity), pattern, before)

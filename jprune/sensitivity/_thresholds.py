@@ -1,0 +1,49 @@
+"""The cut in each leaf: the lowest score that was kept."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from jprune import tree
+from jprune.masks import NOfM
+from jprune.masks._top_k import _marked
+from jprune.typing import Masks, Params, Scores
+
+
+def cuts(
+  params: Params, scores: Scores, masks: Masks, pattern: Any, before: Masks
+) -> dict[str, float | None]:
+  """By leaf path, the lowest score of a unit that was kept.
+
+  Args:
+    params: tree whose leaves give the order.
+    scores: what the masks were made from.
+    masks: the masks.
+    pattern: which weights are a unit.
+    before: masks of the round before, whose pruned weights add nothing to the score of a unit.
+
+  Returns:
+    A Python float for each leaf with a mask; ``None`` where nothing was kept, and where there is
+    no one cut, as with :class:`~jprune.masks.NOfM`.
+  """
+  paths, _, _ = tree.flatten(params)
+  held = tree.along('run', 'masks', params, masks)
+  marked, _ = _marked(tree.along('run', 'scores', params, scores), before)
+  return {
+    path: _cut(score, mask, pattern)
+    for path, score, mask in zip(paths, marked, held)
+    if mask is not None
+  }
+
+
+def _cut(scores: Any, mask: Any, pattern: Any) -> float | None:
+  if isinstance(pattern, NOfM):
+    return None
+  scores = jnp.asarray(scores)
+  units = pattern.expand(pattern.unit_scores(scores), scores.shape)
+  kept = jnp.where(mask & ~jnp.isnan(units), units, jnp.asarray(jnp.inf, units.dtype))
+  least = float(jnp.min(kept)) if kept.size else np.inf
+  return least if np.isfinite(least) else None

@@ -1,0 +1,221 @@
+"""Exit codes, one clear line, and no file where there was none."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jprune._cli import _source, _target, main
+from tests.cli.files import foreign, own, run
+
+
+@pytest.fixture
+def into(tmp_path):
+  rng = np.random.default_rng(0)
+  params = {'w': rng.standard_normal((8, 8), np.float32), 'i': np.arange(4)}
+  return foreign(tmp_path / 'in', params)
+
+
+def refused(capsys, *args):
+  """The one line on the standard error of a refused command."""
+  assert main([str(arg) for arg in args]) == 1
+  said = capsys.readouterr()
+  assert 'Wrote' not in said.out
+  assert said.err.count('\n') == 1
+  assert said.err.startswith('python -m jprune: error: ')
+  return said.err
+
+
+def usage(capsys, *args):
+  """What argparse says of arguments that make no sense."""
+  with pytest.raises(SystemExit) as left:
+    main([str(arg) for arg in args])
+  assert left.value.code == 2
+  return capsys.readouterr().err
+
+
+USAGE = {
+  'no command': ([], r'required: COMMAND'),
+  'unknown command': (['grow'], r"invalid choice: 'grow'"),
+  'neither': (['prune', 'a', 'b'], r'one of the arguments --sparsity --n-of-m is required'),
+  'both': (
+    ['prune', 'a', 'b', '--sparsity', '.5', '--n-of-m', '2:4'],
+    r'--n-of-m: not allowed with argument --sparsity',
+  ),
+  'percent': (['prune', 'a', 'b', '--sparsity', '90'], r"from 0 to 1; got '90'.*say 0.9"),
+  'nan': (['prune', 'a', 'b', '--sparsity', 'nan'], r"from 0 to 1; got 'nan'"),
+  'words': (['prune', 'a', 'b', '--sparsity', 'half'], r"from 0 to 1; got 'half'"),
+  'n of m': (['prune', 'a', 'b', '--n-of-m', '2/4'], r"must be N:M with .*; got '2/4'. .*2:4"),
+  'n over m': (['prune', 'a', 'b', '--n-of-m', '5:4'], r"N <= M; got '5:4'"),
+  'regex': (
+    ['prune', 'a', 'b', '--sparsity', '.5', '--where', '('],
+    r"--where: must be a regular expression; got '\('",
+  ),
+  'axis': (['prune', 'a', 'b', '--sparsity', '.5', '--axis', '-2'], r'--axis goes only with --n-o'),
+  'pad': (['prune', 'a', 'b', '--sparsity', '.5', '--pad'], r'--pad goes only with --n-of-m'),
+  'seed': (['prune', 'a', 'b', '--sparsity', '.5', '--seed', '1'], r'--seed goes only with --sco'),
+  'distribution': (
+    ['prune', 'a', 'b', '--n-of-m', '2:4', '--distribution', 'erk'],
+    r'--n-of-m has its own sparsity.*Leave --distribution erk out',
+  ),
+}
+
+
+@pytest.mark.parametrize('kind', sorted(USAGE))
+def test_usage(capsys, kind):
+  args, match = USAGE[kind]
+  assert re.search(match, usage(capsys, *args))
+
+
+def test_input(tmp_path, capsys, into):
+  out = tmp_path / 'out'
+  prune = lambda path, *more: refused(capsys, 'prune', path, out, '--sparsity', '.5', *more)
+  assert "must be an existing file; got '" in prune(tmp_path / 'nope')
+  assert 'must be the name of a file; got the folder' in prune(tmp_path)
+  assert "where='nope', which selects no weights" in prune(into, '--where', 'nope')
+  assert "a filter of floating leaves; got int64 of shape (4,) at leaf 'i'" in prune(
+    into, '--where', 'i'
+  )
+  (tmp_path / 'text').write_text('{"w": 1}')
+  assert 'must be a complete safetensors file' in prune(tmp_path / 'text')
+  assert 'at least one tensor' in prune(foreign(tmp_path / 'none', {}))
+  nan = foreign(tmp_path / 'nan', {'w': np.array([[1.0, np.nan]], np.float32)})
+  assert "free of NaN in the selected leaves; got NaN at leaf 'w'" in prune(nan)
+  assert "got NaN at leaf 'w'" in prune(nan, '--distribution', 'global')
+  taken = foreign(tmp_path / 'taken', {'w': np.ones((64, 64), np.float32), 'w.shape': np.ones(2)})
+  assert "got two tensors 'w.shape'. Pass --format dense" in prune(taken)
+  assert not out.exists()
+  run('prune', taken, out, '--sparsity', '.5', '--format', 'dense', '--quiet')
+
+
+def test_groups(tmp_path, capsys, into):
+  prune = lambda *more: refused(capsys, 'prune', into, tmp_path / 'out', '--n-of-m', '3:5', *more)
+  assert 'got none for a file that names no format. Pass --axis 1 for kernels (out' in prune()
+  assert "axis 1 of leaf 'w' must be divisible by m=5" in prune('--axis', 1)
+  assert 'must be an axis of a leaf with 2 dimensions; got 2' in prune('--axis', 2)
+
+
+def test_unknown_dtypes(tmp_path, capsys, monkeypatch):
+  # what the library can read and NumPy can't depends on the library's version
+  monkeypatch.delitem(_source._DTYPES, 'I8')
+  foreign(tmp_path / 'in', {'w': np.ones((2, 2)), 'x': np.ones(2, np.int8)})
+  said = refused(capsys, 'tally', tmp_path / 'in')
+  assert "got I8 at leaf 'x'. Convert that tensor" in said
+
+
+def test_damaged_files_of_jprune(tmp_path, capsys):
+  params = {'w': jnp.arange(64.0).reshape(8, 8)}
+  data = bytearray(own(tmp_path / 'in', params).read_bytes())
+  data[-3] ^= 1
+  (tmp_path / 'in').write_bytes(data)
+  said = refused(capsys, 'prune', tmp_path / 'in', tmp_path / 'out', '--sparsity', 0.5, '--quiet')
+  assert "its data has another checksum) at leaf 'w'" in said
+  assert os.listdir(tmp_path) == ['in']
+
+
+def test_output(tmp_path, capsys, into):
+  prune = lambda path, *more: refused(capsys, 'prune', into, path, '--sparsity', '.5', *more)
+  before = into.read_bytes()
+  link = tmp_path / 'link'
+  link.symlink_to(into)
+  for path in (into, link):
+    for more in ([], ['--force']):
+      assert '`OUT` must be another file than IN' in prune(path, *more)
+  assert into.read_bytes() == before
+  assert 'must be in an existing folder' in prune(tmp_path / 'no' / 'out')
+  (tmp_path / 'old').write_text('precious')
+  assert '`OUT` must be a new file; got ' in prune(tmp_path / 'old')
+  assert (tmp_path / 'old').read_text() == 'precious'
+  run('prune', into, tmp_path / 'old', '--sparsity', '.5', '--force')
+  run('tally', tmp_path / 'old')
+
+
+@pytest.mark.parametrize(
+  ('error', 'code', 'said'),
+  [
+    (OSError(28, 'No space left on device'), 1, 'No space left on device'),
+    (MemoryError(), 1, 'must fit into memory about twice'),
+    (KeyboardInterrupt(), 130, 'interrupted'),
+  ],
+)
+def test_a_failure_midway_leaves_the_old_file(
+  tmp_path, capsys, monkeypatch, into, error, code, said
+):
+  def fail(*args):
+    raise error
+
+  (tmp_path / 'out').write_text('old')
+  monkeypatch.setattr(_target, '_pruned', fail)
+  args = ['prune', str(into), str(tmp_path / 'out'), '--sparsity', '.5', '--force', '--quiet']
+  assert main(args) == code
+  assert said in capsys.readouterr().err
+  assert (tmp_path / 'out').read_text() == 'old'
+  assert sorted(os.listdir(tmp_path)) == ['in', 'out']
+
+
+def test_an_input_that_changes_meanwhile(tmp_path, capsys, monkeypatch, into):
+  write = _target.write
+
+  def rewritten(*args):
+    data = bytearray(into.read_bytes())
+    data[-200:] = bytes(200)
+    into.write_bytes(data)
+    write(*args)
+
+  monkeypatch.setattr('jprune._cli._prune._target.write', rewritten)
+  args = ['--sparsity', '.5', '--distribution', 'global', '--quiet']
+  said = refused(capsys, 'prune', into, tmp_path / 'out', *args)
+  assert '`IN` must be left alone until OUT is written; got other weights' in said
+  assert not (tmp_path / 'out').exists()
+
+
+def test_quiet(tmp_path, capsys, into):
+  run('prune', into, tmp_path / 'out', '--sparsity', '.5', '--quiet')
+  assert capsys.readouterr() == ('', '')
+
+
+@pytest.mark.parametrize('command', [[], ['prune'], ['tally']])
+def test_help(capsys, command):
+  with pytest.raises(SystemExit) as left:
+    main([*command, '--help'])
+  assert left.value.code == 0
+  assert all(len(line) <= 100 for line in capsys.readouterr().out.splitlines())
+
+
+# ---------------------------------------------------------------------------- as a real process
+
+
+def process(*args, **more):
+  command = [sys.executable, '-m', 'jprune', *map(str, args)]
+  return subprocess.run(command, capture_output=True, text=True, **more)
+
+
+def test_process(tmp_path, into):
+  done = process('prune', into, tmp_path / 'out', '--sparsity', '.5')
+  assert (done.returncode, done.stderr) == (0, '')
+  assert done.stdout.startswith('sparsity 0.5, uniform, magnitude: 1 of 2 leaves selected.')
+  failed = process('tally', tmp_path / 'nope')
+  assert failed.returncode == 1
+  assert failed.stderr.startswith('python -m jprune: error: tally: `path` must be an existing')
+  assert 'Traceback' not in failed.stderr
+  assert process().returncode == 2
+
+
+def test_a_polite_kill_cleans_up(tmp_path):
+  rng = np.random.default_rng(0)
+  params = {f'w{i}': rng.standard_normal((1024, 1024), np.float32) for i in range(24)}
+  foreign(tmp_path / 'in', params)
+  (tmp_path / 'folder').mkdir()
+  command = [sys.executable, '-m', 'jprune', 'prune', tmp_path / 'in', tmp_path / 'folder' / 'out']
+  with subprocess.Popen([*command, '--sparsity', '.5', '--quiet']) as running:
+    while not os.listdir(tmp_path / 'folder') and running.poll() is None:
+      time.sleep(0.005)
+    running.send_signal(signal.SIGTERM)
+  # if it was faster than this test, the file is there, else nothing is
+  assert os.listdir(tmp_path / 'folder') == ([] if running.returncode else ['out'])

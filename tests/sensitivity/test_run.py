@@ -1,0 +1,358 @@
+"""Every number of a result equals the one computed by hand."""
+
+import functools
+import json
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jprune
+from jprune import distributions
+from jprune.sensitivity import allocate, curves, run
+from tests.sensitivity.networks import accuracy, digits, forward, train, trained
+
+KERNELS = ('one', 'two', 'out')
+
+
+def keeps(leaf, sparsity):
+  """Which weights stay when the lowest ``round(sparsity * size)`` magnitudes go, by sorting."""
+  flat = np.abs(np.asarray(leaf)).ravel()
+  keep = np.ones(flat.size, bool)
+  keep[sorted(range(flat.size), key=lambda i: (flat[i], -i))[: round(sparsity * flat.size)]] = False
+  return keep.reshape(leaf.shape)
+
+
+def pruned_by_hand(params, sparsity):
+  return {
+    name: {
+      'kernel': np.where(keeps(layer['kernel'], sparsity), layer['kernel'], 0),
+      'bias': layer['bias'],
+    }
+    for name, layer in params.items()
+  }
+
+
+def accuracy_by_hand(params, split):
+  x, y = (np.asarray(each) for each in digits()[split])
+  for name in KERNELS:
+    x = x @ np.asarray(params[name]['kernel']) + np.asarray(params[name]['bias'])
+    x = np.maximum(x, 0) if name != 'out' else x
+  return int((x.argmax(-1) == y).sum()) / len(y)
+
+
+def test_every_number_by_hand():
+  params = trained()
+  result = run(
+    params,
+    accuracy(1),
+    sparsity=0.8,
+    test=accuracy(2),
+    fn=forward,
+    args=(digits()[1][0][:1],),
+  )
+  by_hand = pruned_by_hand(params, 0.8)
+  jax.tree.map(np.testing.assert_array_equal, result.params, by_hand)
+  assert result.before == accuracy_by_hand(params, 1)
+  assert result.after == accuracy_by_hand(by_hand, 1)
+  assert result.test_before == accuracy_by_hand(params, 2)
+  assert result.test_after == accuracy_by_hand(by_hand, 2)
+  sizes = [64 * 48, 48 * 24, 24 * 10]
+  gone = sum(round(0.8 * n) for n in sizes)
+  dense, pruned = result.steps
+  assert (dense.name, dense.size, dense.pruned) == ('dense', sum(sizes), 0)
+  assert (pruned.name, pruned.size, pruned.pruned) == ('pruned', sum(sizes), gone)
+  assert result.sparsity == gone / sum(sizes)
+  for name in KERNELS:
+    kernel = np.abs(np.asarray(params[name]['kernel']))
+    keep = keeps(params[name]['kernel'], 0.8)
+    np.testing.assert_array_equal(result.masks[name]['kernel'], keep)
+    assert result.masks[name]['bias'] is None
+    assert result.thresholds[f'{name}/kernel'] == kernel[keep].min()
+  assert set(result.thresholds) == {f'{name}/kernel' for name in KERNELS}
+  assert result.tally.size == sum(sizes) + 48 + 24 + 10
+  assert result.tally.nonzero == result.tally.size - gone
+  assert result.tally.macs.dense == sum(sizes)
+  assert result.tally.macs.sparse == sum(sizes) - gone
+  assert (result.min_metric, result.holds, result.search) == (None, None, None)
+  again = jprune.masks.threshold(
+    jprune.scores.magnitude({name: {'kernel': params[name]['kernel']} for name in KERNELS}),
+    result.thresholds,
+  )
+  for name in KERNELS:
+    np.testing.assert_array_equal(again[name]['kernel'], result.masks[name]['kernel'])
+
+
+@pytest.mark.parametrize('distribution', [distributions.uniform, distributions.global_])
+def test_the_floor_is_kept(distribution):
+  params, floor = trained(), accuracy(1)(trained()) - 0.01
+  result = run(params, accuracy(1), min_metric=floor, distribution=distribution, test=accuracy(2))
+  assert result.holds
+  assert result.after >= floor
+  assert result.after == result.search.metric == accuracy_by_hand(result.params, 1)
+  assert result.test_after == accuracy_by_hand(result.params, 2)
+  assert result.sparsity > 0.1
+  masks = jprune.prune(params, result.search.sparsity, distribution=distribution)
+  jax.tree.map(np.testing.assert_array_equal, result.masks, masks)
+  for trial in result.search.trials:
+    masks = jprune.prune(params, trial.sparsity, distribution=distribution)
+    assert trial.metric == accuracy(1)(jprune.apply(params, masks))
+
+
+def test_an_allocation_as_distribution():
+  params, evaluate = trained(), accuracy(1)
+  chosen = allocate(curves(evaluate, params, [0.0, 0.5, 0.8, 0.9, 0.95]), sparsity=0.85)
+  own = run(params, evaluate, distribution=chosen)
+  assert own.steps[1].pruned == sum(row.pruned for row in chosen.rows)
+  exact = run(params, evaluate, distribution=chosen, sparsity=0.85)
+  assert exact.steps[1].pruned == round(0.85 * exact.steps[1].size)
+  floor = run(params, evaluate, distribution=chosen, min_metric=own.before - 0.01)
+  assert floor.holds
+
+
+def test_one_compilation():
+  params, traces = trained(), []
+  x, y = digits()[1]
+
+  @jax.jit
+  def correct(params):
+    traces.append(1)
+    return jnp.mean((forward(params, x).argmax(-1) == y).astype(jnp.float32))
+
+  run(params, correct, min_metric=0.8, rounds=3, finetune=lambda params, masks, i: params)
+  assert len(traces) == 1
+
+
+TOY = {'w': jnp.arange(1.0, 21.0).reshape(4, 5), 'v': jnp.arange(1.0, 11.0)[None], 'b': jnp.ones(3)}
+
+
+def total(params):
+  return float(sum(np.asarray(leaf, np.float64).sum() for leaf in jax.tree.leaves(params)))
+
+
+@pytest.mark.parametrize('schedule', [jprune.schedules.exponential, jprune.schedules.cubic])
+def test_rounds_and_fine_tuning_by_hand(schedule):
+  seen = []
+
+  def finetune(params, masks, index):
+    seen.append((index, jax.tree.map(lambda mask: int((~mask).sum()), masks)))
+    # turns the order of the survivors around
+    turn = lambda leaf, mask: leaf if mask is None else jnp.where(mask, 100.0 - leaf, 0.0)
+    return {name: turn(leaf, masks[name]) for name, leaf in params.items()}
+
+  result = run(TOY, total, sparsity=0.8, rounds=3, schedule=schedule, finetune=finetune)
+  at = [schedule(0.0, 0.8, 0, 3)(r) for r in (1, 2)] + [0.8]
+  expected, steps = {name: np.asarray(leaf, float) for name, leaf in TOY.items()}, [total(TOY)]
+  keep = {name: np.ones(leaf.shape, bool) for name, leaf in TOY.items()}
+  for index, s in enumerate(at):
+    counts = {}
+    for name in ('w', 'v'):
+      size, flat = expected[name].size, np.abs(expected[name]).ravel()
+      flat = np.where(keep[name].ravel(), flat, -np.inf)  # what is gone goes first
+      lowest = sorted(range(size), key=lambda i: (flat[i], -i))[: round(s * size)]
+      keep[name].ravel()[lowest] = False
+      expected[name] = np.where(keep[name], expected[name], 0)
+      counts[name] = int((~keep[name]).sum())
+    cuts = {name: np.abs(expected[name][keep[name]]).min() for name in ('w', 'v')}
+    steps.append(total(expected))
+    for name in ('w', 'v'):
+      expected[name] = np.where(keep[name], 100 - expected[name], 0)
+    steps.append(total(expected))
+    assert seen[index] == (index, {'b': None, **counts})
+  assert [step.metric for step in result.steps] == steps
+  names = ['dense'] + ['pruned', 'fine-tuned'] * 3
+  assert [step.name for step in result.steps] == names
+  assert [step.round for step in result.steps] == [0, 1, 1, 2, 2, 3, 3]
+  assert result.steps[-1].pruned == round(0.8 * 20) + round(0.8 * 10)
+  assert result.thresholds == cuts
+  for name in TOY:
+    np.testing.assert_array_equal(result.params[name], expected[name])
+  assert sum(step.reset for step in result.steps) == 0
+
+
+def test_what_fine_tuning_brings_back_is_set_to_zero():
+  regrow = lambda params, masks, index: jax.tree.map(lambda leaf: leaf + 1, params)
+  result = run(TOY, total, sparsity=0.5, finetune=regrow)
+  assert [step.reset for step in result.steps] == [0, 0, 15]
+  for name in ('w', 'v'):
+    assert np.all(np.asarray(result.params[name])[~np.asarray(result.masks[name])] == 0)
+  assert 'Fine-tuning returned 15 pruned weights that were not 0; set to 0' in str(result)
+  assert '15 pruned weights' in result._repr_html_()
+  assert result.after == total(result.params)
+
+
+def test_fine_tuning_with_optax():
+  params, evaluate = trained(), accuracy(1)
+  tuned = run(
+    params,
+    evaluate,
+    sparsity=0.9,
+    rounds=2,
+    finetune=lambda params, masks, index: train(params, 60, masks),
+    test=accuracy(2),
+  )
+  assert [step.reset for step in tuned.steps] == [0] * 5
+  assert tuned.after >= run(params, evaluate, sparsity=0.9).after
+
+
+@pytest.mark.parametrize(
+  ('pattern', 'cuts'),
+  [
+    (jprune.masks.NOfM(2, 4, axis=-1, pad=True), {'w': None, 'v': None}),
+    (jprune.masks.Channel(-1), {'w': 11.0, 'v': 7.0}),  # mean of 3, 8, 13, 18 is 10.5
+  ],
+)
+def test_patterns(pattern, cuts):
+  sparsity = None if isinstance(pattern, jprune.masks.NOfM) else 0.6
+  result = run(TOY, total, sparsity=sparsity, pattern=pattern)
+  masks = jprune.prune(TOY, sparsity, pattern=pattern)
+  jax.tree.map(np.testing.assert_array_equal, result.masks, masks)
+  if cuts['w'] is not None:
+    w = np.asarray(TOY['w']).mean(0)
+    cuts = {'w': w[3], 'v': 7.0}  # three of five columns go, and six of ten
+  assert result.thresholds == cuts
+
+
+def test_all_pruned_and_none():
+  result = run(TOY, total, sparsity=1.0)
+  assert result.thresholds == {'w': None, 'v': None}
+  assert result.after == 3.0
+  result = run(TOY, total, sparsity=0.0)
+  assert result.thresholds == {'w': 1.0, 'v': 1.0}
+  assert result.after == result.before
+
+
+# ---------------------------------------------------------------------------------------- output
+
+
+def whole():
+  fn = lambda params, x: x @ params['w'] + params['v'][:, :5] + params['b'].sum()[None, None]
+  return run(
+    TOY,
+    total,
+    min_metric=200.0,
+    test=lambda params: total(params) / 2,
+    finetune=lambda params, masks, index: params,
+    rounds=2,
+    fn=fn,
+    args=(jnp.ones((1, 4)),),
+  )
+
+
+def test_text_html_and_json(tmp_path):
+  result = whole()
+  lines = str(result).splitlines()
+  assert max(map(len, lines)) <= 100
+  for words in ('floor 200 held', 'dense, test', 'fine-tuned', 'threshold', 'Multiply-adds'):
+    assert words in str(result)
+  result.save(tmp_path / 'report.json')
+  data = json.loads((tmp_path / 'report.json').read_text())
+  assert data == json.loads(json.dumps(result.to_dict()))
+  assert (data['before'], data['after'], data['holds']) == (result.before, result.after, True)
+  assert [step['metric'] for step in data['steps']] == [step.metric for step in result.steps]
+  result.save(str(tmp_path / 'report.html'))
+  page = (tmp_path / 'report.html').read_text()
+  assert page.startswith('<!DOCTYPE html>')
+  assert result._repr_html_() in page
+  assert f'{result.after:.4g}' in page
+  assert sorted(path.name for path in tmp_path.iterdir()) == ['report.html', 'report.json']
+  with pytest.raises(ValueError, match="save: `path` must be a name that ends in '.json' or"):
+    result.save(tmp_path / 'report.txt')
+  with pytest.raises(FileNotFoundError, match='save: `path` must be in an existing folder'):
+    result.save(tmp_path / 'no' / 'report.json')
+
+
+def test_json_without_infinities(tmp_path):
+  result = run(TOY, total, sparsity=1.0)
+  result.save(tmp_path / 'report.json')
+  data = json.loads((tmp_path / 'report.json').read_text(), parse_constant=pytest.fail)
+  assert data['thresholds'] == {'w': None, 'v': None}
+
+
+def test_plot():
+  import matplotlib
+
+  matplotlib.use('Agg')
+  from matplotlib import pyplot as plt
+
+  result = whole()
+  ax = result.plot()
+  np.testing.assert_array_equal(ax.lines[0].get_ydata(), [step.metric for step in result.steps])
+  labels = {text.get_text() for text in ax.get_legend().get_texts()}
+  assert labels == {'validation', 'test', 'floor'}
+  other = plt.subplots()[1]
+  assert result.plot(other) is other
+  ax.figure.draw_without_rendering()
+  plt.close('all')
+
+
+# -------------------------------------------------------------------------------------- bad input
+
+
+@pytest.mark.parametrize(
+  ('given', 'error', 'match'),
+  [
+    ({}, TypeError, "run: `sparsity` must be given alone: exactly one of 'sparsity' and"),
+    (
+      {'sparsity': 0.5, 'min_metric': 1.0},
+      TypeError,
+      "'min_metric'. Leave one out",
+    ),
+    ({'sparsity': 1.5}, ValueError, r'run: `sparsity` must be in \[0, 1\]'),
+    ({'min_metric': math.nan}, ValueError, 'run: `min_metric` must be finite'),
+    ({'min_metric': 1e9}, ValueError, r'`min_metric` must be at most the metric of the dense'),
+    ({'sparsity': 0.5, 'rounds': 0}, ValueError, 'run: `rounds` must be an int of at least 1'),
+    ({'sparsity': 1.0, 'rounds': 2}, ValueError, 'exponential: `final` must be below 1'),
+    ({'sparsity': 0.5, 'evaluate': None}, TypeError, 'run: `evaluate` must be a function'),
+    ({'sparsity': 0.5, 'test': 3}, TypeError, 'run: `test` must be a function'),
+    ({'sparsity': 0.5, 'finetune': 3}, TypeError, 'run: `finetune` must be a function'),
+    (
+      {'sparsity': 0.5, 'evaluate': lambda p: math.inf},
+      ValueError,
+      '`evaluate` must be .* inf',
+    ),
+    ({'sparsity': 0.5, 'test': lambda p: 'x'}, TypeError, 'run: `test` must be .* got str'),
+    ({'sparsity': 0.5, 'distribution': 3}, TypeError, 'run: `distribution` must be a function'),
+    ({'sparsity': 0.5, 'where': 'zzz'}, ValueError, 'run: `where` must be'),
+    (
+      {'sparsity': 0.5, 'pattern': jprune.masks.NOfM(2, 4, pad=True)},
+      ValueError,
+      'run: `sparsity` must be left out: NOfM',
+    ),
+    (
+      {'pattern': jprune.masks.NOfM(2, 4, pad=True), 'distribution': distributions.erk},
+      ValueError,
+      'run: `distribution` must be left out for NOfM',
+    ),
+    (
+      {'pattern': jprune.masks.NOfM(2, 4, pad=True), 'rounds': 2},
+      ValueError,
+      'run: `rounds` must be left out',
+    ),
+    ({'sparsity': 0.5, 'scorer': jprune.scores.random}, TypeError, 'Bind it: functools.partial'),
+    (
+      {'sparsity': 0.5, 'finetune': lambda p, m, i: {'w': p['w']}},
+      ValueError,
+      'run: `finetune` must be a tree with the structure',
+    ),
+    (
+      {'sparsity': 0.5, 'finetune': lambda p, m, i: {**p, 'w': p['w'].astype(jnp.bfloat16)}},
+      ValueError,
+      "run: `finetune` must be a function that returns params .* at leaf 'w'",
+    ),
+    ({'sparsity': 0.5, 'args': (1,)}, TypeError, 'tally: `args` must be empty without fn'),
+  ],
+)
+def test_bad_input(given, error, match):
+  given = {'params': TOY, 'evaluate': total} | given
+  with pytest.raises(error, match=match):
+    run(**given)
+
+
+def test_a_bound_key_is_used():
+  draw = functools.partial(jprune.scores.random, key=jax.random.key(1))
+  result = run(TOY, total, sparsity=0.5, scorer=draw)
+  masks = jprune.prune(TOY, 0.5, scorer=jprune.scores.random, key=jax.random.key(1))
+  jax.tree.map(np.testing.assert_array_equal, result.masks, masks)
