@@ -20,7 +20,7 @@ def measured(
   argument: str = 'evaluate',
 ) -> float:
   """``evaluate(params)`` as a finite float; ``when`` says in the message what was evaluated."""
-  return _checks.as_metric(function, argument, evaluate(params), when)
+  return _checks.as_metric(function, argument, evaluate(params), when) + 0.0  # no -0.0
 
 
 class Masked:
