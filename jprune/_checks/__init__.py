@@ -52,6 +52,7 @@ from jprune._checks.functions import no_batches as no_batches
 from jprune._checks.functions import no_gram as no_gram
 from jprune._checks.functions import no_place as no_place
 from jprune._checks.functions import no_places as no_places
+from jprune._checks.functions import no_products as no_products
 from jprune._checks.functions import no_rows as no_rows
 from jprune._checks.functions import no_stats as no_stats
 from jprune._checks.functions import not_a_function as not_a_function
@@ -67,6 +68,7 @@ from jprune._checks.functions import other_shape as other_shape
 from jprune._checks.functions import other_stats as other_stats
 from jprune._checks.functions import other_tokens as other_tokens
 from jprune._checks.functions import several_places as several_places
+from jprune._checks.functions import weights_not_a_function as weights_not_a_function
 from jprune._checks.functions import words_no_stats as words_no_stats
 from jprune._checks.gradients import check_batch as check_batch
 from jprune._checks.gradients import check_loss as check_loss

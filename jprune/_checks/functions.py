@@ -113,6 +113,11 @@ def no_batches(function: str, unit: str = 'batch') -> ValueError:
   )
 
 
+def weights_not_a_function(function: str, weights: Any) -> TypeError:
+  constraint = 'a function of a batch, which returns the weights of its tokens'
+  return TypeError(message(function, 'weights', constraint, kind(weights)))
+
+
 def words_no_stats(path: str, why: str | None) -> str:
   """What a lookup of a leaf that was not captured says."""
   return f"no statistics of leaf '{path}': {why or 'it was not selected, or is no leaf'}"
@@ -128,6 +133,10 @@ def no_stats(function: str, path: str, why: str | None) -> ValueError:
 def no_gram(function: str, path: str) -> ValueError:
   constraint = 'captured with gram=True'
   return ValueError(message(function, 'stats', constraint, 'moments without products', '', path))
+
+
+def no_products() -> ValueError:
+  return ValueError('these moments hold no products of inputs; capture with gram=True')
 
 
 def other_stats(function: str) -> ValueError:

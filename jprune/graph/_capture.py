@@ -145,6 +145,8 @@ class Capturing:
   ) -> None:
     if not callable(fn):
       raise _checks.not_a_function(function, fn)
+    if weights is not None and not callable(weights):
+      raise _checks.weights_not_a_function(function, weights)
     self._function = function
     self._weights = weights
     step = functools.partial(_step, function, fn, tuple(chosen), gram)
@@ -236,6 +238,7 @@ def _tokens(function: str, traced: Traced, args: Any, weights: Any) -> Sequence[
 
 
 def _check_finite(function: str, stats: Stats, finite: np.ndarray, batch: int) -> None:
-  for path, uses in stats.uses:
-    if not all(finite[use.source] for use in uses):
-      raise _checks.not_finite_inputs(function, path, batch)
+  bad = [(u.source, path) for path, uses in stats.uses for u in uses if not finite[u.source]]
+  if bad:  # the first to run: what follows from it is no more finite
+    _, path = min(bad, key=lambda each: each[0])
+    raise _checks.not_finite_inputs(function, path, batch)

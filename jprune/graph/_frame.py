@@ -134,6 +134,8 @@ class Frame:
     eqn = self.jaxpr.eqns[index]
     if eqn.primitive.name in ('convert_element_type', 'broadcast_in_dim', 'copy'):
       return self.scalar(eqn.invars[0])
+    if eqn.primitive.name == 'optimization_barrier':
+      return self.scalar(eqn.invars[eqn.outvars.index(var)])
     return None
 
   def _fold(self, var: Any) -> np.ndarray | None:

@@ -88,7 +88,7 @@ def _of_joined(eqn: Any, held: Sequence[Held], sources: dict[Any, Source]) -> li
     return []
   if name == 'convert_element_type' and not _is_floating(eqn.outvars[0]):
     return []
-  if name in _AS_IT_IS:
+  if name in _AS_IT_IS or name == 'neg':
     return [joined]
   others = [var for i, var in enumerate(eqn.invars) if i != place]
   factors = name == 'mul' or (name == 'div' and place == 0)
@@ -127,7 +127,7 @@ def _keeps_entries(
 ) -> bool:
   """Whether entries are those of the operand but for casts, masks and scales."""
   name = eqn.primitive.name
-  if name in _AS_IT_IS:
+  if name in _AS_IT_IS or name == 'neg':
     return _is_floating(eqn.outvars[0])
   others = [var for i, var in enumerate(eqn.invars) if i != operand]
   if name == 'select_n':

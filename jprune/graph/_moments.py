@@ -14,6 +14,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from jprune import _checks
+
 _STRIP = 256  # features of a block of products of which only one triangle is computed
 
 
@@ -71,6 +73,8 @@ class Moments:
   @property
   def covariance(self) -> jax.Array:
     """Mean product of deviations, ``(batch, inputs, inputs)``; needs ``products``."""
+    if self.products is None:
+      raise _checks.no_products()
     return self.products / _nonzero(self.count)[:, None, None]
 
   @property

@@ -173,7 +173,7 @@ def evaluate_whole(site: Site, xs: list[Any]) -> list[Any]:
   """An equation none of whose operands lost anything."""
   try:
     return same_params(site, xs)
-  except (TypeError, KeyError):  # it calls functions, which its primitive wants apart
+  except (TypeError, KeyError, IndexError):  # it calls functions, which its primitive wants apart
     from jprune.graph._frame import single
 
     return list(core.jaxpr_as_fun(single(site.eqn))(*xs))

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from jprune.reconstruct import _table
+from jprune.reconstruct import _plot, _table
+
+if TYPE_CHECKING:
+  from matplotlib.axes import Axes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,6 +101,20 @@ class Repair:
 
   def _repr_html_(self) -> str:
     return _table.html(self)
+
+  def plot(self, ax: Axes | None = None) -> Axes:
+    """Draws for each leaf the error of its outputs, with its mask alone and after the repair.
+
+    Args:
+      ax: matplotlib axes to draw into; by default a new figure, as high as the leaves need.
+
+    Returns:
+      The axes; ``axes.figure.savefig(...)`` writes them. Nothing is shown.
+
+    Raises:
+      ImportError: if matplotlib isn't installed.
+    """
+    return _plot.draw(self, ax)
 
   def to_dict(self) -> dict[str, Any]:
     """Everything as plain, JSON-serialisable Python values.

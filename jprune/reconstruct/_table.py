@@ -47,7 +47,7 @@ def _cells(report: Repair) -> list[list[str]]:
   """Rows and total."""
   rows = [
     [
-      _printable(row.path),
+      printable(row.path),
       f'{row.size:,}',
       f'{row.pruned:,}',
       f'{100 * row.sparsity:.2f}%',
@@ -71,12 +71,12 @@ def _notes(report: Repair, width: int | None = _WIDTH) -> list[str]:
     out.append('*: not positive definite with the damping that was asked for; damped more.')
   for row in report.rows:
     if row.note:
-      out.append(_cut(f'{_printable(row.path)}: {row.note}', width))
+      out.append(cut(f'{printable(row.path)}: {row.note}', width))
   if report.left_alone:
     out.append('Left alone:')
     reasons: dict[str, list[str]] = {}
     for path, why in report.left_alone:
-      reasons.setdefault(why, []).append(_printable(path))
+      reasons.setdefault(why, []).append(printable(path))
     out += [_listing(f'  {why} ({len(names)}): ', names, width) for why, names in reasons.items()]
   return out
 
@@ -88,7 +88,7 @@ def _listing(start: str, names: list[str], width: int | None) -> str:
     line = start + ', '.join(names[:shown]) + rest
     if width is None or len(line) <= width:
       return line
-  return _cut(start + names[0], width)
+  return cut(start + names[0], width)
 
 
 def _number(error: float) -> str:
@@ -98,19 +98,19 @@ def _number(error: float) -> str:
 
 def _aligned(line: list[str], widths: list[int]) -> str:
   label, *numbers = line
-  cells = [f'{_cut(label, widths[0]):<{widths[0]}}']
+  cells = [f'{cut(label, widths[0]):<{widths[0]}}']
   cells += [f'{number:>{width}}' for number, width in zip(numbers, widths[1:])]
   return _GAP.join(cells).rstrip()
 
 
-def _cut(name: str, width: int | None) -> str:
+def cut(name: str, width: int | None) -> str:
   if width is None or len(name) <= width:
     return name
   head = (width - 1) // 2
   return f'{name[:head]}…{name[len(name) - (width - 1 - head) :]}'
 
 
-def _printable(path: str) -> str:
+def printable(path: str) -> str:
   """A path that stays on its line, whatever the keys of a dict may hold."""
   return ''.join(c if c.isprintable() else '?' for c in path) or '(root)'
 

@@ -29,6 +29,8 @@ def numbers_of(module):
     ('selection', {'1e+06', '1e+07', '1e+08', 'bf16', '2:4', '4:8', '300 leaves'}),
     ('training_step', {'bool', 'packed'}),
     ('structure', {'vit', 'llama', 'layers', 'latency'}),
+    ('capture', {'scanned', 'unrolled'}),
+    ('repair', {'0.5', '2:4', 'others'}),
   ],
 )
 def test_ratios(benchmark, module, names):

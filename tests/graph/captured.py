@@ -109,3 +109,18 @@ def energy(stats, params, changed=lambda leaf: leaf):
       grams = np.asarray(moments.gram, np.float64) * np.asarray(moments.count)[:, None, None]
       total += np.einsum('bio,bij,bjo->', w, grams, w)
   return total
+
+
+def unrolled(weights, x, order=None):
+  """What each weight is multiplied by in ``tanh(tanh(x w) w)...``: ``(n, rows, in)``, float64."""
+  weights, x = np.asarray(weights, np.float64), np.asarray(x, np.float64)
+  rows = []
+  for w in weights if order is None else weights[order]:
+    rows.append(x)
+    x = np.tanh(x @ w)
+  return np.stack(rows)
+
+
+def together(rows):
+  """Rows of all steps."""
+  return rows.reshape(-1, rows.shape[-1])

@@ -3,10 +3,14 @@
 import json
 
 import jax.numpy as jnp
+import matplotlib
 import numpy as np
 
 from jprune.reconstruct import LeafRepair, Repair, sparsegpt
 from tests.stats import of_inputs
+
+matplotlib.use('Agg')
+from matplotlib import pyplot as plt
 
 
 def repaired():
@@ -61,3 +65,23 @@ def test_plain_data():
   assert data['leaves'][0]['shape'] == [8, 6]
   assert data['left_alone']['b'] == 'fewer than two dimensions'
   assert '2 leaves' in repr(report)
+
+
+def test_picture(tmp_path):
+  rows = [LeafRepair(f'block_{i}/$kernel', (8, 8), 32, 0.4, 0.1 * i, 0.01, False) for i in range(4)]
+  ax = Repair('alps', tuple(rows)).plot()
+  masked, repaired = ax.collections[1:]
+  np.testing.assert_allclose(masked.get_offsets(), [[0.4, i] for i in range(4)])
+  np.testing.assert_allclose(repaired.get_offsets(), [[0.1 * i, i] for i in range(4)])
+  assert [label.get_text() for label in ax.get_yticklabels()] == [row.path for row in rows]
+  assert ax.get_title(loc='left') == 'alps, 4 leaves, 128 of 256 weights pruned'
+  file = tmp_path / 'repair.png'
+  ax.figure.savefig(file)
+  assert file.read_bytes().startswith(b'\x89PNG')
+  plt.close('all')
+
+
+def test_picture_in_axes_of_ones_own():
+  ax = plt.subplots()[1]
+  assert Repair('alps', (LeafRepair('w', (2, 2), 1, 0.4, 0.1, 0.01, False),)).plot(ax) is ax
+  plt.close('all')
