@@ -31,6 +31,12 @@ def numbers_of(module):
     ('structure', {'vit', 'llama', 'layers', 'latency'}),
     ('capture', {'scanned', 'unrolled'}),
     ('repair', {'0.5', '2:4', 'others'}),
+    (
+      'zeros',
+      {'dense', '2:4, masked', 'blocks, masked, 0.9'}
+      | {f'{form}, {share}' for form in ('masked', 'BCOO') for share in (0.5, 0.9, 0.99)}
+      | {f'shrunk, {share} of the hidden units' for share in (0.5, 0.9)},
+    ),
   ],
 )
 def test_ratios(benchmark, module, names):
