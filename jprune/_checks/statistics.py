@@ -33,6 +33,9 @@ def check_scored(function: str, path: str, score: Any, stats: Any) -> None:
   """A selected leaf needs scores; where a scorer from statistics has none, it says why."""
   if score is None and hasattr(stats, 'uses') and path not in dict(stats.uses):
     raise no_stats(function, path, dict(getattr(stats, 'left_out', ())).get(path))
+  if score is None:
+    fix = 'Exclude the leaf with where=, or score it.'
+    raise TypeError(message(function, 'scorer', 'a floating array', kind(score), fix, path))
   check_floating(function, 'scorer', path, score)
 
 
