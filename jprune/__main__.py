@@ -14,7 +14,10 @@ def _run() -> int:
   if 'JAX_PLATFORMS' not in os.environ:
     jax.config.update('jax_platforms', 'cpu')
   # A polite kill unwinds like any failure, so that no temporary file stays behind.
-  signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+  for name in ('SIGTERM', 'SIGHUP'):  # Windows has no SIGHUP
+    number = getattr(signal, name, None)
+    if number and signal.getsignal(number) != signal.SIG_IGN:  # as nohup sets it
+      signal.signal(number, lambda number, frame: sys.exit(128 + number))
   return main()
 
 

@@ -14,6 +14,7 @@ from jprune._checks.arrays import check_no_nan as check_no_nan
 from jprune._checks.arrays import check_numeric as check_numeric
 from jprune._checks.arrays import check_positive_int as check_positive_int
 from jprune._checks.arrays import check_shape as check_shape
+from jprune._checks.cli import as_options as as_options
 from jprune._checks.cli import bad_option as bad_option
 from jprune._checks.cli import goes_only_with as goes_only_with
 from jprune._checks.cli import input_changed as input_changed

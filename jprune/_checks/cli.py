@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,6 +13,27 @@ from jprune._checks.words import message
 def bad_option(constraint: str, text: str, fix: str) -> argparse.ArgumentTypeError:
   """An option's value that doesn't parse; argparse puts the option's name before it."""
   return argparse.ArgumentTypeError(f'must be {constraint}; got {text!r}. {fix}')
+
+
+_OPTIONS = {
+  'where=': '--where ',
+  '`where`': '`--where`',
+  'pad=True': '--pad',
+  '`axis`': '`--axis`',
+}
+
+
+def as_options(text: str, file: str) -> str:
+  """A message of the library in the words of the command line; what is quoted stays as it is.
+
+  Args:
+    text: the message.
+    file: what the command calls the file that it reads.
+  """
+  words = {**_OPTIONS, '`path`': f'`{file}`'}
+  pattern = "'[^']*'|" + '|'.join(map(re.escape, words))
+  said = re.sub(pattern, lambda found: words.get(found[0], found[0]), text)
+  return re.sub(r'--where ([.,;])', r'--where\1', said)
 
 
 def goes_only_with(option: str, other: str) -> str:

@@ -29,22 +29,28 @@ def missing_library(function: str, library: str, extra: str) -> ImportError:
   return ImportError(f"{function}: needs {library}, which isn't installed. {fix}")
 
 
-def as_path(function: str, path: Any) -> str:
+def as_path(function: str, path: Any, argument: str = 'path') -> str:
+  fix = "Pass a file name such as 'sparse.safetensors'."
   if not isinstance(path, (str, os.PathLike)):
-    fix = "Pass a file name such as 'sparse.safetensors'."
-    raise TypeError(message(function, 'path', 'a str or os.PathLike', kind(path), fix))
+    raise TypeError(message(function, argument, 'a str or os.PathLike', kind(path), fix))
   name = os.fspath(path)
+  if not name:
+    raise ValueError(message(function, argument, 'the name of a file', repr(name), fix))
   if os.path.isdir(name):
-    fix = 'Add a file name.'
-    raise ValueError(message(function, 'path', 'the name of a file', f'the folder {name!r}', fix))
+    got = f'the folder {name!r}'
+    raise ValueError(message(function, argument, 'the name of a file', got, 'Add a file name.'))
   return name
 
 
-def check_folder(function: str, path: str) -> None:
+def check_folder(function: str, path: str, argument: str = 'path') -> None:
+  """Refuses a name whose folder isn't there, or can't be written to."""
   folder = os.path.dirname(os.path.realpath(path))
   if not os.path.isdir(folder):
     fix = f'Create {folder!r} first.'
-    raise FileNotFoundError(message(function, 'path', 'in an existing folder', repr(path), fix))
+    raise FileNotFoundError(message(function, argument, 'in an existing folder', repr(path), fix))
+  if not os.access(folder, os.W_OK | os.X_OK):
+    constraint, fix = 'in a folder that can be written to', 'Choose another folder.'
+    raise PermissionError(message(function, argument, constraint, repr(path), fix))
 
 
 def no_file(function: str, path: str) -> FileNotFoundError:

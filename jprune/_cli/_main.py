@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 
@@ -11,6 +10,7 @@ from jprune._cli import _prune, _tally
 from jprune._cli._parser import PROGRAM, parsed
 
 COMMANDS = {'tally': _tally.run, 'prune': _prune.run}
+INPUTS = {'tally': 'FILE', 'prune': 'IN'}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -29,16 +29,12 @@ def main(argv: Sequence[str] | None = None) -> int:
   args = parsed(argv)
   try:
     COMMANDS[args.command](args)
-    sys.stdout.flush()
-  except BrokenPipeError:  # whoever read the output has seen enough
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return 1
   except KeyboardInterrupt:
     return _failed('interrupted.', 130)
   except MemoryError as error:
     return _failed(_checks.out_of_memory(error))
   except (ValueError, TypeError, ImportError, OSError) as error:
-    return _failed(str(error))
+    return _failed(_checks.as_options(str(error), INPUTS[args.command]))
   return 0
 
 

@@ -16,6 +16,7 @@ exit codes:
   0  done
   1  refused or failed, with one line on the standard error; nothing was written
   2  the arguments make no sense
+  129, 130, 143  hung up on, interrupted, terminated; nothing was written
 
 examples:
   python -m jprune tally model.safetensors
@@ -84,7 +85,7 @@ def _add_prune(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
   which = parser.add_argument_group('which')
   add = which.add_argument
   add('--scorer', choices=('magnitude', 'random'), default='magnitude', help='default: magnitude')
-  add('--seed', type=int, metavar='N', help='of --scorer random; default: 0')
+  add('--seed', type=_seed, metavar='N', help='of --scorer random; default: 0')
   add(
     '--distribution',
     choices=('uniform', 'erk', 'er', 'global'),
@@ -146,6 +147,13 @@ def _n_of_m(text: str) -> tuple[int, int]:
     fix = 'To keep 2 of every 4, say 2:4.'
     raise _checks.bad_option('N:M with 1 <= N <= M', text, fix)
   return n, m
+
+
+def _seed(text: str) -> int:
+  # JAX cuts larger ones to 32 bits, so that two seeds would be one
+  if not re.fullmatch('[0-9]{1,10}', text) or int(text) >= 2**32:
+    raise _checks.bad_option('a whole number from 0 to 4294967295', text, 'Say 0, for example.')
+  return int(text)
 
 
 def _regex(text: str) -> str:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 from collections.abc import Iterable
 
 from jprune import _batches, _checks
 from jprune._cli import _scores, _select, _target
+from jprune._cli._say import say
 from jprune._cli._source import Source, opened
 from jprune._cli._tally import masked_row
 from jprune.masks import NOfM
@@ -44,8 +44,8 @@ _NEXT = {
 
 def _output(args: argparse.Namespace) -> str:
   """Where to write, refused before anything is read if that can't be."""
-  target = _checks.as_path('prune', args.output)
-  _checks.check_folder('prune', target)
+  target = _checks.as_path('prune', args.output, 'OUT')
+  _checks.check_folder('prune', target, 'OUT')
   if os.path.exists(target):
     if os.path.samefile(args.input, target):
       raise _checks.output_is_input(target)
@@ -110,5 +110,4 @@ def _tally(source: Source, choice: _select.Choice) -> Tally:
 
 def _say(args: argparse.Namespace, text: str) -> None:
   if not args.quiet:
-    sys.stdout.write(text + '\n')
-    sys.stdout.flush()
+    say(text)

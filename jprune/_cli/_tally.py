@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 
 from jprune import _batches
+from jprune._cli._say import say
 from jprune._cli._source import Source, opened
 from jprune.report import LeafTally, Tally
 from jprune.report._count import nonzeros
@@ -20,7 +20,7 @@ def run(args: argparse.Namespace) -> None:
     leaves = _batches.shown('tally', order, args.progress, 'leaf', len(order))
     tally = Tally(tuple(_row(source, i) for i in leaves))
   text = json.dumps(tally.to_dict(), indent=2) if args.json else str(tally)
-  sys.stdout.write(text + '\n')
+  say(text)
 
 
 def _row(source: Source, i: int) -> LeafTally:

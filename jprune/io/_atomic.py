@@ -11,11 +11,15 @@ from typing import BinaryIO
 
 
 @contextlib.contextmanager
-def replacing(path: str) -> Iterator[tuple[BinaryIO, str]]:
+def replacing(path: str, mode: int = 0o666) -> Iterator[tuple[BinaryIO, str]]:
   """Yields a new file and its temporary path; on leaving, the file takes the place of ``path``.
 
   The temporary file lies in the same folder, so that the last step is a rename within one file
   system. Whatever is raised inside, the old file stays as it was and the temporary one goes.
+
+  Args:
+    path: of the file. One that is there hands on its permissions.
+    mode: the permissions that a new file may have at most; the umask takes its part of them.
   """
   target = os.path.realpath(path)  # a link is written through, as open(path, 'wb') would
   folder, name = os.path.split(target)
@@ -23,7 +27,7 @@ def replacing(path: str) -> Iterator[tuple[BinaryIO, str]]:
   temporary = os.path.join(folder, f'.{name[:100]}.{secrets.token_hex(8)}.tmp')
   flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, 'O_BINARY', 0)
   try:
-    with open(os.open(temporary, flags, 0o666), 'wb') as file:
+    with open(_created(temporary, flags, mode, path), 'wb') as file:
       yield file, temporary
       file.flush()
       os.fsync(file.fileno())
@@ -35,6 +39,13 @@ def replacing(path: str) -> Iterator[tuple[BinaryIO, str]]:
       os.unlink(temporary)
     raise
   _sync_folder(folder)
+
+
+def _created(temporary: str, flags: int, mode: int, path: str) -> int:
+  try:
+    return os.open(temporary, flags, mode)
+  except OSError as error:  # by the name that the user knows
+    raise OSError(error.errno, error.strerror, path) from None
 
 
 def _sync_folder(folder: str) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 import struct
 from collections.abc import Iterable
 from typing import Any, BinaryIO, NamedTuple
@@ -117,7 +118,8 @@ class Reader:
   def __init__(self, function: str, path: str, file: BinaryIO):
     safetensors = library(function)
     self.function, self.path, self._file = function, path, file
-    size = os.fstat(file.fileno()).st_size
+    status = os.fstat(file.fileno())
+    size, self.mode = status.st_size, stat.S_IMODE(status.st_mode) & 0o666
     try:
       with safetensors.safe_open(path, framework='numpy') as judged:
         self.metadata = judged.metadata() or {}

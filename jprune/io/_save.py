@@ -39,10 +39,11 @@ def save(path: str | os.PathLike[str], params: Params, masks: Masks = None) -> N
   Raises:
     ImportError: if safetensors is not installed.
     FileNotFoundError: if the folder does not exist.
+    PermissionError: if the folder can't be written to.
     TypeError: if a leaf is no array with values (a function, a key, a tracer, a shape), or a
       mask is not bool.
-    ValueError: if structure or shapes differ, two leaves have one path, or an array lies in part
-      on another process.
+    ValueError: if ``path`` is empty or a folder, structure or shapes differ, two leaves have one
+      path, or an array lies in part on another process.
 
   Examples:
     >>> import os, tempfile

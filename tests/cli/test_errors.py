@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jprune.__main__ import _run
 from jprune._cli import _source, _target, main
 from tests.cli.files import foreign, own, run
 
@@ -60,6 +61,14 @@ USAGE = {
   'axis': (['prune', 'a', 'b', '--sparsity', '.5', '--axis', '-2'], r'--axis goes only with --n-o'),
   'pad': (['prune', 'a', 'b', '--sparsity', '.5', '--pad'], r'--pad goes only with --n-of-m'),
   'seed': (['prune', 'a', 'b', '--sparsity', '.5', '--seed', '1'], r'--seed goes only with --sco'),
+  'large seed': (
+    ['prune', 'a', 'b', '--sparsity', '.5', '--scorer', 'random', '--seed', f'{2**32}'],
+    r"--seed: must be a whole number from 0 to 4294967295; got '4294967296'",
+  ),
+  'negative seed': (
+    ['prune', 'a', 'b', '--sparsity', '.5', '--scorer', 'random', '--seed', '-1'],
+    r"from 0 to 4294967295; got '-1'",
+  ),
   'distribution': (
     ['prune', 'a', 'b', '--n-of-m', '2:4', '--distribution', 'erk'],
     r'--n-of-m has its own sparsity.*Leave --distribution erk out',
@@ -76,12 +85,14 @@ def test_usage(capsys, kind):
 def test_input(tmp_path, capsys, into):
   out = tmp_path / 'out'
   prune = lambda path, *more: refused(capsys, 'prune', path, out, '--sparsity', '.5', *more)
-  assert "must be an existing file; got '" in prune(tmp_path / 'nope')
-  assert 'must be the name of a file; got the folder' in prune(tmp_path)
-  assert "where='nope', which selects no weights" in prune(into, '--where', 'nope')
-  assert "a filter of floating leaves; got int64 of shape (4,) at leaf 'i'" in prune(
-    into, '--where', 'i'
-  )
+  assert "prune: `IN` must be an existing file; got '" in prune(tmp_path / 'nope')
+  assert '`IN` must be the name of a file; got the folder' in prune(tmp_path)
+  assert "`IN` must be the name of a file; got ''. Pass a file name" in prune('')
+  said = prune(into, '--where', 'nope')
+  assert "prune: `--where` must be a filter that selects at least one leaf; got --where 'no" in said
+  said = prune(into, '--where', 'i')
+  assert "a filter of floating leaves; got int64 of shape (4,) at leaf 'i'. Exclude" in said
+  assert said.endswith('Exclude the leaf with --where.\n')
   (tmp_path / 'text').write_text('{"w": 1}')
   assert 'must be a complete safetensors file' in prune(tmp_path / 'text')
   assert 'at least one tensor' in prune(foreign(tmp_path / 'none', {}))
@@ -97,8 +108,16 @@ def test_input(tmp_path, capsys, into):
 def test_groups(tmp_path, capsys, into):
   prune = lambda *more: refused(capsys, 'prune', into, tmp_path / 'out', '--n-of-m', '3:5', *more)
   assert 'got none for a file that names no format. Pass --axis 1 for kernels (out' in prune()
-  assert "axis 1 of leaf 'w' must be divisible by m=5" in prune('--axis', 1)
-  assert 'must be an axis of a leaf with 2 dimensions; got 2' in prune('--axis', 2)
+  said = prune('--axis', 1)
+  assert "axis 1 of leaf 'w' must be divisible by m=5; got shape (8, 8). Exclude the" in said
+  assert said.endswith('leaf with --where, choose another size, or pass --pad.\n')
+  assert '`--axis` must be an axis of a leaf with 2 dimensions; got 2' in prune('--axis', 2)
+
+
+def test_names_stay_as_they_are(tmp_path, capsys):
+  odd = foreign(tmp_path / 'in', {'where=`path`': np.array([[np.nan]], np.float32)})
+  said = refused(capsys, 'prune', odd, tmp_path / 'out', '--sparsity', '.5')
+  assert "at leaf 'where=`path`'. Mend" in said
 
 
 def test_unknown_dtypes(tmp_path, capsys, monkeypatch):
@@ -128,12 +147,31 @@ def test_output(tmp_path, capsys, into):
     for more in ([], ['--force']):
       assert '`OUT` must be another file than IN' in prune(path, *more)
   assert into.read_bytes() == before
-  assert 'must be in an existing folder' in prune(tmp_path / 'no' / 'out')
+  assert 'prune: `OUT` must be in an existing folder' in prune(tmp_path / 'no' / 'out')
+  assert "prune: `OUT` must be the name of a file; got ''." in prune('')
   (tmp_path / 'old').write_text('precious')
   assert '`OUT` must be a new file; got ' in prune(tmp_path / 'old')
   assert (tmp_path / 'old').read_text() == 'precious'
   run('prune', into, tmp_path / 'old', '--sparsity', '.5', '--force')
   run('tally', tmp_path / 'old')
+
+
+def test_a_folder_that_cannot_be_written_to(tmp_path, capsys, monkeypatch, into):
+  monkeypatch.setattr(os, 'access', lambda path, mode: False)
+  said = refused(capsys, 'prune', into, tmp_path / 'out', '--sparsity', '.5')
+  assert f"`OUT` must be in a folder that can be written to; got '{tmp_path / 'out'}'" in said
+  assert os.listdir(tmp_path) == ['in']
+
+
+@pytest.mark.parametrize(('mode', 'expected'), [(0o600, 0o600), (0o440, 0o640), (0o755, 0o644)])
+def test_the_output_is_as_private_as_the_input(tmp_path, into, mode, expected):
+  into.chmod(mode)
+  umask = os.umask(0o022)
+  try:
+    run('prune', into, tmp_path / 'out', '--sparsity', '.5', '--quiet')
+  finally:
+    os.umask(umask)
+  assert (tmp_path / 'out').stat().st_mode & 0o777 == expected
 
 
 @pytest.mark.parametrize(
@@ -202,20 +240,52 @@ def test_process(tmp_path, into):
   assert done.stdout.startswith('sparsity 0.5, uniform, magnitude: 1 of 2 leaves selected.')
   failed = process('tally', tmp_path / 'nope')
   assert failed.returncode == 1
-  assert failed.stderr.startswith('python -m jprune: error: tally: `path` must be an existing')
+  assert failed.stderr.startswith('python -m jprune: error: tally: `FILE` must be an existing')
   assert 'Traceback' not in failed.stderr
   assert process().returncode == 2
 
 
-def test_a_polite_kill_cleans_up(tmp_path):
+def test_a_reader_that_has_seen_enough(tmp_path, into):
+  for command in (['prune', into, tmp_path / 'out', '--sparsity', '.5'], ['tally', into]):
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, '-m', 'jprune', *map(str, command)]
+    done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (0, b'')
+  run('tally', tmp_path / 'out')
+
+
+@pytest.fixture(scope='module')
+def long(tmp_path_factory):
+  """A file that takes a while to prune."""
   rng = np.random.default_rng(0)
   params = {f'w{i}': rng.standard_normal((1024, 1024), np.float32) for i in range(24)}
-  foreign(tmp_path / 'in', params)
-  (tmp_path / 'folder').mkdir()
-  command = [sys.executable, '-m', 'jprune', 'prune', tmp_path / 'in', tmp_path / 'folder' / 'out']
-  with subprocess.Popen([*command, '--sparsity', '.5', '--quiet']) as running:
-    while not os.listdir(tmp_path / 'folder') and running.poll() is None:
+  return foreign(tmp_path_factory.mktemp('long') / 'in', params)
+
+
+@pytest.mark.parametrize('name', ['SIGTERM', 'SIGHUP'])
+def test_a_polite_kill_cleans_up(tmp_path, long, name):
+  sent = getattr(signal, name)
+  command = [sys.executable, '-m', 'jprune', 'prune', long, tmp_path / 'out', '--sparsity', '.5']
+  with subprocess.Popen([*command, '--quiet']) as running:
+    while not os.listdir(tmp_path) and running.poll() is None:
       time.sleep(0.005)
-    running.send_signal(signal.SIGTERM)
+    running.send_signal(sent)
   # if it was faster than this test, the file is there, else nothing is
-  assert os.listdir(tmp_path / 'folder') == ([] if running.returncode else ['out'])
+  assert running.returncode in (0, 128 + sent)
+  assert os.listdir(tmp_path) == ([] if running.returncode else ['out'])
+
+
+def test_no_hangup(monkeypatch):
+  monkeypatch.setattr('jprune.__main__.main', lambda: 0)
+  before = {number: signal.getsignal(number) for number in (signal.SIGHUP, signal.SIGTERM)}
+  try:
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+    assert _run() == 0
+    assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    with pytest.raises(SystemExit, match='143'):
+      signal.raise_signal(signal.SIGTERM)
+  finally:
+    for number, handler in before.items():
+      signal.signal(number, handler)

@@ -76,3 +76,13 @@ def test_a_folder_that_cannot_be_synced_is_no_failure(tmp_path, monkeypatch):
   failing(monkeypatch, os, 'fsync', OSError(22, 'Invalid argument'), after=1)
   save(tmp_path / 'x', PARAMS, MASKS)
   assert jax.tree.structure(load(tmp_path / 'x')[0]) == jax.tree.structure(PARAMS)
+
+
+def test_a_folder_that_cannot_be_written_to(tmp_path, monkeypatch):
+  denied = PermissionError(13, 'Permission denied')
+  failing(monkeypatch, os, 'open', denied)
+  with pytest.raises(PermissionError, match=f"Permission denied: '{tmp_path / 'x'}'"):
+    save(tmp_path / 'x', PARAMS)
+  monkeypatch.setattr(os, 'access', lambda path, mode: False)
+  with pytest.raises(PermissionError, match='save: `path` must be in a folder that can be written'):
+    save(tmp_path / 'x', PARAMS)

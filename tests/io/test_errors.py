@@ -51,6 +51,8 @@ def test_path(tmp_path, call):
     call(3)
   with pytest.raises(ValueError, match=r'`path` must be the name of a file; got the folder'):
     call(tmp_path)
+  with pytest.raises(ValueError, match=r"(save|load): `path` must be the name of a file; got ''\."):
+    call('')
 
 
 def test_no_folder_and_no_file(tmp_path):
