@@ -11,6 +11,7 @@ import importlib
 import inspect
 import pathlib
 import pkgutil
+import re
 from types import ModuleType
 
 import jprune
@@ -65,24 +66,25 @@ def public_names() -> dict[str, object]:
 
 
 def undocumented() -> list[str]:
-  """Public functions and classes without a docstring, or functions without an example.
+  """Public names without a docstring or without an example.
 
-  The names in ``jprune.typing`` are words for signatures; they need no example.
+  An alias or another value has no docstring of its own: the examples of its module show it.
   """
   problems = []
   for name, value in public_names().items():
-    if not (inspect.isclass(value) or inspect.isroutine(value)):
-      continue
-    doc = value.__doc__ or ''
-    if inspect.isclass(value) and '__doc__' not in vars(value):
-      doc = ''
-    if not doc.strip():
-      problems.append(f'{name} has no docstring')
-    elif 'Examples:' not in doc and not name.startswith('jprune.typing.') and not _is_state(value):
-      problems.append(f'{name} has no Examples section')
+    own = getattr(value, '__module__', '').startswith('jprune')  # an alias is someone else's class
+    if own and (inspect.isclass(value) or inspect.isroutine(value)):
+      doc = '' if inspect.isclass(value) and '__doc__' not in vars(value) else value.__doc__ or ''
+      if not doc.strip():
+        problems.append(f'{name} has no docstring')
+      elif 'Examples:' not in doc:
+        problems.append(f'{name} has no Examples section')
+    elif not _is_shown(name):
+      problems.append(f'{name} is in no example of its module')
   return problems
 
 
-def _is_state(value: object) -> bool:
-  """Optimizer states are made by their transform, which shows the example."""
-  return inspect.isclass(value) and value.__name__.endswith('State')
+def _is_shown(name: str) -> bool:
+  namespace, _, alias = name.rpartition('.')
+  _, _, examples = (importlib.import_module(namespace).__doc__ or '').partition('Examples:')
+  return re.search(rf'>>> .*\b{alias}\b', examples) is not None

@@ -1,4 +1,22 @@
-"""The words that signatures use: trees of arrays, and the callables that map them."""
+"""The words that signatures use: trees of arrays, and the callables that map them.
+
+Examples:
+  >>> params: Params = {'kernel': jnp.array([[1.0, -3.0], [2.0, 0.5]]), 'bias': jnp.zeros(2)}
+  >>> scores: Scores = {'kernel': jnp.abs(params['kernel']), 'bias': None}
+  >>> sparsities: Sparsities = {'kernel': 0.25}  # by path; or 0.25, or a tree
+  >>> masks: Masks = jprune.masks.top_k(scores, sparsities)
+  >>> masks['kernel'], masks['bias']
+  (Array([[ True,  True],
+         [ True, False]], dtype=bool), None)
+
+  >>> where: Where = 'bias$'  # or lambda path, leaf: leaf.ndim == 1, or a list of these
+  >>> jprune.prune(params, 0.5, where=where)['kernel'] is None
+  True
+
+  >>> schedule: Schedule = jprune.schedules.linear(0.0, 0.8, begin=0, end=10)
+  >>> f'{schedule(5):.1f}'
+  '0.4'
+"""
 
 from __future__ import annotations
 
@@ -33,7 +51,15 @@ Schedule: TypeAlias = Callable[[Any], Any]
 
 
 class Scorer(Protocol):
-  """``scorer(params, **scorer_args) -> scores``. A random scorer takes ``key``."""
+  """``scorer(params, **scorer_args) -> scores``. A random scorer takes ``key``.
+
+  Examples:
+    >>> def grown(params, *, initial):
+    ...   return jax.tree.map(lambda now, then: abs(now) - abs(then), params, initial)
+    >>> now, then = jnp.array([[1.0, 3.0]]), jnp.array([[0.0, 4.0]])
+    >>> jprune.prune({'w': now}, 0.5, scorer=grown, initial={'w': then})['w']
+    Array([[ True, False]], dtype=bool)
+  """
 
   def __call__(self, params: Params, **scorer_args: Any) -> Scores: ...
 
@@ -42,13 +68,27 @@ class Distribution(Protocol):
   """``distribution(params, scores, sparsity) -> sparsities``, one number for each leaf.
 
   ``params`` and ``scores`` hold ``None`` where a leaf is not to be pruned.
+
+  Examples:
+    >>> def spare_small(params, scores, sparsity):
+    ...   return jax.tree.map(lambda leaf: sparsity if leaf.size > 4 else sparsity / 2, params)
+    >>> params = {'large': jnp.ones((2, 4)), 'small': jnp.ones((2, 2))}
+    >>> masks = jprune.prune(params, 0.5, distribution=spare_small)
+    >>> int(masks['large'].sum()), int(masks['small'].sum())
+    (4, 3)
   """
 
   def __call__(self, params: Params, scores: Scores, sparsity: float) -> Sparsities: ...
 
 
 class LossFn(Protocol):
-  """``loss_fn(params, batch) -> scalar``, the mean over the batch."""
+  """``loss_fn(params, batch) -> scalar``, the mean over the batch.
+
+  Examples:
+    >>> loss_fn = lambda params, x: jnp.mean(x @ params['w'])
+    >>> jprune.scores.snip({'w': jnp.array([1.0, -2.0])}, loss_fn, jnp.array([[3.0, 1.0]]))['w']
+    Array([3., 2.], dtype=float32)
+  """
 
   def __call__(self, params: Params, batch: Any) -> jax.Array: ...
 
@@ -59,6 +99,24 @@ class Pattern(Protocol):
 
   ``check`` refuses shapes that the pattern doesn't fit, ``unit_scores`` reduces the scores of
   one leaf to one score for each unit, ``expand`` spreads a mask over units back to weights.
+
+  Examples:
+    >>> class Columns:
+    ...   def check(self, function, path, shape):
+    ...     if len(shape) != 2:
+    ...       raise ValueError(f'{function}: Columns needs matrices; got {shape} at {path}.')
+    ...
+    ...   def unit_scores(self, scores):
+    ...     return jnp.nanmean(scores, axis=0)
+    ...
+    ...   def expand(self, units, shape):
+    ...     return jnp.broadcast_to(units, shape)
+    >>> isinstance(Columns(), Pattern)
+    True
+    >>> params = {'w': jnp.array([[3.0, 1.0], [3.0, 4.0]])}
+    >>> jprune.prune(params, 0.5, pattern=Columns())['w']
+    Array([[ True, False],
+           [ True, False]], dtype=bool)
   """
 
   def check(self, function: str, path: str, shape: tuple[int, ...]) -> None: ...

@@ -3,10 +3,13 @@
 import importlib.util
 import pathlib
 import re
+import shlex
 import tomllib
 
 import jax
 import pytest
+
+from jprune._cli._parser import parsed
 
 ROOT = pathlib.Path(__file__).parent.parent
 PAGES = [
@@ -63,11 +66,42 @@ def test_every_namespace_has_an_api_page():
   assert pages == {name.rpartition('.')[2] for name in _public_names().namespaces()}
 
 
+def _links(page: pathlib.Path) -> set[pathlib.Path]:
+  """What a page links to; the docs build copies notebooks, so that these stand in ``examples``."""
+  targets = re.findall(r'\]\(([^)#\s]+)(?:#[^)]*)?\)', page.read_text())
+  found = {(page.parent / target).resolve() for target in targets if '://' not in target}
+  copies = ROOT / 'docs/examples'
+  copied = lambda path: path.parent == copies and path.suffix == '.ipynb'
+  return {ROOT / 'examples' / path.name if copied(path) else path for path in found}
+
+
 def test_links_lead_somewhere():
-  for page in [*PAGES, *(ROOT / name for name in ('CONTRIBUTING.md', 'CHANGELOG.md'))]:
-    for target in re.findall(r'\]\(([^)#\s]+)(?:#[^)]*)?\)', page.read_text()):
-      if '://' not in target:
-        assert (page.parent / target).exists(), f'{page.name} links to {target}'
+  others = (ROOT / name for name in ('CONTRIBUTING.md', 'CHANGELOG.md', 'docs/performance.md'))
+  for page in [*PAGES, *others]:
+    for target in _links(page):
+      assert target.exists(), f'{page.name} links to {target}'
+
+
+@pytest.mark.parametrize('front', ['README.md', 'docs/index.md'])
+def test_all_is_linked_from_the_front_pages(front):
+  guides = {page for page in PAGES if page.parent.name == 'guides'}
+  notebooks = set((ROOT / 'examples').glob('*.ipynb'))
+  text = (ROOT / front).read_text()
+  assert guides | notebooks <= _links(ROOT / front)
+  assert [name for name in _public_names().namespaces() if f'`{name}' not in text] == []
+
+
+def test_commands_are_understood():
+  """Those in the shell blocks: options of the command line, and benchmarks, that exist."""
+  others = (ROOT / name for name in ('CONTRIBUTING.md', 'docs/performance.md'))
+  text = '\n'.join(page.read_text() for page in [*PAGES, *others]).replace('\\\n', ' ')
+  commands = re.findall(r'^python -m jprune (.+)$', text, re.MULTILINE)
+  assert len(commands) >= 3
+  for command in commands:
+    parsed(shlex.split(command))
+  benchmarks = set(re.findall(r'python -m (tests\.benchmarks\.\w+)', text))
+  files = {path.stem for path in (ROOT / 'tests/benchmarks').glob('*.py')} - {'test_ratios'}
+  assert benchmarks == {f'tests.benchmarks.{name}' for name in files}
 
 
 def test_the_readme_installs_extras_that_exist():

@@ -20,6 +20,13 @@ class KeepPrunedState(NamedTuple):
   Attributes:
     masks: a copy of the masks, structure of the params; each leaf bool of the param's shape,
       packed, or ``None``.
+
+  Examples:
+    >>> params = {'w': jnp.array([1.0, 2.0])}
+    >>> tx = optax.chain(optax.adam(1e-3), keep_pruned({'w': jnp.array([True, False])}))
+    >>> state = tx.init(params)
+    >>> isinstance(state[-1], KeepPrunedState), optax.tree.get(state, 'masks')['w']
+    (True, Array([ True, False], dtype=bool))
   """
 
   masks: Masks

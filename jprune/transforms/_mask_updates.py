@@ -19,6 +19,11 @@ class MaskUpdatesState(NamedTuple):
   Attributes:
     masks: a copy of the masks, structure of the params; each leaf bool of the param's shape,
       packed, or ``None``.
+
+  Examples:
+    >>> state = mask_updates({'w': jnp.array([True, False])}).init({'w': jnp.ones(2)})
+    >>> isinstance(state, MaskUpdatesState), state.masks['w']
+    (True, Array([ True, False], dtype=bool))
   """
 
   masks: Masks
