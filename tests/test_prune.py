@@ -129,7 +129,7 @@ def test_under_jit_with_a_traced_sparsity():
 
 @pytest.mark.parametrize('distribution', [distributions.uniform, distributions.global_])
 @given(st.lists(st.floats(0, 1), min_size=2, max_size=4))
-@settings(deadline=None, max_examples=20)
+@settings(deadline=None, max_examples=10)
 def test_rounds_nest_and_count_whole_leaves(distribution, sparsities):
   masks, reached = None, 0.0
   size = sum(leaves(PARAMS)[path].size for path in KERNELS)

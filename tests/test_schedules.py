@@ -59,7 +59,7 @@ def test_one_shot_jumps_at_the_step():
 
 
 @pytest.mark.parametrize('ramp', RAMPS)
-@settings(max_examples=20, deadline=None)  # each compiles
+@settings(max_examples=8, deadline=None)  # each compiles
 @given(
   initial=st.floats(0, 0.999),
   final=st.floats(0, 0.999),

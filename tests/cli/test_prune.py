@@ -246,7 +246,7 @@ def test_axis_of_a_file_of_jprune(tmp_path, capsys):
 # ---------------------------------------------------------------------------------- counting
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(data=st.data())
 def test_counting_against_a_sort(data):
   few = st.sampled_from([0.0, 1e-45, 1.0, 1.0000001, 2.0, 3e38, np.inf])
@@ -268,7 +268,7 @@ def test_counting_against_a_sort(data):
   assert [cut.kept for cut in cuts] == [np.count_nonzero(each) for each in found]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
   shape=st.lists(st.integers(1, 12), min_size=1, max_size=4),
   m=st.integers(1, 5),

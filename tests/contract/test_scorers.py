@@ -16,14 +16,7 @@ from jprune import scores, tree
 from jprune.graph._moments import Moments
 from jprune.graph._stats import Stats, Use
 
-FLOATING = [
-  jnp.float32,
-  jnp.bfloat16,
-  jnp.float16,
-  jnp.float8_e4m3fn,
-  jnp.float8_e5m2,
-  jnp.float8_e4m3b11fnuz,
-]
+FLOATING = [jnp.float32, jnp.bfloat16, jnp.float16, jnp.float8_e4m3fn]
 
 
 class Row(NamedTuple):
@@ -142,7 +135,6 @@ VARIANTS = {
 
 each_scorer = pytest.mark.parametrize('row', [pytest.param(r, id=n) for n, r in SCORERS.items()])
 each_dtype = pytest.mark.parametrize('dtype', FLOATING, ids=lambda d: jnp.dtype(d).name)
-each_mesh = pytest.mark.parametrize('kind', [AxisType.Auto, AxisType.Explicit], ids=str)
 
 
 @pytest.fixture
@@ -219,16 +211,15 @@ def test_numpy_params_are_params(row, key):
 
 
 @each_scorer
-@pytest.mark.parametrize('wrap', [lambda f: f, jax.jit], ids=['eager', 'jit'])
-def test_vmap_scores_each_model_by_itself(row, wrap, key):
+def test_vmap_scores_each_model_by_itself(row, key):
   stacked, keys = make_params(leading=(3,)), jax.random.split(key, 3)
-  found = wrap(jax.vmap(row.call))(stacked, keys)
+  found = jax.jit(jax.vmap(row.call))(stacked, keys)
   for i in range(3):
     one = row.call(jax.tree.map(lambda leaf, i=i: leaf[i], stacked), keys[i])
     assert_same(jax.tree.map(lambda leaf, i=i: leaf[i], found), one, rtol=1e-6, atol=row.atol)
 
 
-@each_scorer
+@pytest.mark.parametrize('row', [pytest.param(r, id=n) for n, r in SCORERS.items() if r.random])
 def test_vmap_over_keys_alone(row, key):
   params, keys = make_params(), jax.random.split(key, 2)
   found = jax.vmap(lambda k: row.call(params, k), out_axes=0)(keys)
@@ -276,27 +267,28 @@ def test_shape_structs(row, key):
 
 
 @each_scorer
-@pytest.mark.parametrize(
-  'values',
-  [
+def test_no_nan_on_finite_params(row, key):
+  compiled = jax.jit(row.call)
+  for values in (
     [0.0, 0.0, 0.0],
     [0.0, -0.0, 1.0],
     [1e-45, 1e-40, -1e-38],
     [3.4e38, -3.4e38, 3.4e38],
     [1e-38, 1.0, 3e38],
     [1.0, 1.0, 1.0],
-  ],
-  ids=str,
-)
-def test_no_nan_on_finite_params(row, values, key):
-  params = {'w': jnp.asarray([values], jnp.float32)}
-  for call in (row.call, jax.jit(row.call)):
-    assert not np.isnan(call(params, key)['w']).any()
+  ):
+    params = {'w': jnp.asarray([values], jnp.float32)}
+    assert not np.isnan(row.call(params, key)['w']).any(), values
+    assert not np.isnan(compiled(params, key)['w']).any(), values
 
 
+# By the partitioner under jit, by each operation outside of it.
 @each_scorer
-@each_mesh
-@pytest.mark.parametrize('wrap', [lambda f: f, jax.jit], ids=['eager', 'jit'])
+@pytest.mark.parametrize(
+  ('kind', 'wrap'),
+  [(AxisType.Auto, jax.jit), (AxisType.Explicit, lambda f: f)],
+  ids=['auto-jit', 'explicit-eager'],
+)
 def test_sharding_is_kept(row, kind, wrap, key):
   mesh = jax.make_mesh((4, 2), ('x', 'y'), axis_types=(kind, kind))
   rng = np.random.default_rng(0)
@@ -318,21 +310,15 @@ def test_sharding_is_kept(row, kind, wrap, key):
 @each_scorer
 def test_a_leaf_stays_on_its_device(row, key):
   device = jax.devices()[3]
-  found = row.call(jax.device_put(make_params(), device), key)
+  found = row.call(jax.device_put({'w': make_params()['dense']['kernel']}, device), key)
   assert all(score.devices() == {device} for score in jax.tree.leaves(found))
 
 
 @each_scorer
-def test_the_key_decides_and_nothing_else(row, key):
-  params, other = make_params(), jax.random.key(8)
-  assert_same(row.call(params, key), row.call(params, jax.random.key(7)))
-  differs = [
-    bool(np.any(one != two))
-    for one, two in zip(
-      jax.tree.leaves(row.call(params, key)),
-      jax.tree.leaves(row.call(params, other)),
-      strict=True,
-    )
-    if one.size
-  ]
+def test_the_key_decides_and_nothing_else(row):
+  params = make_params()
+  found, again, other = (row.call(params, jax.random.key(seed)) for seed in (7, 7, 8))
+  assert_same(found, again)
+  pairs = zip(jax.tree.leaves(found), jax.tree.leaves(other), strict=True)
+  differs = [bool(np.any(one != two)) for one, two in pairs if one.size]
   assert all(differs) if row.random else not any(differs)

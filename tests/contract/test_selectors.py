@@ -59,7 +59,6 @@ SELECTORS = {
 
 each_selector = pytest.mark.parametrize('name', SELECTORS)
 each_dtype = pytest.mark.parametrize('dtype', ['float32', 'bfloat16', 'float16', 'float8_e4m3fn'])
-each_mesh = pytest.mark.parametrize('kind', [AxisType.Auto, AxisType.Explicit], ids=str)
 # the time of these tests is that of LLVM
 jit = functools.partial(
   jax.jit,
@@ -68,7 +67,6 @@ jit = functools.partial(
     'xla_llvm_disable_expensive_passes': True,
   },
 )
-each_mode = pytest.mark.parametrize('wrap', [lambda f: f, jit], ids=['eager', 'jit'])
 
 SPECS = {
   'both': PartitionSpec('x', 'y'),
@@ -161,9 +159,13 @@ def test_a_leaf_without_weights(name, shape, key):
   assert 0 < found['w'].sum() < 8 * 16
 
 
+# By the partitioner under jit, by each operation outside of it.
 @each_selector
-@each_mesh
-@each_mode
+@pytest.mark.parametrize(
+  ('kind', 'wrap'),
+  [(AxisType.Auto, jit), (AxisType.Explicit, lambda f: f)],
+  ids=['auto-jit', 'explicit-eager'],
+)
 def test_sharding_is_kept(name, kind, wrap, key):
   mesh = jax.make_mesh((4, 2), ('x', 'y'), axis_types=(kind, kind))
   whole = make_scores()['dense']['kernel']

@@ -170,7 +170,7 @@ def test_slices_within_a_scan():
   assert count.sparse == mask.sum()
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(st.data())
 def test_sparse_counts_are_the_multiplications_that_are_left(data):
   sizes = [data.draw(st.integers(1, 4)) for _ in range(4)]

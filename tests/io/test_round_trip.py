@@ -142,7 +142,7 @@ def assert_round_trip(path, params, masks, found, found_masks):
 
 
 @hp.given(trees)
-@hp.settings(max_examples=150, deadline=None)
+@hp.settings(max_examples=60, deadline=None)
 def test_random_trees_come_back_bit_for_bit(specs):
   hp.assume(jax.tree.leaves(specs, is_leaf=is_spec))
   params, masks = built(specs)

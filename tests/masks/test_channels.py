@@ -62,7 +62,7 @@ def quietly(function, *args, **kwargs):
     return function(*args, **kwargs)
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=60)
 @given(
   graphs(),
   st.sampled_from(SCOPES),
@@ -89,7 +89,7 @@ def test_is_the_oracle_under_jit(made, scope, sparsity, reduce):
   assert_masks(quietly(run, tree), graph, oracle(graph, tree, **options, sparsity=sparsity))
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=30)
 @given(graphs(), st.sampled_from(SCOPES), st.floats(0.05, 1), st.booleans(), st.integers(1, 3))
 def test_a_target_is_met_by_the_least_pruning(made, scope, fraction, by_macs, round_to):
   graph, tree = made

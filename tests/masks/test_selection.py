@@ -73,7 +73,12 @@ def to_wide(k):
   return jnp.asarray(_wide.constant(k))
 
 
-@functools.partial(jax.jit, static_argnames=['way', 'together'])
+# the time of these tests is that of LLVM
+QUICK = {'xla_backend_optimization_level': 0, 'xla_llvm_disable_expensive_passes': True}
+jit = functools.partial(jax.jit, compiler_options=QUICK)
+
+
+@functools.partial(jit, static_argnames=['way', 'together'])
 def traced(xs, ks, way, together):
   return _select._traced(xs, ks, together=together, way=way)
 
@@ -186,7 +191,7 @@ scores_strategy = hnp.arrays(
 
 
 @given(st.lists(scores_strategy, min_size=1, max_size=4), st.floats(0, 1))
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=100)
 def test_exact_k_and_ties(leaves, sparsity):
   scores = {str(i): jnp.asarray(leaf) for i, leaf in enumerate(leaves)}
   each = jprune.masks.top_k(scores, sparsity)
@@ -235,9 +240,9 @@ def test_rows_by_both_ways(way, dtype, monkeypatch):
 
 def test_sparsity_may_be_traced():
   x = jnp.abs(jax.random.normal(jax.random.key(0), (300, 400)))
-  masks = jax.jit(lambda x, s: jprune.masks.top_k({'w': x}, s))
-  together = jax.jit(lambda x, s: jprune.masks.top_k_global({'w': x}, s))
-  rows = jax.jit(lambda x, s: jprune.masks.top_k_rows({'w': x}, s))
+  masks = jit(lambda x, s: jprune.masks.top_k({'w': x}, s))
+  together = jit(lambda x, s: jprune.masks.top_k_global({'w': x}, s))
+  rows = jit(lambda x, s: jprune.masks.top_k_rows({'w': x}, s))
   for s in (0.0, 0.25, 0.5, 0.75, 1.0):
     k = x.size - round(s * x.size)
     assert int(masks(x, s)['w'].sum()) == int(together(x, s)['w'].sum()) == k

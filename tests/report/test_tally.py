@@ -102,7 +102,7 @@ arrays = hnp.arrays(
 masks_as = st.sampled_from([None, 'bool', 'packed'])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(st.lists(st.tuples(arrays, masks_as), min_size=1, max_size=5))
 def test_totals_equal_numpy(leaves):
   params = [values for values, _ in leaves]

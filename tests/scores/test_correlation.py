@@ -31,7 +31,7 @@ def test_is_that_of_the_data(mean):
   np.testing.assert_allclose(find(x, w), reference_statistics.correlation(x, w), atol=2e-5)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=10, deadline=None)
 @drawn(st.integers(0, 10**6), st.integers(2, 20), st.integers(1, 8), st.floats(0, 0.9))
 def test_is_that_of_the_data_whatever_these_are(seed, rows, inputs, zeros):
   rng = np.random.default_rng(seed)
