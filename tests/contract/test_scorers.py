@@ -294,10 +294,8 @@ def test_sharding_is_kept(row, kind, wrap, key):
   rng = np.random.default_rng(0)
   params = {
     'both': (rng.normal(size=(8, 6)), ('x', 'y')),
-    'last': (rng.normal(size=(3, 8)), (None, 'x')),
     'merged': (rng.normal(size=(16, 3)), (('x', 'y'), None)),
     'vector': (rng.normal(size=8), ('x',)),
-    'whole': (rng.normal(size=(3, 5)), (None, None)),
   }
   local = {name: jnp.asarray(value, jnp.float32) for name, (value, _) in params.items()}
   shardings = {name: NamedSharding(mesh, PartitionSpec(*s)) for name, (_, s) in params.items()}

@@ -129,7 +129,7 @@ def model(widths, depth):
   return {'params': params}
 
 
-@pytest.mark.parametrize('sparsity', [0.0, 0.001, 0.5, 0.9, 0.99])
+@pytest.mark.parametrize('sparsity', [0.0, 0.5, 0.99])
 @pytest.mark.parametrize('dtype', [jnp.float32, jnp.bfloat16])
 @pytest.mark.parametrize(('widths', 'depth'), [((3, 64, 64, 128), 0), ((), 30), ((1, 32, 64), 20)])
 def test_file_size_is_the_announced_sum(tmp_path, widths, depth, dtype, sparsity):

@@ -206,12 +206,12 @@ def test_exact_k_and_ties(leaves, sparsity):
 
 
 @given(scores_strategy, st.floats(0, 1), st.floats(0, 1))
-@settings(deadline=None)
+@settings(deadline=None, max_examples=50)
 def test_masks_nest_as_sparsity_rises(leaf, one, two):
   low, high = sorted((one, two))
-  loose = jprune.masks.top_k({'w': leaf}, low)['w']
-  tight = jprune.masks.top_k({'w': leaf}, high)['w']
-  assert not bool(jnp.any(tight & ~loose))
+  loose = np.asarray(jprune.masks.top_k({'w': leaf}, low)['w'])
+  tight = np.asarray(jprune.masks.top_k({'w': leaf}, high)['w'])
+  assert not (tight & ~loose).any()
 
 
 @given(
@@ -219,7 +219,7 @@ def test_masks_nest_as_sparsity_rises(leaf, one, two):
   st.floats(0, 1),
   st.sampled_from([-2, -1, 0]),
 )
-@settings(deadline=None)
+@settings(deadline=None, max_examples=50)
 def test_rows(leaf, sparsity, axis):
   size = leaf.shape[axis]
   got = jprune.masks.top_k_rows({'w': leaf}, sparsity, axis=axis)['w']
