@@ -61,6 +61,18 @@ def test_public_names_are_documented():
   assert public.undocumented() == []
 
 
+def test_public_fields_and_signatures_name_no_private_class():
+  """The docs would refer to a class that has no entry."""
+  private = re.compile(r'\b_[A-Z]\w*')
+  found = {}
+  for name, value in _public_names().public_names().items():
+    for each in (value, *(vars(value).values() if isinstance(value, type) else ())):
+      for argument, kind in getattr(each, '__annotations__', {}).items():
+        if private.search(str(kind)) and argument[0] != '_':
+          found[name] = kind
+  assert found == {}
+
+
 def test_every_namespace_has_an_api_page():
   pages = {path.stem for path in (ROOT / 'docs/api').glob('*.md')} - {'index'}
   assert pages == {name.rpartition('.')[2] for name in _public_names().namespaces()}

@@ -3,6 +3,7 @@
 from jprune.sensitivity._accuracy_threshold import accuracy_threshold as accuracy_threshold
 from jprune.sensitivity._allocate import allocate as allocate
 from jprune.sensitivity._allocation import Allocation as Allocation
+from jprune.sensitivity._allocation import Share as Share
 from jprune.sensitivity._curves import curves as curves
 from jprune.sensitivity._result import Result as Result
 from jprune.sensitivity._result import Step as Step

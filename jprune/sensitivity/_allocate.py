@@ -10,7 +10,7 @@ from typing import Any
 
 from jprune import _checks
 from jprune.graph import MacCount
-from jprune.sensitivity._allocation import Allocation, _Row
+from jprune.sensitivity._allocation import Allocation, Share
 from jprune.sensitivity._knapsack import MOST_STATES, solve
 from jprune.sensitivity._sensitivity import Curve, Sensitivity
 
@@ -118,12 +118,12 @@ def _places(sensitivity: Sensitivity) -> list[int]:
   return [j for j, s in enumerate(sensitivity.sparsities) if s]
 
 
-def _row(sensitivity: Sensitivity, i: int, point: int | None) -> _Row:
+def _row(sensitivity: Sensitivity, i: int, point: int | None) -> Share:
   curve = sensitivity.curves[i]
   if point is None:
-    return _Row(curve.name, curve.size, 0, 0.0, 0.0)
+    return Share(curve.name, curve.size, 0, 0.0, 0.0)
   drop = sensitivity.baseline - curve.metrics[point]
-  return _Row(curve.name, curve.size, curve.pruned_at(point), sensitivity.sparsities[point], drop)
+  return Share(curve.name, curve.size, curve.pruned_at(point), sensitivity.sparsities[point], drop)
 
 
 def _budget(

@@ -17,8 +17,23 @@ _NAME = 'allocation'
 
 
 @dataclasses.dataclass(frozen=True)
-class _Row:
-  """A group with its chosen sparsity."""
+class Share:
+  """What one group contributes to an :class:`Allocation`.
+
+  Attributes:
+    name: of the group; of a leaf by itself its path.
+    size: its weights, or channels.
+    pruned: how many of them go.
+    sparsity: the measured one that was chosen; 0.0 if the group stays dense.
+    drop: ``baseline - metric`` there, the group pruned alone; negative where pruning helped.
+
+  Examples:
+    >>> params = {'a': jnp.array([[3.0, 1.0]]), 'b': jnp.array([[2.0, 0.5]])}
+    >>> evaluate = lambda params: params['a'].sum() + params['b'].sum()
+    >>> found = jprune.sensitivity.curves(evaluate, params, [0.0, 0.5, 1.0])
+    >>> jprune.sensitivity.allocate(found, sparsity=0.5).rows[0]
+    Share(name='a', size=2, pruned=1, sparsity=0.5, drop=1.0)
+  """
 
   name: str
   size: int
@@ -43,7 +58,7 @@ class Allocation(Mapping[str, float]):
 
   Attributes:
     sparsities: by leaf path, or by name of the channel group.
-    rows: by group: its name, size, how much of it is pruned, sparsity and drop of the metric.
+    rows: a :class:`Share` for each group, in tree order.
     loss: sum of the drops ``baseline - metric`` of all groups, each pruned alone: the prediction.
     bound: no choice that meets the budget has a smaller sum.
     exact: whether the choice is proven to be the best one; else ``bound`` says how far off it is.
@@ -63,7 +78,7 @@ class Allocation(Mapping[str, float]):
   """
 
   sparsities: Mapping[str, float]
-  rows: tuple[_Row, ...]
+  rows: tuple[Share, ...]
   loss: float
   bound: float
   exact: bool
