@@ -85,9 +85,9 @@ def table_of_another_run(function: str, path: str, fields: Sequence[str]) -> Val
   return ValueError(message(function, 'table', 'a new file, or one of the same run', got, fix))
 
 
-def broken_table(function: str, path: str, line: int) -> ValueError:
+def broken_table(function: str, path: str, line: int, why: str) -> ValueError:
   fix = 'Delete the line, or the file.'
-  got = f'{path!r}, whose line {line} is no point of this run'
+  got = f'{path!r}, whose line {line} is no point of this run: {why}'
   return ValueError(message(function, 'table', 'an undamaged file', got, fix))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -12,7 +13,7 @@ from jprune import _checks, scores, tree
 from jprune._batches import shown
 from jprune.masks import Unstructured
 from jprune.sensitivity._groups import Group, channel_groups, leaf_groups
-from jprune.sensitivity._measure import Masked, measured
+from jprune.sensitivity._measure import Masked, check_at_hand, measured
 from jprune.sensitivity._record import Table, described, fingerprint
 from jprune.sensitivity._scored import called, scores_of
 from jprune.sensitivity._sensitivity import Curve, Sensitivity
@@ -59,8 +60,9 @@ def curves(
       at a time. No group is ever emptied, so that the highest sparsities may be out of reach; the
       numbers of channels pruned are in the result.
     table: a file to which each point is added as it is finished, as a line of JSON. If it exists,
-      its points are not measured anew. Known by it are the params' values, the scorer (by name and
-      bound values), sparsities, pattern and groups, and the name of ``evaluate``; not the data.
+      its points are not measured anew. A table is of one run: of the params' values, the scores'
+      values, sparsities, pattern and groups, and the name of ``evaluate``; what ``evaluate`` does
+      and its data are not known by it.
     progress: whether to show a bar, in terminals and notebooks, if it takes long.
 
   Returns:
@@ -68,8 +70,9 @@ def curves(
 
   Raises:
     ValueError: if there are no sparsities or one is outside [0, 1], nothing is selected, the
-      pattern doesn't fit, ``evaluate`` returns no finite number, or the table is of another run.
-    TypeError: if a selected leaf is not floating, or a scorer needs a key.
+      pattern doesn't fit, ``evaluate`` returns no finite number, or the table is of another run or
+      damaged.
+    TypeError: if a selected leaf is not floating or traced, or a scorer needs further arguments.
 
   Examples:
     >>> params = {'a': jnp.array([[3.0, 1.0]]), 'b': jnp.array([[2.0, 0.5]])}
@@ -84,17 +87,12 @@ def curves(
   """
   _checks.check_evaluate(_NAME, 'evaluate', evaluate)
   points = _checks.as_sparsities(_NAME, sparsities)
-  found = _groups(params, scorer, where, pattern, groups, graph)
+  check_at_hand(_NAME, params)
+  found, scored = _groups(params, scorer, where, pattern, groups, graph)
   masked = Masked(params, _touched(params, found))
-  header = {
-    'params': fingerprint(params) if table is not None else '',
-    'scorer': described(scorer) if table is not None else '',
-    'evaluate': described(evaluate),
-    'sparsities': points,
-    'pattern': 'channels' if graph is not None else repr(pattern),
-    'groups': {group.name: group.leaves for group in found},
-  }
-  record = Table(_NAME, table, header)
+  kind = 'channels' if graph is not None else repr(pattern)
+  header = functools.partial(_header, params, found, scored, kind, points, evaluate)
+  record = Table(_NAME, table, header, {group.name: group.sizes for group in found}, points)
   if ('', 0.0) not in record.points:
     record.add('', 0.0, measured(_NAME, evaluate, masked({}), 'of the dense params'), {})
   _measure(evaluate, masked, found, points, record, progress)
@@ -110,10 +108,11 @@ def curves(
 
 def _groups(
   params: Params, scorer: Any, where: Where, pattern: Any, groups: Any, graph: Any
-) -> list[Group]:
+) -> tuple[list[Group], Any]:
+  """What is pruned at a time; and the scores that count, as any tree."""
   if graph is None:
     scored = scores_of(_NAME, params, scorer, tree.selected(_NAME, params, where))
-    return leaf_groups(_NAME, params, scored, groups, pattern)
+    return leaf_groups(_NAME, params, scored, groups, pattern), scored
   if groups is not None:
     raise _checks.not_with_graph(_NAME, 'groups')
   if pattern != Unstructured():
@@ -133,6 +132,25 @@ def _groups(
   found = tree.along(_NAME, 'scorer', params, called(_NAME, params, scorer))
   held = [np.asarray(score) if tree.is_floating(score) else None for score in found]
   return channel_groups(graph.treedef.unflatten(held), graph, where)
+
+
+def _header(
+  params: Params,
+  groups: Sequence[Group],
+  scored: Any,
+  kind: str,
+  points: Sequence[float],
+  evaluate: Callable[[Params], Any],
+) -> dict[str, Any]:
+  """What a table holds points of. The scores decide what goes, whatever they were made from."""
+  return {
+    'params': fingerprint(params),
+    'evaluate': described(evaluate),
+    'sparsities': points,
+    'pattern': kind,
+    'groups': {group.name: group.known for group in groups},
+    'scores': fingerprint(scored),
+  }
 
 
 def _touched(params: Params, groups: Sequence[Group]) -> list[bool]:

@@ -15,6 +15,7 @@ from jprune.masks import NOfM, _channels
 from jprune.masks._leaves import scored as checked
 from jprune.masks._top_k import select
 from jprune.report._count import nonzeros
+from jprune.sensitivity._record import fingerprint
 from jprune.typing import Params, Scores, Where
 
 
@@ -33,12 +34,14 @@ class Group(NamedTuple):
     leaves: paths of the leaves that it changes.
     sizes: what it may prune: weights by leaf path, or channels by the name of their group.
     prune: from a sparsity to masks.
+    known: what tells it from other groups of that name, as plain data for a table on disk.
   """
 
   name: str
   leaves: tuple[str, ...]
   sizes: dict[str, int]
   prune: Callable[[float], Pruned]
+  known: Any
 
 
 def leaf_groups(
@@ -55,15 +58,12 @@ def leaf_groups(
   for place, (path, score) in enumerate(zip(paths, found)):
     if score is not None:
       members.setdefault(name(path), []).append(place)
-  return [
-    Group(
-      each,
-      tuple(paths[i] for i in places),
-      {paths[i]: tree.size(leaves[i]) for i in places},
-      _leaf_pruner(function, {i: (paths[i], found[i]) for i in places}, pattern),
-    )
-    for each, places in members.items()
-  ]
+  out = []
+  for each, places in members.items():
+    sizes = {paths[i]: tree.size(leaves[i]) for i in places}
+    prune = _leaf_pruner(function, {i: (paths[i], found[i]) for i in places}, pattern)
+    out.append(Group(each, tuple(sizes), sizes, prune, sizes))
+  return out
 
 
 def _leaf_pruner(
@@ -106,8 +106,10 @@ def namer(function: str, groups: Any) -> Callable[[str], str]:
   return name
 
 
-def channel_groups(scores: Scores, graph: Any, where: Where) -> list[Group]:
-  """The channel groups of a graph of which a member is scored."""
+def channel_groups(
+  scores: Scores, graph: Any, where: Where
+) -> tuple[list[Group], Mapping[str, Any]]:
+  """The channel groups of a graph of which a member is scored; and the scores that count."""
   _, leaves = _channels._scored(scores, graph, where)
   taking_part = _channels._taking_part(graph, leaves, None, 'local')
   out = []
@@ -115,8 +117,10 @@ def channel_groups(scores: Scores, graph: Any, where: Where) -> list[Group]:
     group = graph.groups[i]
     paths = tuple(dict.fromkeys(member.path for member in group.members))
     sizes = {group.name: int(group.size)}
-    out.append(Group(group.name, paths, sizes, _channel_pruner(scores, graph, group, where)))
-  return out
+    known = [[m.path, m.axis, fingerprint(m.position.units)] for m in group.members]
+    prune = _channel_pruner(scores, graph, group, where)
+    out.append(Group(group.name, paths, sizes, prune, [sizes, known]))
+  return out, leaves
 
 
 def _channel_pruner(

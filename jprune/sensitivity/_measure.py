@@ -23,6 +23,13 @@ def measured(
   return _checks.as_metric(function, argument, evaluate(params), when) + 0.0  # no -0.0
 
 
+def check_at_hand(function: str, params: Params) -> None:
+  """Metrics are numbers: nothing here runs under a trace."""
+  for path, leaf in zip(*tree.flatten(params)[:2]):
+    if tree.is_traced(leaf):
+      raise _checks.traced(function, 'params', path, leaf)
+
+
 class Masked:
   """Params, a few leaves of which are masked at a time: always of the same shapes and dtypes.
 

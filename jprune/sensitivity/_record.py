@@ -1,7 +1,8 @@
 """A table on disk, one line of JSON for each finished point, from which a run goes on.
 
-The first line says what was measured: a table of another run is refused. A last line without its
-end was being written when the run was interrupted, and is dropped.
+The first line says what was measured, the scores' values included: a table of another run is
+refused, and so is a line that can't be a point of this one. A last line without its end was being
+written when the run was interrupted, and is dropped.
 """
 
 from __future__ import annotations
@@ -9,7 +10,9 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import math
 import os
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -27,13 +30,21 @@ class Table:
   A point is known by group and sparsity; ``('', 0.0)`` is that of the dense params.
   """
 
-  def __init__(self, function: str, path: Any, header: dict[str, Any]) -> None:
+  def __init__(
+    self,
+    function: str,
+    path: Any,
+    header: Callable[[], dict[str, Any]],
+    sizes: Mapping[str, Mapping[str, int]],
+    sparsities: Sequence[float],
+  ) -> None:
     self.points: dict[tuple[str, float], tuple[float, dict[str, int]]] = {}
+    self._sizes = {('', 0.0): {}} | {(g, s): sizes[g] for g in sizes for s in sparsities if s}
     self._path = None
     if path is not None:
-      self._path = _checks.as_path(function, path)
-      _checks.check_folder(function, self._path)
-      whole = {'format': _FORMAT, 'version': _VERSION, **header}
+      self._path = _checks.as_path(function, path, 'table')
+      _checks.check_folder(function, self._path, 'table')
+      whole = {'format': _FORMAT, 'version': _VERSION, **header()}
       self._open(function, json.loads(json.dumps(whole)))
 
   def add(self, group: str, sparsity: float, metric: float, pruned: dict[str, int]) -> None:
@@ -56,15 +67,32 @@ class Table:
       return
     self._check(function, lines[0], header)
     for number, line in enumerate(lines[1:], 2):
-      try:
-        row = json.loads(line)
-        point = row['group'], float(row['sparsity'])
-        self.points[point] = float(row['metric']), {k: int(n) for k, n in row['pruned'].items()}
-      except (ValueError, KeyError, TypeError, AttributeError):
-        raise _checks.broken_table(function, self._path, number) from None
+      if fault := self._read(line):
+        raise _checks.broken_table(function, self._path, number, fault)
     if unfinished:
       with open(self._path, 'r+b') as file:
         file.truncate(sum(len(line) + 1 for line in lines))
+
+  def _read(self, line: bytes) -> str:
+    """Takes a point from a line; or says what is wrong with it."""
+    try:
+      row = json.loads(line)
+      point, metric, pruned = (row['group'], row['sparsity']), row['metric'], row['pruned']
+      sizes = self._sizes.get(point)
+    except (ValueError, KeyError, TypeError):
+      return 'it cannot be read'
+    if sizes is None:
+      return 'no such group or sparsity is measured'
+    if point in self.points:
+      return 'the same point stands above'
+    if not isinstance(metric, float) or not math.isfinite(metric):
+      return f'its metric is {metric!r}'
+    if not isinstance(pruned, dict) or pruned.keys() != sizes.keys():
+      return 'it counts other leaves'
+    if not all(type(n) is int and 0 <= n <= sizes[name] for name, n in pruned.items()):
+      return 'its counts of pruned weights are impossible'
+    self.points[point] = metric, pruned
+    return ''
 
   def _check(self, function: str, line: bytes, header: dict[str, Any]) -> None:
     try:
@@ -106,18 +134,16 @@ def fingerprint(params: Any) -> str:
   return out.hexdigest()
 
 
-def described(scorer: Any) -> str:
-  """What a scorer is known by: its name and what is bound to it, or a hash of its scores."""
-  if isinstance(scorer, functools.partial):
-    bound = [_shown(x) for x in scorer.args]
-    bound += [f'{name}={_shown(x)}' for name, x in sorted(scorer.keywords.items())]
-    return f'{described(scorer.func)}({", ".join(bound)})'
-  if callable(scorer):
-    name = getattr(scorer, '__qualname__', type(scorer).__qualname__)
-    return f'{getattr(scorer, "__module__", "")}.{name}'
-  return f'scores {fingerprint(scorer)}'
+def described(function: Callable[..., Any]) -> str:
+  """What a function is known by: its name, and which plain values are bound to it."""
+  if isinstance(function, functools.partial):
+    bound = [_shown(x) for x in function.args]
+    bound += [f'{name}={_shown(x)}' for name, x in sorted(function.keywords.items())]
+    return f'{described(function.func)}({", ".join(bound)})'
+  name = getattr(function, '__qualname__', type(function).__qualname__)
+  return f'{getattr(function, "__module__", "")}.{name}'
 
 
 def _shown(value: Any) -> str:
-  plain = isinstance(value, (str, int, float, bool, tuple, type(None)))
+  plain = isinstance(value, (str, int, float, bool, type(None)))
   return repr(value) if plain else type(value).__name__

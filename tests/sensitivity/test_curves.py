@@ -292,7 +292,8 @@ def test_plot():
     ({'groups': '('}, ValueError, 'curves: `groups` must be a regular expression'),
     ({'groups': 3}, TypeError, 'curves: `groups` must be'),
     ({'groups': lambda path: 3}, TypeError, "returns the name of a group, .* at leaf 'a/kernel'"),
-    ({'table': 3}, TypeError, 'curves: `path` must be'),
+    ({'table': 3}, TypeError, 'curves: `table` must be'),
+    ({'table': 'no/folder/x'}, FileNotFoundError, 'curves: `table` must be in an existing folder'),
     ({'graph': 3}, TypeError, 'curves: `graph` must be a ChannelGraph'),
     ({'graph': 3, 'groups': '(a)'}, ValueError, '`groups` must be left out where a graph is given'),
     (
@@ -306,6 +307,13 @@ def test_bad_input(changed, error, match):
   given = {'evaluate': metric, 'params': toy(), 'sparsities': POINTS} | changed
   with pytest.raises(error, match=match):
     curves(**given)
+
+
+def test_under_jit():
+  with pytest.raises(
+    TypeError, match="curves: `params` must be arrays .* at leaf 'a/bias'. Call it"
+  ):
+    jax.jit(lambda params: curves(metric, params, POINTS).baseline)(toy())
 
 
 def test_not_measured_there():

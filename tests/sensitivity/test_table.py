@@ -3,11 +3,13 @@
 import functools
 import json
 
+import jax
+import jax.numpy as jnp
 import pytest
 
 import jprune
 from jprune.sensitivity import curves
-from tests.sensitivity.test_curves import POINTS, metric, toy
+from tests.sensitivity.test_curves import POINTS, channel_case, metric, toy
 
 
 class Counted:
@@ -61,7 +63,7 @@ def test_a_table_of_another_run_is_refused(tmp_path):
   cases = {
     'params': {'params': other},
     'sparsities': {'sparsities': [0.5]},
-    'scorer': {'scorer': functools.partial(jprune.scores.magnitude, p=2)},
+    'scores': {'scorer': functools.partial(jprune.scores.magnitude, p=2)},
     'evaluate': {'evaluate': lambda params: 1.0},
     'pattern': {'pattern': jprune.masks.Channel(0)},
     'groups': {'where': 'b/kernel'},
@@ -73,6 +75,52 @@ def test_a_table_of_another_run_is_refused(tmp_path):
     assert path.read_bytes() == text
 
 
+def scaled(params, by):
+  """A scorer whose ranking depends on the values bound to it."""
+  return {
+    name: {'kernel': -by[name] * layer['kernel'] ** 2, 'bias': None}
+    for name, layer in params.items()
+  }
+
+
+KEYS = [functools.partial(jprune.scores.random, key=jax.random.key(seed)) for seed in (0, 1)]
+ARRAYS = [
+  functools.partial(scaled, by={'a': jnp.float32(sign), 'b': jnp.float32(1), 'c': jnp.float32(1)})
+  for sign in (1, -1)
+]
+LAMBDAS = [lambda params, power=power: jax.tree.map(lambda x: x**power, params) for power in (1, 2)]
+
+
+@pytest.mark.parametrize('scorers', [KEYS, ARRAYS, LAMBDAS])
+def test_a_table_of_other_scores_is_refused(tmp_path, scorers):
+  path = tmp_path / 'points.jsonl'
+  whole = curves(Counted(), toy(), POINTS, scorer=scorers[0], table=path)
+  assert whole.metrics != curves(Counted(), toy(), POINTS, scorer=scorers[1]).metrics
+  with pytest.raises(ValueError, match='of a run with other scores'):
+    curves(Counted(), toy(), POINTS, scorer=scorers[1], table=path)
+  assert curves(Counted(0), toy(), POINTS, scorer=scorers[0], table=path) == whole
+
+
+def test_channels_scored_by_other_members_are_refused(tmp_path):
+  path = tmp_path / 'points.jsonl'
+  params, fn, x = channel_case()
+  graph = jprune.graph.channels(fn, params, x)
+  given = {'evaluate': metric, 'params': params, 'sparsities': POINTS, 'graph': graph}
+  whole = curves(**given, where='kernel', table=path)
+  assert whole.metrics != curves(**given, where='bias').metrics
+  with pytest.raises(ValueError, match='of a run with other scores'):
+    curves(**given, where='bias', table=path)
+  # other members of the same leaves, as where an axis is reversed
+  turned = lambda params, x: fn(
+    {**params, 'b': {**params['b'], 'kernel': params['b']['kernel'][::-1]}}, x
+  )
+  given['graph'] = jprune.graph.channels(turned, params, x)
+  with pytest.raises(ValueError, match='of a run with other groups'):
+    curves(**given, where='kernel', table=path)
+  given['graph'] = graph
+  assert curves(**given, where='kernel', table=path) == whole
+
+
 @pytest.mark.parametrize('text', [b'no table\n', b'{"format": 1}\n', b'PNG', b'[]\n', b'\xff\n'])
 def test_other_files_are_left_alone(tmp_path, text):
   path = tmp_path / 'points.jsonl'
@@ -82,10 +130,39 @@ def test_other_files_are_left_alone(tmp_path, text):
   assert path.read_bytes() == text
 
 
-def test_a_broken_line_in_between(tmp_path):
+@pytest.mark.parametrize(
+  ('change', 'why'),
+  [
+    (None, 'it cannot be read'),
+    ({'metric': float('nan')}, 'its metric is nan'),
+    ({'metric': float('inf')}, 'its metric is inf'),
+    ({'metric': True}, 'its metric is True'),
+    ({'group': 'b/bias'}, 'no such group or sparsity'),
+    ({'group': ['a']}, 'it cannot be read'),
+    ({'sparsity': 0.75}, 'no such group or sparsity'),
+    ({'sparsity': 0.25}, 'the same point stands above'),
+    ({'pruned': {}}, 'it counts other leaves'),
+    ({'pruned': {'b/kernel': 6}}, 'it counts other leaves'),
+    ({'pruned': {'a/kernel': 13}}, 'its counts of pruned weights are impossible'),
+    ({'pruned': {'a/kernel': -1}}, 'its counts of pruned weights are impossible'),
+    ({'pruned': {'a/kernel': 6.0}}, 'its counts of pruned weights are impossible'),
+    ({'pruned': 6}, 'it counts other leaves'),
+  ],
+)
+def test_a_damaged_line(tmp_path, change, why):
   path = tmp_path / 'points.jsonl'
   curves(metric, toy(), POINTS, table=path)
   lines = path.read_text().splitlines()
-  path.write_text('\n'.join([*lines[:3], lines[3][:9], *lines[4:], '']))
-  with pytest.raises(ValueError, match='`table` must be an undamaged file; got .* whose line 4'):
+  row = json.loads(lines[3])
+  assert row == {
+    'group': 'a/kernel',
+    'sparsity': 0.5,
+    'metric': row['metric'],
+    'pruned': {'a/kernel': 6},
+  }
+  lines[3] = lines[3][:9] if change is None else json.dumps(row | change)
+  path.write_text('\n'.join([*lines, '']))
+  text = path.read_bytes()
+  with pytest.raises(ValueError, match=f'an undamaged file; got .* whose line 4 is no .*: {why}'):
     curves(metric, toy(), POINTS, table=path)
+  assert path.read_bytes() == text
