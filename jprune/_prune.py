@@ -76,6 +76,7 @@ def prune(
     raise _checks.bad_distribution('prune', distribution)
   if isinstance(pattern, NOfM) and distribution is not distributions.uniform:
     raise _checks.pattern_shares_alike('prune', pattern)
+  _checks.check_measured_pattern('prune', distribution, pattern)
   chosen = tree.selected('prune', params, where)
   before = None
   if masks is not None:

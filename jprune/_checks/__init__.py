@@ -134,7 +134,8 @@ from jprune._checks.sensitivity import bad_suffix as bad_suffix
 from jprune._checks.sensitivity import broken_table as broken_table
 from jprune._checks.sensitivity import budget_unreachable as budget_unreachable
 from jprune._checks.sensitivity import channels_multiply as channels_multiply
-from jprune._checks.sensitivity import check_evaluate as check_evaluate
+from jprune._checks.sensitivity import check_called as check_called
+from jprune._checks.sensitivity import check_measured_pattern as check_measured_pattern
 from jprune._checks.sensitivity import count_needed as count_needed
 from jprune._checks.sensitivity import count_not_wanted as count_not_wanted
 from jprune._checks.sensitivity import count_of_others as count_of_others
@@ -142,7 +143,6 @@ from jprune._checks.sensitivity import empty_accuracies as empty_accuracies
 from jprune._checks.sensitivity import finite_number as finite_number
 from jprune._checks.sensitivity import floor_unreachable as floor_unreachable
 from jprune._checks.sensitivity import foreign_dict as foreign_dict
-from jprune._checks.sensitivity import key_to_bind as key_to_bind
 from jprune._checks.sensitivity import no_sensitivity as no_sensitivity
 from jprune._checks.sensitivity import not_a_table as not_a_table
 from jprune._checks.sensitivity import not_by_sparsity as not_by_sparsity
@@ -154,6 +154,7 @@ from jprune._checks.sensitivity import one_budget as one_budget
 from jprune._checks.sensitivity import out_of_order as out_of_order
 from jprune._checks.sensitivity import own_sparsity as own_sparsity
 from jprune._checks.sensitivity import table_of_another_run as table_of_another_run
+from jprune._checks.sensitivity import to_bind as to_bind
 from jprune._checks.sensitivity import too_many_to_count as too_many_to_count
 from jprune._checks.statistics import bad_group as bad_group
 from jprune._checks.statistics import bad_group_regex as bad_group_regex

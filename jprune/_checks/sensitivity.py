@@ -7,32 +7,49 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jprune._checks.arrays import check_fraction
 from jprune._checks.words import kind, listed, message
 
 
-def check_evaluate(function: str, argument: str, evaluate: Any) -> None:
-  if not callable(evaluate):
-    fix = 'Pass a function params -> float, higher = better.'
-    raise TypeError(message(function, argument, 'a function', kind(evaluate), fix))
+def check_called(function: str, argument: str, value: Any, call: str) -> None:
+  """``call`` shows how the function is called, and what it returns."""
+  if not callable(value):
+    fix = f'Pass a function {call}.'
+    raise TypeError(message(function, argument, 'a function', kind(value), fix))
 
 
-def as_metric(function: str, argument: str, value: Any, when: str) -> float:
-  """What ``evaluate`` returned, as a finite Python float."""
+def as_metric(function: str, argument: str, value: Any, when: str, finite: bool = True) -> float:
+  """What ``evaluate`` returned, as a Python float, finite unless that is left to the caller."""
   constraint = f'a function that returns one finite number ({when})'
   fix = 'For example the accuracy on validation data.'
   if isinstance(value, jax.core.Tracer):
     raise TypeError(message(function, argument, constraint, 'a traced one', 'Call it outside jit.'))
-  scalar = hasattr(value, 'shape') and hasattr(value, 'dtype') and value.shape == ()
-  if scalar:
-    value = np.asarray(value).astype(float).item() if value.dtype != bool else None
-  if isinstance(value, bool) or not isinstance(value, numbers.Real):
+  number = _real(value)
+  if number is None:
     raise TypeError(message(function, argument, constraint, kind(value), fix))
-  if not np.isfinite(float(value)):
-    raise ValueError(message(function, argument, constraint, f'{float(value)!r}', fix))
-  return float(value)
+  if finite and not np.isfinite(number):
+    raise ValueError(message(function, argument, constraint, f'{number!r}', fix))
+  return number
+
+
+def _real(value: Any) -> float | None:
+  """A real number, or an array that is one, as a float; ``None`` for bools and all else."""
+  if hasattr(value, 'shape') and hasattr(value, 'dtype'):
+    try:
+      value = np.asarray(value)
+    except TypeError:  # traced, or a random key
+      return None
+    real = jnp.issubdtype(value.dtype, jnp.floating) or jnp.issubdtype(value.dtype, jnp.integer)
+    return float(value) if real and value.shape == () else None
+  if isinstance(value, bool) or not isinstance(value, numbers.Real):
+    return None
+  try:
+    return float(value)
+  except OverflowError:
+    return float('inf')
 
 
 def as_sparsities(function: str, sparsities: Any) -> tuple[float, ...]:
@@ -51,12 +68,13 @@ def as_sparsities(function: str, sparsities: Any) -> tuple[float, ...]:
   return tuple(sorted({float(value) for value in values}))
 
 
-def key_to_bind(function: str, scorer: Any) -> TypeError:
-  name = getattr(scorer, '__name__', 'scorer')
-  fix = f'Bind it: functools.partial({name}, key=jax.random.key(0)).'
-  return TypeError(
-    message(function, 'scorer', 'a function of the params', f'{name}, a random one', fix)
-  )
+def to_bind(function: str, scorer: Any, missing: Sequence[str]) -> TypeError:
+  """A scorer that takes more than the params."""
+  name = getattr(getattr(scorer, 'func', scorer), '__name__', 'scorer')
+  given = ', '.join(f'{x}=jax.random.key(0)' if x == 'key' else f'{x}={x}' for x in missing)
+  got = f'{name}, which also takes {listed(missing)}'
+  fix = f'Bind it: functools.partial({name}, {given}).'
+  return TypeError(message(function, 'scorer', 'a function of the params', got, fix))
 
 
 def not_by_sparsity(function: str, pattern: Any) -> ValueError:
@@ -158,14 +176,22 @@ def allocation_unreachable(function: str, value: float, most: float) -> ValueErr
   return ValueError(message(function, 'sparsity', constraint, repr(value), fix))
 
 
+def check_measured_pattern(function: str, distribution: Any, pattern: Any) -> None:
+  """Sparsities that were measured with a pattern mean something with that one only."""
+  measured = getattr(distribution, 'pattern', None)
+  if isinstance(measured, str) and measured and measured != repr(pattern):
+    constraint = f'{measured}, with which the sparsities of the distribution were measured'
+    fix = 'Pass that one, or distribution=jprune.distributions.fixed(allocation) for any other.'
+    raise ValueError(message(function, 'pattern', constraint, repr(pattern), fix))
+
+
 def finite_number(function: str, argument: str, value: Any, path: str | None = None) -> float:
-  scalar = hasattr(value, 'shape') and hasattr(value, 'dtype') and value.shape == ()
-  number = isinstance(value, numbers.Real) or scalar
-  if isinstance(value, (bool, jax.core.Tracer)) or not number:
+  number = _real(value)
+  if number is None:
     raise TypeError(message(function, argument, 'a number at hand', repr(value), '', path))
-  if not np.isfinite(float(value)):
-    raise ValueError(message(function, argument, 'finite', repr(float(value)), '', path))
-  return float(value)
+  if not np.isfinite(number):
+    raise ValueError(message(function, argument, 'finite', repr(number), '', path))
+  return number
 
 
 def empty_accuracies(function: str) -> ValueError:
@@ -187,10 +213,15 @@ def own_sparsity(function: str, argument: str, what: str) -> ValueError:
   return ValueError(message(function, argument, constraint, 'a number'))
 
 
-def floor_unreachable(function: str, floor: float, dense: float) -> ValueError:
-  constraint = f'at most the metric of the dense model, {dense:g}'
-  got = f'{floor!r}, which not even sparsity 0 holds'
-  return ValueError(message(function, 'min_metric', constraint, got, 'Lower the floor.'))
+def floor_unreachable(
+  function: str, floor: float, sparsity: float, metric: float, error: float
+) -> ValueError:
+  what = f'at the lowest sparsity, {sparsity:g}' if sparsity else 'of the dense model'
+  constraint = f'at most the metric {what}: {metric!r}'
+  fix = 'Lower the floor.'
+  if floor - metric <= error:
+    fix = f'They differ by less than the noise ({error:.2g}): lower it, or pass more repeats=.'
+  return ValueError(message(function, 'min_metric', constraint, repr(floor), fix))
 
 
 def not_tuned(function: str, path: str, leaf: Any, expected: Any) -> ValueError:

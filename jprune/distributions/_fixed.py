@@ -49,4 +49,5 @@ def fixed(sparsities: Mapping[str, float]) -> Distribution:
         raise _checks.not_scored('fixed', 'sparsities', path)
     return treedef.unflatten([listed.get(path) for path in paths])
 
+  fixed_sparsities.knows_sparsities = True  # so that a search for one can be refused at once
   return fixed_sparsities

@@ -13,7 +13,7 @@ from jprune import _checks, scores, tree
 from jprune._batches import shown
 from jprune.masks import Unstructured
 from jprune.sensitivity._groups import Group, channel_groups, leaf_groups
-from jprune.sensitivity._measure import Masked, check_at_hand, measured
+from jprune.sensitivity._measure import EVALUATE, Masked, check_at_hand, measured
 from jprune.sensitivity._record import Table, described, fingerprint
 from jprune.sensitivity._scored import called, scores_of
 from jprune.sensitivity._sensitivity import Curve, Sensitivity
@@ -85,7 +85,7 @@ def curves(
     <BLANKLINE>
     Metric by sparsity, each group pruned alone; 6.5 dense.
   """
-  _checks.check_evaluate(_NAME, 'evaluate', evaluate)
+  _checks.check_called(_NAME, 'evaluate', evaluate, EVALUATE)
   points = _checks.as_sparsities(_NAME, sparsities)
   check_at_hand(_NAME, params)
   found, scored = _groups(params, scorer, where, pattern, groups, graph)

@@ -11,6 +11,8 @@ from jprune import _checks, tree
 from jprune.masks._apply import zero_where_pruned
 from jprune.typing import Params
 
+EVALUATE = 'evaluate(params) -> float, higher = better'
+
 
 def measured(
   function: str,
@@ -18,9 +20,10 @@ def measured(
   params: Params,
   when: str,
   argument: str = 'evaluate',
+  finite: bool = True,
 ) -> float:
-  """``evaluate(params)`` as a finite float; ``when`` says in the message what was evaluated."""
-  return _checks.as_metric(function, argument, evaluate(params), when) + 0.0  # no -0.0
+  """``evaluate(params)`` as a float; ``when`` says in the message what was evaluated."""
+  return _checks.as_metric(function, argument, evaluate(params), when, finite) + 0.0  # no -0.0
 
 
 def check_at_hand(function: str, params: Params) -> None:

@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
-from jprune import _checks, tree
+from jprune import _checks, distributions, tree
 from jprune._batches import shown
+from jprune.masks import NOfM
 from jprune.masks._apply import zero_where_pruned
 from jprune.report._count import nonzeros
 from jprune.sensitivity._measure import Masked, measured
@@ -31,12 +32,13 @@ class Setup:
     evaluate: Callable[[Params], Any],
   ) -> None:
     self.function, self.evaluate = function, evaluate
-    self._scorer, self._distribution, self._pattern = scorer, distribution, pattern
+    self._scorer, self.distribution, self._pattern = scorer, distribution, pattern
     self.chosen = tree.selected(function, params, where)
     self.scores = scores_of(function, params, scorer, self.chosen)
     self.dense = Masked(params, self.chosen)({})
-    leaves = tree.flatten(params)[1]
-    self.size = sum(tree.size(leaf) for leaf, yes in zip(leaves, self.chosen) if yes)
+    paths, leaves, _ = tree.flatten(params)
+    self.sizes = {p: tree.size(leaf) for p, leaf, yes in zip(paths, leaves, self.chosen) if yes}
+    self.size = sum(self.sizes.values())
 
   def score(self, params: Params) -> Scores:
     """Scores of these params, of the selected leaves."""
@@ -44,8 +46,18 @@ class Setup:
 
   def masks(self, scored: Scores, sparsity: float | None, before: Masks = None) -> Masks:
     """Masks at an overall sparsity."""
-    kinds = (self._distribution, self._pattern)
+    kinds = (self.distribution, self._pattern)
     return masks_of(self.function, self.dense, scored, sparsity, *kinds, before)
+
+  def check_shares(self, sparsity: float | None) -> None:
+    """Whether the distribution can give this sparsity; it raises if not."""
+    if self.distribution is not distributions.global_ and not isinstance(self._pattern, NOfM):
+      self.distribution(self.dense, self.scores, sparsity)
+
+  def nothing_goes(self, sparsity: float) -> bool:
+    """Whether masks at this sparsity keep everything."""
+    masks = _flat(self.masks(self.scores, sparsity))
+    return sum(nonzeros(masks)) == sum(map(tree.size, masks))
 
   def pruned(self, params: Params, masks: Masks) -> Params:
     """The params with exactly 0.0 where they are pruned."""

@@ -6,12 +6,14 @@ from collections.abc import Callable
 from typing import Any
 
 from jprune import _checks, distributions, schedules, scores
+from jprune.graph._mac_count import count_macs
 from jprune.masks import NOfM, Unstructured
 from jprune.report import tally
-from jprune.sensitivity._measure import measured
+from jprune.sensitivity._floor import searched, within_reach
+from jprune.sensitivity._measure import EVALUATE, check_at_hand, measured
 from jprune.sensitivity._result import Result
 from jprune.sensitivity._rounds import Setup, in_rounds
-from jprune.sensitivity._search import Search, search
+from jprune.sensitivity._search import asked_for
 from jprune.sensitivity._thresholds import cuts
 from jprune.typing import Distribution, Masks, Params, Pattern, Schedule, Scorer, Scores, Where
 
@@ -41,6 +43,9 @@ def run(
   schedule: Callable[[float, float, int, int], Schedule] = schedules.exponential,
   tolerance: float = 0.01,
   noise: float | None = None,
+  repeats: int = 1,
+  low: float = 0.0,
+  high: float = 1.0,
   fn: Callable[..., Any] | None = None,
   args: tuple[Any, ...] = (),
   progress: bool = True,
@@ -61,11 +66,12 @@ def run(
       params of the same shapes and dtypes every time, so what it compiles, it compiles once.
     sparsity: fraction of zeros over the selected leaves, in [0, 1].
     min_metric: instead: the floor that ``evaluate`` must hold. Without rounds and fine-tuning the
-      result holds it (of an ``evaluate`` without noise); with them, ``result.holds`` says.
+      result holds it (of an ``evaluate`` without noise); with them, ``result.holds`` says. A
+      sparsity at which the metric is NaN or infinite doesn't hold it.
     scorer: ``scorer(params) -> scores``, higher = keep; or the scores themselves. Bind further
       arguments (``key``, ``stats``) with ``functools.partial``.
     distribution: what each leaf contributes, as for :func:`jprune.prune`; an :class:`Allocation`
-      too.
+      too, with the pattern with which it was measured.
     pattern: which weights live and die together. :class:`~jprune.masks.NOfM` has its own sparsity,
       as some distributions have: give neither ``sparsity`` nor ``min_metric`` then.
     where: selects leaves, as for :func:`jprune.prune`.
@@ -76,9 +82,14 @@ def run(
     rounds: how many, at least 1.
     schedule: the sparsities of the rounds, ``schedule(0.0, sparsity, 0, rounds)``, such as
       :func:`jprune.schedules.exponential` (the same fraction of what is left in each round) or
-      :func:`jprune.schedules.cubic`.
+      :func:`jprune.schedules.cubic`, which also stands in where all weights go, for no exponential
+      ends there.
     tolerance: of the search, in sparsity.
     noise: standard error of ``evaluate``, for the search.
+    repeats: how often the search evaluates at each sparsity.
+    low: lowest sparsity of the search.
+    high: highest sparsity of the search; that of an :class:`Allocation` ends where all of the
+      leaves that it covers are pruned.
     fn: ``fn(params, *args)``, whose multiply-adds are counted, as by :func:`jprune.tally`.
     args: its further arguments.
     progress: whether to show bars, in terminals and notebooks, if it takes long.
@@ -89,9 +100,11 @@ def run(
 
   Raises:
     ValueError: if a number is out of range, nothing is selected, the floor isn't held even by the
-      dense params, or ``evaluate`` returns no finite number.
+      dense params (or at ``low``), ``evaluate`` returns no finite number, or an allocation was
+      measured with another pattern.
     TypeError: if not exactly one of ``sparsity`` and ``min_metric`` is given where one is needed,
-      or an argument is of another kind.
+      an argument is of another kind, params are traced, or ``fn`` can't be traced with ``args``.
+      All arguments are checked before the first evaluation.
 
   Examples:
     >>> params = {'w': jnp.arange(1.0, 11.0)[None], 'b': jnp.zeros(1)}
@@ -100,19 +113,24 @@ def run(
     >>> result.sparsity, result.thresholds, round(result.after, 4)
     (0.4, {'w': 5.0}, 0.8182)
   """
-  for name, function in (('evaluate', evaluate), ('test', test), ('finetune', finetune)):
-    if function is not None or name == 'evaluate':
-      _checks.check_evaluate(_NAME, name, function)
-  _check_budget(sparsity, min_metric, distribution, pattern, rounds)
+  _check_functions(evaluate, test, finetune, schedule)
+  check_at_hand(_NAME, params)
+  sparsity = _budget(sparsity, min_metric, distribution, pattern, rounds)
   setup = Setup(_NAME, params, where, scorer, distribution, pattern, evaluate)
+  plan, asked = _plan(sparsity, rounds, schedule), None
+  if min_metric is not None:
+    asked = asked_for(_NAME, min_metric, tolerance, noise, repeats, low, high)
+    asked = within_reach(setup, asked)
+    _plan(asked.high, rounds, schedule)  # so that it is known to work
+  setup.check_shares(sparsity if asked is None else asked.high)
+  _check_fn(fn, params, args)
   dense = measured(_NAME, evaluate, setup.dense, 'of the dense params')
   tested = lambda params: None if test is None else measured(_NAME, test, params, 'of test', 'test')
   test_before = tested(setup.dense)
   found = None
-  if min_metric is not None:
-    found = _searched(setup, min_metric, dense, tolerance, noise, progress)
-    sparsity = found.sparsity
-  plan = _plan(sparsity, rounds, schedule)
+  if asked is not None:
+    found = searched(setup, asked, dense, progress)
+    plan = _plan(found.sparsity, rounds, schedule)
   pruned = in_rounds(setup, dense, plan, finetune, progress)
   return Result(
     pruned.params,
@@ -122,57 +140,62 @@ def run(
     tally(pruned.params, pruned.masks, fn=fn, args=args),
     test_before,
     tested(pruned.params),
-    min_metric,
+    None if asked is None else asked.floor,
     found,
   )
 
 
-def _check_budget(
+def _check_functions(evaluate: Any, test: Any, finetune: Any, schedule: Any) -> None:
+  _checks.check_called(_NAME, 'evaluate', evaluate, EVALUATE)
+  _checks.check_called(
+    _NAME, 'schedule', schedule, 'schedule(0.0, sparsity, 0, rounds) -> schedule'
+  )
+  if test is not None:
+    _checks.check_called(_NAME, 'test', test, 'test(params) -> float, higher = better')
+  if finetune is not None:
+    _checks.check_called(_NAME, 'finetune', finetune, 'finetune(params, masks, round) -> params')
+
+
+def _check_fn(fn: Any, params: Params, args: Any) -> None:
+  """Whether the tally will be able to count; there may be hours of training before it."""
+  if not isinstance(args, (tuple, list)) or (args and fn is None):
+    raise _checks.bad_args(_NAME, args)
+  if fn is not None:
+    count_macs(_NAME, fn, params, args, None)
+
+
+def _budget(
   sparsity: Any, min_metric: Any, distribution: Any, pattern: Any, rounds: Any
-) -> None:
+) -> float | None:
+  """The sparsity, checked: that it is given where it must be, and nowhere else."""
   if not callable(distribution):
     raise _checks.bad_distribution(_NAME, distribution)
   if isinstance(pattern, NOfM) and distribution is not distributions.uniform:
     raise _checks.pattern_shares_alike(_NAME, pattern)
+  _checks.check_measured_pattern(_NAME, distribution, pattern)
   given = {'sparsity': sparsity, 'min_metric': min_metric}
   named = [name for name, value in given.items() if value is not None]
   _checks.check_positive_int(_NAME, 'rounds', rounds)
-  needed = getattr(distribution, 'func', distribution) in _NEED_SPARSITY
-  if isinstance(pattern, NOfM):
-    needed = False
-    if named:
-      raise _checks.own_sparsity(_NAME, named[0], repr(pattern))
+  own = isinstance(pattern, NOfM) or getattr(distribution, 'knows_sparsities', False)
+  if own and named:
+    which = repr(pattern) if isinstance(pattern, NOfM) else 'a fixed distribution'
+    raise _checks.own_sparsity(_NAME, named[0], which)
+  needed = not own and getattr(distribution, 'func', distribution) in _NEED_SPARSITY
   if len(named) > 1 or (needed and not named):
     raise _checks.one_budget(_NAME, named)
   if not named and rounds > 1:
     raise _checks.own_sparsity(_NAME, 'rounds', 'what is pruned')
-  if sparsity is not None:
-    _checks.static_fraction(_NAME, 'sparsity', sparsity)
-  if min_metric is not None:
-    _checks.finite_number(_NAME, 'min_metric', min_metric)
+  return None if sparsity is None else _checks.static_fraction(_NAME, 'sparsity', sparsity)
 
 
-def _searched(
-  setup: Setup, floor: float, dense: float, tolerance: Any, noise: Any, progress: bool
-) -> Search:
-  """Step 2: the sparsity."""
-  prune_at = lambda sparsity: setup.pruned(setup.dense, setup.masks(setup.scores, sparsity))
-  found = search(
-    setup.evaluate,
-    prune_at,
-    min_metric=floor,
-    tolerance=tolerance,
-    noise=noise,
-    progress=progress,
-  )
-  if not found.holds:
-    raise _checks.floor_unreachable(_NAME, floor, dense)
-  return found
-
-
-def _plan(sparsity: float | None, rounds: int, schedule: Callable[..., Schedule]) -> list[Any]:
+def _plan(
+  sparsity: float | None, rounds: int, schedule: Callable[..., Schedule]
+) -> list[float | None]:
   """The sparsity of each round; the last one's is exact."""
-  if rounds == 1:
+  if sparsity is None or rounds == 1:
     return [sparsity]
+  if sparsity == 1.0 and schedule is schedules.exponential:
+    schedule = schedules.cubic
   at = schedule(0.0, sparsity, 0, rounds)
-  return [at(count) for count in range(1, rounds)] + [sparsity]
+  before = [_checks.static_fraction(_NAME, 'schedule', at(count)) for count in range(1, rounds)]
+  return [*before, sparsity]

@@ -35,17 +35,20 @@ def called(function: str, params: Params, scorer: Scorer | Scores) -> Scores:
     raise _checks.bad_scorer(function, scorer)
   if not callable(scorer):
     return scorer
-  if _lacks_key(scorer):
-    raise _checks.key_to_bind(function, scorer)
+  if missing := _missing(scorer):
+    raise _checks.to_bind(function, scorer, missing)
   return scorer(params)
 
 
-def _lacks_key(scorer: Callable[..., Any]) -> bool:
+def _missing(scorer: Callable[..., Any]) -> list[str]:
+  """Arguments that a scorer needs besides the params."""
   try:
-    key = inspect.signature(scorer).parameters.get('key')
-  except ValueError:  # a builtin without a signature
-    return False
-  return key is not None and key.default is key.empty
+    signature = inspect.signature(scorer)
+  except (ValueError, TypeError):  # a builtin without a signature
+    return []
+  free = [p for p in signature.parameters.values() if p.default is p.empty]
+  by_place = [p.name for p in free if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+  return by_place[1:] + [p.name for p in free if p.kind == p.KEYWORD_ONLY]
 
 
 def masks_of(

@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 import math
 import statistics
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jprune import _checks
 from jprune._batches import shown
@@ -25,9 +25,9 @@ class Trial:
 
   Attributes:
     sparsity: fraction of zeros asked for.
-    metric: mean over the repeats.
+    metric: mean over the repeats; the first one that is NaN or infinite, if one is.
     error: standard error of the metric: as given, or from the repeats.
-    holds: whether the metric is at least the floor.
+    holds: whether the metric is finite and at least the floor.
 
   Examples:
     >>> jprune.sensitivity.search(lambda s: 1 - s, lambda s: s, min_metric=0.5).trials[0]
@@ -84,18 +84,24 @@ class Search:
   @property
   def summary(self) -> str:
     """The result in a sentence."""
-    floor = f'the floor of {self.min_metric:.4g}'
-    if self.sparsity is None:
-      return f'Not even sparsity {self.trials[0].sparsity:g} holds {floor} ({self.metric:.4g}).'
-    return f'Sparsity {self.sparsity:.4g} holds {floor} (metric {self.metric:.4g}).'
+    floor, first = f'the floor of {self.min_metric:.4g}', self.trials[0]
+    if self.sparsity is not None:
+      return f'Sparsity {self.sparsity:.4g} holds {floor} (metric {self.metric:.4g}).'
+    if _within_noise(first, self.min_metric):
+      metric = f'metric {self.metric:.4g}, standard error {first.error:.2g}'
+      return f"Whether sparsity {first.sparsity:g} holds {floor} can't be told ({metric})."
+    return f'Not even sparsity {first.sparsity:g} holds {floor} ({self.metric:.4g}).'
 
   def to_dict(self) -> dict[str, Any]:
     """Everything as plain, JSON-serialisable Python values.
 
     Returns:
-      A dict with the fields; the trials are dicts too.
+      A dict with the fields; the trials are dicts too, a metric that isn't finite is ``None``.
     """
-    return {**dataclasses.asdict(self), 'trials': [dataclasses.asdict(t) for t in self.trials]}
+    trials = [dataclasses.asdict(trial) for trial in self.trials]
+    for trial in trials:
+      trial['metric'] = trial['metric'] if math.isfinite(trial['metric']) else None
+    return {**dataclasses.asdict(self), 'trials': trials}
 
   def plot(self, ax: Axes | None = None) -> Axes:
     """Draws the metric over the sparsities that were tried, with errors, and the floor.
@@ -148,7 +154,8 @@ def search(
   one that doesn't, until they lie no more than ``tolerance`` apart, or until the metric in the
   middle differs from the floor by no more than its standard error: which side it belongs to can't
   be told then. What is returned has been measured to hold the floor. If the metric doesn't fall
-  steadily, a higher sparsity may hold it too.
+  steadily, a higher sparsity may hold it too. A metric that is NaN or infinite, as a model with
+  next to no weights may have, doesn't hold the floor; at ``low`` it is an error.
 
   Args:
     evaluate: ``evaluate(prune_at(sparsity)) -> float`` on validation data, higher = better.
@@ -164,11 +171,13 @@ def search(
     progress: whether to show a bar, in terminals and notebooks, if it takes long.
 
   Returns:
-    A :class:`Search`; its ``sparsity`` is ``None`` if not even ``low`` holds the floor.
+    A :class:`Search`; its ``sparsity`` is ``None`` if ``low`` wasn't measured to hold the floor;
+    its ``summary`` says so if that may be the noise.
 
   Raises:
-    ValueError: if ``evaluate`` returns no finite number, or a number is out of range.
-    TypeError: if a number isn't one, or a function isn't one.
+    ValueError: if ``evaluate`` returns no finite number at ``low``, or a number is out of range.
+    TypeError: if ``evaluate`` returns something else than a number, a number isn't one, or a
+      function isn't one.
 
   Examples:
     >>> params = {'w': jnp.arange(1.0, 11.0)[None]}
@@ -177,46 +186,81 @@ def search(
     >>> search(evaluate, prune_at, min_metric=0.8)
     Search(Sparsity 0.4453 holds the floor of 0.8 (metric 0.8182). 9 trials)
   """
-  _checks.check_evaluate(_NAME, 'evaluate', evaluate)
-  _checks.check_evaluate(_NAME, 'prune_at', prune_at)
-  floor = _checks.finite_number(_NAME, 'min_metric', min_metric)
-  width = _checks.positive_number(_NAME, 'tolerance', tolerance)
-  known = None if noise is None else _checks.non_negative_number(_NAME, 'noise', noise)
-  _checks.check_positive_int(_NAME, 'repeats', repeats)
-  low = _checks.static_fraction(_NAME, 'low', low)
-  high = _checks.static_fraction(_NAME, 'high', high)
+  _checks.check_called(_NAME, 'evaluate', evaluate, 'evaluate(prune_at(sparsity)) -> float')
+  _checks.check_called(_NAME, 'prune_at', prune_at, 'prune_at(sparsity) -> what evaluate takes')
+  asked = asked_for(_NAME, min_metric, tolerance, noise, repeats, low, high)
+  return bisect(_NAME, evaluate, prune_at, asked, progress)
+
+
+class Asked(NamedTuple):
+  """The numbers that say what is searched for, as plain Python."""
+
+  floor: float
+  tolerance: float
+  noise: float | None
+  repeats: int
+  low: float
+  high: float
+
+
+def asked_for(
+  function: str, min_metric: Any, tolerance: Any, noise: Any, repeats: Any, low: Any, high: Any
+) -> Asked:
+  """The numbers, checked."""
+  floor = _checks.finite_number(function, 'min_metric', min_metric)
+  width = _checks.positive_number(function, 'tolerance', tolerance)
+  error = None if noise is None else _checks.non_negative_number(function, 'noise', noise)
+  _checks.check_positive_int(function, 'repeats', repeats)
+  low = _checks.static_fraction(function, 'low', low)
+  high = _checks.static_fraction(function, 'high', high)
   if high <= low:
-    raise _checks.out_of_order(_NAME, low, high)
+    raise _checks.out_of_order(function, low, high)
+  return Asked(floor, width, error, int(repeats), low, high)
+
+
+def bisect(
+  function: str,
+  evaluate: Callable[[Any], float],
+  prune_at: Callable[[float], Any],
+  asked: Asked,
+  progress: bool,
+  measured_at_low: Sequence[float] = (),
+) -> Search:
+  """The search itself; what was measured at ``low`` already isn't measured again."""
 
   def attempt(sparsity: float) -> Trial:
-    params, when = prune_at(sparsity), f'at sparsity {sparsity:g}'
-    found = [measured(_NAME, evaluate, params, when) for _ in range(repeats)]
-    metric = statistics.fmean(found) if repeats > 1 else found[0]
-    spread = known if known is not None else statistics.stdev(found) if repeats > 1 else 0.0
-    return Trial(sparsity, metric, spread / math.sqrt(repeats), metric >= floor)
+    found = list(measured_at_low) if sparsity == asked.low else []
+    params = prune_at(sparsity) if len(found) < asked.repeats else None
+    when, must = f'at sparsity {sparsity:g}', sparsity == asked.low
+    while len(found) < asked.repeats:
+      found.append(measured(function, evaluate, params, when, finite=must))
+      if not math.isfinite(found[-1]):
+        return Trial(sparsity, found[-1], 0.0, False)
+    metric = statistics.fmean(found) if len(found) > 1 else found[0]
+    spread = statistics.stdev(found) if len(found) > 1 else 0.0
+    error = (spread if asked.noise is None else asked.noise) / math.sqrt(len(found))
+    return Trial(sparsity, metric, error, metric >= asked.floor)
 
   trials: list[Trial] = []
-  steps = _bisected(attempt, trials, floor, low, high, width)
-  most = 2 + max(0, math.ceil(math.log2((high - low) / width)))
-  reasons = [reason for reason in shown(_NAME, steps, progress, 'trial', most) if reason]
+  steps = _bisected(attempt, trials, asked)
+  most = 2 + max(0, math.ceil(math.log2((asked.high - asked.low) / asked.tolerance)))
+  reasons = [reason for reason in shown(function, steps, progress, 'trial', most) if reason]
   held = [trial for trial in trials if trial.holds]
   best = max(held, key=lambda trial: trial.sparsity, default=None)
   sparsity = None if best is None else best.sparsity
-  return Search(sparsity, (best or trials[0]).metric, floor, tuple(trials), reasons[-1])
+  return Search(sparsity, (best or trials[0]).metric, asked.floor, tuple(trials), reasons[-1])
 
 
 def _bisected(
-  attempt: Callable[[float], Trial],
-  trials: list[Trial],
-  floor: float,
-  low: float,
-  high: float,
-  width: float,
+  attempt: Callable[[float], Trial], trials: list[Trial], asked: Asked
 ) -> Iterator[str]:
   """Adds trials one by one; yields why it stops, or nothing yet, after each."""
+  noisy = 'At {:.4g} the floor is within the noise of the metric.'
+  low, high = asked.low, asked.high
   trials.append(attempt(low))
   if not trials[-1].holds:
-    yield 'Nothing lower can be tried.'
+    within = _within_noise(trials[-1], asked.floor)
+    yield noisy.format(low) if within else 'Nothing lower can be tried.'
     return
   yield ''
   trials.append(attempt(high))
@@ -224,14 +268,17 @@ def _bisected(
     yield 'Nothing higher can be tried.'
     return
   yield 'The interval is below the tolerance.'
-  while high - low > width:
+  while high - low > asked.tolerance:
     middle = (low + high) / 2
     if not low < middle < high:  # floats have an end
       return
-    trial = attempt(middle)
-    trials.append(trial)
-    low, high = (middle, high) if trial.holds else (low, middle)
-    if trial.error and abs(trial.metric - floor) <= trial.error:
-      yield f'At {middle:.4g} the floor is within the noise of the metric.'
+    trials.append(attempt(middle))
+    low, high = (middle, high) if trials[-1].holds else (low, middle)
+    if _within_noise(trials[-1], asked.floor):
+      yield noisy.format(middle)
       return
     yield 'The interval is below the tolerance.'
+
+
+def _within_noise(trial: Trial, floor: float) -> bool:
+  return trial.error > 0 and abs(trial.metric - floor) <= trial.error

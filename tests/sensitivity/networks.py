@@ -45,14 +45,14 @@ def loss(params, data):
 
 
 def train(params, steps=150, masks=None):
-  tx = optax.adam(1e-2)
+  tx, learn = optax.adam(1e-2), digits()[0]
   tx = tx if masks is None else optax.chain(tx, jprune.keep_pruned(masks))
 
   @jax.jit
   def fit(params):
     def one(_, carry):
       params, state = carry
-      updates, state = tx.update(jax.grad(loss)(params, digits()[0]), state, params)
+      updates, state = tx.update(jax.grad(loss)(params, learn), state, params)
       return optax.apply_updates(params, updates), state
 
     return jax.lax.fori_loop(0, steps, one, (params, tx.init(params)))[0]

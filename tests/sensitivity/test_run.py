@@ -304,10 +304,46 @@ def test_plot():
     ({'min_metric': math.nan}, ValueError, 'run: `min_metric` must be finite'),
     ({'min_metric': 1e9}, ValueError, r'`min_metric` must be at most the metric of the dense'),
     ({'sparsity': 0.5, 'rounds': 0}, ValueError, 'run: `rounds` must be an int of at least 1'),
-    ({'sparsity': 1.0, 'rounds': 2}, ValueError, 'exponential: `final` must be below 1'),
+    ({'min_metric': 'a'}, TypeError, 'run: `min_metric` must be a number at hand'),
+    ({'min_metric': 1.0, 'noise': -1}, ValueError, 'run: `noise` must be at least 0'),
+    ({'min_metric': 1.0, 'tolerance': 0}, ValueError, 'run: `tolerance` must be positive'),
+    ({'min_metric': 1.0, 'repeats': 0}, ValueError, 'run: `repeats` must be an int'),
+    ({'min_metric': 1.0, 'low': 0.5, 'high': 0.4}, ValueError, 'run: `high` must be greater than'),
+    (
+      {'min_metric': 1.0, 'distribution': distributions.fixed({'w': 0.5})},
+      ValueError,
+      'run: `min_metric` must be left out: a fixed distribution knows its own',
+    ),
+    (
+      {'sparsity': 0.5, 'rounds': 2, 'schedule': 3},
+      TypeError,
+      r'run: `schedule` must be a function; got int. Pass a function schedule\(0.0, sparsity',
+    ),
+    (
+      {'min_metric': 1.0, 'rounds': 2, 'schedule': lambda *_: lambda count: 7.0},
+      ValueError,
+      r'run: `schedule` must be in \[0, 1\]; got 7.0',
+    ),
+    (
+      {'sparsity': 0.5, 'scorer': jprune.scores.wanda},
+      TypeError,
+      r"also takes 'stats'. Bind it: func",
+    ),
+    ({'sparsity': 0.5, 'fn': 3}, TypeError, 'run: `fn` must be a function'),
+    ({'sparsity': 0.5, 'fn': lambda p, x: x}, TypeError, 'run: `fn` must be a function that takes'),
+    (
+      {'sparsity': 0.5, 'fn': lambda p: p['w'], 'params': {**TOY, 'act': jax.nn.relu}},
+      TypeError,
+      "run: `params` must be arrays; got .* at leaf 'act'. Close over",
+    ),
+    ({'sparsity': 0.5, 'args': 3}, TypeError, 'run: `args` must be a tuple'),
     ({'sparsity': 0.5, 'evaluate': None}, TypeError, 'run: `evaluate` must be a function'),
     ({'sparsity': 0.5, 'test': 3}, TypeError, 'run: `test` must be a function'),
-    ({'sparsity': 0.5, 'finetune': 3}, TypeError, 'run: `finetune` must be a function'),
+    (
+      {'sparsity': 0.5, 'finetune': 3},
+      TypeError,
+      r'run: `finetune` must be a function; got int. Pass .* finetune\(params, masks, round',
+    ),
     (
       {'sparsity': 0.5, 'evaluate': lambda p: math.inf},
       ValueError,
@@ -342,13 +378,24 @@ def test_plot():
       ValueError,
       "run: `finetune` must be a function that returns params .* at leaf 'w'",
     ),
-    ({'sparsity': 0.5, 'args': (1,)}, TypeError, 'tally: `args` must be empty without fn'),
+    ({'sparsity': 0.5, 'args': (1,)}, TypeError, 'run: `args` must be empty without fn'),
   ],
 )
 def test_bad_input(given, error, match):
-  given = {'params': TOY, 'evaluate': total} | given
+  calls = []
+  evaluate = lambda params: calls.append(1) or total(params)
   with pytest.raises(error, match=match):
-    run(**given)
+    run(**{'params': TOY, 'evaluate': evaluate, **given})
+  # only a call can tell what is wrong with these; all else is told before the first evaluation
+  by_call = any(callable(given.get(name)) for name in ('test', 'finetune'))
+  assert not calls or by_call or given.get('min_metric') == 1e9
+
+
+def test_under_jit():
+  with pytest.raises(
+    TypeError, match="run: `params` must be arrays .* at leaf 'b'. Call it outside"
+  ):
+    jax.jit(lambda params: run(params, total, sparsity=0.5).params)(TOY)
 
 
 def test_a_bound_key_is_used():

@@ -57,6 +57,32 @@ def test_stops_within_the_noise():
   assert calm.sparsity == pytest.approx(0.48, abs=1e-6)
 
 
+def test_low_within_the_noise():
+  found = search(lambda s: 0.49, identity, min_metric=0.5, noise=0.04, repeats=4)
+  assert (found.sparsity, len(found.trials)) == (None, 1)
+  assert found.stopped == 'At 0 the floor is within the noise of the metric.'
+  words = (
+    "Whether sparsity 0 holds the floor of 0.5 can't be told (metric 0.49, standard error 0.02)."
+  )
+  assert words == found.summary
+  calm = search(lambda s: 0.47, identity, min_metric=0.5, noise=0.04, repeats=4)
+  assert calm.summary == 'Not even sparsity 0 holds the floor of 0.5 (0.47).'
+  assert calm.stopped == 'Nothing lower can be tried.'
+
+
+@pytest.mark.parametrize('value', [math.nan, -math.inf, math.inf])
+def test_no_finite_metric_does_not_hold(value):
+  for repeats in (1, 3):
+    broken = lambda s: 1 - s if s < 0.3 else value
+    found = search(broken, identity, min_metric=0.5, repeats=repeats, noise=0.0)
+    assert 0.28 < found.sparsity < 0.3
+    assert [trial.holds for trial in found.trials] == [t.sparsity < 0.3 for t in found.trials]
+    data = json.loads(json.dumps(found.to_dict(), allow_nan=False))
+    assert data['trials'][1] == {'sparsity': 1.0, 'metric': None, 'error': 0.0, 'holds': False}
+    assert str(value) in str(found)
+  found.plot().figure.draw_without_rendering()
+
+
 def test_repeats():
   rng = np.random.default_rng(0)
   calls = []
@@ -111,8 +137,12 @@ def test_result():
 @pytest.mark.parametrize(
   ('changed', 'error', 'match'),
   [
-    ({'evaluate': 1}, TypeError, 'search: `evaluate` must be a function'),
-    ({'prune_at': 1}, TypeError, 'search: `prune_at` must be a function'),
+    ({'evaluate': 1}, TypeError, r'Pass a function evaluate\(prune_at\(sparsity\)\) -> float'),
+    (
+      {'prune_at': 1},
+      TypeError,
+      r'`prune_at` must be a .* Pass a function prune_at\(sparsity\) ->',
+    ),
     (
       {'evaluate': lambda s: math.nan},
       ValueError,
