@@ -64,7 +64,8 @@ def prune(
 
   Raises:
     ValueError: if nothing is selected, the sparsity is outside [0, 1], the pattern doesn't fit a
-      shape, scores are NaN, or structures differ.
+      shape or isn't that of an :class:`~jprune.sensitivity.Allocation`, scores are NaN, or
+      structures differ.
     TypeError: if a selected leaf is not floating, or a key is missing or not wanted.
 
   Examples:

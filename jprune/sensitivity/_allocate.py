@@ -110,6 +110,8 @@ def allocate(
     sensitivity.baseline - found.loss,
     words,
     sensitivity.unit,
+    sensitivity.pattern,
+    sensitivity.scorer,
   )
 
 

@@ -51,7 +51,9 @@ class Allocation(Mapping[str, float]):
   ``jprune.prune(params, distribution=allocation)`` each leaf gets its sparsity. With an overall
   ``sparsity`` besides, exactly ``round(sparsity * size)`` weights of all selected leaves go (with
   the default pattern): all leaves' sparsities are scaled down by one factor, or, if more must go,
-  their densities. Leaves that were not measured stay dense.
+  their densities. Leaves that were not measured stay dense. :func:`jprune.prune` and :func:`run`
+  refuse another pattern than the one it was measured with; scores are up to you: pass the scorer
+  that you measured with.
 
   An allocation over channel groups maps group names to fractions of channels, for
   :func:`jprune.masks.channels`; it is no distribution over leaves.
@@ -65,6 +67,8 @@ class Allocation(Mapping[str, float]):
     metric: ``baseline - loss``.
     budget: what was asked for, in words.
     unit: what is counted in rows: ``'weights'`` or ``'channels'``.
+    pattern: the pattern with which it was measured, as text; empty for channel groups.
+    scorer: the name of the scorer with which it was measured.
 
   Examples:
     >>> params = {'a': jnp.array([[3.0, 1.0]]), 'b': jnp.array([[2.0, 0.5]])}
@@ -85,6 +89,8 @@ class Allocation(Mapping[str, float]):
   metric: float
   budget: str
   unit: str = 'weights'
+  pattern: str = 'Unstructured()'
+  scorer: str = ''
 
   def __getitem__(self, path: str) -> float:
     return self.sparsities[path]
@@ -154,10 +160,11 @@ class Allocation(Mapping[str, float]):
 
   def _sentence(self) -> str:
     how = 'the least possible' if self.exact else f'at least {self.bound:.4g} is needed'
-    return f'For {self.budget}: predicted drop {self.loss:.4g} ({how}), metric {self.metric:.4g}.'
+    what = f'{self.budget}{_text.by_pattern(self.pattern)}'
+    return f'For {what}: predicted drop {self.loss:.4g} ({how}), metric {self.metric:.4g}.'
 
   def __str__(self) -> str:
-    return '\n'.join([*_text.table(*self._cells()), '', self._sentence()])
+    return '\n'.join([*_text.table(*self._cells()), '', *_text.wrapped(self._sentence())])
 
   def __repr__(self) -> str:
     return f'Allocation({_text.plural(len(self.rows), "group")}, {self._sentence()[:-1]})'

@@ -14,7 +14,7 @@ from jprune._batches import shown
 from jprune.masks import Unstructured
 from jprune.sensitivity._groups import Group, channel_groups, leaf_groups
 from jprune.sensitivity._measure import EVALUATE, Masked, check_at_hand, measured
-from jprune.sensitivity._record import Table, described, fingerprint
+from jprune.sensitivity._record import Table, described, fingerprint, name_of
 from jprune.sensitivity._scored import called, scores_of
 from jprune.sensitivity._sensitivity import Curve, Sensitivity
 from jprune.typing import Params, Pattern, Scorer, Scores, Where
@@ -103,6 +103,8 @@ def curves(
     baseline,
     sum(tree.size(leaf) for leaf in tree.flatten(params)[1] if tree.is_array(leaf)),
     'weights' if graph is None else 'channels',
+    repr(pattern) if graph is None else '',
+    name_of(scorer),
   )
 
 

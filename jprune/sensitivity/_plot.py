@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from typing import TYPE_CHECKING, Any
 
 from jprune import _checks
@@ -82,7 +83,9 @@ def _label(name: str) -> str:
 
 
 def _finish(ax: Any, title: str, below: str) -> None:
-  ax.set_title(title.replace('$', r'\$'), loc='left', fontsize=_FONT + 1)
+  points = 72 * ax.bbox.width / ax.figure.dpi
+  lines = textwrap.wrap(title, max(20, int(points / (0.55 * (_FONT + 1)))))  # a letter is .55 wide
+  ax.set_title('\n'.join(lines).replace('$', r'\$'), loc='left', fontsize=_FONT + 1)
   ax.set_xlabel(below)
   ax.set_ylabel('metric')
   for side in ('top', 'right'):

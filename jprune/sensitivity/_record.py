@@ -135,13 +135,22 @@ def fingerprint(params: Any) -> str:
 
 
 def described(function: Callable[..., Any]) -> str:
-  """What a function is known by: its name, and which plain values are bound to it."""
+  """What a function is known by: its module, its name, and which plain values are bound to it."""
+  inner = function
+  while isinstance(inner, functools.partial):
+    inner = inner.func
+  return f'{getattr(inner, "__module__", "")}.{name_of(function)}'
+
+
+def name_of(function: Any) -> str:
+  """The name of a function, with the plain values that are bound to it; or that it is none."""
   if isinstance(function, functools.partial):
     bound = [_shown(x) for x in function.args]
     bound += [f'{name}={_shown(x)}' for name, x in sorted(function.keywords.items())]
-    return f'{described(function.func)}({", ".join(bound)})'
-  name = getattr(function, '__qualname__', type(function).__qualname__)
-  return f'{getattr(function, "__module__", "")}.{name}'
+    return f'{name_of(function.func)}({", ".join(bound)})'
+  if not callable(function):
+    return 'scores as given'
+  return getattr(function, '__qualname__', type(function).__qualname__)
 
 
 def _shown(value: Any) -> str:

@@ -182,7 +182,8 @@ class Result:
     return _plot.draw_result(self, ax)
 
   def __str__(self) -> str:
-    lines = [self.summary, *_notes(self), '', *_text.table(*_steps(self), left=2), '']
+    sentences = [line for text in (self.summary, *_notes(self)) for line in _text.wrapped(text)]
+    lines = [*sentences, '', *_text.table(*_steps(self), left=2), '']
     lines += [*_text.table(*_thresholds(self)), '']
     if self.search is not None:
       lines += ['Search for the sparsity:', *str(self.search).split('\n'), '']

@@ -126,7 +126,8 @@ class Search:
     return ['sparsity', 'metric', 'error', 'holds'], rows
 
   def __str__(self) -> str:
-    return '\n'.join([*_text.table(*self._cells()), '', self.summary, self.stopped])
+    sentences = [*_text.wrapped(self.summary), *_text.wrapped(self.stopped)]
+    return '\n'.join([*_text.table(*self._cells()), '', *sentences])
 
   def __repr__(self) -> str:
     return f'Search({self.summary} {_text.plural(len(self.trials), "trial")})'

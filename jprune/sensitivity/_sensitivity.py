@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
   from matplotlib.axes import Axes
 
 _VERSION = 1
+_SAME = 1e-6
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,6 +71,8 @@ class Sensitivity:
     baseline: metric of the dense params.
     size: number of weights of all params, those not measured included.
     unit: what is counted: ``'weights'``, or ``'channels'`` of channel groups.
+    pattern: which weights went together, as text; empty for channel groups.
+    scorer: what the scorer is called, with the plain values that were bound to it.
 
   Examples:
     >>> params = {'a': jnp.array([[3.0, 1.0]]), 'b': jnp.array([[2.0, 0.5]])}
@@ -85,6 +89,8 @@ class Sensitivity:
   baseline: float
   size: int
   unit: str = 'weights'
+  pattern: str = 'Unstructured()'
+  scorer: str = ''
 
   @property
   def names(self) -> tuple[str, ...]:
@@ -105,18 +111,20 @@ class Sensitivity:
     """The metric at one of the sparsities, for each leaf path (or name of a channel group).
 
     Args:
-      sparsity: one of ``sparsities``.
+      sparsity: one of ``sparsities``, to within 1e-6; of several the nearest.
 
     Returns:
       A dict; each leaf of a group has the metric of the group.
 
     Raises:
       ValueError: if nothing was measured there.
+      TypeError: if it is no number.
     """
-    try:
-      point = self.sparsities.index(sparsity)
-    except ValueError:
-      raise _checks.not_measured('at', sparsity, self.sparsities) from None
+    asked = _checks.finite_number('at', 'sparsity', sparsity)
+    gaps = [abs(asked - each) for each in self.sparsities]
+    point = gaps.index(min(gaps))
+    if gaps[point] > _SAME:  # .1 in float32, or 3 * .1, is not .1
+      raise _checks.not_measured('at', sparsity, self.sparsities)
     return {name: curve.metrics[point] for curve in self.curves for name in curve.sizes}
 
   def ranking(self) -> list[tuple[str, float]]:
@@ -145,6 +153,8 @@ class Sensitivity:
       'baseline': self.baseline,
       'size': self.size,
       'unit': self.unit,
+      'pattern': self.pattern,
+      'scorer': self.scorer,
       'curves': rows,
     }
 
@@ -164,20 +174,20 @@ class Sensitivity:
     try:
       if data['version'] != _VERSION:
         raise _checks.foreign_dict('from_dict', f'version {data["version"]!r}')
-      rows = [
-        Curve(
-          str(row['name']),
-          tuple(row['leaves']),
-          {name: int(n) for name, n in row['sizes'].items()},
-          {name: tuple(map(int, counts)) for name, counts in row['pruned'].items()},
-          tuple(map(float, row['metrics'])),
-        )
-        for row in data['curves']
-      ]
-      points = tuple(map(float, data['sparsities']))
-      return cls(tuple(rows), points, float(data['baseline']), int(data['size']), data['unit'])
-    except (KeyError, TypeError, AttributeError) as error:
+      found = cls(
+        tuple(_curve(row) for row in data['curves']),
+        tuple(map(float, data['sparsities'])),
+        float(data['baseline']),
+        int(data['size']),
+        str(data['unit']),
+        str(data.get('pattern', cls.pattern)),
+        str(data.get('scorer', cls.scorer)),
+      )
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
       raise _checks.foreign_dict('from_dict', f'{type(error).__name__}: {error}') from None
+    if fault := _fault(found):
+      raise _checks.foreign_dict('from_dict', fault)
+    return found
 
   def plot(self, ax: Axes | None = None) -> Axes:
     """Draws a line for each group: the metric over its sparsity, and the dense metric.
@@ -203,3 +213,29 @@ class Sensitivity:
 
   def _repr_html_(self) -> str:
     return _text.sensitivity_html(self)
+
+
+def _curve(row: Mapping[str, Any]) -> Curve:
+  return Curve(
+    str(row['name']),
+    tuple(map(str, row['leaves'])),
+    {name: int(n) for name, n in row['sizes'].items()},
+    {name: tuple(map(int, counts)) for name, counts in row['pruned'].items()},
+    tuple(map(float, row['metrics'])),
+  )
+
+
+def _fault(found: Sensitivity) -> str:
+  """What of plain data can't have been measured; nothing, as a rule."""
+  points = found.sparsities
+  if not points or list(points) != sorted({s for s in points if 0 <= s <= 1}):
+    return f'sparsities {list(points)}, which do not ascend in [0, 1]'
+  for curve in found.curves:
+    numbers = [curve.metrics, *curve.pruned.values()]
+    if curve.pruned.keys() != curve.sizes.keys() or any(len(n) != len(points) for n in numbers):
+      return f"other numbers of points for '{curve.name}'"
+    if not all(0 <= n <= curve.sizes[k] for k, counts in curve.pruned.items() for n in counts):
+      return f"counts of pruned {found.unit} for '{curve.name}' that are impossible"
+    if not all(map(math.isfinite, curve.metrics)):
+      return f"metrics of '{curve.name}' that are not finite"
+  return '' if math.isfinite(found.baseline) else f'a baseline of {found.baseline}'

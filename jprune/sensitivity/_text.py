@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html as _html
+import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,7 @@ WIDTH = 100
 _GAP = '  '
 _NARROWEST = 16  # columns of the name, however many numbers there are
 
-__all__ = ['WIDTH', 'html_table', 'number', 'paragraph', 'plural', 'table']
+__all__ = ['WIDTH', 'html_table', 'number', 'paragraph', 'plural', 'table', 'wrapped']
 
 
 def number(value: float | None) -> str:
@@ -54,6 +55,11 @@ def html_table(header: Sequence[str], rows: Sequence[Sequence[str]], left: int =
   return '\n'.join([*head, *body, '</tbody>', '</table>'])
 
 
+def wrapped(sentence: str) -> list[str]:
+  """Lines that fit most terminals."""
+  return textwrap.wrap(sentence, 80, break_long_words=False, break_on_hyphens=False)
+
+
 def paragraph(sentence: str) -> str:
   return f'<p>{_html.escape(sentence)}</p>'
 
@@ -71,7 +77,7 @@ def sensitivity_text(found: Sensitivity) -> str:
     longest = max(len(line[0]) for line in [header, *rows])
     if min(longest, _NARROWEST) + sum(numbers) + len(_GAP) * len(numbers) <= WIDTH:
       break
-  lines = [*table(header, rows), '', _sentence(found)]
+  lines = [*table(header, rows), '', *wrapped(_sentence(found))]
   if shown < len(every):
     lines.append(f'{len(every) - shown:,} more of the sparsities are in to_dict().')
   return '\n'.join(lines)
@@ -98,7 +104,13 @@ def _cells(found: Sensitivity, points: Sequence[int]) -> tuple[list[str], list[l
 
 
 def _sentence(found: Sensitivity) -> str:
-  return f'Metric by sparsity, each group pruned alone; {found.baseline:.4g} dense.'
+  how = f'alone{by_pattern(found.pattern)}'
+  return f'Metric by sparsity, each group pruned {how}; {found.baseline:.4g} dense.'
+
+
+def by_pattern(pattern: str) -> str:
+  """Which pattern, for a sentence; not the usual one."""
+  return '' if pattern in ('', 'Unstructured()') else f' by {pattern}'
 
 
 def _spread(count: int, shown: int) -> list[int]:

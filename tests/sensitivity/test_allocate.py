@@ -240,6 +240,24 @@ def test_groups_share_a_sparsity():
   assert dict(chosen) == {'x/a': 1.0, 'x/b': 1.0, 'y': 0.0}
 
 
+def test_the_pattern_it_was_measured_with():
+  _, params, _ = model()
+  block = jprune.masks.Block((2, 2))
+  found = curves(lambda params: float(params['in'].sum()), params, [0.0, 0.5], pattern=block)
+  chosen = allocate(found, sparsity=0.5)
+  assert (chosen.pattern, chosen.scorer) == (repr(block), 'magnitude')
+  assert chosen.to_dict()['pattern'] == repr(block)
+  words = r'must be Block\(shape=\(2, 2\).*, with which the sparsities .*; got Unstructured'
+  with pytest.raises(ValueError, match=f'prune: `pattern` {words}'):
+    jprune.prune(params, distribution=chosen)
+  with pytest.raises(ValueError, match=f'run: `pattern` {words}'):
+    jprune.sensitivity.run(params, lambda params: 1.0, distribution=chosen)
+  masks = jprune.prune(params, distribution=chosen, pattern=block)
+  fixed = jprune.prune(params, distribution=jprune.distributions.fixed(chosen), pattern=block)
+  np.testing.assert_array_equal(masks['in'], fixed['in'])
+  jprune.prune(params, distribution=jprune.distributions.fixed(chosen))
+
+
 def test_channel_groups():
   fn, params, x = model()
   graph = jprune.graph.channels(fn, params, x)

@@ -3,6 +3,7 @@
 import functools
 import itertools
 import json
+import math
 
 import jax
 import jax.numpy as jnp
@@ -85,6 +86,7 @@ def test_groups(groups):
 def test_pattern():
   params = {'w': jnp.arange(16.0).reshape(4, 4)}
   found = curves(metric, params, [0.0, 0.5], pattern=jprune.masks.Block((2, 2)))
+  assert found.pattern == repr(jprune.masks.Block((2, 2)))
   assert found.curves[0].pruned == {'w': (0, 8)}
   assert found.metrics[0][1] == (np.arange(8, 16) ** 2).sum()
 
@@ -208,9 +210,39 @@ def test_digits_by_hand():
 def test_round_trip():
   found = curves(metric, toy(), POINTS, groups='^(a|b)/')
   assert Sensitivity.from_dict(json.loads(json.dumps(found.to_dict()))) == found
-  for bad in ({}, [], {**found.to_dict(), 'version': 2}, {**found.to_dict(), 'curves': 1}):
-    with pytest.raises(ValueError, match='from_dict: `data` must be what to_dict'):
-      Sensitivity.from_dict(bad)
+  assert (found.pattern, found.scorer) == ('Unstructured()', 'magnitude')
+
+
+@pytest.mark.parametrize(
+  ('change', 'why'),
+  [
+    ({'version': 2}, 'version 2'),
+    ({'curves': 1}, 'TypeError'),
+    ({'curves': [{}]}, 'KeyError'),
+    ({'sparsities': 'abcd'}, 'ValueError'),
+    ({'sparsities': []}, 'which do not ascend'),
+    ({'sparsities': [0.0, 0.5, 0.25, 1.0]}, 'which do not ascend'),
+    ({'sparsities': [0.0, 0.5, 0.5, 1.0]}, 'which do not ascend'),
+    ({'sparsities': [0.0, 0.25, 0.5, 50.0]}, 'which do not ascend'),
+    ({'sparsities': [0.0, float('nan'), 0.5, 1.0]}, 'which do not ascend'),
+    ({'sparsities': [0.0, 1.0]}, "other numbers of points for 'a/kernel'"),
+    ({'baseline': float('inf')}, 'a baseline of inf'),
+  ],
+)
+def test_foreign_dicts(change, why):
+  data = curves(metric, toy(), POINTS).to_dict()
+  with pytest.raises(ValueError, match=f'from_dict: `data` must be what to_dict.*; got .*{why}'):
+    Sensitivity.from_dict({**data, **change})
+  with pytest.raises(ValueError, match='from_dict: `data` must be what to_dict'):
+    Sensitivity.from_dict([])
+  row = data['curves'][0]
+  for bad in (
+    {'pruned': {'a/kernel': [0, 3, 6, 13]}},
+    {'pruned': {}},
+    {'metrics': [0.0, math.nan, 0.0, 0.0]},
+  ):
+    with pytest.raises(ValueError, match='from_dict: `data` must be what to_dict.*a/kernel'):
+      Sensitivity.from_dict({**data, 'curves': [{**row, **bad}]})
 
 
 @pytest.mark.parametrize('points', [3, 12, 60])
@@ -267,6 +299,12 @@ def test_plot():
     ({'evaluate': lambda p: None}, TypeError, r'one finite number \(of the dense params\)'),
     ({'evaluate': lambda p: jnp.ones(2)}, TypeError, 'got float32 of shape'),
     ({'evaluate': lambda p: True}, TypeError, 'one finite number'),
+    ({'evaluate': lambda p: np.True_}, TypeError, 'one finite number .* got bool'),
+    ({'evaluate': lambda p: jnp.complex64(1)}, TypeError, 'one finite number .* got complex64'),
+    ({'evaluate': lambda p: 1j}, TypeError, 'one finite number .* got complex'),
+    ({'evaluate': lambda p: np.str_('.5')}, TypeError, 'one finite number'),
+    ({'evaluate': lambda p: jax.random.key(0)}, TypeError, 'one finite number .* got key'),
+    ({'evaluate': lambda p: 10**400}, ValueError, 'one finite number .* got inf'),
     ({'evaluate': lambda p: jnp.nan}, ValueError, 'one finite number .* got nan'),
     (
       {'evaluate': lambda p: 1 / float((p['b']['kernel'] != 0).sum() > 0) if 1 else 0},
@@ -317,8 +355,13 @@ def test_under_jit():
 
 
 def test_not_measured_there():
+  found = curves(metric, toy(), np.linspace(0, 1, 11, dtype=np.float32))
+  assert found.at(0.3) == found.at(np.float32(0.3)) == found.at(jnp.float32(0.3))
+  assert found.at(0.3)['a/kernel'] == found.metrics[0][3]
   with pytest.raises(ValueError, match='at: `sparsity` must be one of those measured'):
-    curves(metric, toy(), POINTS).at(0.3)
+    found.at(0.31)
+  with pytest.raises(TypeError, match='at: `sparsity` must be a number'):
+    found.at('half')
 
 
 def test_a_graph_of_other_params():

@@ -282,9 +282,13 @@ def test_plot():
   np.testing.assert_array_equal(ax.lines[0].get_ydata(), [step.metric for step in result.steps])
   labels = {text.get_text() for text in ax.get_legend().get_texts()}
   assert labels == {'validation', 'test', 'floor'}
-  other = plt.subplots()[1]
-  assert result.plot(other) is other
-  ax.figure.draw_without_rendering()
+  title = ax.get_title(loc='left')
+  assert title.replace('\n', ' ') == result.summary
+  narrow, other = plt.subplots(1, 2, layout='constrained')
+  assert result.plot(other[0]) is other[0]
+  for each, figure in ((ax, ax.figure), (other[0], narrow)):
+    figure.draw_without_rendering()
+    assert each._left_title.get_window_extent().x1 <= each.bbox.x1 + 15  # none of it is cut off
   plt.close('all')
 
 
