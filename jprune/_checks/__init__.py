@@ -150,6 +150,7 @@ from jprune._checks.sensitivity import not_leaves as not_leaves
 from jprune._checks.sensitivity import not_measured as not_measured
 from jprune._checks.sensitivity import not_tuned as not_tuned
 from jprune._checks.sensitivity import not_with_graph as not_with_graph
+from jprune._checks.sensitivity import nothing_tuned as nothing_tuned
 from jprune._checks.sensitivity import one_budget as one_budget
 from jprune._checks.sensitivity import out_of_order as out_of_order
 from jprune._checks.sensitivity import own_sparsity as own_sparsity

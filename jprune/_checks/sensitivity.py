@@ -230,6 +230,11 @@ def not_tuned(function: str, path: str, leaf: Any, expected: Any) -> ValueError:
   return ValueError(message(function, 'finetune', constraint, got, '', path))
 
 
+def nothing_tuned(function: str) -> TypeError:
+  fix = 'Is a return missing?'
+  return TypeError(message(function, 'finetune', 'a function that returns params', 'None', fix))
+
+
 def bad_suffix(function: str, path: str) -> ValueError:
   constraint = "a name that ends in '.json' or '.html'"
   fix = 'Masks and params go to jprune.save.'

@@ -13,7 +13,7 @@ from jprune import _checks, scores, tree
 from jprune._batches import shown
 from jprune.masks import Unstructured
 from jprune.sensitivity._groups import Group, channel_groups, leaf_groups
-from jprune.sensitivity._measure import EVALUATE, Masked, check_at_hand, measured
+from jprune.sensitivity._measure import EVALUATE, Masked, check_params, measured
 from jprune.sensitivity._record import Table, described, fingerprint, name_of
 from jprune.sensitivity._scored import called, scores_of
 from jprune.sensitivity._sensitivity import Curve, Sensitivity
@@ -87,7 +87,7 @@ def curves(
   """
   _checks.check_called(_NAME, 'evaluate', evaluate, EVALUATE)
   points = _checks.as_sparsities(_NAME, sparsities)
-  check_at_hand(_NAME, params)
+  check_params(_NAME, params)
   found, scored = _groups(params, scorer, where, pattern, groups, graph)
   masked = Masked(params, _touched(params, found))
   kind = 'channels' if graph is not None else repr(pattern)

@@ -26,9 +26,11 @@ def measured(
   return _checks.as_metric(function, argument, evaluate(params), when, finite) + 0.0  # no -0.0
 
 
-def check_at_hand(function: str, params: Params) -> None:
-  """Metrics are numbers: nothing here runs under a trace."""
-  for path, leaf in zip(*tree.flatten(params)[:2]):
+def check_params(function: str, params: Params) -> None:
+  """Metrics are numbers, so nothing here runs under a trace; and points are known by paths."""
+  paths, leaves, _ = tree.flatten(params)
+  _checks.check_distinct(function, paths)
+  for path, leaf in zip(paths, leaves):
     if tree.is_traced(leaf):
       raise _checks.traced(function, 'params', path, leaf)
 

@@ -111,6 +111,8 @@ def _tuned(
 ) -> tuple[Params, int]:
   """Fine-tuned params, masked again; and how many pruned weights were not 0 before that."""
   new = finetune(params, masks, index)
+  if new is None:
+    raise _checks.nothing_tuned(setup.function)
   paths, leaves, treedef = tree.flatten(params)
   found = tree.along(setup.function, 'finetune', params, new)
   kind = lambda x: (x.shape, x.dtype) if tree.is_array(x) else None

@@ -10,7 +10,7 @@ from jprune.graph._mac_count import count_macs
 from jprune.masks import NOfM, Unstructured
 from jprune.report import tally
 from jprune.sensitivity._floor import searched, within_reach
-from jprune.sensitivity._measure import EVALUATE, check_at_hand, measured
+from jprune.sensitivity._measure import EVALUATE, check_params, measured
 from jprune.sensitivity._result import Result
 from jprune.sensitivity._rounds import Setup, in_rounds
 from jprune.sensitivity._search import asked_for
@@ -114,7 +114,7 @@ def run(
     (0.4, {'w': 5.0}, 0.8182)
   """
   _check_functions(evaluate, test, finetune, schedule)
-  check_at_hand(_NAME, params)
+  check_params(_NAME, params)
   sparsity = _budget(sparsity, min_metric, distribution, pattern, rounds)
   setup = Setup(_NAME, params, where, scorer, distribution, pattern, evaluate)
   plan, asked = _plan(sparsity, rounds, schedule), None

@@ -209,7 +209,8 @@ class Sensitivity:
 
   def __repr__(self) -> str:
     groups, points = _text.plural(len(self.curves), 'group'), len(self.sparsities)
-    return f'Sensitivity({groups} at {points} sparsities, {self.baseline:.4g} dense)'
+    sparsities = f'{points} sparsit{"y" if points == 1 else "ies"}'
+    return f'Sensitivity({groups} at {sparsities}, {self.baseline:.4g} dense)'
 
   def _repr_html_(self) -> str:
     return _text.sensitivity_html(self)

@@ -323,6 +323,11 @@ def test_plot():
       ValueError,
       'curves: `pattern` must be one that can be',
     ),
+    (
+      {'params': {'a/b': jnp.ones((2, 3)), 'a': {'b': jnp.ones((3, 3))}}},
+      ValueError,
+      'several leaves',
+    ),
     ({'pattern': 3}, TypeError, 'curves: `pattern` must be a pattern'),
     ({'scorer': 'magnitude'}, TypeError, 'curves: `scorer` must be a function or a tree'),
     ({'scorer': jprune.scores.random}, TypeError, 'Bind it: functools.partial'),

@@ -128,6 +128,9 @@ def test_one_compilation():
 TOY = {'w': jnp.arange(1.0, 21.0).reshape(4, 5), 'v': jnp.arange(1.0, 11.0)[None], 'b': jnp.ones(3)}
 
 
+TWINS = {'a/b': jnp.ones((2, 3)), 'a': {'b': jnp.ones((3, 3))}}
+
+
 def total(params):
   return float(sum(np.asarray(leaf, np.float64).sum() for leaf in jax.tree.leaves(params)))
 
@@ -333,6 +336,12 @@ def test_plot():
       TypeError,
       r"also takes 'stats'. Bind it: func",
     ),
+    (
+      {'sparsity': 0.5, 'finetune': lambda p, m, i: None},
+      TypeError,
+      'params; got None. Is a return',
+    ),
+    ({'sparsity': 0.5, 'params': TWINS}, ValueError, "run: .* several leaves 'a/b'"),
     ({'sparsity': 0.5, 'fn': 3}, TypeError, 'run: `fn` must be a function'),
     ({'sparsity': 0.5, 'fn': lambda p, x: x}, TypeError, 'run: `fn` must be a function that takes'),
     (
