@@ -151,6 +151,7 @@ def _check(sparsity: Any, pattern: Any, distribution: Any, method: Any) -> None:
     raise _checks.bad_pattern(NAME, pattern)
   if not isinstance(pattern, (Unstructured, NOfM)):
     raise _checks.not_repairable_pattern(NAME, pattern)
+  _checks.check_measured_pattern(NAME, distribution, pattern)
   if isinstance(pattern, NOfM):
     if distribution is not distributions.uniform:
       raise _checks.pattern_shares_alike(NAME, pattern)

@@ -123,14 +123,14 @@ def fingerprint(params: Any) -> str:
   """A hash of paths, shapes, dtypes and values; of arrays on other processes without values."""
   out = hashlib.sha256()
   for path, leaf in zip(*tree.flatten(params)[:2]):
-    out.update(f'{path} {type(leaf).__name__}'.encode() if not tree.is_array(leaf) else b'')
-    if tree.is_array(leaf):
-      out.update(f'{path} {leaf.dtype} {tuple(leaf.shape)}\n'.encode())
-      if getattr(leaf, 'is_fully_addressable', True):
-        held = (
-          jax.random.key_data(leaf) if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) else leaf
-        )
-        out.update(np.ascontiguousarray(np.asarray(held)).reshape(-1).view(np.uint8).data)
+    if not tree.is_array(leaf):
+      out.update(f'{path} {_shown(leaf)}\n'.encode())
+      continue
+    out.update(f'{path} {leaf.dtype} {tuple(leaf.shape)}\n'.encode())
+    if getattr(leaf, 'is_fully_addressable', True):
+      is_key = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+      held = np.asarray(jax.random.key_data(leaf) if is_key else leaf)
+      out.update(np.ascontiguousarray(held).reshape(-1).view(np.uint8).data)
   return out.hexdigest()
 
 

@@ -241,7 +241,7 @@ def test_groups_share_a_sparsity():
 
 
 def test_the_pattern_it_was_measured_with():
-  _, params, _ = model()
+  fn, params, x = model()
   block = jprune.masks.Block((2, 2))
   found = curves(lambda params: float(params['in'].sum()), params, [0.0, 0.5], pattern=block)
   chosen = allocate(found, sparsity=0.5)
@@ -252,6 +252,8 @@ def test_the_pattern_it_was_measured_with():
     jprune.prune(params, distribution=chosen)
   with pytest.raises(ValueError, match=f'run: `pattern` {words}'):
     jprune.sensitivity.run(params, lambda params: 1.0, distribution=chosen)
+  with pytest.raises(ValueError, match=f'prune: `pattern` {words}'):
+    jprune.reconstruct.prune(fn, params, [x], distribution=chosen)
   masks = jprune.prune(params, distribution=chosen, pattern=block)
   fixed = jprune.prune(params, distribution=jprune.distributions.fixed(chosen), pattern=block)
   np.testing.assert_array_equal(masks['in'], fixed['in'])

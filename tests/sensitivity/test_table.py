@@ -75,6 +75,14 @@ def test_a_table_of_another_run_is_refused(tmp_path):
     assert path.read_bytes() == text
 
 
+@pytest.mark.parametrize('leaves', [(0.5, 0.25), (1, True), ('relu', 'gelu'), (None, 0.0)])
+def test_leaves_that_are_no_arrays_count_too(tmp_path, leaves):
+  path = tmp_path / 'points.jsonl'
+  curves(lambda params: 1.0, {**toy(), 'd': leaves[0]}, POINTS, table=path)
+  with pytest.raises(ValueError, match='of a run with other params'):
+    curves(lambda params: 1.0, {**toy(), 'd': leaves[1]}, POINTS, table=path)
+
+
 def scaled(params, by):
   """A scorer whose ranking depends on the values bound to it."""
   return {
