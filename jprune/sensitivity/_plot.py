@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from jprune import _checks
@@ -11,7 +12,7 @@ from jprune.report._cells import printable, shorten
 if TYPE_CHECKING:
   from matplotlib.axes import Axes
 
-  from jprune.sensitivity._result import Result
+  from jprune.sensitivity._result import Result, Step
   from jprune.sensitivity._search import Search
   from jprune.sensitivity._sensitivity import Sensitivity
 
@@ -19,6 +20,7 @@ _DARK, _GREY, _FLOOR = '#1f5fa8', '#b5b5b5', '#b3432b'
 _FONT = 9.0  # points
 _LABEL = 40  # characters of a name
 _NAMED = 10  # lines with a color and a name
+_TICKS = 9  # names of steps side by side
 
 
 def draw_curves(found: Sensitivity, ax: Axes | None) -> Axes:
@@ -63,10 +65,21 @@ def draw_result(found: Result, ax: Axes | None) -> Axes:
     ax.plot(ends, [found.test_before, found.test_after], 's', color='black', label='test')
   if found.min_metric is not None:
     ax.axhline(found.min_metric, color=_FLOOR, linestyle='--', linewidth=1.0, label='floor')
-  names = [f'{step.name}\n{100 * step.sparsity:.1f}%' for step in found.steps]
-  ax.set_xticks(places, names, fontsize=_FONT if len(names) < 10 else _FONT - 3)
+  ax.set_xticks(*_ticks(found.steps), fontsize=_FONT)
   _finish(ax, found.summary, 'step, and sparsity of the selected leaves')
   return ax
+
+
+def _ticks(steps: Sequence[Step]) -> tuple[list[int], list[str]]:
+  """A name for each step; where they are many, for the last one of some rounds."""
+  places = list(range(len(steps)))
+  name = lambda step: step.name
+  if len(steps) > _TICKS:
+    ends = [i for i in places if i + 1 == len(steps) or steps[i].round < steps[i + 1].round]
+    every = -(-len(ends) // _TICKS)
+    places = ends[::-1][::every][::-1]
+    name = lambda step: f'round {step.round}' if step.round else step.name
+  return places, [f'{name(steps[i])}\n{100 * steps[i].sparsity:.1f}%' for i in places]
 
 
 def _axes(function: str) -> Axes:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 WIDTH = 100
 _GAP = '  '
-_NARROWEST = 16  # columns of the name, however many numbers there are
+_NARROWEST = 32  # columns of the name, however many numbers there are: a path of four keys
 
 __all__ = ['WIDTH', 'html_table', 'number', 'paragraph', 'plural', 'table', 'wrapped']
 

@@ -1,6 +1,7 @@
 """Every number of a result equals the one computed by hand."""
 
 import functools
+import itertools
 import json
 import math
 
@@ -292,6 +293,19 @@ def test_plot():
   for each, figure in ((ax, ax.figure), (other[0], narrow)):
     figure.draw_without_rendering()
     assert each._left_title.get_window_extent().x1 <= each.bbox.x1 + 15  # none of it is cut off
+  plt.close('all')
+
+
+@pytest.mark.parametrize('rounds', [2, 4, 8, 30])
+def test_names_of_steps_do_not_overlap(rounds):
+  from matplotlib import pyplot as plt
+
+  ax = run(TOY, total, sparsity=0.9, rounds=rounds, finetune=lambda p, masks, i: p).plot()
+  ax.figure.draw_without_rendering()
+  boxes = [label.get_window_extent() for label in ax.get_xticklabels()]
+  assert len(boxes) >= min(2 * rounds + 1, 8)
+  assert all(a.x1 < b.x0 for a, b in itertools.pairwise(boxes))
+  assert ax.get_xticks()[-1] == 2 * rounds
   plt.close('all')
 
 
