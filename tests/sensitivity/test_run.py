@@ -1,8 +1,6 @@
 """Every number of a result equals the one computed by hand."""
 
 import functools
-import itertools
-import json
 import math
 
 import jax
@@ -226,87 +224,6 @@ def test_all_pruned_and_none():
   result = run(TOY, total, sparsity=0.0)
   assert result.thresholds == {'w': 1.0, 'v': 1.0}
   assert result.after == result.before
-
-
-# ---------------------------------------------------------------------------------------- output
-
-
-def whole():
-  fn = lambda params, x: x @ params['w'] + params['v'][:, :5] + params['b'].sum()[None, None]
-  return run(
-    TOY,
-    total,
-    min_metric=200.0,
-    test=lambda params: total(params) / 2,
-    finetune=lambda params, masks, index: params,
-    rounds=2,
-    fn=fn,
-    args=(jnp.ones((1, 4)),),
-  )
-
-
-def test_text_html_and_json(tmp_path):
-  result = whole()
-  lines = str(result).splitlines()
-  assert max(map(len, lines)) <= 100
-  for words in ('floor 200 held', 'dense, test', 'fine-tuned', 'threshold', 'Multiply-adds'):
-    assert words in str(result)
-  result.save(tmp_path / 'report.json')
-  data = json.loads((tmp_path / 'report.json').read_text())
-  assert data == json.loads(json.dumps(result.to_dict()))
-  assert (data['before'], data['after'], data['holds']) == (result.before, result.after, True)
-  assert [step['metric'] for step in data['steps']] == [step.metric for step in result.steps]
-  result.save(str(tmp_path / 'report.html'))
-  page = (tmp_path / 'report.html').read_text()
-  assert page.startswith('<!DOCTYPE html>')
-  assert result._repr_html_() in page
-  assert f'{result.after:.4g}' in page
-  assert sorted(path.name for path in tmp_path.iterdir()) == ['report.html', 'report.json']
-  with pytest.raises(ValueError, match="save: `path` must be a name that ends in '.json' or"):
-    result.save(tmp_path / 'report.txt')
-  with pytest.raises(FileNotFoundError, match='save: `path` must be in an existing folder'):
-    result.save(tmp_path / 'no' / 'report.json')
-
-
-def test_json_without_infinities(tmp_path):
-  result = run(TOY, total, sparsity=1.0)
-  result.save(tmp_path / 'report.json')
-  data = json.loads((tmp_path / 'report.json').read_text(), parse_constant=pytest.fail)
-  assert data['thresholds'] == {'w': None, 'v': None}
-
-
-def test_plot():
-  import matplotlib
-
-  matplotlib.use('Agg')
-  from matplotlib import pyplot as plt
-
-  result = whole()
-  ax = result.plot()
-  np.testing.assert_array_equal(ax.lines[0].get_ydata(), [step.metric for step in result.steps])
-  labels = {text.get_text() for text in ax.get_legend().get_texts()}
-  assert labels == {'validation', 'test', 'floor'}
-  title = ax.get_title(loc='left')
-  assert title.replace('\n', ' ') == result.summary
-  narrow, other = plt.subplots(1, 2, layout='constrained')
-  assert result.plot(other[0]) is other[0]
-  for each, figure in ((ax, ax.figure), (other[0], narrow)):
-    figure.draw_without_rendering()
-    assert each._left_title.get_window_extent().x1 <= each.bbox.x1 + 15  # none of it is cut off
-  plt.close('all')
-
-
-@pytest.mark.parametrize('rounds', [2, 4, 8, 30])
-def test_names_of_steps_do_not_overlap(rounds):
-  from matplotlib import pyplot as plt
-
-  ax = run(TOY, total, sparsity=0.9, rounds=rounds, finetune=lambda p, masks, i: p).plot()
-  ax.figure.draw_without_rendering()
-  boxes = [label.get_window_extent() for label in ax.get_xticklabels()]
-  assert len(boxes) >= min(2 * rounds + 1, 8)
-  assert all(a.x1 < b.x0 for a, b in itertools.pairwise(boxes))
-  assert ax.get_xticks()[-1] == 2 * rounds
-  plt.close('all')
 
 
 # -------------------------------------------------------------------------------------- bad input
