@@ -9,10 +9,12 @@ import numpy as np
 from jax import lax
 
 from jprune.graph._atoms import Dims, fresh, size_of
-from jprune.graph._rule import Site, rule
+from jprune.graph._products import check_summed
+from jprune.graph._rule import ANY, UNIFORM, ZERO, Site, Status, passed_on, rule
 from jprune.graph._shapes import picked, sliced
 
 _DYNAMIC = 'indexed by what is computed'
+_ADDS = ('scatter-add', 'scatter_add', 'scatter-sub', 'scatter_sub')
 
 
 def _couple_gather(site: Site, ins: list[Dims]) -> list[Dims]:
@@ -66,6 +68,20 @@ def _constant_take(site: Site) -> tuple[int, np.ndarray] | None:
   return axis, flat
 
 
+def _status_gather(site: Site, ins: list[Status]) -> list[Status]:
+  """Zeros stay zeros wherever they are read from; but an index that is zero reads what is there."""
+  operand, indices = ins
+  (var,) = site.eqn.outvars
+  of = {}
+  for atom in site.live(var):
+    worst = max(operand.get(atom), indices.get(atom), UNIFORM)
+    if site.times(var, atom) > 1:
+      of[atom] = max(worst, ANY)
+    else:
+      of[atom] = ZERO if operand.get(atom) == ZERO else worst
+  return [Status(operand.default, of)]
+
+
 def _small_gather(site: Site, xs: list[Any]) -> list[Any]:
   p, dims, (out,) = site.params, site.ins()[0], site.outs()
   taken = _constant_take(site)
@@ -112,7 +128,25 @@ def _couple_scatter(site: Site, ins: list[Dims]) -> list[Dims]:
   scattered = [i for i in range(len(updates)) if i not in numbers.update_window_dims]
   for position, dim in zip(scattered, indices[:-1]):
     site.unify(updates[position], dim)
+  for position in _scattered(site) if site.name not in _ADDS else ():
+    site.freeze(updates[position], 'written to indices')
   return [operand]
+
+
+def _scattered(site: Site) -> list[int]:
+  """Axes of the updates whose entries are combined with entries of the operand, each at an index."""
+  numbers = site.params['dimension_numbers']
+  places = [i for i in range(len(site.in_shapes[2])) if i not in numbers.update_window_dims]
+  batched = numbers.scatter_indices_batching_dims
+  return [i for place, i in enumerate(places) if place not in batched]
+
+
+def _status_scatter(site: Site, ins: list[Status]) -> list[Status]:
+  """Updates that are left out must add nothing."""
+  for position in _scattered(site):
+    for atom in site.walk.atoms_of(site.ins()[2][position]):
+      check_summed(site, atom, ins[2].get(atom), ghostable=False)
+  return passed_on(site, ins)
 
 
 def _constant_window(site: Site) -> list[int] | None:
@@ -203,12 +237,13 @@ def _clamped(start: Any, size: int, length: int) -> int:
   return max(0, min(int(start), size - length))
 
 
-rule('gather', _couple_gather, small=_small_gather)
+rule('gather', _couple_gather, _status_gather, _small_gather)
 rule(
   'scatter scatter-add scatter_add scatter-sub scatter_sub scatter-mul scatter_mul '
   'scatter-min scatter_min scatter-max scatter_max',
   _couple_scatter,
-  small=_small_scatter,
+  _status_scatter,
+  _small_scatter,
 )
 rule('dynamic_slice', _couple_dynamic_slice, small=_small_dynamic_slice)
 rule('dynamic_update_slice', _couple_update, small=_small_update)

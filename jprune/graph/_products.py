@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from jprune.graph._atoms import Atom, Dims, fresh, size_of
+from jprune.graph._atoms import Atom, Dims, fresh, fresh_all, size_of
 from jprune.graph._rule import ANY, BAD, UNIFORM, ZERO, Site, Status, rule, same_params
 
 _NOT_ZERO = 'summed over, where its pruned entries are not zero'
@@ -205,6 +205,19 @@ rule('cumsum cumprod cummax cummin', _couple_along)
 rule('cumlogsumexp', _couple_along, _at_least_uniform)
 
 
+def _couple_fft(site: Site, ins: list[Dims]) -> list[Dims]:
+  """The last axes are transformed, each of them with its own length."""
+  (dims,) = ins
+  first = len(dims) - len(site.params['fft_lengths'])
+  for dim in dims[first:]:
+    site.freeze(dim, 'Fourier transformed along it')
+  waves = fresh_all(site.out_shapes[0][first:], site.cause('frequencies of a Fourier transform'))
+  return [(*dims[:first], *waves)]
+
+
+rule('fft', _couple_fft)
+
+
 def _couple_sort(site: Site, ins: list[Dims]) -> list[Dims]:
   axis = site.params['dimension']
   for dims in ins:
@@ -246,7 +259,7 @@ def _couple_window(site: Site, ins: list[Dims]) -> list[Dims]:
   data = [dims for dims in ins if len(dims) == len(shape)]
   out = []
   for i, size in enumerate(shape):
-    passes = p['window_dimensions'][i] == 1 and all(size_of(dims[i]) == size for dims in data)
+    passes = _is_whole(p, i) and all(size_of(dims[i]) == size for dims in data)
     for dims in data:
       if passes:
         site.unify(data[0][i], dims[i])
@@ -256,6 +269,12 @@ def _couple_window(site: Site, ins: list[Dims]) -> list[Dims]:
   return [tuple(out) for _ in site.out_shapes]
 
 
+def _is_whole(params: dict[str, Any], axis: int) -> bool:
+  """Whether the windows along an axis are its indices, one after another."""
+  shift = (params['window_dimensions'][axis], params['window_strides'][axis])
+  return shift == (1, 1) and tuple(params['padding'][axis]) == (0, 0)
+
+
 rule('reduce_window_sum reduce_window_max reduce_window_min', _couple_window)
 rule('reduce_window', _couple_window, _at_least_uniform)
 rule('select_and_gather_add', _couple_window, _at_least_uniform)
@@ -263,8 +282,8 @@ rule('select_and_gather_add', _couple_window, _at_least_uniform)
 
 def _couple_scatter_window(site: Site, ins: list[Dims]) -> list[Dims]:
   source, operand = ins
-  for i, length in enumerate(site.params['window_dimensions']):
-    if length == 1 and size_of(source[i]) == size_of(operand[i]):
+  for i in range(len(operand)):
+    if _is_whole(site.params, i) and size_of(source[i]) == size_of(operand[i]):
       site.unify(source[i], operand[i])
     else:
       site.freeze(source[i], f'the window of {site.name}')

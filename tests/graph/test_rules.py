@@ -16,6 +16,8 @@ from jax.ad_checkpoint import checkpoint_name
 from tests.shrink import _masks
 
 PERMUTATION = np.array([5, 0, 3, 7, 1, 4, 2, 6])
+EVERYWHERE = np.zeros(8, int)  # of an axis with a single index
+TABLE = np.array([0.5, 2.0])
 
 
 def along_batch(move):
@@ -49,7 +51,9 @@ FREE = {
   'rev': lambda x: x[:, ::-1],
   'gather': lambda x: x[:, PERMUTATION],
   'gather_of_another_axis': lambda x: x[jnp.argsort(jnp.arange(x.shape[0]) % 2)],
+  'gather_by_what_is_zero': lambda x: x * jnp.asarray(TABLE)[(x > 0).astype('uint8')],
   'scatter_of_another_axis': lambda x: x.at[0].add(1.0 * x[0]),
+  'scatter_of_zeros': lambda x: x * jnp.ones_like(x[:, :1]).at[:, EVERYWHERE].add(x),
   'select_n': lambda x: jnp.where(x > 0, x, 0.1 * x),
   'iota_of_another_axis': lambda x: x * lax.broadcasted_iota(x.dtype, x.shape, 0),
   'iota': lambda x: x * lax.broadcasted_iota(x.dtype, x.shape, 1),
@@ -61,6 +65,7 @@ FREE = {
   'reduce_window_of_another_axis': lambda x: lax.reduce_window(
     x, -jnp.inf, lax.max, (2, 1), (1, 1), 'SAME'
   ),
+  'fft_of_another_axis': lambda x: jnp.fft.fft(x, axis=0).real,
   'sort_of_another_axis': along_batch(jnp.sort),
   'jit': jax.jit(lambda x: x * 2),
   'custom_jvp': jax.nn.relu,
@@ -103,12 +108,26 @@ FROZEN = {
     lambda x: x.at[:, (x[0, :2] > 0).astype(int)].add(1.0),
     'indexed by what is computed',
   ),
+  'gather_of_zero': (
+    lambda x: x * jnp.asarray(TABLE)[(x > 0).astype('uint8')].sum(-1, keepdims=True),
+    'summed over, where its pruned entries are not zero: reduce_sum',
+  ),
+  'scatter_at_constants': (lambda x: jnp.ones_like(x).at[:, PERMUTATION].set(x), 'written to'),
+  'scatter_of_what_is_not_zero': (
+    lambda x: x * jnp.ones_like(x[:, :1]).at[:, EVERYWHERE].add(jnp.exp(x)),
+    'summed over, where its pruned entries are not zero: scatter-add',
+  ),
+  'window_of_every_other_index': (
+    lambda x: lax.reduce_window(x, 0.0, lax.add, (1, 1), (1, 2), ((0, 0), (3, 4))),
+    'the window of reduce_window_sum',
+  ),
   'interior_pad': (lambda x: lax.pad(x, 0.0, ((0, 0, 0), (0, 0, 1)))[:, :8], 'padded inside'),
   'scanned_over': (
     lambda x: lax.scan(lambda c, y: (c + y, c * y), x[:, 0], x.T)[1].T,
     'the axis of a scan',
   ),
-  'fft': (lambda x: jnp.fft.fft(x).real.astype(x.dtype), 'no rule for primitive fft'),
+  'fft': (lambda x: jnp.fft.fft(x).real, 'Fourier transformed along it'),
+  'unknown': (lambda x: jnp.linalg.svd(x, full_matrices=False)[2], 'no rule for primitive svd'),
   'not_zero': (
     lambda x: x / (jnp.arange(8, dtype=x.dtype)[None] + jnp.cos(x)).sum(-1, keepdims=True),
     'summed over, where its pruned entries are not zero: reduce_sum',
