@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jprune import _checks, tree
-from jprune.graph._atoms import Atom, Cause, Dims, freeze, fresh_all, leaves, resolve, unify
+from jprune.graph._atoms import Atom, Cause, Dim, Dims, freeze, fresh_all, leaves, resolve, unify
 from jprune.graph._couple import Coupling
 from jprune.graph._exact import Exactness
 from jprune.graph._frame import Frame, without_dead
@@ -78,7 +78,10 @@ class Traced:
     used |= set(_hashable(self.frame.jaxpr.outvars))
     for var, dims in zip(self.frame.jaxpr.invars, self.dims):
       for dim in dims if var not in used else ():
-        freeze(dim, Cause('fn does not use it'))
+        freeze(dim, _UNUSED)
+    cut = {a for dims in self.dims for dim in dims for a in _segments(dim) if a.frozen is None}
+    for atom in cut and cut - _used(self.frame):
+      freeze((atom,), _UNUSED)
 
   def _check(self) -> None:
     prunable = {a for dims in self.dims for dim in dims for a in leaves(dim) if a.frozen is None}
@@ -88,6 +91,42 @@ class Traced:
     rest = self.frame.jaxpr.invars[len(ins) :]
     ins += [Status(UNIFORM, dict.fromkeys(live(self.frame.dims[v]), ANY)) for v in rest]
     exactness.run(self.frame, ins)
+
+
+_UNUSED = Cause('fn does not use it')
+# They read some of what they are given: of a table of positions those that the inputs have.
+_READ = frozenset(
+  [
+    'slice',
+    'split',
+    'dynamic_slice',
+    'gather',
+    'convert_element_type',
+    'broadcast_in_dim',
+    'reshape',
+    'transpose',
+    'squeeze',
+    'expand_dims',
+  ]
+)
+
+
+def _segments(dim: Dim) -> Iterator[Atom]:
+  """The atoms in the segments of sums."""
+  for atom in resolve(dim):
+    for part in atom.parts or ():
+      yield from leaves(part)
+
+
+def _used(frame: Frame) -> set[Atom]:
+  """The atoms of the results, and of what anything is computed from."""
+  read = list(_hashable(frame.jaxpr.outvars))
+  for index, eqn in enumerate(frame.jaxpr.eqns):
+    if index not in frame.children and eqn.primitive.name not in _READ:
+      read += _hashable(eqn.invars)
+  out = {a for var in dict.fromkeys(read) for dim in frame.dims[var] for a in leaves(dim)}
+  called = [roles for index, roles in frame.children.items() if index not in frame.given_up]
+  return out.union(*(_used(each) for roles in called for each in roles.values()))
 
 
 def _is_new_value(old: Dims, new: Dims, taken: set[Atom]) -> bool:

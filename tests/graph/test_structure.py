@@ -228,6 +228,23 @@ def test_shapes_are_enough():
   assert len(graph.groups) == 3
 
 
+def test_positions_that_the_inputs_do_not_have_stay():
+  def fn(params, x):
+    table = params['table'].astype(x.dtype)[None, : x.shape[1]]
+    more = jnp.take(params['more'], jnp.arange(x.shape[1]), axis=0)
+    return (x @ params['in'] + table + more[None]) @ params['out']
+
+  shapes = {'in': (3, 8), 'table': (6, 8), 'more': (7, 8), 'out': (8, 2)}
+  params = {path: np.ones(shape) for path, shape in shapes.items()}
+  graph = jprune.graph.channels(fn, params, np.ones((2, 4, 3)))
+  (group,) = graph.groups
+  assert {(m.path, m.axis) for m in group.members} == {
+    *((path, 1) for path in ('in', 'table', 'more')),
+    ('out', 0),
+  }
+  assert graph.frozen['table', 0] == 'model input 0; fn does not use it'
+
+
 def test_a_table_that_two_layers_share_does_not_tie_them():
   table = jnp.linspace(0.5, 1.5, 6)
 
