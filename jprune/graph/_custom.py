@@ -17,6 +17,7 @@ from jax.extend import core
 from jprune.graph._atoms import Dims
 from jprune.graph._frame import single
 from jprune.graph._rule import ANY, Site, Status, rule
+from jprune.graph._sharding import struct
 
 _FLOAT0 = jax.dtypes.float0
 
@@ -40,7 +41,7 @@ def _traced(fn: Callable[..., Any], *args: Any) -> tuple[Any, Any]:
 
 
 def _structs(variables: Sequence[Any]) -> list[jax.ShapeDtypeStruct]:
-  return [jax.ShapeDtypeStruct(v.aval.shape, v.aval.dtype) for v in variables]
+  return [struct(v.aval) for v in variables]
 
 
 def _couple_body(site: Site, ins: list[Dims]) -> list[Dims]:

@@ -6,6 +6,7 @@ from typing import Any
 
 from jprune.graph._atoms import Dims, fresh, fresh_all, size_of
 from jprune.graph._rule import ANY, BAD, UNIFORM, ZERO, Site, Status, rule, same_params
+from jprune.graph._sharding import divided
 
 # f(0) = 0.
 _KEEP_ZERO = frozenset(
@@ -184,6 +185,14 @@ def _written(site: Site, operand: int) -> float | None:
 
 ELEMENTWISE = _KEEP_ZERO | BREAK_ZERO | _OTHERS
 rule(' '.join(ELEMENTWISE), _couple, _status, same_params)
+
+
+def _small_reshard(site: Site, xs: list[Any]) -> list[Any]:
+  sharding = divided(site.params['dst_sharding'], xs[0].shape)
+  return [site.eqn.primitive.bind(*xs, **{**site.params, 'dst_sharding': sharding})]
+
+
+rule('reshard', _couple, _status, _small_reshard)
 
 
 # ---------------------------------------------------------------------------- made from nothing

@@ -16,6 +16,7 @@ from jax.extend import core
 from jax.interpreters import partial_eval
 
 from jprune.graph._atoms import Cause, Dims, fresh_all
+from jprune.graph._sharding import struct
 
 # Evaluated where a rule asks for an index that is known while tracing.
 _FOLDED = frozenset(
@@ -170,7 +171,7 @@ def closed(jaxpr: Any) -> tuple[Any, Any]:
 def single(eqn: Any) -> Any:
   """A closed jaxpr that is this one equation; its inputs are all operands, literals included."""
   make = jax.make_jaxpr(lambda *xs: xs)
-  template = make(*[jax.ShapeDtypeStruct(v.aval.shape, v.aval.dtype) for v in eqn.invars])
+  template = make(*[struct(v.aval) for v in eqn.invars])
   return core.ClosedJaxpr(
     template.jaxpr.replace(
       eqns=[eqn.replace(invars=list(template.jaxpr.invars))], outvars=list(eqn.outvars)

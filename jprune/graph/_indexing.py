@@ -12,6 +12,7 @@ from jprune.graph._atoms import Dims, fresh, size_of
 from jprune.graph._products import check_summed
 from jprune.graph._rule import ANY, UNIFORM, ZERO, Site, Status, passed_on, rule
 from jprune.graph._shapes import picked, sliced
+from jprune.graph._sharding import take_axis
 
 _DYNAMIC = 'indexed by what is computed'
 _ADDS = ('scatter-add', 'scatter_add', 'scatter-sub', 'scatter_sub')
@@ -90,7 +91,7 @@ def _small_gather(site: Site, xs: list[Any]) -> list[Any]:
     keep = site.keep(dims[axis])
     places = (np.cumsum(keep) - 1)[chosen[keep[chosen]]]
     position = next(i for i in range(len(out)) if i not in p['dimension_numbers'].offset_dims)
-    moved = jnp.moveaxis(xs[0].take(places, axis=axis), axis, position)
+    moved = jnp.moveaxis(take_axis(xs[0], places, axis), axis, position)
     return [lax.reshape(moved, site.small_shape(out))]
   sizes = tuple(
     site.small_size(dim) if length == size else length
@@ -134,7 +135,7 @@ def _couple_scatter(site: Site, ins: list[Dims]) -> list[Dims]:
 
 
 def _scattered(site: Site) -> list[int]:
-  """Axes of the updates whose entries are combined with entries of the operand, each at an index."""
+  """Axes of the updates whose entries go to one index of the operand each."""
   numbers = site.params['dimension_numbers']
   places = [i for i in range(len(site.in_shapes[2])) if i not in numbers.update_window_dims]
   batched = numbers.scatter_indices_batching_dims

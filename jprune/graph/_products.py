@@ -6,6 +6,7 @@ from typing import Any
 
 from jprune.graph._atoms import Atom, Dims, fresh, fresh_all, size_of
 from jprune.graph._rule import ANY, BAD, UNIFORM, ZERO, Site, Status, rule, same_params
+from jprune.graph._sharding import divided
 
 _NOT_ZERO = 'summed over, where its pruned entries are not zero'
 _NOT_FINITE = 'summed over, where its pruned entries may be infinite or NaN'
@@ -59,8 +60,8 @@ def _status_product(site: Site, left: Status, right: Status) -> Status:
 
 
 def _small_dot(site: Site, xs: list[Any]) -> list[Any]:
-  # A sharding of the result was chosen for the full shape.
-  return [site.eqn.primitive.bind(*xs, **{**site.params, 'out_sharding': None})]
+  sharding = divided(site.params['out_sharding'], site.small_shape(site.outs()[0]))
+  return [site.eqn.primitive.bind(*xs, **{**site.params, 'out_sharding': sharding})]
 
 
 def _couple_ragged(site: Site, ins: list[Dims]) -> list[Dims]:

@@ -11,6 +11,7 @@ import numpy as np
 from jprune import _checks, tree
 from jprune.graph._atoms import Atom, Dim, is_frozen, leaves
 from jprune.graph._channels import layout, numbered, why_frozen
+from jprune.graph._sharding import struct
 from jprune.graph._small import Sizes, Small
 from jprune.graph._trace import Traced
 from jprune.typing import Params
@@ -56,10 +57,7 @@ class Program:
 
   def _evaluate(self, params: Params, *args: Any) -> Any:
     values = jax.tree.leaves(params)
-    structs = [
-      jax.ShapeDtypeStruct(shape, value.dtype)
-      for shape, value in zip(self._shapes.values(), values)
-    ]
+    structs = [struct(jax.typeof(x), full) for full, x in zip(self._shapes.values(), values)]
     traced = Traced('small.fn', self._fn, self._treedef.unflatten(structs), args)
     small = Small(keeps_of(traced, self._kept))
     outs = small(traced.frame, [*values, *jax.tree.leaves(args)])

@@ -22,6 +22,7 @@ from jprune.graph._atoms import (
   sum_of,
 )
 from jprune.graph._rule import ANY, ZERO, Site, Status, passed_on, rule
+from jprune.graph._sharding import explicit, take_axis
 
 
 def _broadcast(site: Site, ins: list[Dims]) -> list[Dims]:
@@ -34,7 +35,9 @@ def _broadcast(site: Site, ins: list[Dims]) -> list[Dims]:
 
 def _small_broadcast(site: Site, xs: list[Any]) -> list[Any]:
   shape = site.small_shape(site.outs()[0])
-  return [lax.broadcast_in_dim(xs[0], shape, site.params['broadcast_dimensions'])]
+  sharding = explicit(site.eqn.outvars[0].aval, shape)
+  axes = site.params['broadcast_dimensions']
+  return [lax.broadcast_in_dim(xs[0], shape, axes, out_sharding=sharding)]
 
 
 def _reshape(site: Site, ins: list[Dims]) -> list[Dims]:
@@ -53,7 +56,7 @@ def _reshape(site: Site, ins: list[Dims]) -> list[Dims]:
       continue
     a, b, left, right = i + 1, j + 1, size_of(dims[i]), shape[j]
     while left != right:
-      if left < right:
+      if _smaller(left, right):
         left *= size_of(dims[a])
         a += 1
       else:
@@ -70,10 +73,19 @@ def _reshape(site: Site, ins: list[Dims]) -> list[Dims]:
   return [tuple(out)]
 
 
+def _smaller(a: Any, b: Any) -> bool:
+  """``a < b``; of sizes that are symbolic and can't be compared, whether one divides the other."""
+  try:
+    return bool(a < b)
+  except Exception:  # jax.export's, which is no part of the public interface
+    return bool(b % a == 0)
+
+
 def _small_reshape(site: Site, xs: list[Any]) -> list[Any]:
   order = site.params.get('dimensions')
   x = xs[0] if order is None else lax.transpose(xs[0], order)
-  return [lax.reshape(x, site.small_shape(site.outs()[0]))]
+  shape = site.small_shape(site.outs()[0])
+  return [lax.reshape(x, shape, out_sharding=explicit(site.eqn.outvars[0].aval, shape))]
 
 
 def _transpose(site: Site, ins: list[Dims]) -> list[Dims]:
@@ -220,11 +232,6 @@ def _small_slice(site: Site, xs: list[Any]) -> list[Any]:
       x = take_axis(x, np.flatnonzero(chosen[keep]), axis)
       out.append((0, x.shape[axis], 1))
   return [lax.slice(x, *zip(*out))] if out else [x]
-
-
-def take_axis(x: Any, indices: np.ndarray, axis: int) -> Any:
-  """Entries at constant indices along one axis."""
-  return x.take(indices, axis=axis)
 
 
 def _split(site: Site, ins: list[Dims]) -> list[Dims]:

@@ -20,6 +20,7 @@ from jax.extend import core
 from jprune.graph._atoms import Atom, Dim, Dims, leaves, resolve
 from jprune.graph._frame import Frame
 from jprune.graph._rule import RULES, ZERO, Site, same_params
+from jprune.graph._sharding import take_axis
 
 World = frozenset[Atom]
 _NOWHERE: World = frozenset()
@@ -82,7 +83,7 @@ class Sizes:
     for axis, dim in enumerate(dims):
       keep = self.keep(dim, world)
       if keep is not None:
-        x = x.take(np.flatnonzero(keep), axis=axis)
+        x = take_axis(x, np.flatnonzero(keep), axis)
     return x
 
 

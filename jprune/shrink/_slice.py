@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jprune import tree
+from jprune.graph._sharding import divided
 
 Axes = Mapping[int, Sequence[int]]
 
@@ -61,15 +62,7 @@ def _like(leaf: Any, out: Any) -> Any:
     return out
   sharding = leaf.sharding
   if isinstance(sharding, jax.sharding.NamedSharding):
-    spec = [*sharding.spec, *[None] * (out.ndim - len(sharding.spec))]
-    fits = lambda names, n: n % _ways(sharding.mesh, names) == 0
-    spec = [names if fits(names, n) else None for names, n in zip(spec, out.shape)]
-    sharding = sharding.update(spec=jax.sharding.PartitionSpec(*spec))
+    sharding = divided(sharding, out.shape)
   elif len(sharding.device_set) > 1:
     sharding = jax.sharding.SingleDeviceSharding(min(sharding.device_set, key=lambda d: d.id))
   return jax.device_put(out, sharding)
-
-
-def _ways(mesh: Any, names: Any) -> int:
-  names = () if names is None else names if isinstance(names, tuple) else (names,)
-  return int(np.prod([mesh.shape[name] for name in names], dtype=int))

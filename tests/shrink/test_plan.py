@@ -173,7 +173,7 @@ def test_axes_sharded_explicitly():
   spec = NamedSharding(mesh, P())
 
   def fn(params, x):
-    hidden = jnp.einsum('bi,ij->bj', x, params['in'])
+    hidden = jax.nn.elu(jnp.einsum('bi,ij->bj', x, params['in']))  # brings a rule of its own
     return jnp.einsum('bi,ij->bj', jnp.tanh(jax.sharding.reshard(hidden, spec)), params['out'])
 
   with jax.sharding.use_mesh(mesh) if hasattr(jax.sharding, 'use_mesh') else jax.set_mesh(mesh):
@@ -182,6 +182,45 @@ def test_axes_sharded_explicitly():
     assert net.small.params['in'].shape == (3, 8)
     assert net.small.params['in'].sharding.spec == P(None, 'a')
     _masks.assert_same(fn(net.masked, x), net.small.fn(net.small.params, x))
+    slopes = jax.grad(lambda params: net.small.fn(params, x).sum())(net.small.params)
+    assert slopes['in'].sharding.spec == P(None, 'a')
+
+
+@pytest.mark.parametrize('units', [8, 5], ids=['divided', 'not_divided'])
+def test_layers_split_over_devices_explicitly(units):
+  mesh = jax.make_mesh((2, 4), ('a', 'b'), axis_types=(AxisType.Explicit, AxisType.Explicit))
+  put = lambda x, *spec: jax.device_put(x, NamedSharding(mesh, P(*spec)))
+  dot = lambda x, w, *spec: jnp.einsum('bi,ij->bj', x, w, out_sharding=P(*spec))
+  some = lambda *shape: jnp.asarray(np.random.default_rng(shape).standard_normal(shape))
+
+  def fn(params, x):
+    x = dot(jax.nn.elu(dot(x, params['up'], 'a', 'b')), params['down'], 'a', None)
+    x = dot(x, params['heads'], 'a', 'b').reshape(4, 4, 4)
+    shift = jax.sharding.reshard(jnp.tanh(jnp.arange(64.0).reshape(4, 4, 4)), P('a', 'b', None))
+    x = (x + jax.sharding.reshard(shift, P('a', 'b', None))).reshape(
+      4, 16, out_sharding=P('a', 'b')
+    )
+    return dot(x, params['out'], 'a', None)
+
+  with jax.set_mesh(mesh):
+    params = {
+      'up': put(some(3, 16), None, 'b'),
+      'down': put(some(16, 6), 'b', None),
+      'heads': put(some(6, 16), None, 'b'),
+      'out': put(some(16, 2), 'b', None),
+    }
+    x = put(some(4, 3), 'a', None)
+    graph = jprune.graph.channels(fn, params, x)
+    kept = [np.arange(group.size) < (units if group.size == 16 else 2) for group in graph.groups]
+    pair = _masks.pair(fn, params, _masks.masks_of(graph, kept), x, graph=graph)
+    assert jax.tree.map(jnp.shape, pair.small.params) == {
+      'up': (3, units),
+      'down': (units, 2),
+      'heads': (2, 4),
+      'out': (4, 2),
+    }
+    assert pair.small.params['up'].sharding.spec == P(None, 'b' if units == 8 else None)
+    _masks.assert_same(*_masks.outputs(pair, x))
 
 
 @pytest.mark.parametrize(

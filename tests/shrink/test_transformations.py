@@ -173,6 +173,23 @@ def test_export(net, batch):
     same(net.fn(net.masked, x), exported.call(net.small.params, x))
 
 
+def test_export_of_images_of_any_size():
+  def fn(params, x):
+    x = x @ params['stem']
+    groups = x.reshape(x.shape[0], x.shape[1] * x.shape[2], 2, 4)
+    groups = groups - groups.mean((1, 3), keepdims=True)
+    return jax.nn.relu(groups.reshape(x.shape)).mean((1, 2)) @ params['head']
+
+  rng = np.random.default_rng(0)
+  params = {'stem': rng.standard_normal((3, 8)), 'head': rng.standard_normal((8, 2))}
+  x = jnp.asarray(rng.standard_normal((2, 4, 4, 3)))
+  net = shrunk(fn, params, x)
+  shape = export.symbolic_shape('b, n, n, 3', constraints=('n >= 4',))
+  struct = jax.ShapeDtypeStruct(shape, jnp.float64)
+  exported = export.export(jax.jit(net.small.fn))(net.small.params, struct)
+  same(fn(net.masked, x), exported.call(net.small.params, x))
+
+
 def test_exported_bytes(net):
   pytest.importorskip('flatbuffers')
   exported = export.export(jax.jit(net.small.fn))(net.small.params, net.x)
