@@ -24,7 +24,8 @@ class Verification:
   """How far the shrunk function is from the masked one.
 
   Attributes:
-    largest: largest absolute difference between any two results.
+    largest: largest absolute difference between any two results; infinite if one of them is
+      infinite or NaN where the other is not.
     relative: the same, divided by the largest absolute value of the result that it occurs in.
     outputs: largest absolute difference for each result, by path.
     params: number of weights, dense and shrunk.
@@ -50,6 +51,9 @@ class Verification:
     left = f'{small:,} of {dense:,} weights are left'
     if not self.largest:
       return f'Masked and shrunk agree exactly in {results}; {left}.'
+    if self.largest == float('inf'):
+      where = ', '.join(repr(path) for path, apart in self.outputs.items() if apart == self.largest)
+      return f'One of masked and shrunk is infinite or NaN where the other is not: {where}; {left}.'
     apart = f'{self.largest:.3g} ({self.relative:.3g} of the largest value)'
     return f'Masked and shrunk differ by at most {apart} in {results}; {left}.'
 
@@ -66,7 +70,8 @@ def verify(
 
   Shrinking is exact up to the order of additions: in float64 expect 1e-12 of the largest value, in
   float32 some 1e-6. Values that are not finite in the masked function must be the same in the
-  shrunk one.
+  shrunk one: a pruned channel that is ``0 / 0`` makes the masked function NaN, and is not there in
+  the shrunk one.
 
   Args:
     fn: ``fn(params, *args)``, as for :func:`jprune.shrink`.

@@ -336,5 +336,10 @@ def test_text_of_a_verification():
     'Masked and shrunk differ by at most 1.25e-07 (3e-08 of the largest value) in 2 results; '
     '1,250 of 5,000 weights are left.'
   )
+  nan = Verification(np.inf, np.inf, {'a': np.inf, 'b': 0.0}, (50, 20))
+  assert str(nan) == (
+    "One of masked and shrunk is infinite or NaN where the other is not: 'a'; "
+    '20 of 50 weights are left.'
+  )
   exact = Verification(0.0, 0.0, {'': 0.0}, (50, 20))
   assert str(exact) == 'Masked and shrunk agree exactly in 1 result; 20 of 50 weights are left.'
