@@ -9,6 +9,7 @@ from jprune.graph import _custom as _custom
 from jprune.graph import _elementwise as _elementwise
 from jprune.graph import _indexing as _indexing
 from jprune.graph import _products as _products
+from jprune.graph import _reductions as _reductions
 from jprune.graph import _shapes as _shapes
 from jprune.graph._atoms import Dims, fresh_all, size_of
 from jprune.graph._fixed import with_copies

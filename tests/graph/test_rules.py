@@ -67,6 +67,9 @@ FREE = {
   ),
   'fft_of_another_axis': lambda x: jnp.fft.fft(x, axis=0).real,
   'sort_of_another_axis': along_batch(jnp.sort),
+  'psum_over_what_is_mapped': jax.vmap(
+    lambda x: x - lax.pmean(x, 'batch') + lax.pmax(x, 'batch'), axis_name='batch'
+  ),
   'jit': jax.jit(lambda x: x * 2),
   'custom_jvp': jax.nn.relu,
   'remat': jax.checkpoint(jnp.tanh),
@@ -120,6 +123,10 @@ FROZEN = {
   'window_of_every_other_index': (
     lambda x: lax.reduce_window(x, 0.0, lax.add, (1, 1), (1, 2), ((0, 0), (3, 4))),
     'the window of reduce_window_sum',
+  ),
+  'pmax_of_zeros': (
+    lambda x: x * jax.vmap(lambda y: lax.pmax(y, 'i'), 1, None, axis_name='i')(x)[:, None],
+    'summed over, where its pruned entries are not zero: pmax',
   ),
   'interior_pad': (lambda x: lax.pad(x, 0.0, ((0, 0, 0), (0, 0, 1)))[:, :8], 'padded inside'),
   'scanned_over': (
