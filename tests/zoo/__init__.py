@@ -1,6 +1,7 @@
 """Small networks of many kinds, with what an analysis of their channels has to find."""
 
 from tests.zoo import (
+  architectures,
   attention,
   channels,
   control,
@@ -27,6 +28,7 @@ _MODULES = (
   recurrent,
   control,
   hard,
+  architectures,
 )
 
 CASES: dict[str, Case] = {}
