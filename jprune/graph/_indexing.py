@@ -21,6 +21,11 @@ _ADDS = ('scatter-add', 'scatter_add', 'scatter-sub', 'scatter_sub')
 def _couple_gather(site: Site, ins: list[Dims]) -> list[Dims]:
   (operand, indices), p = ins, site.params
   numbers, shape = p['dimension_numbers'], site.out_shapes[0]
+  if (starts := _constant_start(site)) is not None:
+    site.freeze_all([indices], 'a constant index')
+    bounds = enumerate(zip(operand, starts, p['slice_sizes']))
+    cut = {axis: sliced(site, dim, low, low + n, 1) for axis, (dim, low, n) in bounds}
+    return [tuple(dim for axis, dim in cut.items() if axis not in numbers.collapsed_slice_dims)]
   batching = dict(zip(numbers.operand_batching_dims, numbers.start_indices_batching_dims))
   taken = _constant_take(site)
   out: list[Any] = [None] * len(shape)
@@ -51,6 +56,20 @@ def _couple_gather(site: Site, ins: list[Dims]) -> list[Dims]:
         break
   frozen = site.cause('a window at an index')
   return [tuple(fresh(n, frozen) if dim is None else dim for dim, n in zip(out, shape))]
+
+
+def _constant_start(site: Site) -> list[int] | None:
+  """Where ``x[:, None, 5:]`` starts on every axis, if it is one window, known while tracing."""
+  numbers = site.params['dimension_numbers']
+  indices = site.constant(1)
+  if indices is None or indices.ndim != 1 or numbers.operand_batching_dims:
+    return None
+  starts = [0] * len(site.in_shapes[0])
+  for axis, start in zip(numbers.start_index_map, indices):
+    starts[axis] = int(start)
+  each = zip(starts, site.in_shapes[0], site.params['slice_sizes'])
+  inside = all((low == 0 and n == part) or 0 <= low <= n - part for low, n, part in each)
+  return starts if inside else None
 
 
 def _constant_take(site: Site) -> tuple[int, np.ndarray] | None:
@@ -85,6 +104,13 @@ def _status_gather(site: Site, ins: list[Status]) -> list[Status]:
 
 def _small_gather(site: Site, xs: list[Any]) -> list[Any]:
   p, dims, (out,) = site.params, site.ins()[0], site.outs()
+  if (starts := _constant_start(site)) is not None:
+    bounds = zip(starts, (low + n for low, n in zip(starts, p['slice_sizes'])))
+    kept = [site.keep(dim) for dim in dims]
+    small = [
+      each if k is None else [int(k[:i].sum()) for i in each] for k, each in zip(kept, bounds)
+    ]
+    return [lax.reshape(lax.slice(xs[0], *zip(*small)), site.small_shape(out))]
   taken = _constant_take(site)
   if taken is not None and site.keep(dims[taken[0]]) is not None:
     axis, chosen = taken

@@ -20,6 +20,11 @@ def conv(x, w, groups=1, **options):
   )
 
 
+def window(x, start, size):
+  numbers = lax.GatherDimensionNumbers((0, 1), (), (1,))
+  return lax.gather(x, jnp.array([start]), numbers, (x.shape[0], size))
+
+
 # A function of the params and x, shapes of params and x, and for each group its members:
 # (path, axis, units).
 CASES = {
@@ -36,6 +41,15 @@ CASES = {
     [
       {('in', 1): [0, 1, 2, 3, -1, -1, -1, -1], ('a', 0): [0, 1, 2, 3]},
       {('in', 1): [-1, -1, -1, -1, 0, 1, 2, 3], ('b', 0): [0, 1, 2, 3]},
+    ],
+  ),
+  'window_at_a_constant_index': (
+    lambda p, x: window(x @ p['in'], 2, 5) @ p['out'],
+    {'in': (3, 8), 'out': (5, 2)},
+    (2, 3),
+    [
+      {('in', 1): [-1, -1, 0, 1, 2, 3, 4, -1], ('out', 0): [0, 1, 2, 3, 4]},
+      {('in', 1): [0, 1, -1, -1, -1, -1, -1, -1]},
     ],
   ),
   'major_factor': (
