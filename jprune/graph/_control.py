@@ -83,8 +83,9 @@ def _small_scan(site: Site, xs: list[Any]) -> list[Any]:
     return outs[: len(carry)], outs[len(carry) :]
 
   p = site.params
+  length = None if scanned else p['length']  # with one, scan refuses sizes that are symbolic
   carry, stacked = lax.scan(
-    body, carry, scanned, length=p['length'], reverse=p['reverse'], unroll=p['unroll']
+    body, carry, scanned, length=length, reverse=p['reverse'], unroll=p['unroll']
   )
   return [*carry, *stacked]
 

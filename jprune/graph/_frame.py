@@ -6,6 +6,7 @@ by frame, never by jaxpr.
 
 from __future__ import annotations
 
+import math
 import os
 from typing import Any
 
@@ -219,6 +220,11 @@ def described(cause: Cause) -> str:
 
 
 def _is_index(aval: Any) -> bool:
-  if not hasattr(aval, 'shape') or int(np.prod(aval.shape, dtype=np.int64)) > _MOST_FOLDED:
+  shape = getattr(aval, 'shape', None)
+  if shape is None or not all(
+    isinstance(n, int) for n in shape
+  ):  # jax.export's sizes have no value
+    return False
+  if math.prod(shape) > _MOST_FOLDED:
     return False
   return jnp.issubdtype(aval.dtype, jnp.integer) or jnp.issubdtype(aval.dtype, jnp.bool_)

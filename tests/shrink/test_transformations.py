@@ -216,3 +216,21 @@ def test_it_is_traced_once_for_each_form_of_the_arguments():
     net.small.fn(net.small.params, jnp.ones((size, 3)))
   assert sorted(set(count)) == sorted(count)
   assert (5, 3) in count
+
+
+def test_export_with_open_lengths_of_a_lookup_and_a_scan():
+  def fn(params, tokens):
+    x = params['table'][tokens] + params['places'][jnp.arange(tokens.shape[1])][None]
+    step = lambda h, x: (jnp.tanh(h @ params['state'] + x),) * 2
+    start = jnp.zeros((tokens.shape[0], 6))
+    return jax.lax.scan(step, start, x.swapaxes(0, 1))[1].swapaxes(0, 1) @ params['out']
+
+  rng = np.random.default_rng(0)
+  shapes = {'table': (7, 6), 'places': (9, 6), 'state': (6, 6), 'out': (6, 2)}
+  params = {name: jnp.asarray(rng.standard_normal(shape)) for name, shape in shapes.items()}
+  tokens = jnp.asarray(rng.integers(0, 7, (3, 5)))
+  net = shrunk(fn, params, tokens)
+  assert net.small.params['table'].shape[1] < 6
+  struct = jax.ShapeDtypeStruct(export.symbolic_shape('b, n'), tokens.dtype)
+  exported = export.export(jax.jit(net.small.fn))(net.small.params, struct)
+  same(fn(net.masked, tokens), exported.call(net.small.params, tokens))
