@@ -29,7 +29,8 @@ def not_finite_weights(function: str, path: str) -> ValueError:
 def not_direct(function: str, path: str, line: str) -> ValueError:
   constraint = 'statistics of products with the weights themselves'
   got = f'a product with what is computed from them{f" ({line})" if line else ""}'
-  return ValueError(message(function, 'stats', constraint, got, _EXCLUDE, path))
+  fix = 'Mask and scale the params before they go into fn, or exclude the leaf with where=.'
+  return ValueError(message(function, 'stats', constraint, got, fix, path))
 
 
 def overlapping_uses(function: str, path: str, lines: list[str]) -> ValueError:

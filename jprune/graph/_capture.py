@@ -36,10 +36,15 @@ def capture(
   mean, squared deviations and zeros of each input of ``x`` and, with ``gram``, the products of all
   pairs of inputs. The function is traced and rewritten, no module is wrapped: leaves are followed
   through ``jit``, ``scan``, remat, ``cond``, ``while``, ``vmap``, custom derivatives, transposes,
-  reshapes, slices, casts, masks and scales. Leaves over which a scan runs, experts and groups of a
+  reshapes, slices, casts and scales. Leaves over which a scan runs, experts and groups of a
   convolution have statistics for each of their matrices; a leaf that is used several times (tied
   layers, a loop) has those of all rows together. Convolutions see their windows, unfolded. Leaves
   that are multiplied by the same values share one copy.
+
+  In ``x @ (0.5 * w)`` the leaf is multiplied by ``0.5 * x``, and that is what statistics are of. Of
+  a leaf that ``fn`` masks, multiplies by anything but one known number, or computes with in other
+  ways, they are of the ``x`` that the result is multiplied by; :attr:`Use.direct` then is false, a
+  note says so, and repair refuses it. Mask params before: ``capture(fn, apply(params, masks), x)``.
 
   Each call compiles anew: for many batches take :func:`capture_batches`, or put it under
   ``jax.jit`` yourself. Sums are float32, of counts too: above 2^24 rows single ones round.
@@ -214,10 +219,10 @@ def _run(
   tokens = None if weights is None else _tokens(function, traced, args, weights)
   survey = Survey(traced, chosen, tokens)
   joint = Joint(traced, survey)
-  wanted = sorted({i for sources in joint.sources for i in sources})
+  wanted = sorted({survey.parts[i].input for sources in joint.sources for i in sources})
   recorder = Recorder(survey, wanted, gram, weights)
   outs, found = recorder.run(traced.frame, list(map(jnp.asarray, jax.tree.leaves((params, args)))))
-  inputs = [_together([found[i] for i in sources]) for sources in joint.sources]
+  inputs = [_together([survey.parts[i].of(found) for i in sources]) for sources in joint.sources]
   if mesh is not None:  # the partitioner may have left products where their inputs lie
     inputs = lax.with_sharding_constraint(inputs, NamedSharding(mesh, PartitionSpec()))
   stats = Stats(tuple(inputs), tuple(joint.uses), tuple(joint.left_out), tuple(joint.notes))

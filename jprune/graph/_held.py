@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 import jax.numpy as jnp
@@ -11,7 +12,7 @@ from jax.extend import core
 from jprune.graph._elementwise import ELEMENTWISE
 from jprune.graph._frame import Frame, place
 from jprune.graph._sources import Source
-from jprune.graph._views import REPEATED, View, grown, moved
+from jprune.graph._views import View, grown, moved
 
 _CASTS = ['convert_element_type', 'copy', 'copy_p', 'reduce_precision', 'optimization_barrier']
 _PLACED = ['sharding_constraint', 'layout_constraint', 'mesh_cast', 'reshard', 'pvary', 'name']
@@ -36,9 +37,16 @@ def views_in(held: Held) -> list[View]:
 
 
 def held_by(
-  frame: Frame, eqn: Any, held: Sequence[Held], sources: dict[Any, Source]
+  frame: Frame,
+  eqn: Any,
+  held: Sequence[Held],
+  sources: dict[Any, Source],
+  number: Callable[[int], float | None],
 ) -> Sequence[Held]:
-  """What each result holds; nothing at all if the equation is not followed."""
+  """What each result holds; nothing at all if the equation is not followed.
+
+  ``number(operand)`` is the one number that all entries of an operand are, if that is known.
+  """
   first, name = held[0], eqn.primitive.name
   if name == 'concatenate':
     return _concatenated(eqn.params['dimension'], held)
@@ -49,8 +57,8 @@ def held_by(
   if len(eqn.outvars) > 1:  # an optimization barrier
     return held
   if any(isinstance(each, Joined) for each in held):
-    return _of_joined(eqn, held, sources)
-  return [_combined(frame, eqn, held, sources)]
+    return _of_joined(frame, eqn, held, sources, number)
+  return [_combined(frame, eqn, held, sources, number)]
 
 
 def named(eqn: Any, frame: Frame) -> str:
@@ -74,7 +82,13 @@ def _concatenated(axis: int, held: Sequence[Held]) -> list[Held]:
   return [Joined(axis, tuple(parts))]
 
 
-def _of_joined(eqn: Any, held: Sequence[Held], sources: dict[Any, Source]) -> list[Held]:
+def _of_joined(
+  frame: Frame,
+  eqn: Any,
+  held: Sequence[Held],
+  sources: dict[Any, Source],
+  number: Callable[[int], float | None],
+) -> list[Held]:
   name = eqn.primitive.name
   (place, joined), *more = [(i, x) for i, x in enumerate(held) if isinstance(x, Joined)]
   if more:
@@ -82,21 +96,25 @@ def _of_joined(eqn: Any, held: Sequence[Held], sources: dict[Any, Source]) -> li
   if name == 'transpose':
     order = eqn.params['permutation']
     turned = lambda view: view._replace(axes=tuple(view.axes[i] for i in order))
-    views = [view and turned(view) for view in joined.views]
-    return [Joined(order.index(joined.axis), tuple(views))]
+    return [Joined(order.index(joined.axis), _each(joined, turned))]
   if eqn.invars[place].aval.shape != eqn.outvars[0].aval.shape:
     return []
-  if name == 'convert_element_type' and not _is_floating(eqn.outvars[0]):
-    return []
-  if name in _AS_IT_IS or name == 'neg':
-    return [joined]
+  if (factor := _factor(eqn, place, number)) is not None:
+    return [joined._replace(views=_each(joined, lambda view: view.scaled(factor)))]
   others = [var for i, var in enumerate(eqn.invars) if i != place]
   factors = name == 'mul' or (name == 'div' and place == 0)
-  return [joined] if factors and all(_is_factor(sources, var) for var in others) else []
+  if not factors or not all(_is_argument(sources, var) for var in others):
+    return []
+  via = named(eqn, frame)
+  return [joined._replace(views=_each(joined, lambda view: view.changed(via)))]
 
 
-def _is_factor(sources: dict[Any, Source], var: Any) -> bool:
-  """Whether it is a mask or a scale that depends on no leaf."""
+def _each(joined: Joined, change: Callable[[View], View]) -> tuple[View | None, ...]:
+  return tuple(view and change(view) for view in joined.views)
+
+
+def _is_argument(sources: dict[Any, Source], var: Any) -> bool:
+  """Whether it depends on no leaf, and is no activation."""
   if isinstance(var, core.Literal):
     return True
   return not sources[var].of and sources[var].level <= _ARGUMENTS
@@ -106,7 +124,11 @@ def _is_factor(sources: dict[Any, Source], var: Any) -> bool:
 
 
 def _combined(
-  frame: Frame, eqn: Any, held: Sequence[Any], sources: dict[Any, Source]
+  frame: Frame,
+  eqn: Any,
+  held: Sequence[Any],
+  sources: dict[Any, Source],
+  number: Callable[[int], float | None],
 ) -> View | None:
   """The view of the leaf to which the result belongs."""
   leaf, shape = sources[eqn.outvars[0]].leaf, eqn.outvars[0].aval.shape
@@ -116,35 +138,29 @@ def _combined(
     if len(view.axes) != len(shape):
       return None
     found = grown(view, shape, range(len(shape)))
-    if not found.via and not _keeps_entries(frame, eqn, operand, found, sources):
-      found = found._replace(via=named(eqn, frame))
-    return found
+    factor = _factor(eqn, operand, number)
+    if factor is None:
+      return found.changed(named(eqn, frame))
+    return found if found.via else found.scaled(factor)
   return None
 
 
-def _keeps_entries(
-  frame: Frame, eqn: Any, operand: int, view: View, sources: dict[Any, Source]
-) -> bool:
-  """Whether entries are those of the operand but for casts, masks and scales."""
+def _factor(eqn: Any, operand: int, number: Callable[[int], float | None]) -> float | None:
+  """The number by which an operand is multiplied; ``None`` if something else is done with it.
+
+  A mask or a factor with several entries is something else: products see other inputs than the
+  leaf does, another set for each output.
+  """
   name = eqn.primitive.name
-  if name in _AS_IT_IS or name == 'neg':
-    return _is_floating(eqn.outvars[0])
-  others = [var for i, var in enumerate(eqn.invars) if i != operand]
-  if name == 'select_n':
-    return operand > 0 and all(frame.scalar(var) == 0 for var in others[1:])
+  if not jnp.issubdtype(eqn.outvars[0].aval.dtype, jnp.floating):
+    return None
+  if name in _AS_IT_IS:
+    return 1.0
+  if name == 'neg':
+    return -1.0
   if name != 'mul' and (name != 'div' or operand != 0):
-    return False
-  return all(_scales(var, view, sources) for var in others)
-
-
-def _scales(var: Any, view: View, sources: dict[Any, Source]) -> bool:
-  """Whether it depends on no leaf, or is a single number, and is the same where the leaf is."""
-  if isinstance(var, core.Literal) or var.aval.size == 1:
-    return True
-  repeated = [any(piece.axis == REPEATED for piece in pieces) for pieces in view.axes]
-  same = all(size == 1 or not yes for size, yes in zip(var.aval.shape, repeated))
-  return same and not sources[var].of
-
-
-def _is_floating(var: Any) -> bool:
-  return jnp.issubdtype(var.aval.dtype, jnp.floating)
+    return None
+  other = number(1 - operand)
+  if other is None or not math.isfinite(other) or (name == 'div' and other == 0):
+    return None
+  return other if name == 'mul' else 1 / other

@@ -108,6 +108,7 @@ def _side_by_side(
   shift = lambda places: tuple(i + (i >= place) for i in places)
   return dataclasses.replace(
     first,
+    direct=all(use.direct for use, _ in forms),
     box=(*first.box[:axis], (low, high), *first.box[axis + 1 :]),
     shape=(*shape[:place], high - low, *shape[place:]),
     axes=(*axes[:place], axis, *axes[place:]),

@@ -28,6 +28,7 @@ _STRIP = 256  # features of a block of products of which only one triangle is co
 class Moments:
   """What is known about the inputs ``x`` of a product ``y = x W``, over all rows seen so far.
 
+  A number by which ``W`` is scaled before belongs to ``x``.
   ``batch`` counts the products that were made of one leaf side by side (layers of a scan,
   experts, groups of a convolution); it is 1 for a plain kernel. All arrays are float32.
 
@@ -128,6 +129,18 @@ def merged(a: Moments, b: Moments) -> Moments:
     a.squares + b.squares + between * gap,
     a.zeros + b.zeros,
     products,
+  )
+
+
+def scaled(moments: Moments, by: float) -> Moments:
+  """Of the same rows, multiplied by a number."""
+  square = by * by
+  return Moments(
+    moments.count,
+    by * moments.mean,
+    square * moments.squares,
+    moments.zeros if by else jnp.broadcast_to(moments.count[:, None], moments.zeros.shape),
+    None if moments.products is None else square * moments.products,
   )
 
 

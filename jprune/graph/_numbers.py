@@ -1,4 +1,7 @@
-"""Numbers of values, equal only for equal values: what query, key and value share has one."""
+"""Numbers of values, equal only for equal values: what query, key and value share has one.
+
+Some values are one real number in all entries, known before anything runs: those are told, too.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +9,16 @@ import itertools
 from collections.abc import Sequence
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
+from jprune.graph._elementwise import ELEMENTWISE
+
 _DRAWN = frozenset(['rng_uniform'])  # another value each time, though no effect says so
+_SPREAD = ['broadcast_in_dim', 'reshape', 'squeeze', 'expand_dims', 'copy', 'copy_p', 'name']
+_PLACED = ['sharding_constraint', 'layout_constraint', 'mesh_cast', 'reshard', 'pvary']
+_SAME = frozenset([*_SPREAD, *_PLACED])
 
 
 class Numbers:
@@ -17,6 +27,8 @@ class Numbers:
   def __init__(self) -> None:
     self._fresh = itertools.count()
     self._known: dict[Any, int] = {}
+    self._made: dict[int, tuple[Any, tuple[int, ...]]] = {}
+    self._values: dict[int, float | None] = {}
 
   def fresh(self, values: Sequence[Any]) -> list[int]:
     """A new number for each of some values of which nothing is known."""
@@ -26,7 +38,18 @@ class Numbers:
     """Of a scalar that is written in the code."""
     if np.ndim(var.val):
       return next(self._fresh)
-    return self._known.setdefault(('literal', str(var.aval), repr(var.val)), next(self._fresh))
+    key = ('literal', str(var.aval), repr(var.val))
+    number = self._known.setdefault(key, next(self._fresh))
+    self._values.setdefault(number, _real(var.val))
+    return number
+
+  def of_constant(self, value: Any) -> int:
+    """Of what the function closes over."""
+    number = next(self._fresh)
+    at_hand = getattr(value, 'is_fully_addressable', not isinstance(value, jax.core.Tracer))
+    if np.size(value) == 1 and at_hand:
+      self._values[number] = _real(value)
+    return number
 
   def of_results(self, eqn: Any, numbers: Sequence[int]) -> list[int]:
     """Of what an equation that calls no other makes of operands with these numbers."""
@@ -35,6 +58,35 @@ class Numbers:
     params = tuple(sorted(eqn.params.items(), key=lambda pair: pair[0]))
     key = (eqn.primitive.name, params, tuple(numbers))
     try:
-      return [self._known.setdefault((key, i), next(self._fresh)) for i in range(len(eqn.outvars))]
+      found = [self._known.setdefault((key, i), next(self._fresh)) for i in range(len(eqn.outvars))]
     except TypeError:  # a parameter that has no hash
       return self.fresh(eqn.outvars)
+    if len(found) == 1:
+      self._made.setdefault(found[0], (eqn, tuple(numbers)))
+    return found
+
+  def value(self, number: int) -> float | None:
+    """The real number that all entries are, if it is known."""
+    if number not in self._values:
+      made = self._made.get(number)
+      self._values[number] = None if made is None else self._computed(*made)
+    return self._values[number]
+
+  def _computed(self, eqn: Any, numbers: Sequence[int]) -> float | None:
+    name, params = eqn.primitive.name, eqn.params
+    values = [self.value(number) for number in numbers]
+    if name not in _SAME | ELEMENTWISE or not values or None in values:
+      return None
+    if name in _SAME:
+      return values[0]
+    if 'sharding' in params:  # of a value with axes
+      params = params | {'sharding': None}
+    with jax.ensure_compile_time_eval():
+      scalars = [jnp.asarray(x, v.aval.dtype) for v, x in zip(eqn.invars, values)]
+      return _real(eqn.primitive.bind(*scalars, **params))
+
+
+def _real(value: Any) -> float | None:
+  dtype = jnp.result_type(value)
+  real = any(jnp.issubdtype(dtype, kind) for kind in (jnp.bool_, jnp.integer, jnp.floating))
+  return float(np.asarray(value).reshape(())) if real else None

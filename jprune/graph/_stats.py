@@ -30,8 +30,8 @@ class Use:
     outputs: places of the factors that number outputs.
     source: place in ``stats.inputs`` of the moments; equal for leaves that share their inputs.
     loop: number of the scan whose steps the first factor of ``batch`` counts, or ``None``.
-    direct: whether the product multiplies by the entries themselves: moved, cast, masked or
-      scaled, but not added to or passed through a function.
+    direct: whether the product multiplies by the entries themselves: moved, cast or scaled by one
+      number, but not masked, added to or passed through a function.
     line: where in the user's code the product comes from, ``file.py:12``; empty if unknown.
 
   Examples:

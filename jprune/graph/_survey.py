@@ -6,7 +6,7 @@ equal values are known by their numbers.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -14,6 +14,7 @@ from jax.extend import core
 
 from jprune.graph._frame import Frame, place
 from jprune.graph._held import Held, Joined, held_by, named, views_in
+from jprune.graph._moments import Moments, scaled
 from jprune.graph._numbers import Numbers
 from jprune.graph._origins import PARAMS, origins
 from jprune.graph._roles import Roles, Rows, Weighing, Windows, roles_of, use_of, weighing
@@ -43,12 +44,31 @@ class Input(NamedTuple):
   weighing: Weighing | None
 
 
+class Part(NamedTuple):
+  """What a leaf sees of an input.
+
+  Attributes:
+    input: its place.
+    scale: the number that the entries of the leaf are multiplied by: the leaf sees inputs so much
+      larger.
+  """
+
+  input: int
+  scale: float
+
+  def of(self, found: Mapping[int, Moments]) -> Moments:
+    """Its moments, from those of all inputs."""
+    moments = found[self.input]
+    return moments if self.scale == 1 else scaled(moments, self.scale)
+
+
 class Survey:
   """All products by the selected leaves.
 
   Attributes:
     inputs: what is to be recorded, each once.
-    uses: by place of a leaf, its uses; their ``source`` is a place in ``inputs``.
+    parts: what leaves see of it, each once.
+    uses: by place of a leaf, its uses; their ``source`` is a place in ``parts``.
     ends: by place of a leaf, the other equations that use it, as text.
     changed: by place of a leaf, what changes its entries before a product, as text.
     hot: frames in which, or below which, something is recorded.
@@ -58,6 +78,7 @@ class Survey:
     self, traced: Traced, selected: Sequence[bool], tokens: Sequence[Any] | None
   ) -> None:
     self.inputs: list[Input] = []
+    self.parts: list[Part] = []
     self.uses: dict[int, list[Use]] = {i: [] for i, yes in enumerate(selected) if yes}
     self.ends: dict[int, list[str]] = {i: [] for i in self.uses}
     self.changed: dict[int, list[str]] = {i: [] for i in self.uses}
@@ -85,7 +106,7 @@ class Survey:
     """What results hold, and their numbers; ``region`` runs as one: no loop, no branch."""
     held = dict(zip(frame.jaxpr.invars, views))
     number = dict(zip(frame.jaxpr.invars, numbers))
-    number.update(zip(frame.jaxpr.constvars, self._numbers.fresh(frame.jaxpr.constvars)))
+    number.update((var, self._numbers.of_constant(x)) for var, x in frame.consts.items())
     of = lambda var: None if isinstance(var, core.Literal) else held.get(var)
     known = lambda var: (
       self._numbers.of_literal(var) if isinstance(var, core.Literal) else number[var]
@@ -113,7 +134,8 @@ class Survey:
     if eqn.primitive.name in PRODUCTS:
       self._product(frame, index, held, numbers, region)
       return [], found
-    outs = held_by(frame, eqn, held, self._sources[frame])
+    value = lambda operand: self._numbers.value(numbers[operand])
+    outs = held_by(frame, eqn, held, self._sources[frame], value)
     if not any(outs):
       self._end(held, frame, eqn)
     return outs, found
@@ -143,19 +165,26 @@ class Survey:
     elif name == 'scan':
       start, end = p['num_consts'], p['num_consts'] + p['num_carry']
       steps = [step_over(x, children['body']) if isinstance(x, View) else None for x in held[end:]]
-      outs, left = self._loop(children['body'], held[:start], held[start:end], steps)
+      inside = held[:start], held[start:end], steps
+      outs, left = self._loop(children['body'], *inside, numbers[:start])
       lost = [*left, *(x for x, step in zip(held[end:], steps) if step is None)]
     else:
       start, end = p['cond_nconsts'], p['cond_nconsts'] + p['body_nconsts']
-      outs, lost = self._loop(children['body'], held[start:end], held[end:], [])
+      inside = held[start:end], held[end:], []
+      outs, lost = self._loop(children['body'], *inside, numbers[start:end])
       asked = {v for each in children['cond'].jaxpr.eqns for v in _variables(each)}
-      inside = zip(children['cond'].jaxpr.invars, [*held[:start], *outs])
-      lost += [x for var, x in inside if var in asked]
+      given = zip(children['cond'].jaxpr.invars, [*held[:start], *outs])
+      lost += [x for var, x in given if var in asked]
     self._end(lost, frame, eqn)
     return outs, self._numbers.fresh(eqn.outvars)
 
   def _loop(
-    self, body: Frame, consts: list[Held], carry: list[Held], steps: list[Held]
+    self,
+    body: Frame,
+    consts: list[Held],
+    carry: list[Held],
+    steps: list[Held],
+    numbers: list[int],
   ) -> tuple[list[Held], list[Held]]:
     """What is carried round unchanged; and what is lost, as the body changes or collects it."""
     self._loops[body] = len(self._loops)
@@ -163,7 +192,8 @@ class Survey:
     same = [out is var for var, out in zip(ins[: len(carry)], body.jaxpr.outvars)]
     kept = [x if yes else None for x, yes in zip(carry, same)]
     inside = [*consts, *kept, *steps]
-    outs, _ = self._walk(body, inside, self._numbers.fresh(inside), body)
+    fresh = self._numbers.fresh(inside[len(consts) :])
+    outs, _ = self._walk(body, inside, [*numbers, *fresh], body)
     changed = [x for values in (carry, outs) for x, yes in zip(values, same) if not yes]
     return kept, [*changed, *outs[len(carry) :]]
 
@@ -204,12 +234,16 @@ class Survey:
       return how
     key = (region, number, roles.layout, stacked)
     loop = self._loops[view.loops[0][0]] if view.loops else None
-    source = self._known.get(key, len(self.inputs))
+    part = Part(self._known.get(key, len(self.inputs)), view.scale)
+    source = self.parts.index(part) if part in self.parts else len(self.parts)
     use = use_of(view, self._traced.leaves[view.leaf].shape, roles, source, loop, place(eqn, frame))
-    if isinstance(use, Use) and source == len(self.inputs):
-      self._known[key] = source
-      self.inputs.append(Input(frame, index, 1 - operand, roles.layout, stacked, how))
-      self.hot.update(self._above)
+    if isinstance(use, Use):
+      if source == len(self.parts):
+        self.parts.append(part)
+      if part.input == len(self.inputs):
+        self._known[key] = part.input
+        self.inputs.append(Input(frame, index, 1 - operand, roles.layout, stacked, how))
+        self.hot.update(self._above)
     return use
 
   def _weighing(self, frame: Frame, eqn: Any, operand: int, roles: Roles) -> Weighing | str | None:

@@ -35,7 +35,8 @@ class View(NamedTuple):
     axes: for each axis of the value its pieces, none of size 1.
     fixed: pieces of size 1, of axes that were indexed.
     loops: the bodies of the scans that run over an axis of it, outermost first, with its pieces.
-    via: what has changed its entries other than by casts, masks and scales; empty if nothing.
+    via: what has changed its entries other than by casts and one number; empty if nothing.
+    scale: the number that its entries are multiplied by.
   """
 
   leaf: int
@@ -43,6 +44,15 @@ class View(NamedTuple):
   fixed: Pieces = ()
   loops: tuple[tuple[Frame, Pieces], ...] = ()
   via: str = ''
+  scale: float = 1.0
+
+  def scaled(self, by: float) -> View:
+    """With all entries multiplied by a number."""
+    return self._replace(scale=self.scale * by)
+
+  def changed(self, via: str) -> View:
+    """With entries that are no more those of the leaf."""
+    return self if self.via else self._replace(via=via, scale=1.0)
 
 
 def view_of(leaf: int, shape: Sequence[int]) -> View:

@@ -17,7 +17,7 @@ MASK = KEEP.astype(np.float32)
 SCALES = np.array([0.5, 2.0, -1.0, 4.0], np.float32)
 as64 = lambda x: np.asarray(x, np.float64)
 
-# A function of w, (6, 4) unless the shape is given, and x, that is linear in x; the params.
+# A function of w, (6, 4) unless the shape is given, and x, that is linear in x.
 MOVED = {
   'plain': lambda w, x: x @ w,
   'flipped operands': lambda w, x: (w.T @ x.T).T,
@@ -25,16 +25,6 @@ MOVED = {
   'optimization barrier': lambda w, x: x @ lax.optimization_barrier(w),
   'stop_gradient': lambda w, x: x @ lax.stop_gradient(w),
   'twice transposed': lambda w, x: x @ w.T.T,
-  'mask': lambda w, x: x @ (w * MASK),
-  'where': lambda w, x: x @ jnp.where(KEEP, w, 0),
-  'where zeros': lambda w, x: x @ jnp.where(KEEP, w, jnp.zeros_like(w)),
-  'applied masks': lambda w, x: x @ jprune.apply({'w': w}, {'w': jnp.asarray(KEEP)})['w'],
-  'triangle': lambda w, x: x @ jnp.triu(w),
-  'scalar': lambda w, x: x @ (0.5 * w),
-  'divided': lambda w, x: x @ (w / 3),
-  'negative': lambda w, x: x @ -w,
-  'scaled outputs': lambda w, x: x @ (w * SCALES[None]),
-  'scaled inputs': lambda w, x: x @ (w / jnp.arange(1.0, 7.0)[:, None]),
   'named': lambda w, x: x @ checkpoint_name(w, 'w'),
   'slices': lambda w, x: jnp.concatenate([x @ w[:, :1], x @ w[:, 1:]], 1),
   'split': lambda w, x: jnp.concatenate([x @ each for each in jnp.split(w, 2, 1)], 1),
@@ -42,36 +32,76 @@ MOVED = {
   'side by side': lambda w, x: (x @ jnp.concatenate([w, w[:, :2]], 1))[:, :4],
   'repeated for rows': lambda w, x: jnp.einsum('ni,nio->no', x, jnp.broadcast_to(w, (7, 6, 4))),
 }
+SCALED = {  # by how much
+  'scalar': (0.5, lambda w, x: x @ (0.5 * w)),
+  'divided': (1 / 3, lambda w, x: x @ (w / 3)),
+  'negative': (-1, lambda w, x: x @ -w),
+  'zero': (0, lambda w, x: x @ (w * 0.0)),
+  'array': (2, lambda w, x: x @ (w * jnp.full((1, 1), 2.0))),
+  'filled': (2, lambda w, x: x @ (jnp.full((6, 4), 2.0) * w)),
+  'by its size': (6**-0.5, lambda w, x: x @ (w / jnp.sqrt(w.shape[0]))),
+  'several': (-1.5, lambda w, x: x @ (3 * (-w.T / 2)).T),
+  'in two slices': (2, lambda w, x: jnp.concatenate([x @ (2 * w[:, :1]), x @ (w[:, 1:] * 2)], 1)),
+}
+FACTORS = {  # which equation applies them
+  'mask': ('mul', lambda w, x: x @ (w * MASK)),
+  'where': ('select_n', lambda w, x: x @ jnp.where(KEEP, w, 0)),
+  'where zeros': ('select_n', lambda w, x: x @ jnp.where(KEEP, w, jnp.zeros_like(w))),
+  'applied masks': (
+    'select_n',
+    lambda w, x: x @ jprune.apply({'w': w}, {'w': jnp.array(KEEP)})['w'],
+  ),
+  'triangle': ('select_n', lambda w, x: x @ jnp.triu(w)),
+  'outputs': ('mul', lambda w, x: x @ (w * SCALES[None])),
+  'inputs': ('div', lambda w, x: x @ (w / jnp.arange(1.0, 7.0)[:, None])),
+  'argument': ('mul', lambda w, x: x @ (w * x[0, 0])),
+  'own size': ('div', lambda w, x: x @ (w / jnp.linalg.norm(w))),
+  'one of two slices': (
+    'mul',
+    lambda w, x: jnp.concatenate([x @ w[:, :2], x @ (w[:, 2:] * SCALES[None, 2:])], 1),
+  ),
+}
 
 
-def changed_of(name):
-  factors = {
-    'mask': MASK,
-    'where': MASK,
-    'where zeros': MASK,
-    'applied masks': MASK,
-    'triangle': np.triu(np.ones((6, 4))),
-    'scalar': 0.5,
-    'divided': 1 / 3,
-    'negative': -1,
-    'scaled outputs': SCALES[None],
-    'scaled inputs': 1 / np.arange(1.0, 7.0)[:, None],
-  }
-  return lambda w: as64(w) * factors.get(name, 1)
-
-
-@pytest.mark.parametrize('name', MOVED)
-def test_moved_masked_and_scaled(name):
+@pytest.mark.parametrize('name', MOVED | SCALED)
+def test_moved_and_scaled(name):
+  scale, moved = SCALED[name] if name in SCALED else (1, MOVED[name])
   params = {'w': normal(6, 4, seed=1)}
-  fn = lambda p, x: MOVED[name](p['w'], x)
+  fn = lambda p, x: moved(p['w'], x)
   stats = captured(fn, params, X)
   use, moments = only(stats, 'w')
   assert use.direct
   assert [why for _, why in stats.notes if 'multiplies by' in why] == []
-  check_moments(moments, X)
+  check_moments(moments, scale * as64(X))
   np.testing.assert_array_equal(use.matrices(params['w'])[0], params['w'])
   y = as64(fn(params, X))
-  close(energy(stats, params, changed_of(name)), (y**2).sum())
+  close(energy(stats, params), (y**2).sum())
+
+
+@pytest.mark.parametrize('name', FACTORS)
+def test_factors_and_masks_are_not_the_entries_themselves(name):
+  """Which inputs an output has differs from one to the next: no Gram is right for a repair."""
+  by, masked = FACTORS[name]
+  params = {'w': normal(6, 4, seed=1)}
+  stats = captured(lambda p, x: masked(p['w'], x), params, X)
+  use, moments = only(stats, 'w')
+  assert not use.direct
+  assert (use.box, use.sizes) == (((0, 6), (0, 4)), (1, 6, 4))
+  check_moments(moments, X)
+  notes = [why for _, why in stats.notes if not why.startswith('also used by')]
+  assert len(notes) == 1
+  assert notes[0].startswith(f'its product multiplies by something computed from it by {by}')
+  with pytest.raises(ValueError, match="^least_squares: .* with what is computed .* at leaf 'w'"):
+    jprune.reconstruct.least_squares(params, {'w': jnp.asarray(KEEP)}, stats)
+
+
+def test_params_that_were_masked_before_are_the_entries_themselves():
+  params = {'w': normal(6, 4, seed=1)}
+  masked = jprune.apply(params, {'w': jnp.asarray(KEEP)})
+  fn = lambda p, x: x @ p['w']
+  _, stats = capture(fn, masked, X, gram=True)
+  assert only(stats, 'w')[0].direct
+  close(energy(stats, masked), (as64(fn(masked, X)) ** 2).sum())
 
 
 AXES = {  # the shape of w, the axes that number inputs, and the function
@@ -191,8 +221,16 @@ def test_concatenated_leaves(way):
     use, moments = only(stats, path)
     assert use.sizes == (1, 6, outputs)
     assert use.direct
-    check_moments(moments, x)
+    check_moments(moments, 2 * x if way == 'scaled' else x)
   assert len(stats.inputs) == 1
+
+
+def test_concatenated_leaves_that_are_masked_together():
+  params = {'a': normal(6, 3, seed=1), 'b': normal(6, 1, seed=2)}
+  stats = captured(lambda p, x: x @ (jnp.concatenate([p['a'], p['b']], 1) * MASK), params, X)
+  for path in params:
+    assert not only(stats, path)[0].direct
+    assert 'something computed from it by mul (test_capture' in dict(stats.notes)[path]
 
 
 def test_leaves_concatenated_along_the_contracted_axis():
@@ -213,6 +251,26 @@ def test_a_leaf_that_is_used_twice_has_the_rows_of_both():
   rows = [X, np.tanh(as64(X) @ as64(params['w'])), np.sin(as64(X))]
   check_moments(moments, np.concatenate(rows))
   assert use.sizes == (1, 6, 6)
+
+
+@pytest.mark.parametrize('loop', [False, True], ids=['apart', 'in a loop'])
+def test_a_leaf_that_is_used_at_two_scales_has_the_rows_of_both_as_it_sees_them(loop):
+  params = {'w': normal(6, 6, seed=1)}
+  half = lambda: 1 / jnp.sqrt(4.0)
+
+  def fn(p, x):
+    if not loop:
+      return 3 * (x @ p['w']), jnp.sin(x) @ (p['w'] * half()), jnp.cos(x) @ -p['w'], x @ p['w']
+    by = half()
+    rows = jnp.stack([x, jnp.sin(x)])
+    return x @ (-2 * p['w']), lax.scan(lambda _, x: (None, x @ (by * p['w'])), None, rows)[1]
+
+  stats = captured(fn, params, X)
+  use, moments = only(stats, 'w')
+  x = as64(X)
+  rows = [-2 * x, x / 2, np.sin(x) / 2] if loop else [x, np.sin(x) / 2, -np.cos(x)]
+  assert use.direct
+  check_moments(moments, np.concatenate(rows))
 
 
 def test_the_same_product_twice_counts_once():
