@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jax import lax
 
 from jprune.graph._atoms import Dims, fresh, size_of
@@ -124,9 +126,21 @@ def _status_while(site: Site, ins: list[Status]) -> list[Status]:
 
 def _small_while(site: Site, xs: list[Any]) -> list[Any]:
   conds, consts, carry = _parts_of_while(site, xs)
-  go_on = lambda carry: site.walk.small_child(site, 'cond', [*conds, *carry])[0]
-  body = lambda carry: site.walk.small_child(site, 'body', [*consts, *carry])
-  return list(lax.while_loop(go_on, body, carry))
+  live = lambda carry: site.walk.small_child(site, 'cond', [*conds, *carry])[0]
+
+  def body(carry: Any) -> Any:
+    return in_lanes(live, carry, site.walk.small_child(site, 'body', [*consts, *carry]))
+
+  return list(lax.while_loop(lambda carry: live(carry).any(), body, carry))
+
+
+def in_lanes(live: Callable[[Any], jax.Array], before: list[Any], after: list[Any]) -> list[Any]:
+  """What a turn of a loop leaves: under ``vmap``, lanes that have ended keep what they had."""
+  if jax.eval_shape(live, before).ndim == 0:
+    return after
+  going = live(before)
+  spread = lambda x: lax.broadcast_in_dim(going, jnp.shape(x), range(going.ndim))
+  return [lax.select(spread(new), new, old) for new, old in zip(after, before)]
 
 
 rule('while', _couple_while, _status_while, _small_while)

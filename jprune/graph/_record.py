@@ -7,6 +7,7 @@ doesn't grow with its length; a branch that is not taken has seen no rows.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
@@ -16,6 +17,7 @@ from jax import lax
 from jax.extend import core
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
+from jprune.graph._control import in_lanes
 from jprune.graph._frame import Frame
 from jprune.graph._moments import Moments, merged, moments_of
 from jprune.graph._roles import weighed
@@ -34,6 +36,7 @@ class Recorder:
     self._hot = survey.hot
     self._gram = gram
     self._weights = weights
+    self._live: dict[Frame, jax.Array] = {}
     self._here: dict[tuple[Frame, int], list[int]] = {}
     for i in wanted:
       each = survey.inputs[i]
@@ -55,11 +58,14 @@ class Recorder:
     return [read(var) for var in frame.jaxpr.outvars], found
 
   def _moments(self, each: Input, operands: list[Any]) -> Moments:
-    def of(x: Any, weights: Any) -> Moments:
-      rows = None if each.weighing is None else weighed(weights, each.weighing)
-      return moments_of(each.layout(x), rows, self._gram)
+    def of(x: Any, *weights: Any) -> Moments:
+      rows = [
+        weighed(y, how).astype(jnp.float32) for y, how in zip(weights, each.weighing.values())
+      ]
+      return moments_of(each.layout(x), math.prod(rows) if rows else None, self._gram)
 
-    return _everywhere(of, jnp.asarray(operands[each.operand]), self._weights)
+    weights = [self._weights if body is None else self._live[body] for body in each.weighing]
+    return _everywhere(of, jnp.asarray(operands[each.operand]), *weights)
 
   def _evaluate(self, frame: Frame, index: int, xs: list[Any]) -> tuple[list[Any], Found]:
     children = frame.children.get(index, {})
@@ -102,14 +108,19 @@ class Recorder:
     end = start + p['body_nconsts']
     conds, consts, carry = xs[:start], xs[start:end], xs[end:]
 
+    live = lambda carry: self.run(children['cond'], [*conds, *carry])[0][0]
+
+    def turn(carry: Any) -> tuple[list[Any], Found]:
+      self._live[children['body']] = live(carry)
+      outs, found = self.run(children['body'], [*consts, *carry])
+      return in_lanes(live, carry, outs), found
+
     def body(state: Any) -> Any:
-      outs, found = self.run(children['body'], [*consts, *state[0]])
+      outs, found = turn(state[0])
       return outs, {i: merged(m, found[i]) for i, m in state[1].items()}
 
-    seen = jax.eval_shape(lambda c: self.run(children['body'], [*consts, *c])[1], carry)
-    go_on = lambda state: self.run(children['cond'], [*conds, *state[0]])[0][0]
-    nothing = {i: _none(m) for i, m in seen.items()}
-    return lax.while_loop(go_on, body, (carry, nothing))
+    nothing = {i: _none(m) for i, m in jax.eval_shape(lambda c: turn(c)[1], carry).items()}
+    return lax.while_loop(lambda state: live(state[0]).any(), body, (carry, nothing))
 
   def _cond(self, branches: list[Frame], xs: list[Any]) -> tuple[list[Any], Found]:
     index, *operands = xs
@@ -143,10 +154,10 @@ def _flat(stacked: jax.Array) -> jax.Array:
   return stacked.reshape(stacked.shape[0] * stacked.shape[1], *stacked.shape[2:])
 
 
-def _everywhere(of: Any, x: jax.Array, weights: Any) -> Moments:
+def _everywhere(of: Any, x: jax.Array, *weights: Any) -> Moments:
   """The moments on every device, where the mesh leaves nothing to the partitioner."""
   mesh = jax.typeof(x).sharding.mesh
   if AxisType.Explicit not in mesh.axis_types:
-    return of(x, weights)
+    return of(x, *weights)
   everywhere = NamedSharding(mesh, PartitionSpec())
-  return jax.sharding.auto_axes(of, axes=mesh.explicit_axes, out_sharding=everywhere)(x, weights)
+  return jax.sharding.auto_axes(of, axes=mesh.explicit_axes, out_sharding=everywhere)(x, *weights)

@@ -23,6 +23,8 @@ from jprune.graph._stats import Use
 from jprune.graph._trace import Traced
 from jprune.graph._views import View, step_over, view_of
 
+_TOKENS = 'the tokens that weights are given for'
+
 
 class Input(NamedTuple):
   """One thing to record: the operand of an equation that some leaves are multiplied by.
@@ -33,7 +35,8 @@ class Input(NamedTuple):
     operand: which one.
     layout: how it becomes ``(batch, rows, inputs)``.
     stacked: bodies of the scans whose steps are kept apart; other loops add up.
-    weighing: how weights of tokens line up with its rows, if there are any.
+    weighing: how weights line up with its rows: those of tokens, under ``None``, and under the body
+      of a ``while`` whose lanes end one by one those that tell which are still running.
   """
 
   frame: Frame
@@ -41,7 +44,7 @@ class Input(NamedTuple):
   operand: int
   layout: Rows | Windows
   stacked: frozenset[Frame]
-  weighing: Weighing | None
+  weighing: dict[Frame | None, Weighing]
 
 
 class Part(NamedTuple):
@@ -84,7 +87,7 @@ class Survey:
     self.changed: dict[int, list[str]] = {i: [] for i in self.uses}
     self.hot: set[Frame] = set()
     self._traced = traced
-    self._tokens = tokens
+    self._weights: dict[Frame | None, Sequence[Any]] = {} if tokens is None else {None: tokens}
     self._sources = sources(traced.frame, [leaf.shape for leaf in traced.leaves])
     self._origins = origins(traced.frame, len(traced.leaves))
     self._numbers = Numbers()
@@ -170,6 +173,9 @@ class Survey:
       lost = [*left, *(x for x, step in zip(held[end:], steps) if step is None)]
     else:
       start, end = p['cond_nconsts'], p['cond_nconsts'] + p['body_nconsts']
+      (go_on,) = children['cond'].jaxpr.outvars
+      if go_on.aval.shape:  # under vmap
+        self._weights[children['body']] = children['cond'].dims_of(go_on)
       inside = held[start:end], held[end:], []
       outs, lost = self._loop(children['body'], *inside, numbers[start:end])
       asked = {v for each in children['cond'].jaxpr.eqns for v in _variables(each)}
@@ -246,19 +252,28 @@ class Survey:
         self.hot.update(self._above)
     return use
 
-  def _weighing(self, frame: Frame, eqn: Any, operand: int, roles: Roles) -> Weighing | str | None:
-    if self._tokens is None:
-      return None
-    if isinstance(roles.layout, Rows):
-      if roles.layout.axes is None:
-        return 'its rows are not the tokens that weights are given for'
-      dims = frame.dims_of(eqn.invars[operand])
-      rows = [dims[axis] for axis in roles.layout.axes]
-    else:
-      dims = frame.dims[eqn.outvars[0]]
-      first, _, *window = eqn.params['dimension_numbers'].out_spec
-      rows = [dims[axis] for axis in (first, *window)]
-    return weighing(self._tokens, rows) or 'its rows are not the tokens that weights are given for'
+  def _weighing(
+    self, frame: Frame, eqn: Any, operand: int, roles: Roles
+  ) -> dict[Frame | None, Weighing] | str:
+    rows = _rows(frame, eqn, operand, roles.layout)
+    found = {}
+    for body, dims in self._weights.items():
+      if body is None or body in self._above:
+        how = None if rows is None else weighing(dims, rows)
+        if how is None:
+          return f'its rows are not {"those of a vmapped while" if body else _TOKENS}'
+        found[body] = how
+    return found
+
+
+def _rows(frame: Frame, eqn: Any, operand: int, layout: Rows | Windows) -> list[Any] | None:
+  """The dimensions of the rows; ``None`` if they are parts of some."""
+  if isinstance(layout, Rows):
+    dims = frame.dims_of(eqn.invars[operand])
+    return None if layout.axes is None else [dims[axis] for axis in layout.axes]
+  dims = frame.dims[eqn.outvars[0]]
+  first, _, *window = eqn.params['dimension_numbers'].out_spec
+  return [dims[axis] for axis in (first, *window)]
 
 
 def _why_not_joined(eqn: Any, operand: int, held: Held) -> str | None:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from jax import lax
 
+from jprune.graph import capture
 from tests.graph.captured import captured, check_moments, normal, only, together
 from tests.graph.captured import unrolled as steps_of
 
@@ -228,3 +229,26 @@ def test_inputs_that_a_scan_runs_over():
     h = np.tanh(each @ as64(W[0]) + h @ as64(W[1]))
   check_moments(only(stats, 'in')[1], x.reshape(-1, 5))
   check_moments(only(stats, 'state')[1], np.concatenate(states))
+
+
+def test_a_while_whose_lanes_end_one_by_one():
+  """Under vmap, lanes that have ended wait for the others; they have no more rows."""
+  go_on = lambda x: jnp.abs(x).max() > 0.2
+  one = lambda p, x: lax.while_loop(go_on, lambda x: layer(x, p['w'])[0], x)
+  x = jnp.stack([X, 0.01 * X, 0.3 * X])  # for several turns, none, and some
+  small, rows, ends = 0.5 * W[0], [], []
+  for each in as64(x):
+    while np.abs(each).max() > 0.2:
+      rows.append(each)
+      each = np.tanh(each @ as64(small))
+    ends.append(each)
+  assert len(rows) > 3
+  fn = jax.vmap(one, (None, 0))
+  check_moments(only(captured(fn, {'w': small}, x), 'w')[1], np.concatenate(rows))
+  np.testing.assert_allclose(capture(fn, {'w': small}, x)[0], ends, rtol=1e-5)
+  twice = lambda p, x: jax.vmap(fn, (None, 0))(p, x[None])
+  check_moments(only(captured(twice, {'w': small}, x), 'w')[1], np.concatenate(rows))
+  # lanes that a product has no rows for can't be told apart
+  each = jax.vmap(one)
+  _, stats = capture(each, {'w': jnp.stack([small] * 3)}, x)
+  assert dict(stats.left_out)['w'].endswith(': its rows are not those of a vmapped while')

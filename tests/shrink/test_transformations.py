@@ -234,3 +234,21 @@ def test_export_with_open_lengths_of_a_lookup_and_a_scan():
   struct = jax.ShapeDtypeStruct(export.symbolic_shape('b, n'), tokens.dtype)
   exported = export.export(jax.jit(net.small.fn))(net.small.params, struct)
   same(fn(net.masked, tokens), exported.call(net.small.params, tokens))
+
+
+def test_a_vmapped_while_whose_lanes_end_one_by_one():
+  def one(p, x):
+    h = x @ p['in']
+    step = lambda h: jnp.tanh(h) @ p['loop']
+    return lax.while_loop(lambda h: jnp.abs(h).sum() > 0.5, step, h) @ p['out']
+
+  rng = np.random.default_rng(0)
+  shapes = {'in': (3, 4), 'loop': (4, 4), 'out': (4, 2)}
+  params = {name: jnp.asarray(0.4 * rng.standard_normal(shape)) for name, shape in shapes.items()}
+  keep = np.arange(4) != 1
+  masks = {'in': keep[None] & np.ones((3, 1), bool), 'loop': keep[None] & keep[:, None]}
+  masks['out'] = keep[:, None] & np.ones((1, 2), bool)
+  fn, x = jax.vmap(one, (None, 0)), jnp.asarray([[3.0], [0.1], [0.9]]) * jnp.ones((3, 3))
+  small = jprune.shrink(fn, params, masks, x)
+  assert small.params['loop'].shape == (3, 3)
+  same(fn(jprune.apply(params, masks), x), small.fn(small.params, x))
