@@ -15,6 +15,7 @@ from jax.extend import core
 from jprune.graph._frame import Frame, place
 from jprune.graph._held import Held, Joined, held_by, named, views_in
 from jprune.graph._moments import Moments, scaled
+from jprune.graph._moved import moved
 from jprune.graph._numbers import Numbers
 from jprune.graph._origins import PARAMS, origins
 from jprune.graph._roles import Roles, Rows, Weighing, Windows, roles_of, use_of, weighing
@@ -90,6 +91,7 @@ class Survey:
     self._weights: dict[Frame | None, Sequence[Any]] = {} if tokens is None else {None: tokens}
     self._sources = sources(traced.frame, [leaf.shape for leaf in traced.leaves])
     self._origins = origins(traced.frame, len(traced.leaves))
+    self._moved = {} if tokens is None else moved(traced.frame, tokens, self._origins)
     self._numbers = Numbers()
     self._known: dict[Any, int] = {}
     self._loops: dict[Frame, int] = {}
@@ -259,7 +261,8 @@ class Survey:
     found = {}
     for body, dims in self._weights.items():
       if body is None or body in self._above:
-        how = None if rows is None else weighing(dims, rows)
+        away = body is None and self._moved[frame].get(eqn.invars[operand])
+        how = None if rows is None or away else weighing(dims, rows)
         if how is None:
           return f'its rows are not {"those of a vmapped while" if body else _TOKENS}'
         found[body] = how

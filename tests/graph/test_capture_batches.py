@@ -204,6 +204,40 @@ def test_weights_in_windows_of_a_convolution():
   check_same(stats, captured(conv, kernel, X[keep]))
 
 
+ORDER = np.random.default_rng(7).permutation(5)
+shifted = lambda x: jnp.concatenate([jnp.zeros_like(x[:, :1]), x[:, :-1]], 1)
+PERMUTED = {  # in what is the same axis to what goes on with either
+  'branch': lambda x: lax.cond(x.sum() > 0, lambda x: x[:, ORDER], lambda x: x, x),
+  'carry': lambda x: lax.fori_loop(0, 3, lambda i, x: jnp.tanh(x[:, ::-1]), x),
+  'while': lambda x: lax.while_loop(lambda x: x.sum() > 1, lambda x: jnp.roll(x, 1, 1) / 2, x),
+  'choice': lambda x: jnp.where(x.sum() > 0, jnp.sort(x, 1), x),
+  'half of a sum': lambda x: (x + x[:, ORDER], x[:, ORDER])[1],
+  'half of a sum of sequences': lambda x: (x + x[::-1], x[::-1])[1],
+  'by data': lambda x: jnp.where(x[:1, :1, :1] > 0, x[:, jnp.argsort(x[0, :, 0])], x),
+  'scattered': lambda x: jnp.where(x[:1, :1, :1] > 0, jnp.zeros_like(x).at[:, ORDER].set(x), x),
+}
+IN_PLACE = {
+  'shifted beside': lambda x: x / 2 + shifted(x),
+  'permuted before': lambda x: lax.fori_loop(0, 2, lambda i, x: x + jnp.roll(x, 1, 1), x),
+  'position': lambda x: x + jnp.cos(normal(9, 6))[jnp.arange(5)][None],
+  'in both branches': lambda x: lax.cond(x.sum() > 0, jnp.sin, lambda x: 2 * x + x[:, ::-1], x),
+  'some features': lambda x: x.at[..., 2:].set(1.0)[..., ::-1][..., np.arange(6)[::-1]],
+}
+
+
+@pytest.mark.parametrize('name', PERMUTED | IN_PLACE)
+def test_weights_of_tokens_that_were_permuted_are_of_no_row(name):
+  params = {'w': normal(6, 4)}
+  change = (PERMUTED | IN_PLACE)[name]
+  fn = lambda p, x: (change(x) @ p['w'], x + change(x))
+  if name in IN_PLACE:
+    stats = captured(fn, params, X, weights=PADDED)
+    check_moments(only(stats, 'w')[1], change(X)[PADDED])
+  else:
+    stats = jax.eval_shape(lambda p, x: capture(fn, p, x, weights=PADDED)[1], params, X)
+    assert dict(stats.left_out)['w'].endswith('not the tokens that weights are given for')
+
+
 def test_rows_that_are_not_tokens_are_left_out():
   def routed(p, x):
     chosen = jnp.argsort(x.sum(-1), axis=1)[:, :2]
