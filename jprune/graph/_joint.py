@@ -65,7 +65,7 @@ def _merged(found: Sequence[Use]) -> list[tuple[Use, tuple[int, ...]]]:
   """Uses of one form as one, with the places of all their inputs: tied weights."""
   forms: dict[Use, tuple[Use, list[int]]] = {}
   for use in found:
-    form = dataclasses.replace(use, source=0, line='', direct=True, loop=None)
+    form = dataclasses.replace(use, source=0, line='', direct=True, loop=None, backwards=False)
     first, sources = forms.setdefault(form, (use, []))
     sources.append(use.source)
     if first.direct and not use.direct:

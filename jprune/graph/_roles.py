@@ -173,9 +173,17 @@ def _repeated(pieces: Pieces) -> bool:
 
 
 def use_of(
-  view: View, shape: Sequence[int], roles: Roles, source: int, loop: int | None, line: str
+  view: View,
+  shape: Sequence[int],
+  roles: Roles,
+  source: int,
+  loop: tuple[int | None, bool],
+  line: str,
 ) -> Use | str:
-  """The roles as factors of a box of the leaf; or why they are none."""
+  """The roles as factors of a box of the leaf; or why they are none.
+
+  ``loop`` is the number of the outermost scan that runs over it, and whether it does so backwards.
+  """
   batch = (*(piece for _, pieces in view.loops for piece in pieces), *roles.batch)
   box, factors, axes, where = [], [], [], {}
   for axis, size in enumerate(shape):
@@ -203,9 +211,10 @@ def use_of(
     places(roles.inputs),
     places(roles.outputs),
     source,
-    loop,
+    loop[0],
     not view.via,
     line,
+    loop[1],
   )
 
 

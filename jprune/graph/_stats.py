@@ -30,6 +30,7 @@ class Use:
     outputs: places of the factors that number outputs.
     source: place in ``stats.inputs`` of the moments; equal for leaves that share their inputs.
     loop: number of the scan whose steps the first factor of ``batch`` counts, or ``None``.
+    backwards: whether that scan starts at its last step.
     direct: whether the product multiplies by the entries themselves: moved, cast or scaled by one
       number, but not masked, added to or passed through a function.
     line: where in the user's code the product comes from, ``file.py:12``; empty if unknown.
@@ -52,6 +53,7 @@ class Use:
   loop: int | None = None
   direct: bool = True
   line: str = ''
+  backwards: bool = False
 
   @property
   def sizes(self) -> tuple[int, int, int]:

@@ -94,7 +94,7 @@ class Survey:
     self._moved = {} if tokens is None else moved(traced.frame, tokens, self._origins)
     self._numbers = Numbers()
     self._known: dict[Any, int] = {}
-    self._loops: dict[Frame, int] = {}
+    self._loops: dict[Frame, tuple[int, bool]] = {}
     self._above: list[Frame] = []
     views = [
       view_of(i, leaf.shape) if i in self.uses else None for i, leaf in enumerate(traced.leaves)
@@ -171,7 +171,7 @@ class Survey:
       start, end = p['num_consts'], p['num_consts'] + p['num_carry']
       steps = [step_over(x, children['body']) if isinstance(x, View) else None for x in held[end:]]
       inside = held[:start], held[start:end], steps
-      outs, left = self._loop(children['body'], *inside, numbers[:start])
+      outs, left = self._loop(children['body'], *inside, numbers[:start], p['reverse'])
       lost = [*left, *(x for x, step in zip(held[end:], steps) if step is None)]
     else:
       start, end = p['cond_nconsts'], p['cond_nconsts'] + p['body_nconsts']
@@ -193,9 +193,10 @@ class Survey:
     carry: list[Held],
     steps: list[Held],
     numbers: list[int],
+    backwards: bool = False,
   ) -> tuple[list[Held], list[Held]]:
     """What is carried round unchanged; and what is lost, as the body changes or collects it."""
-    self._loops[body] = len(self._loops)
+    self._loops[body] = len(self._loops), backwards
     ins = body.jaxpr.invars[len(consts) :]
     same = [out is var for var, out in zip(ins[: len(carry)], body.jaxpr.outvars)]
     kept = [x if yes else None for x, yes in zip(carry, same)]
@@ -241,7 +242,7 @@ class Survey:
     if isinstance(how, str):
       return how
     key = (region, number, roles.layout, stacked)
-    loop = self._loops[view.loops[0][0]] if view.loops else None
+    loop = self._loops[view.loops[0][0]] if view.loops else (None, False)
     part = Part(self._known.get(key, len(self.inputs)), view.scale)
     source = self.parts.index(part) if part in self.parts else len(self.parts)
     use = use_of(view, self._traced.leaves[view.leaf].shape, roles, source, loop, place(eqn, frame))

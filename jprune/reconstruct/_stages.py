@@ -44,36 +44,38 @@ def groups_of(stats: Stats, usable: Sequence[str]) -> list[Stage]:
 def in_turn(stages: Sequence[Stage], stats: Stats) -> list[Stage]:
   """The same one after the other: all stages of the first step of a scan, then of the second."""
   uses, out = dict(stats.uses), []
-  pending: dict[int, list[tuple[Stage, int]]] = {}
+  pending: dict[int, list[tuple[Stage, range]]] = {}
   for stage in stages:
     found = {_loop_of(uses[path]) for path in stage.paths}
     (loop,) = found if len(found) == 1 else (None,)
     if loop is None:
       out.append(stage)
       continue
-    if loop[0] not in pending:
-      out.append(loop[0])
-    pending.setdefault(loop[0], []).append((stage, loop[1]))
+    number, order = loop
+    if number not in pending:
+      out.append(number)
+    pending.setdefault(number, []).append((stage, order))
   flat: list[Stage] = []
   for each in out:
     if isinstance(each, Stage):
       flat.append(each)
       continue
     inside = pending[each]
-    steps = inside[0][1]
-    flat += [Stage(stage.paths, step, steps) for step in range(steps) for stage, _ in inside]
+    order = inside[0][1]
+    flat += [Stage(stage.paths, step, len(order)) for step in order for stage, _ in inside]
   return flat
 
 
-def _loop_of(uses: Sequence[Use]) -> tuple[int, int] | None:
-  """The scan that runs over a leaf, and its steps; ``None`` if its steps can't be told apart."""
+def _loop_of(uses: Sequence[Use]) -> tuple[int, range] | None:
+  """The scan over a leaf, and its steps as they run; ``None`` if they can't be told apart."""
   if len(uses) != 1 or uses[0].loop is None:
     return None
   use = uses[0]
   first = use.batch[0]
   axis = use.axes[first]
   whole = use.axes.count(axis) == 1 and use.box[axis] == (0, use.shape[first])
-  return (use.loop, use.shape[first]) if whole else None
+  steps = range(use.shape[first])
+  return (use.loop, steps[::-1] if use.backwards else steps) if whole else None
 
 
 def step_of(leaf: jax.Array, use: Use, step: int) -> jax.Array:
@@ -127,4 +129,5 @@ def _without_loop(use: Use, source: int) -> Use:
     outputs=shift(use.outputs),
     source=source,
     loop=None,
+    backwards=False,
   )

@@ -94,7 +94,9 @@ def test_a_scan_over_weights_has_statistics_of_each_step(options):
 
 def test_a_scan_that_runs_backwards():
   fn = lambda p, x: lax.scan(layer, x, p['w'], reverse=True)[0]
-  check_moments(only(captured(fn, {'w': W}, X), 'w')[1], unrolled(W[::-1])[::-1])
+  use, moments = only(captured(fn, {'w': W}, X), 'w')
+  assert use.backwards
+  check_moments(moments, unrolled(W[::-1])[::-1])
 
 
 @pytest.mark.parametrize('way', ['const', 'carry', 'repeated'])

@@ -21,13 +21,13 @@ def mlp(params, x):
   return x @ params['head']
 
 
-def stacked(params, x):
+def stacked(params, x, backwards=False):
   """The same as a scan."""
 
   def step(x, layer):
     return x + jnp.tanh(x @ layer['up']) @ layer['down'], None
 
-  x, _ = jax.lax.scan(step, x, params['layers'])
+  x, _ = jax.lax.scan(step, x, params['layers'], reverse=backwards)
   return x @ params['head']
 
 
@@ -142,6 +142,14 @@ def test_sequential_goes_through_a_scan_layer_by_layer(params, batches, pattern)
   np.testing.assert_allclose(
     scanned[2]['layers/up'].error_after, np.mean([row.error_after for row in rows]), rtol=1e-3
   )
+
+
+def test_sequential_goes_through_a_scan_in_the_order_in_which_it_runs(params, batches):
+  call = functools.partial(reconstruct.prune, sparsity=0.5, where=['up', 'down'], sequential=True)
+  forwards = call(stacked, stack(params), batches, **QUIET)[0]
+  flipped = lambda params: params | {'layers': {k: w[::-1] for k, w in params['layers'].items()}}
+  backwards = functools.partial(stacked, backwards=True)
+  same(flipped(forwards), call(backwards, flipped(stack(params)), batches, **QUIET)[0], rtol=1e-5)
 
 
 def test_a_scanned_leaf_loses_exactly_its_share(batches):
