@@ -45,7 +45,9 @@ from jprune._checks.files import not_storable as not_storable
 from jprune._checks.files import not_storable_tree as not_storable_tree
 from jprune._checks.files import tensor_name_taken as tensor_name_taken
 from jprune._checks.files import traced as traced
+from jprune._checks.functions import argument_no_array as argument_no_array
 from jprune._checks.functions import bad_args as bad_args
+from jprune._checks.functions import bad_weights as bad_weights
 from jprune._checks.functions import check_batches as check_batches
 from jprune._checks.functions import foreign_plan as foreign_plan
 from jprune._checks.functions import mask_without_values as mask_without_values

@@ -53,6 +53,11 @@ def not_an_array(function: str, path: str, leaf: Any) -> TypeError:
   return TypeError(message(function, 'params', 'arrays', type(leaf).__name__, fix, path))
 
 
+def argument_no_array(function: str, path: str, leaf: Any) -> TypeError:
+  fix = 'Bind what is no array: functools.partial(fn, name=value), or a lambda.'
+  return TypeError(message(function, 'args', 'trees of arrays', repr(leaf), fix, path))
+
+
 def other_shape(function: str, path: str, leaf: Any, shape: tuple[int, ...]) -> ValueError:
   return ValueError(message(function, 'params', f'of shape {shape}', kind(leaf), '', path))
 
@@ -111,6 +116,10 @@ def no_batches(function: str, unit: str = 'batch') -> ValueError:
   return ValueError(
     message(function, f'{unit}es' if unit == 'batch' else f'{unit}s', 'at least one', 'none')
   )
+
+
+def bad_weights(function: str, least: float) -> ValueError:
+  return ValueError(message(function, 'weights', 'at least 0', f'{least:.6g}'))
 
 
 def weights_not_a_function(function: str, weights: Any) -> TypeError:

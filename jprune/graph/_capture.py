@@ -65,9 +65,10 @@ def capture(
     more dimensions of which nothing is known, with the reason.
 
   Raises:
-    ValueError: if nothing is selected, or no argument starts with the axes of ``weights``.
-    TypeError: if ``fn`` is no function or can't be traced with these arguments, or a selected leaf
-      isn't floating.
+    ValueError: if nothing is selected, no argument starts with the axes of ``weights``, or one of
+      these is negative or NaN.
+    TypeError: if ``fn`` is no function or can't be traced with these arguments, one of them is no
+      array, or a selected leaf isn't floating.
 
   Examples:
     >>> fn = lambda params, x: jax.nn.relu(x @ params['in']) @ params['out']
@@ -84,7 +85,7 @@ def capture(
   """
   chosen = _chosen('capture', params, where)
   run = functools.partial(_run, 'capture', fn, chosen, gram)
-  weights = None if weights is None else jnp.asarray(weights)
+  weights = _given('capture', args, weights)
   values = jax.tree.leaves((params, args, weights))
   if tree.is_traced(*values):
     return run(params, args, weights)
@@ -177,7 +178,20 @@ class Capturing:
   def _arguments(self, batch: Any) -> tuple[Any, Any]:
     args = batch if isinstance(batch, tuple) else (batch,)
     weights = None if self._weights is None else self._weights(batch)
-    return args, None if weights is None else jnp.asarray(weights)
+    return args, _given(self._function, args, weights)
+
+
+def _given(function: str, args: Any, weights: Any) -> jax.Array | None:
+  """The weights as an array; refuses them and arguments that are no arrays."""
+  for path, leaf in zip(*tree.flatten(args)[:2]):
+    if not tree.is_array(leaf) and not isinstance(leaf, (bool, int, float, complex)):
+      raise _checks.argument_no_array(function, path, leaf)
+  if weights is None:
+    return None
+  weights = jnp.asarray(weights)
+  if not tree.is_traced(weights) and not bool(jnp.all(weights >= 0)):
+    raise _checks.bad_weights(function, float(weights.min()))
+  return weights
 
 
 def _chosen(function: str, params: Params, where: Where) -> tuple[bool, ...]:

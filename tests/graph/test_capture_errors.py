@@ -230,6 +230,25 @@ def test_weights_of_another_shape(shape):
     capture_batches(fn, PARAMS, [X], weights=lambda batch: weights)
 
 
+@pytest.mark.parametrize(
+  'weights', [np.array([1.0, -0.5]), np.array([0, -1]), np.array([np.nan, 1])]
+)
+def test_weights_that_are_negative(weights):
+  weights = np.array(weights)
+  match = f'`weights` must be at least 0; got {weights.min():.6g}'
+  with pytest.raises(ValueError, match=f'^capture: {match}'):
+    capture(fn, PARAMS, X, weights=weights)
+  with pytest.raises(ValueError, match=f'^capture_batches: {match}'):
+    capture_batches(fn, PARAMS, [X], weights=lambda batch: weights)
+
+
+def test_arguments_that_are_no_arrays():
+  match = "`args` must be trees of arrays; got {!r} at leaf '{}'. Bind what is no array: functools"
+  both(match.format('train', 1), TypeError, lambda p, x, mode: fn(p, x), PARAMS, X, 'train')
+  masked = lambda p, batch: fn(p, batch['x'])
+  both(match.format(re.escape('{1}'), '0/act'), TypeError, masked, PARAMS, {'x': X, 'act': {1}})
+
+
 def test_no_batches():
   for batches in ([], iter([]), (each for each in ())):
     with pytest.raises(ValueError, match='^capture_batches: `batches` must be at least one; got n'):
