@@ -46,6 +46,9 @@ def capture(
   ways, they are of the ``x`` that the result is multiplied by; :attr:`Use.direct` then is false, a
   note says so, and repair refuses it. Mask params before: ``capture(fn, apply(params, masks), x)``.
 
+  Of the branches of ``cond`` the one that is taken counts; but under ``vmap``, where JAX makes a
+  choice between the results of all of them, all do.
+
   Each call compiles anew: for many batches take :func:`capture_batches`, or put it under
   ``jax.jit`` yourself. Sums are float32, of counts too: above 2^24 rows single ones round.
 

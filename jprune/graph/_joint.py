@@ -7,6 +7,7 @@ import math
 from collections.abc import Sequence
 
 from jprune.graph._stats import Use
+from jprune.graph._stats_table import VECTORS
 from jprune.graph._survey import Survey
 from jprune.graph._trace import Traced
 
@@ -57,6 +58,8 @@ def _why(traced: Traced, survey: Survey, leaf: int, ends: Sequence[str]) -> str:
     returned = any(var is traced.frame.jaxpr.invars[leaf] for var in traced.frame.jaxpr.outvars)
     return f'fn {"only returns" if returned else "does not use"} it'
   products = [end for end in ends if ': ' in end]
+  if leaf in survey.vectors and not products:
+    return f'{VECTORS}; it is used by {ends[0]}'
   plain = f'no product multiplies by it{"; it is used by " + ends[0] if ends else ""}'
   return products[0] if products else plain
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html as _html
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import jax
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
 _WIDTH = 100
 _GAP = '  '
+VECTORS = 'each step of a scan uses a vector of it'
 _HEADER = ['leaf', 'batch', 'inputs', 'outputs', 'rows', 'moments']
 
 
@@ -65,5 +67,14 @@ def _below(stats: Stats) -> list[str]:
   lines = []
   for title, pairs in (('Left out:', stats.left_out), ('Also:', stats.notes)):
     if pairs:
-      lines += ['', title, *(f'  {printable(path)}: {why}' for path, why in pairs)]
+      lines += ['', title, *_listed(pairs)]
   return lines
+
+
+def _listed(pairs: Sequence[tuple[str, str]]) -> Iterator[str]:
+  """A line for each, but for stacked biases and the like, which are one."""
+  vectors = [path for path, why in pairs if why.startswith(VECTORS)]
+  yield from (f'  {printable(path)}: {why}' for path, why in pairs if path not in vectors)
+  if vectors:
+    more = f' and {len(vectors) - 1:,} more' if len(vectors) > 1 else ''
+    yield f'  {printable(vectors[0])}{more}: {VECTORS}'

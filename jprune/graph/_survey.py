@@ -74,6 +74,7 @@ class Survey:
     parts: what leaves see of it, each once.
     uses: by place of a leaf, its uses; their ``source`` is a place in ``parts``.
     ends: by place of a leaf, the other equations that use it, as text.
+    vectors: places of leaves of which each step of a scan uses a vector, such as stacked biases.
     changed: by place of a leaf, what changes its entries before a product, as text.
     hot: frames in which, or below which, something is recorded.
   """
@@ -85,6 +86,7 @@ class Survey:
     self.parts: list[Part] = []
     self.uses: dict[int, list[Use]] = {i: [] for i, yes in enumerate(selected) if yes}
     self.ends: dict[int, list[str]] = {i: [] for i in self.uses}
+    self.vectors: set[int] = set()
     self.changed: dict[int, list[str]] = {i: [] for i in self.uses}
     self.hot: set[Frame] = set()
     self._traced = traced
@@ -150,6 +152,8 @@ class Survey:
     for each in held:
       for view in views_in(each):
         self.ends[view.leaf].append(named(eqn, frame))
+        if view.loops and sum(map(bool, view.axes)) < 2 and eqn.primitive.name != 'scan':
+          self.vectors.add(view.leaf)
 
   def _call(
     self,

@@ -112,6 +112,7 @@ def grown(view: View, shape: Sequence[int], places: Sequence[int]) -> View:
 
 def cut(view: View, axis: int, start: int, size: int, stride: int = 1) -> View | None:
   """Some of the indices of one axis."""
+  start, size = int(start), int(size)
   pieces = view.axes[axis]
   whole = math.prod(piece.size for piece in pieces)
   if size == whole:

@@ -79,6 +79,7 @@ def _check_tiles(uses, shape):
   entries = np.arange(1, 1 + np.prod(shape, dtype=int)).reshape(shape)  # 0 would be unused
   seen = []
   for use, moments in uses:
+    assert {type(bound) for bounds in use.box for bound in bounds} == {int}
     batch, inputs, outputs = use.sizes
     assert moments.mean.shape == (batch, inputs)
     matrices = use.matrices(entries)

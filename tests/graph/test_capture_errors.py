@@ -243,8 +243,8 @@ def test_weights_that_are_negative(weights):
 
 
 def test_arguments_that_are_no_arrays():
-  match = "`args` must be trees of arrays; got {!r} at leaf '{}'. Bind what is no array: functools"
-  both(match.format('train', 1), TypeError, lambda p, x, mode: fn(p, x), PARAMS, X, 'train')
+  match = "`args` must be trees of arrays; got {} at leaf '{}'. Bind what is no array: functools"
+  both(match.format("'train'", 1), TypeError, lambda p, x, mode: fn(p, x), PARAMS, X, 'train')
   masked = lambda p, batch: fn(p, batch['x'])
   both(match.format(re.escape('{1}'), '0/act'), TypeError, masked, PARAMS, {'x': X, 'act': {1}})
 

@@ -92,6 +92,22 @@ def test_a_scan_over_weights_has_statistics_of_each_step(options):
   np.testing.assert_array_equal(use.matrices(W), W)
 
 
+def test_vectors_of_the_steps_of_a_scan_are_one_line():
+  step = lambda x, p: (jnp.tanh(x @ p['w'] * p['gain'][None] + p['bias'][None]), None)
+  params = {name: jnp.ones((4, 5)) for name in ('bias', 'gain')} | {'w': W, 'table': W[0]}
+  scanned = lambda p: {name: p[name] for name in ('bias', 'gain', 'w')}
+  stats = captured(lambda p, x: lax.scan(step, x, scanned(p))[0], params, X)
+  assert stats.paths == ('w',)
+  reasons = dict(stats.left_out)
+  for path, by in (('bias', 'add'), ('gain', 'mul')):
+    assert reasons[path].startswith(
+      f'each step of a scan uses a vector of it; it is used by {by} ('
+    )
+  printed = str(stats).split('Left out:')[1].split('\n')[1:]
+  vectors = '  bias and 1 more: each step of a scan uses a vector of it'
+  assert printed == ['  table: fn does not use it', vectors]
+
+
 def test_a_scan_that_runs_backwards():
   fn = lambda p, x: lax.scan(layer, x, p['w'], reverse=True)[0]
   use, moments = only(captured(fn, {'w': W}, X), 'w')
