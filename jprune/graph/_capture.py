@@ -192,7 +192,8 @@ def _given(function: str, args: Any, weights: Any) -> jax.Array | None:
   if weights is None:
     return None
   weights = jnp.asarray(weights)
-  if not tree.is_traced(weights) and not bool(jnp.all(weights >= 0)):
+  at_hand = not tree.is_traced(weights) and weights.dtype != jnp.bool_
+  if at_hand and not bool(jnp.all(weights >= 0)):
     raise _checks.bad_weights(function, float(weights.min()))
   return weights
 

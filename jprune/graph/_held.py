@@ -133,12 +133,12 @@ def _combined(
   """The view of the leaf to which the result belongs."""
   leaf, shape = sources[eqn.outvars[0]].leaf, eqn.outvars[0].aval.shape
   for operand, view in enumerate(held):
-    if view is None or view.leaf != leaf:
+    factor = None if view is None else _factor(eqn, operand, number)
+    if view is None or (factor is None and view.leaf != leaf):
       continue
     if len(view.axes) != len(shape):
       return None
     found = grown(view, shape, range(len(shape)))
-    factor = _factor(eqn, operand, number)
     if factor is None:
       return found.changed(named(eqn, frame))
     return found if found.via else found.scaled(factor)

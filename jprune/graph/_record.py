@@ -19,11 +19,12 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from jprune.graph._control import in_lanes
 from jprune.graph._frame import Frame
+from jprune.graph._inputs import Input
 from jprune.graph._moments import Moments, merged, moments_of
 from jprune.graph._roles import weighed
 from jprune.graph._rule import Site
 from jprune.graph._small import evaluate_whole
-from jprune.graph._survey import Input, Survey
+from jprune.graph._survey import Survey
 
 Found: TypeAlias = dict[int, Moments]
 

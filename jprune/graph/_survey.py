@@ -6,64 +6,27 @@ equal values are known by their numbers.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
 
 import jax.numpy as jnp
 from jax.extend import core
 
 from jprune.graph._frame import Frame, place
 from jprune.graph._held import Held, Joined, held_by, named, views_in
-from jprune.graph._moments import Moments, scaled
+from jprune.graph._inputs import Input, Part
 from jprune.graph._moved import moved
 from jprune.graph._numbers import Numbers
 from jprune.graph._origins import PARAMS, origins
 from jprune.graph._roles import Roles, Rows, Weighing, Windows, roles_of, use_of, weighing
 from jprune.graph._sources import PRODUCTS, sources
+from jprune.graph._stack import Stack, stack_of, unstacked
 from jprune.graph._stats import Use
 from jprune.graph._trace import Traced
 from jprune.graph._views import View, step_over, view_of
 
 _TOKENS = 'the tokens that weights are given for'
-
-
-class Input(NamedTuple):
-  """One thing to record: the operand of an equation that some leaves are multiplied by.
-
-  Attributes:
-    frame: in which it is.
-    index: of the equation.
-    operand: which one.
-    layout: how it becomes ``(batch, rows, inputs)``.
-    stacked: bodies of the scans whose steps are kept apart; other loops add up.
-    weighing: how weights line up with its rows: those of tokens, under ``None``, and under the body
-      of a ``while`` whose lanes end one by one those that tell which are still running.
-  """
-
-  frame: Frame
-  index: int
-  operand: int
-  layout: Rows | Windows
-  stacked: frozenset[Frame]
-  weighing: dict[Frame | None, Weighing]
-
-
-class Part(NamedTuple):
-  """What a leaf sees of an input.
-
-  Attributes:
-    input: its place.
-    scale: the number that the entries of the leaf are multiplied by: the leaf sees inputs so much
-      larger.
-  """
-
-  input: int
-  scale: float
-
-  def of(self, found: Mapping[int, Moments]) -> Moments:
-    """Its moments, from those of all inputs."""
-    moments = found[self.input]
-    return moments if self.scale == 1 else scaled(moments, self.scale)
 
 
 class Survey:
@@ -89,18 +52,17 @@ class Survey:
     self.vectors: set[int] = set()
     self.changed: dict[int, list[str]] = {i: [] for i in self.uses}
     self.hot: set[Frame] = set()
-    self._traced = traced
+    self._shapes = [leaf.shape for leaf in traced.leaves]
+    self._stacks: dict[int, Stack] = {}
     self._weights: dict[Frame | None, Sequence[Any]] = {} if tokens is None else {None: tokens}
-    self._sources = sources(traced.frame, [leaf.shape for leaf in traced.leaves])
+    self._sources = sources(traced.frame, self._shapes[:])
     self._origins = origins(traced.frame, len(traced.leaves))
     self._moved = {} if tokens is None else moved(traced.frame, tokens, self._origins)
     self._numbers = Numbers()
     self._known: dict[Any, int] = {}
     self._loops: dict[Frame, tuple[int, bool]] = {}
     self._above: list[Frame] = []
-    views = [
-      view_of(i, leaf.shape) if i in self.uses else None for i, leaf in enumerate(traced.leaves)
-    ]
+    views = [view_of(i, shape) if i in self.uses else None for i, shape in enumerate(self._shapes)]
     rest = traced.frame.jaxpr.invars[len(views) :]
     numbers = self._numbers.fresh(traced.frame.jaxpr.invars)
     self._walk(traced.frame, [*views, *(None for _ in rest)], numbers, traced.frame)
@@ -141,6 +103,10 @@ class Survey:
     if eqn.primitive.name in PRODUCTS:
       self._product(frame, index, held, numbers, region)
       return [], found
+    if (stack := stack_of(eqn, held, self._shapes)) is not None:
+      self._stacks[len(self._shapes)] = stack
+      self._shapes.append(stack.shape)
+      return [view_of(len(self._shapes) - 1, stack.shape)], found
     value = lambda operand: self._numbers.value(numbers[operand])
     outs = held_by(frame, eqn, held, self._sources[frame], value)
     if not any(outs):
@@ -149,11 +115,16 @@ class Survey:
 
   def _end(self, held: Sequence[Held], frame: Frame, eqn: Any) -> None:
     """Notes an equation after which leaves are not followed any further."""
-    for each in held:
-      for view in views_in(each):
-        self.ends[view.leaf].append(named(eqn, frame))
+    for view in (view for each in held for view in views_in(each)):
+      for leaf in self._members(view):
+        self.ends[leaf].append(named(eqn, frame))
         if view.loops and sum(map(bool, view.axes)) < 2 and eqn.primitive.name != 'scan':
-          self.vectors.add(view.leaf)
+          self.vectors.add(leaf)
+
+  def _members(self, view: View) -> list[int]:
+    """The leaf, or those that are stacked to it."""
+    stack = self._stacks.get(view.leaf)
+    return [view.leaf] if stack is None else [x for x in stack.leaves if x is not None]
 
   def _call(
     self,
@@ -220,12 +191,32 @@ class Survey:
       for view in views_in(held[operand]):
         why = self._by_params(frame, eqn, other) or _why_not_joined(eqn, operand, held[operand])
         found = why or self._record(frame, index, operand, view, numbers[other], region)
+        found = found if isinstance(found, str) else self._apart(found, view)
         if isinstance(found, str):
-          self.ends[view.leaf].append(f'{named(eqn, frame)}: {found}')
+          for leaf in self._members(view):
+            self.ends[leaf].append(f'{named(eqn, frame)}: {found}')
           continue
-        self.uses[view.leaf].append(found)
-        if view.via:
-          self.changed[view.leaf].append(view.via)
+        for leaf, use in found:
+          self.uses[leaf].append(use)
+          if view.via:
+            self.changed[leaf].append(view.via)
+
+  def _apart(self, use: Use, view: View) -> list[tuple[int, Use]] | str:
+    """The uses of single leaves that are in one of several leaves together."""
+    if view.leaf not in self._stacks:
+      return [(view.leaf, use)]
+    found = unstacked(use, self._stacks[view.leaf])
+    if isinstance(found, str):
+      return found
+    part = self.parts[use.source]
+    number = lambda pick: self._part(part._replace(pick=pick))
+    return [(leaf, dataclasses.replace(each, source=number(pick))) for leaf, each, pick in found]
+
+  def _part(self, part: Part) -> int:
+    """The place of what a leaf sees."""
+    if part not in self.parts:
+      self.parts.append(part)
+    return self.parts.index(part)
 
   def _by_params(self, frame: Frame, eqn: Any, other: int) -> str | None:
     var = eqn.invars[other]
@@ -248,16 +239,14 @@ class Survey:
     key = (region, number, roles.layout, stacked)
     loop = self._loops[view.loops[0][0]] if view.loops else (None, False)
     part = Part(self._known.get(key, len(self.inputs)), view.scale)
-    source = self.parts.index(part) if part in self.parts else len(self.parts)
-    use = use_of(view, self._traced.leaves[view.leaf].shape, roles, source, loop, place(eqn, frame))
-    if isinstance(use, Use):
-      if source == len(self.parts):
-        self.parts.append(part)
-      if part.input == len(self.inputs):
-        self._known[key] = part.input
-        self.inputs.append(Input(frame, index, 1 - operand, roles.layout, stacked, how))
-        self.hot.update(self._above)
-    return use
+    use = use_of(view, self._shapes[view.leaf], roles, 0, loop, place(eqn, frame))
+    if isinstance(use, str):
+      return use
+    if part.input == len(self.inputs):
+      self._known[key] = part.input
+      self.inputs.append(Input(frame, index, 1 - operand, roles.layout, stacked, how))
+      self.hot.update(self._above)
+    return dataclasses.replace(use, source=self._part(part))
 
   def _weighing(
     self, frame: Frame, eqn: Any, operand: int, roles: Roles

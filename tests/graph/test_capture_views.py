@@ -425,3 +425,48 @@ def test_an_ensemble_that_shares_its_first_inputs():
   use, moments = only(stats, 'w')
   assert use.sizes == (1, 6, 12)
   check_moments(moments, X)
+
+
+# ------------------------------------------------------------------------------------- stacked
+
+
+@pytest.mark.parametrize('way', ['scanned', 'side by side', 'outputs', 'picked', 'tied'])
+def test_stacked_leaves(way):
+  params = {name: 0.5 * normal(6, 6, seed=i) for i, name in enumerate('abc')}
+  names = 'aab' if way == 'tied' else 'abc'
+
+  def fn(p, x):
+    stack = 2 * jnp.stack([p[name] for name in names], 1 if way == 'outputs' else 0)
+    if way == 'side by side':
+      return jnp.einsum('en,eno->eo', x[:3], stack)
+    if way == 'outputs':
+      return jnp.einsum('bn,nko->bko', x, stack.astype(jnp.float32))
+    if way == 'picked':
+      return jnp.tanh(x @ stack[2]) @ stack[1]
+    return lax.scan(lambda x, w: (jnp.tanh(x @ w), None), x, stack)[0]
+
+  rows, x = {name: [] for name in 'abc'}, as64(X)
+  for i, name in enumerate(reversed(names[1:]) if way == 'picked' else names):
+    rows[name].append(2 * x[i : i + 1] if way == 'side by side' else 2 * x)
+    if way in ('scanned', 'tied', 'picked'):
+      x = np.tanh(2 * x @ as64(params[name]))
+  stats = captured(fn, params, X)
+  assert set(stats.paths) == {name for name in 'abc' if rows[name]}
+  for path in stats.paths:
+    use, moments = only(stats, path)
+    assert (use.direct, use.sizes, use.loop) == (True, (1, 6, 6), None)
+    check_moments(moments, np.concatenate(rows[path]))
+  assert len(stats.inputs) == (1 if way == 'outputs' else len(stats.paths))
+
+
+def test_stacked_leaves_that_are_summed_over():
+  params = {'a': normal(2, 4, seed=1), 'b': normal(2, 4, seed=2)}
+  fn = lambda p, x: jnp.einsum(
+    'nki,kio->no', x[:, :4].reshape(7, 2, 2), jnp.stack([p['a'], p['b']])
+  )
+  stats = captured(fn, params, X)
+  for _, why in stats.left_out:
+    assert 'stacked with others along an axis that is contracted' in why
+  mean = captured(lambda p, x: x[:, :2] @ jnp.stack([p['a'], p['b']]).mean(0), params, X)
+  assert all('used by reduce_sum' in why for _, why in (*mean.left_out,))
+  assert len(mean.left_out) == len(stats.left_out) == 2

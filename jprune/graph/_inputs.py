@@ -1,0 +1,56 @@
+"""What is recorded, and what of it each leaf sees."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import jax
+
+from jprune.graph._frame import Frame
+from jprune.graph._moments import Moments, scaled
+from jprune.graph._roles import Rows, Weighing, Windows
+from jprune.graph._stack import Pick
+
+
+class Input(NamedTuple):
+  """One thing to record: the operand of an equation that some leaves are multiplied by.
+
+  Attributes:
+    frame: in which it is.
+    index: of the equation.
+    operand: which one.
+    layout: how it becomes ``(batch, rows, inputs)``.
+    stacked: bodies of the scans whose steps are kept apart; other loops add up.
+    weighing: how weights line up with its rows: those of tokens, under ``None``, and under the body
+      of a ``while`` whose lanes end one by one those that tell which are still running.
+  """
+
+  frame: Frame
+  index: int
+  operand: int
+  layout: Rows | Windows
+  stacked: frozenset[Frame]
+  weighing: dict[Frame | None, Weighing]
+
+
+class Part(NamedTuple):
+  """What a leaf sees of an input.
+
+  Attributes:
+    input: its place.
+    scale: the number that the entries of the leaf are multiplied by: the leaf sees inputs so much
+      larger.
+    pick: which of the products side by side are by the leaf, if others are by other leaves.
+  """
+
+  input: int
+  scale: float
+  pick: Pick | None = None
+
+  def of(self, found: Mapping[int, Moments]) -> Moments:
+    """Its moments, from those of all inputs."""
+    moments = found[self.input]
+    if self.pick is not None:
+      moments = jax.tree.map(self.pick, moments)
+    return moments if self.scale == 1 else scaled(moments, self.scale)
