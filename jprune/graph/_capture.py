@@ -36,7 +36,7 @@ def capture(
   mean, squared deviations and zeros of each input of ``x`` and, with ``gram``, the products of all
   pairs of inputs. The function is traced and rewritten, no module is wrapped: leaves are followed
   through ``jit``, ``scan``, remat, ``cond``, ``while``, ``vmap``, custom derivatives, transposes,
-  reshapes, slices, casts and scales. Leaves over which a scan runs, experts and groups of a
+  reshapes, slices, stacks, casts and scales. Leaves over which a scan runs, experts and groups of a
   convolution have statistics for each of their matrices; a leaf that is used several times (tied
   layers, a loop) has those of all rows together. Convolutions see their windows, unfolded. Leaves
   that are multiplied by the same values share one copy.

@@ -6,7 +6,7 @@ Some values are one real number in all entries, known before anything runs: thos
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -72,18 +72,35 @@ class Numbers:
       self._values[number] = None if made is None else self._computed(*made)
     return self._values[number]
 
-  def _computed(self, eqn: Any, numbers: Sequence[int]) -> float | None:
-    name, params = eqn.primitive.name, eqn.params
-    values = [self.value(number) for number in numbers]
-    if name not in _SAME | ELEMENTWISE or not values or None in values:
+  def in_steps(self, number: int, known: Mapping[int, np.ndarray]) -> np.ndarray | None:
+    """The real number that all entries are in each step of a loop, where some are known so."""
+    if number in known:
+      return known[number]
+    if (value := self.value(number)) is not None:
+      (steps,) = {len(each) for each in known.values()}
+      return np.full(steps, value)
+    if number not in self._made:
       return None
-    if name in _SAME:
-      return values[0]
-    if 'sharding' in params:  # of a value with axes
-      params = params | {'sharding': None}
-    with jax.ensure_compile_time_eval():
-      scalars = [jnp.asarray(x, v.aval.dtype) for v, x in zip(eqn.invars, values)]
-      return _real(eqn.primitive.bind(*scalars, **params))
+    eqn, operands = self._made[number]
+    return _applied(eqn, [self.in_steps(each, known) for each in operands])
+
+  def _computed(self, eqn: Any, numbers: Sequence[int]) -> float | None:
+    found = _applied(eqn, [self.value(number) for number in numbers])
+    return None if found is None else _real(found)
+
+
+def _applied(eqn: Any, values: Sequence[Any]) -> Any:
+  """What an equation makes of values that are the same in all entries; ``None`` if unknown."""
+  name, params = eqn.primitive.name, eqn.params
+  if name not in _SAME | ELEMENTWISE or not values or any(value is None for value in values):
+    return None
+  if name in _SAME:
+    return values[0]
+  if 'sharding' in params:  # of a value with axes
+    params = params | {'sharding': None}
+  with jax.ensure_compile_time_eval():
+    operands = [jnp.asarray(x, v.aval.dtype) for v, x in zip(eqn.invars, values)]
+    return np.asarray(eqn.primitive.bind(*operands, **params))
 
 
 def _real(value: Any) -> float | None:

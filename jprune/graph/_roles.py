@@ -11,6 +11,7 @@ import numpy as np
 from jax import lax
 
 from jprune.graph._atoms import Dim, resolve
+from jprune.graph._frame import Frame
 from jprune.graph._stats import Use
 from jprune.graph._views import REPEATED, Pieces, View, split
 
@@ -232,6 +233,16 @@ def weighing(tokens: Sequence[Dim], rows: Sequence[Dim]) -> Weighing | None:
   order = sorted(range(len(wanted)), key=lambda i: there.index(wanted[i]))
   lined_up = tuple(atom.size if atom in wanted else 1 for atom in there)
   return tuple(atom.size for atom in wanted), tuple(order), lined_up, tuple(a.size for a in there)
+
+
+def row_dims(frame: Frame, eqn: Any, operand: int, layout: Rows | Windows) -> list[Any] | None:
+  """The dimensions of the rows; ``None`` if they are parts of some."""
+  if isinstance(layout, Rows):
+    dims = frame.dims_of(eqn.invars[operand])
+    return None if layout.axes is None else [dims[axis] for axis in layout.axes]
+  dims = frame.dims[eqn.outvars[0]]
+  first, _, *window = eqn.params['dimension_numbers'].out_spec
+  return [dims[axis] for axis in (first, *window)]
 
 
 def weighed(weights: jax.Array, how: Weighing) -> jax.Array:

@@ -7,10 +7,12 @@ equal values are known by their numbers.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 from jax.extend import core
 
 from jprune.graph._frame import Frame, place
@@ -19,11 +21,12 @@ from jprune.graph._inputs import Input, Part
 from jprune.graph._moved import moved
 from jprune.graph._numbers import Numbers
 from jprune.graph._origins import PARAMS, origins
-from jprune.graph._roles import Roles, Rows, Weighing, Windows, roles_of, use_of, weighing
+from jprune.graph._roles import Roles, Weighing, roles_of, row_dims, use_of, weighing
 from jprune.graph._sources import PRODUCTS, sources
 from jprune.graph._stack import Stack, stack_of, unstacked
 from jprune.graph._stats import Use
 from jprune.graph._trace import Traced
+from jprune.graph._turns import counters, step_by_turn
 from jprune.graph._views import View, step_over, view_of
 
 _TOKENS = 'the tokens that weights are given for'
@@ -61,6 +64,7 @@ class Survey:
     self._numbers = Numbers()
     self._known: dict[Any, int] = {}
     self._loops: dict[Frame, tuple[int, bool]] = {}
+    self._known_steps: dict[Frame, dict[int, np.ndarray]] = {}
     self._above: list[Frame] = []
     views = [view_of(i, shape) if i in self.uses else None for i, shape in enumerate(self._shapes)]
     rest = traced.frame.jaxpr.invars[len(views) :]
@@ -107,11 +111,27 @@ class Survey:
       self._stacks[len(self._shapes)] = stack
       self._shapes.append(stack.shape)
       return [view_of(len(self._shapes) - 1, stack.shape)], found
+    if (step := self._step(frame, eqn, held[0], numbers)) is not None:
+      return [step], found
     value = lambda operand: self._numbers.value(numbers[operand])
     outs = held_by(frame, eqn, held, self._sources[frame], value)
     if not any(outs):
       self._end(held, frame, eqn)
     return outs, found
+
+  def _step(self, frame: Frame, eqn: Any, held: Held, numbers: list[int]) -> View | None:
+    """The slice of a leaf that a turn of a loop takes by its number."""
+    if eqn.primitive.name != 'dynamic_slice' or not isinstance(held, View):
+      return None
+    for body, known in self._known_steps.items():
+      inside = body in self._above and all(
+        self._above.index(each) < self._above.index(body) for each, _ in held.loops
+      )
+      if inside:
+        starts = [self._numbers.in_steps(number, known) for number in numbers[1:]]
+        if (found := step_by_turn(eqn, held, starts, body)) is not None:
+          return found
+    return None
 
   def _end(self, held: Sequence[Held], frame: Frame, eqn: Any) -> None:
     """Notes an equation after which leaves are not followed any further."""
@@ -146,7 +166,8 @@ class Survey:
       start, end = p['num_consts'], p['num_consts'] + p['num_carry']
       steps = [step_over(x, children['body']) if isinstance(x, View) else None for x in held[end:]]
       inside = held[:start], held[start:end], steps
-      outs, left = self._loop(children['body'], *inside, numbers[:start], p['reverse'])
+      known = counters(frame, eqn, children['body'])
+      outs, left = self._loop(children['body'], *inside, numbers[:start], p['reverse'], known)
       lost = [*left, *(x for x, step in zip(held[end:], steps) if step is None)]
     else:
       start, end = p['cond_nconsts'], p['cond_nconsts'] + p['body_nconsts']
@@ -155,7 +176,8 @@ class Survey:
         self._weights[children['body']] = children['cond'].dims_of(go_on)
       inside = held[start:end], held[end:], []
       outs, lost = self._loop(children['body'], *inside, numbers[start:end])
-      asked = {v for each in children['cond'].jaxpr.eqns for v in _variables(each)}
+      eqns = children['cond'].jaxpr.eqns
+      asked = {v for e in eqns for v in e.invars if not isinstance(v, core.Literal)}
       given = zip(children['cond'].jaxpr.invars, [*held[:start], *outs])
       lost += [x for var, x in given if var in asked]
     self._end(lost, frame, eqn)
@@ -169,6 +191,7 @@ class Survey:
     steps: list[Held],
     numbers: list[int],
     backwards: bool = False,
+    known: Mapping[int, np.ndarray] = MappingProxyType({}),
   ) -> tuple[list[Held], list[Held]]:
     """What is carried round unchanged; and what is lost, as the body changes or collects it."""
     self._loops[body] = len(self._loops), backwards
@@ -177,6 +200,9 @@ class Survey:
     kept = [x if yes else None for x, yes in zip(carry, same)]
     inside = [*consts, *kept, *steps]
     fresh = self._numbers.fresh(inside[len(consts) :])
+    if known:
+      places = [*numbers, *fresh]
+      self._known_steps[body] = {places[place]: values for place, values in known.items()}
     outs, _ = self._walk(body, inside, [*numbers, *fresh], body)
     changed = [x for values in (carry, outs) for x, yes in zip(values, same) if not yes]
     return kept, [*changed, *outs[len(carry) :]]
@@ -251,7 +277,7 @@ class Survey:
   def _weighing(
     self, frame: Frame, eqn: Any, operand: int, roles: Roles
   ) -> dict[Frame | None, Weighing] | str:
-    rows = _rows(frame, eqn, operand, roles.layout)
+    rows = row_dims(frame, eqn, operand, roles.layout)
     found = {}
     for body, dims in self._weights.items():
       if body is None or body in self._above:
@@ -263,16 +289,6 @@ class Survey:
     return found
 
 
-def _rows(frame: Frame, eqn: Any, operand: int, layout: Rows | Windows) -> list[Any] | None:
-  """The dimensions of the rows; ``None`` if they are parts of some."""
-  if isinstance(layout, Rows):
-    dims = frame.dims_of(eqn.invars[operand])
-    return None if layout.axes is None else [dims[axis] for axis in layout.axes]
-  dims = frame.dims[eqn.outvars[0]]
-  first, _, *window = eqn.params['dimension_numbers'].out_spec
-  return [dims[axis] for axis in (first, *window)]
-
-
 def _why_not_joined(eqn: Any, operand: int, held: Held) -> str | None:
   if not isinstance(held, Joined):
     return None
@@ -281,7 +297,3 @@ def _why_not_joined(eqn: Any, operand: int, held: Held) -> str | None:
   contract, batch = eqn.params['dimension_numbers']
   outer = held.axis not in (*contract[operand], *batch[operand])
   return None if outer else 'it is concatenated with others along an axis that is contracted'
-
-
-def _variables(eqn: Any) -> list[Any]:
-  return [var for var in eqn.invars if not isinstance(var, core.Literal)]

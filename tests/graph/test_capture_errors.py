@@ -58,8 +58,13 @@ LEFT_OUT = {
   'lookup': (lambda p, x: p['w'][jnp.argmax(x, -1)], W, 'used by gather'),
   'position': (lambda p, x: x + p['w'][None, :6], W, 'used by add'),
   'expert by data': (lambda p, x: x @ p['w'][x[0, 0].argmax() % 3], LAYERS, 'by dynamic_slice'),
-  'layer by counter': (
-    lambda p, x: lax.fori_loop(0, 3, lambda i, x: jnp.tanh(x @ p['w'][i]), x),
+  'layer by another counter': (
+    lambda p, x: lax.fori_loop(0, 3, lambda i, x: jnp.tanh(x @ p['w'][2 - i]), x),
+    LAYERS,
+    'used by dynamic_slice',
+  ),
+  'layers twice': (
+    lambda p, x: lax.fori_loop(0, 6, lambda i, x: jnp.tanh(x @ p['w'][i % 3]), x),
     LAYERS,
     'used by dynamic_slice',
   ),

@@ -92,6 +92,34 @@ def test_a_scan_over_weights_has_statistics_of_each_step(options):
   np.testing.assert_array_equal(use.matrices(W), W)
 
 
+TURNS = {
+  'fori_loop': lambda w, x: lax.fori_loop(0, 4, lambda i, x: layer(x, w[i])[0], x),
+  'from another number': lambda w, x: lax.fori_loop(2, 6, lambda i, x: layer(x, w[i - 2])[0], x),
+  'over indices': lambda w, x: lax.scan(lambda x, i: layer(x, w[i]), x, jnp.arange(4))[0],
+  'in a branch': lambda w, x: lax.fori_loop(
+    0, 4, lambda i, x: lax.cond(i < 9, lambda x: layer(x, w[i])[0], lambda x: x, x), x
+  ),
+  'in a call': lambda w, x: lax.fori_loop(
+    0, 4, lambda i, x: layer(x, lax.dynamic_index_in_dim(w, i, 0, False))[0], x
+  ),
+}
+
+
+@pytest.mark.parametrize('name', TURNS)
+def test_a_loop_that_takes_a_weight_by_the_number_of_its_turn(name):
+  stats = captured(lambda p, x: TURNS[name](p['w'], x), {'w': W}, X)
+  use, moments = only(stats, 'w')
+  assert (use.sizes, use.loop, use.backwards) == ((4, 5, 5), 0, False)
+  check_moments(moments, unrolled(W))
+
+
+def test_loops_in_loops_that_take_weights_by_both_numbers():
+  w = W.reshape(2, 2, 5, 5)
+  inner = lambda w: lambda x: lax.fori_loop(0, 2, lambda j, x: layer(x, w[j])[0], x)
+  fn = lambda p, x: lax.fori_loop(0, 2, lambda i, x: inner(p['w'][i])(x), x)
+  check_moments(only(captured(fn, {'w': w}, X), 'w')[1], unrolled(W))
+
+
 def test_vectors_of_the_steps_of_a_scan_are_one_line():
   step = lambda x, p: (jnp.tanh(x @ p['w'] * p['gain'][None] + p['bias'][None]), None)
   params = {name: jnp.ones((4, 5)) for name in ('bias', 'gain')} | {'w': W, 'table': W[0]}
