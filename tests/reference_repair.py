@@ -49,15 +49,17 @@ def sparsegpt(w, x, sparsity=None, n_of_m=None, block=128, damping=0.01, per_out
   heights = [min(block, inputs - start) for start in starts]
   mask = np.zeros(w.shape, bool)  # what goes
   if n_of_m is None:
-    count = round(sparsity * (inputs if per_output else w.size))
-    counts = shares(count, heights if per_output else [n * outputs for n in heights])
+    counts = shares(round(sparsity * w.size), [n * outputs for n in heights])
+    if per_output:  # each output the same, or one more
+      each = shares(round(sparsity * w.size), [inputs] * outputs)
+      counts = np.stack([shares(count, heights) for count in each], axis=1)
   for place, (start, height) in enumerate(zip(starts, heights)):
     own = slice(start, start + height)
     if n_of_m is None:
       scores = w[own] ** 2 / np.diag(u)[own, None] ** 2
       if per_output:
         for j in range(outputs):
-          mask[own, j] = lowest(scores[:, j], counts[place])
+          mask[own, j] = lowest(scores[:, j], counts[place, j])
       else:
         mask[own] = lowest(scores, counts[place])
     errors = np.zeros((height, outputs))
@@ -83,3 +85,26 @@ def least_squares(w, x, mask):
     kept = np.flatnonzero(mask[:, j])
     out[kept, j] = np.linalg.lstsq(x[:, kept], x @ w[:, j], rcond=None)[0]
   return out
+
+
+def per_output(scores, flat, sparsity):
+  """Masks of matrices ``(batch, inputs, outputs)``, whose entries stand at ``flat`` in the leaf.
+
+  One weight after the other goes of the outputs that have lost least, the lowest next one first.
+  """
+  keep = np.ones(scores.shape, bool)
+  queues = {}
+  for b, j in np.ndindex(scores.shape[0], scores.shape[2]):
+    order = sorted(
+      range(scores.shape[1]), key=lambda i, b=b, j=j: (scores[b, i, j], -flat[b, i, j])
+    )
+    queues[b, j] = order
+  for _ in range(round(sparsity * scores.size)):
+    most = max(map(len, queues.values()))
+    _, _, b, j = min(
+      (scores[b, queue[0], j], -flat[b, queue[0], j], b, j)
+      for (b, j), queue in queues.items()
+      if len(queue) == most
+    )
+    keep[b, queues[b, j].pop(0), j] = False
+  return keep

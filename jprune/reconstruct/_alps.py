@@ -56,7 +56,7 @@ def alps(
     sparsity: as for :func:`sparsegpt`.
     pattern: as for :func:`sparsegpt`.
     where: which leaves; by default the floating ones of two or more dimensions.
-    per_output: whether each output loses the same number of weights.
+    per_output: whether each output loses the same number of weights, or one more.
     damping: what is added to the diagonal of the Gram matrix, as a fraction of its mean.
     iterations: of the first part, at most.
     steps: of conjugate gradients.
@@ -140,7 +140,7 @@ def solve(
   Args:
     matrices: ``(batch, inputs, outputs)``.
     gram: ``(batch, inputs, inputs)``; no rows at all (all zeros) stand for inputs of one size.
-    counts: ``(batch,)``, int32: how many weights go, of each output if ``per_output``.
+    counts: ``(batch,)``, int32: how many weights go; ``(batch, outputs)`` if ``per_output``.
     orders: int32, ``(inputs,)`` and ``(outputs,)``; their sum says which of two entries is first.
     damping: fraction of the mean of the diagonal.
     limits: iterations of ADMM at most, and steps of conjugate gradients.

@@ -20,10 +20,11 @@ def lowest(scores: jax.Array, count: Any, order: jax.Array, per_output: bool = F
 
   Args:
     scores: ``(rows, outputs)``, float32.
-    count: how many, a traced int; of each output if ``per_output``.
+    count: how many, a traced int; ``per_output`` of each output, one int or ``(outputs,)``.
     order: ``(rows, outputs)``, distinct ints of at least 0.
     per_output: whether each output is a race of its own.
   """
+  count = jnp.reshape(jnp.asarray(count, jnp.int32), (1, -1))
   keys = _keys.keys(scores)
   key = _ranked(keys, count, per_output)
   below, ties = keys < key, keys == key

@@ -75,6 +75,22 @@ def split_over_uses(count: int, uses: Sequence[Use], parts: Sequence[Sequence[in
   return [piece.reshape(use.sizes[0], -1) for piece, use in zip(np.split(counts, ends[:-1]), uses)]
 
 
+def split_over_outputs(
+  count: int, uses: Sequence[Use], parts: Sequence[Sequence[int]]
+) -> list[np.ndarray]:
+  """The same with each output giving as many as any, or one more: ``(batch, parts, outputs)``."""
+  sizes = [use.sizes[1] for use in uses for _ in range(use.sizes[0] * use.sizes[2])]
+  counts = np.array(spread(count, sizes), np.int64)
+  ends = np.cumsum([use.sizes[0] * use.sizes[2] for use in uses])
+  out = []
+  for of_use, use, each in zip(np.split(counts, ends[:-1]), uses, parts):
+    batch, inputs, outputs = use.sizes
+    until = np.cumsum([0, *each])[None, :, None]
+    shares = of_use.reshape(batch, 1, outputs) * until // max(inputs, 1)
+    out.append(np.diff(shares, axis=1).astype(np.int32))
+  return out
+
+
 def orders(use: Use) -> tuple[np.ndarray, np.ndarray]:
   """Int32 numbers of inputs and of outputs whose sum grows with the flat index in the leaf."""
   strides, stride = [0] * len(use.shape), 1
@@ -82,15 +98,28 @@ def orders(use: Use) -> tuple[np.ndarray, np.ndarray]:
     if place not in use.batch:  # the same for all entries of one matrix
       strides[place] = stride
       stride *= use.shape[place]
+  inputs, outputs = (_numbers(use, strides, places) for places in (use.inputs, use.outputs))
+  return inputs.astype(np.int32), outputs.astype(np.int32)
 
-  def numbers(places: Sequence[int]) -> np.ndarray:
-    out = np.zeros((1,), np.int32)
-    for place in places:
-      steps = np.arange(use.shape[place], dtype=np.int32) * np.int32(strides[place])
-      out = (out[:, None] + steps[None, :]).reshape(-1)
-    return out
 
-  return numbers(use.inputs), numbers(use.outputs)
+def flat_places(use: Use, shape: Sequence[int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+  """Numbers of batch, inputs and outputs whose sum is the flat index in a leaf of that shape."""
+  steps = [math.prod(shape[axis + 1 :]) for axis in range(len(shape))]
+  strides, first = [], sum(low * step for (low, _), step in zip(use.box, steps))
+  for place, axis in enumerate(use.axes):
+    later = [n for n, other in zip(use.shape[place + 1 :], use.axes[place + 1 :]) if other == axis]
+    strides.append(steps[axis] * math.prod(later))
+  batch, *rest = (_numbers(use, strides, p) for p in (use.batch, use.inputs, use.outputs))
+  return batch + first, *rest
+
+
+def _numbers(use: Use, strides: Sequence[int], places: Sequence[int]) -> np.ndarray:
+  """The factors at these places as one, its entries numbered by the strides."""
+  out = np.zeros((1,), np.int64)
+  for place in places:
+    steps = np.arange(use.shape[place], dtype=np.int64) * strides[place]
+    out = (out[:, None] + steps[None, :]).reshape(-1)
+  return out
 
 
 def grouped_along(

@@ -1,12 +1,14 @@
-"""Every output loses the same number of inputs: the grouping of Wanda."""
+"""Every output loses the same number of inputs, or one more: the grouping of Wanda."""
 
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jprune import _checks, tree
 from jprune.graph._stats import Use
@@ -24,12 +26,16 @@ def per_output(
   pattern: Unstructured | NOfM = Unstructured(),
   where: Where = None,
 ) -> Masks:
-  """Prunes exactly ``round(sparsity * inputs)`` of the lowest-scoring weights of every output.
+  """Prunes the lowest-scoring weights of every output, of each the same number.
+
+  Exactly ``round(sparsity * size)`` weights of a leaf go: ``sparsity * inputs`` of each output,
+  and where that is no integer it is rounded down, and those outputs lose one weight more whose
+  next weight scores lowest. Among equal scores the lowest flat index is kept first.
 
   What the inputs and outputs of a kernel are, whatever its shape, is known from the products that
   it was captured in: heads, experts, scanned layers and the windows of convolutions included. For
-  kernels ``(..., inputs, outputs)`` it is :func:`jprune.masks.top_k_rows` along axis -2. Among
-  equal scores the lowest flat index is kept first.
+  kernels ``(..., inputs, outputs)`` of which each output gives an integer it is
+  :func:`jprune.masks.top_k_rows` along axis -2.
 
   Args:
     scores: tree of floating arrays, higher = keep; ``None`` leaves get ``None``.
@@ -88,16 +94,48 @@ def masked_leaf(
   """The mask of one leaf, whose uses have been checked."""
   scores = jnp.asarray(scores)
   mask = jnp.ones(scores.shape, bool)
-  for use in uses:
-    if isinstance(pattern, NOfM):
+  if isinstance(pattern, NOfM):
+    for use in uses:
       along, _ = _counts.grouped_along(function, path, scores, use, pattern)
-      keep = _groups(along.matrices(scores), pattern.n, pattern.m)
-      mask = along.placed(mask, keep)
-      continue
-    count = round(sparsity * use.sizes[1])
-    keep = _rows(use.matrices(scores).astype(jnp.float32), count, *_counts.orders(use))
-    mask = use.placed(mask, keep)
+      mask = along.placed(mask, _groups(along.matrices(scores), pattern.n, pattern.m))
+    return placed(mask, scores)
+  counts = [int(sparsity * use.sizes[1]) for use in uses]
+  each = [
+    _rows(use.matrices(scores).astype(jnp.float32), count, *_counts.orders(use))
+    for use, count in zip(uses, counts)
+  ]
+  rest = round(sparsity * scores.size) - sum(
+    count * use.sizes[0] * use.sizes[2] for use, count in zip(uses, counts)
+  )
+  more = _lowest_next(each, uses, scores.shape, rest)
+  for use, (low, upcoming, _), chosen in zip(uses, each, more):
+    mask = use.placed(mask, ~(low | (upcoming & chosen[:, None, :])))
   return placed(mask, scores)
+
+
+def _lowest_next(
+  each: Sequence[tuple[jax.Array, jax.Array, jax.Array]],
+  uses: Sequence[Use],
+  shape: tuple[int, ...],
+  count: int,
+) -> list[np.ndarray]:
+  """For each use which outputs, ``(batch, outputs)``, lose one weight more; ``count`` in all."""
+  found, places = [], []
+  for (_, upcoming, scores), use in zip(each, uses):
+    if not count:  # nothing to compare
+      return [np.zeros((use.sizes[0], use.sizes[2]), bool) for use in uses]
+    batch, inputs, outputs = _counts.flat_places(use, shape)
+    row = np.asarray(jnp.argmax(upcoming, axis=1))
+    places.append((batch[:, None] + inputs[row] + outputs[None, :]).ravel())
+    left = np.asarray(jnp.any(upcoming, axis=1))
+    found.append((~left.ravel(), np.asarray(scores).ravel()))
+  order = np.lexsort((-np.concatenate(places), *np.concatenate(found, axis=1)[::-1]))
+  chosen = np.zeros(order.size, bool)
+  chosen[order[:count]] = True
+  ends = np.cumsum([len(each) for each in places])[:-1]
+  return [
+    part.reshape(use.sizes[0], use.sizes[2]) for part, use in zip(np.split(chosen, ends), uses)
+  ]
 
 
 @functools.partial(jax.jit, static_argnames=['n', 'm'])
@@ -106,6 +144,15 @@ def _groups(matrices: jax.Array, n: int, m: int) -> jax.Array:
 
 
 @jax.jit
-def _rows(matrices: jax.Array, count: Any, rows: jax.Array, columns: jax.Array) -> jax.Array:
+def _rows(
+  matrices: jax.Array, count: Any, rows: jax.Array, columns: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+  """What goes of each output, the weight that is next, and its score, ``(batch, outputs)``."""
   order = rows[:, None] + columns[None, :]
-  return _hessian.one_by_one(lambda x: ~_choose.lowest(x, count, order, True), matrices)
+
+  def one(x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    low = _choose.lowest(x, count, order, True)
+    upcoming = _choose.lowest(x, count + 1, order, True) & ~low
+    return low, upcoming, jnp.min(x, axis=0, where=upcoming, initial=jnp.inf)
+
+  return _hessian.one_by_one(one, matrices)

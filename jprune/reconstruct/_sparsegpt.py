@@ -54,8 +54,9 @@ def sparsegpt(
     pattern: ``Unstructured()``, or an ``NOfM`` whose axis is summed over in the product, as -2 is
       in kernels ``(inputs, outputs)``; it must divide.
     where: which leaves; by default the floating ones of two or more dimensions.
-    per_output: whether each output loses the same number of weights, ``round(sparsity * inputs)``,
-      instead of all weights of a block competing. Not looked at with an ``NOfM``.
+    per_output: whether each output loses the same number of weights, where that is no integer
+      some of them one more, instead of all weights of a block competing. Not looked at with an
+      ``NOfM``.
     block: inputs whose mask is chosen at a time.
     damping: what is added to the diagonal of :math:`H`, as a fraction of its mean; at least 0.
       If the matrix can't be factorised it grows tenfold until it can, and the report says so.

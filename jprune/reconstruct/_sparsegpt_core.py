@@ -61,8 +61,8 @@ def solve(
   Args:
     matrices: ``(batch, inputs, outputs)``.
     gram: ``(batch, inputs, inputs)``; no rows at all (all zeros) stand for inputs of one size.
-    counts: ``(batch, blocks)``, int32: how many weights go in each block, or, ``per_output``, in
-      each column of it; not looked at with ``n_of_m``.
+    counts: ``(batch, blocks)``, int32: how many weights go in each block; ``per_output`` of each
+      of its columns, ``(batch, blocks, outputs)``; not looked at with ``n_of_m``.
     orders: int32, ``(inputs,)`` and ``(outputs,)``; their sum says which of two entries is first.
     damping: fraction of the mean of the diagonal.
     block: inputs in a block.

@@ -77,21 +77,17 @@ def pruned_leaf(
     solver: what solves, all options bound.
     parts: number of inputs to the inputs of each part that a matrix is chosen from by itself.
     damping: what the solver was asked for.
-    per_output: whether each output loses the same number.
+    per_output: whether each output loses the same number, or one more.
   """
   each = [parts(use.sizes[1]) for use, _ in uses]
   bare = [use for use, _ in uses]
   if isinstance(pattern, NOfM):
     counts = [np.zeros((use.sizes[0], len(n)), np.int32) for use, n in zip(bare, each)]
     nothing = pattern.n == pattern.m
-  elif per_output:
-    rows = [_counts.spread(round(sparsity * use.sizes[1]), n) for use, n in zip(bare, each)]
-    counts = [np.tile(np.array(row, np.int32), (use.sizes[0], 1)) for row, use in zip(rows, bare)]
-    nothing = not any(row.any() for row in counts)
   else:
     count = round(sparsity * leaf.size)
-    counts = _counts.split_over_uses(count, bare, each)
-    nothing = count == 0
+    split = _counts.split_over_outputs if per_output else _counts.split_over_uses
+    counts, nothing = split(count, bare, each), count == 0
   if nothing:
     return _leaves.untouched(path, leaf, 'nothing to prune')
 

@@ -152,13 +152,22 @@ def test_sequential_goes_through_a_scan_in_the_order_in_which_it_runs(params, ba
   same(flipped(forwards), call(backwards, flipped(stack(params)), batches, **QUIET)[0], rtol=1e-5)
 
 
-def test_a_scanned_leaf_loses_exactly_its_share(batches):
+@pytest.mark.parametrize(
+  'method',
+  [
+    reconstruct.sparsegpt,
+    functools.partial(reconstruct.sparsegpt, per_output=True),
+    reconstruct.least_squares,
+    None,
+  ],
+)
+def test_a_scanned_leaf_loses_exactly_its_share(batches, method):
   rng = np.random.default_rng(0)
   draw = lambda *shape: jnp.asarray(rng.normal(size=shape), jnp.float32)
   params = {'layers': {'up': draw(3, WIDTH, 7), 'down': draw(3, 7, WIDTH)}, 'head': draw(WIDTH, 5)}
   for sequential in (False, True):
     _, masks, _ = reconstruct.prune(
-      stacked, params, batches, sparsity=0.333, sequential=sequential, **QUIET
+      stacked, params, batches, sparsity=0.333, method=method, sequential=sequential, **QUIET
     )
     for leaf in jax.tree.leaves(masks):
       assert leaf.size - int(leaf.sum()) == round(0.333 * leaf.size)

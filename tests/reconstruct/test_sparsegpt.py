@@ -80,10 +80,9 @@ def test_exactly_k_go(inputs, outputs, sparsity, block, method, seed):
   else:
     new, masks, report = sparsegpt({'w': w}, stats, sparsity, per_output=per_output, block=block)
   mask = np.asarray(masks['w'])
+  assert (~mask).sum() == round(sparsity * w.size)
   if per_output:
-    np.testing.assert_array_equal((~mask).sum(axis=0), round(sparsity * inputs))
-  else:
-    assert (~mask).sum() == round(sparsity * w.size)
+    assert np.ptp((~mask).sum(axis=0)) <= 1
   assert report['w'].pruned == (~mask).sum()
   pruned = np.asarray(new['w'])[~mask]
   assert not pruned.any()
