@@ -86,6 +86,7 @@ from jprune._checks.modules import no_variables as no_variables
 from jprune._checks.modules import not_nnx_module as not_nnx_module
 from jprune._checks.modules import other_variables as other_variables
 from jprune._checks.modules import unknown_variables as unknown_variables
+from jprune._checks.repair import bad_call as bad_call
 from jprune._checks.repair import bad_method as bad_method
 from jprune._checks.repair import batches_read_once as batches_read_once
 from jprune._checks.repair import check_flag as check_flag
@@ -98,6 +99,7 @@ from jprune._checks.repair import not_repairable_pattern as not_repairable_patte
 from jprune._checks.repair import nothing_captured as nothing_captured
 from jprune._checks.repair import overlapping_uses as overlapping_uses
 from jprune._checks.repair import partly_used as partly_used
+from jprune._checks.repair import scorer_needs as scorer_needs
 from jprune._checks.selection import arguments_not_wanted as arguments_not_wanted
 from jprune._checks.selection import axis_not_known as axis_not_known
 from jprune._checks.selection import bad_block as bad_block

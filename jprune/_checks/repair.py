@@ -82,6 +82,19 @@ def batches_read_once(function: str) -> TypeError:
   return TypeError(message(function, 'batches', constraint, 'an iterator', fix))
 
 
+def bad_call(function: str, method: Any, why: str) -> TypeError:
+  constraint = 'a function (params, stats, sparsity, *, pattern, where), as sparsegpt is'
+  fix = 'Bind options with functools.partial.'
+  return TypeError(message(function, 'method', constraint, f'{method!r} ({why})', fix))
+
+
+def scorer_needs(function: str, scorer: Any, missing: list[str]) -> TypeError:
+  constraint = 'a function of params alone, or of params and stats'
+  got = f'{getattr(scorer, "__name__", scorer)}, which needs {listed(missing)}'
+  fix = 'Bind them with functools.partial, or lambda params: ... around it.'
+  return TypeError(message(function, 'scorer', constraint, got, fix))
+
+
 def bad_method(function: str, method: Any) -> TypeError:
   constraint = 'a function such as jprune.reconstruct.sparsegpt, or None'
   return TypeError(message(function, 'method', constraint, repr(method)))

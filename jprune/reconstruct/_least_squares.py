@@ -92,16 +92,16 @@ def least_squares(
       left[i] = f'only masked, {_leaves.why_not_selected(leaf)}'
   held = [None if mask is None else unpack_leaf(mask) for mask in held]
   outcomes = {
-    i: refitted_leaf(found.paths[i], found.leaves[i], uses, held[i], damping=damping)
+    i: _leaves.outcome_of(refitted_leaf, found.paths[i], found.leaves[i], uses, held[i], damping)
     for i, uses in todo.items()
   }
   found = found._replace(leaves=out)
-  params, _, report = _leaves.gathered('least_squares', found, outcomes, left)
+  params, _, report = _leaves.gathered('least_squares', found, stats, outcomes, left)
   return params, found.treedef.unflatten(held), report
 
 
 def refitted_leaf(
-  path: str, leaf: Any, uses: Uses, mask: jax.Array, *, damping: float = 0.0
+  path: str, leaf: Any, uses: Uses, mask: jax.Array, damping: float = 0.0
 ) -> Outcome:
   """:func:`least_squares` of one leaf, whose uses ``_leaves.uses_of`` has checked."""
   mask = jnp.asarray(mask)

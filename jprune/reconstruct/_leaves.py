@@ -21,6 +21,7 @@ from jprune.graph._moments import Moments, merged
 from jprune.graph._stats import Use
 from jprune.masks._auto import placed as where_it_lies
 from jprune.reconstruct._error import energy
+from jprune.reconstruct._place import on_one_device, returned
 from jprune.reconstruct._report import LeafRepair, Repair
 from jprune.typing import Masks, Params, Where
 
@@ -45,7 +46,7 @@ class Outcome(NamedTuple):
   """A leaf after repair: of its dtype; its mask; its row of the report."""
 
   leaf: jax.Array
-  mask: jax.Array | None
+  mask: jax.Array
   row: LeafRepair
 
 
@@ -134,6 +135,13 @@ def put_back(
   return Outcome(where_it_lies(new, leaf), where_it_lies(mask, leaf), row)
 
 
+def outcome_of(work: Callable[..., Outcome], path: str, leaf: Any, *args: Any) -> Outcome:
+  """``work(path, leaf, *args)``, for solvers that leave it to the partitioner where things lie."""
+  with on_one_device(leaf, args) as (moved, rest):
+    done = work(path, moved, *rest)
+  return done._replace(leaf=returned(done.leaf, leaf), mask=returned(done.mask, leaf))
+
+
 def untouched(path: str, leaf: Any, why: str) -> Outcome:
   """A leaf of which nothing is pruned: bit for bit as it was."""
   leaf = jnp.asarray(leaf)
@@ -154,19 +162,28 @@ def errors(leaf: jax.Array, masked: jax.Array, new: jax.Array, uses: Uses) -> tu
 
 
 def gathered(
-  method: str, found: Chosen, outcomes: dict[int, Outcome], left: dict[int, str]
+  method: str, found: Chosen, stats: Any, outcomes: dict[int, Outcome], left: dict[int, str]
 ) -> tuple[Params, Masks, Repair]:
   """The params with what came of some leaves, masks (``None`` elsewhere) and the report."""
   take = lambda i, leaf: outcomes[i].leaf if i in outcomes else leaf
   params = found.treedef.unflatten([take(i, leaf) for i, leaf in enumerate(found.leaves)])
   masks = [outcomes[i].mask if i in outcomes else None for i in range(len(found.leaves))]
-  rows = tuple(outcomes[i].row for i in sorted(outcomes))
+  rows = tuple(noted(outcomes[i].row, stats) for i in sorted(outcomes))
   why = [
     (path, left.get(i) or why_not_selected(found.leaves[i]))
     for i, path in enumerate(found.paths)
     if i not in outcomes
   ]
   return params, found.treedef.unflatten(masks), Repair(method, rows, tuple(why))
+
+
+def noted(row: LeafRepair, stats: Any) -> LeafRepair:
+  """The row with what else is done with the leaf, which its errors know nothing of."""
+  others = [what for path, what in getattr(stats, 'notes', ()) if path == row.path]
+  notes = [row.note] if row.note else []
+  if others:
+    notes.append(f'{", ".join(others)}; its errors are those of the captured product alone')
+  return dataclasses.replace(row, note='; '.join(notes))
 
 
 def why_not_selected(leaf: Any) -> str:

@@ -13,8 +13,8 @@ import numpy as np
 from jprune import _checks, tree
 from jprune.graph._stats import Use
 from jprune.masks import NOfM, Unstructured
-from jprune.masks._auto import placed
 from jprune.reconstruct import _choose, _counts, _hessian, _leaves
+from jprune.reconstruct._place import on_one_device, returned
 from jprune.typing import Masks, Scores, Sparsities, Where
 
 
@@ -84,21 +84,22 @@ def per_output(
       continue
     uses = _leaves.places_of('per_output', stats, path, leaf)
     _checks.check_no_nan('per_output', 'scores', path, leaf)
-    masks.append(masked_leaf('per_output', path, leaf, uses, value, pattern))
+    with on_one_device(jnp.asarray(leaf)) as (moved,):
+      mask = _masked_leaf('per_output', path, moved, uses, value, pattern)
+    masks.append(returned(mask, leaf))
   return treedef.unflatten(masks)
 
 
-def masked_leaf(
+def _masked_leaf(
   function: str, path: str, scores: Any, uses: list[Use], sparsity: float | None, pattern: Any
 ) -> jax.Array:
   """The mask of one leaf, whose uses have been checked."""
-  scores = jnp.asarray(scores)
   mask = jnp.ones(scores.shape, bool)
   if isinstance(pattern, NOfM):
     for use in uses:
       along, _ = _counts.grouped_along(function, path, scores, use, pattern)
       mask = along.placed(mask, _groups(along.matrices(scores), pattern.n, pattern.m))
-    return placed(mask, scores)
+    return mask
   counts = [int(sparsity * use.sizes[1]) for use in uses]
   each = [
     _rows(use.matrices(scores).astype(jnp.float32), count, *_counts.orders(use))
@@ -110,7 +111,7 @@ def masked_leaf(
   more = _lowest_next(each, uses, scores.shape, rest)
   for use, (low, upcoming, _), chosen in zip(uses, each, more):
     mask = use.placed(mask, ~(low | (upcoming & chosen[:, None, :])))
-  return placed(mask, scores)
+  return mask
 
 
 def _lowest_next(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import itertools
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -11,7 +12,8 @@ from jprune import _batches, _checks, distributions, scores, tree
 from jprune.graph._capture import Capturing
 from jprune.graph._stats import Stats
 from jprune.masks import NOfM, Unstructured
-from jprune.reconstruct import _stages, _work
+from jprune.reconstruct import _scorers, _stages, _work
+from jprune.reconstruct._least_squares import least_squares
 from jprune.reconstruct._report import Repair
 from jprune.reconstruct._run import NAME, Run
 from jprune.reconstruct._sparsegpt import sparsegpt
@@ -46,16 +48,16 @@ def prune(
     fn: ``fn(params, *batch)``, any function that JAX traces.
     params: tree of arrays.
     batches: an iterable of batches; a tuple holds several arguments, all else is one. A list or a
-      loader that can be iterated over again, if more than one pass is needed (``sequential``,
-      ``chunked``, distributions that look at scores).
+      loader that can be iterated over again, if more than one pass is needed (``sequential`` and
+      ``chunked``).
     sparsity: fraction of zeros in [0, 1], over the leaves that are pruned. Not for
       :class:`~jprune.masks.NOfM`.
     pattern: ``Unstructured()``, or an ``NOfM`` along an axis that the products sum over.
     method: :func:`sparsegpt`, :func:`alps`, or a function that is called as they are (options bound
       with ``functools.partial``); :func:`least_squares` to choose masks by ``scorer``, the same
       number for each output, and to refit what they keep; ``None`` to choose such masks alone.
-    scorer: for ``least_squares`` and ``None``, and for distributions that look at scores; it gets
-      ``stats`` if it takes them.
+    scorer: for ``least_squares`` and ``None``, and for distributions that look at scores: a
+      function of params, and of ``stats``, with Gram matrices, if it takes them.
     distribution: what each leaf contributes, as for :func:`jprune.prune`.
     where: selects the leaves; by default floating ones with two or more dimensions.
     weights: ``weights(batch)`` are weights of tokens, such as a padding mask.
@@ -63,13 +65,14 @@ def prune(
       for what was pruned before; leaves that share their inputs are one stage, and a scan over
       layers goes layer by layer.
     chunked: whether to hold the Gram matrices of one group of leaves at a time, those that share
-      their inputs, with a pass over the batches (and a compilation) for each.
+      their inputs, with a pass over the batches (and a compilation) for each; two passes if the
+      distribution looks at scores of statistics.
     progress: whether to show bars, if tqdm is installed.
 
   Returns:
     ``(params, masks, report)``: params of the same shapes and dtypes with exactly 0.0 where pruned;
     bool masks, ``None`` for other leaves; a :class:`Repair`, in which selected leaves that could
-    not be pruned stand with the reason.
+    not be pruned stand with the reason, those that no batch makes use of among them.
 
   Raises:
     ValueError: if nothing is selected, no selected leaf is multiplied by anything, there is no
@@ -87,35 +90,39 @@ def prune(
     (64, True)
   """
   _check(sparsity, pattern, distribution, method)
+  with_stats = _scorers.takes_stats(NAME, scorer)
   selected = tree.selected(NAME, params, where)
-  again = sequential or chunked or not (isinstance(pattern, NOfM) or distribution in _BY_SHAPE)
-  first, batches = _peeked(batches, again)
-  capturing = functools.partial(Capturing, NAME, fn, weights=weights)
-  shapes = capturing(selected, True).shapes(params, first)
+  first, batches = _peeked(batches, sequential or chunked)
+  capturing = functools.partial(Capturing, NAME, fn, gram=True, weights=weights)
+  shapes = capturing(selected).shapes(params, first)
   usable, why = _usable(shapes)
-  paths = tree.flatten(params)[0]
+  paths, leaves, _ = tree.flatten(params)
   if not usable:
     raise _checks.nothing_captured(NAME, why)
-  leaves = dict(zip(paths, tree.flatten(params)[1]))
-  for path in usable:
-    _work.check_pattern(NAME, path, leaves[path], shapes[path], pattern)
-  chosen = [path in usable for path in paths]
-  run = Run(params, sparsity, pattern, method, scorer, chosen)
-  if not isinstance(pattern, NOfM):
-    by_shape = distribution in _BY_SHAPE
-    stats = None if by_shape else capturing(chosen, False)(params, batches, progress)
-    run.distribute(distribution, stats)
+  for path, leaf in zip(paths, leaves):
+    if path in usable:
+      _work.check_pattern(NAME, path, leaf, shapes[path], pattern)
+  compiled = functools.cache(lambda chosen: capturing([path in chosen for path in paths]))
+
+  def captured(chosen: Iterable[str], params: Params, progress: bool = False) -> Stats:
+    return compiled(tuple(chosen))(params, batches, progress)
+
+  run = Run(params, sparsity, pattern, method, scorer, usable)
   groups = _stages.groups_of(shapes, usable)
+  stats = None if sequential or chunked else captured(usable, params, progress)
+  if not isinstance(pattern, NOfM):
+    if not _by_shape(distribution) and not with_stats:
+      run.score(None)
+    elif not _by_shape(distribution):
+      for paths_of in [group.paths for group in groups] if chunked else [usable]:
+        run.score(stats or captured(paths_of, params, progress))
+    run.distribute(distribution)
   stages = _stages.in_turn(groups, shapes) if sequential else groups
-  everything = capturing(chosen, True)
-  stats = None if sequential or chunked else everything(params, batches, progress)
-  bar = _batches.shown(NAME, stages, progress, unit='stage')
-  for stage in bar:
-    capture = everything
-    if chunked:
-      capture = capturing([path in stage.paths for path in paths], True)
-    current = run.params if sequential else params
-    run.stage(stage, capture(current, batches) if sequential or chunked else stats)
+  for stage in _batches.shown(NAME, stages, progress, unit='stage'):
+    if sequential or chunked:
+      current = run.params if sequential else params
+      stats = captured(stage.paths if chunked else usable, current)
+    run.stage(stage, stats)
   return run.result(why)
 
 
@@ -143,8 +150,7 @@ def _peeked(batches: Any, again: bool) -> tuple[Any, Iterable[Any]]:
 
 
 def _check(sparsity: Any, pattern: Any, distribution: Any, method: Any) -> None:
-  if method is not None and not callable(method):
-    raise _checks.bad_method(NAME, method)
+  _check_method(method)
   if not callable(distribution):
     raise _checks.bad_distribution(NAME, distribution)
   if isinstance(pattern, type):
@@ -159,5 +165,23 @@ def _check(sparsity: Any, pattern: Any, distribution: Any, method: Any) -> None:
       raise _checks.pattern_has_sparsity(NAME, pattern, sparsity)
   elif sparsity is not None:
     _checks.check_fraction(NAME, 'sparsity', sparsity)
-  elif getattr(distribution, 'func', distribution) in _BY_SHAPE:
+  elif _by_shape(distribution):
     raise _checks.no_sparsity(NAME)
+
+
+def _check_method(method: Any) -> None:
+  if method is None or getattr(method, 'func', method) is least_squares:
+    return
+  if not callable(method):
+    raise _checks.bad_method(NAME, method)
+  try:
+    inspect.signature(method).bind(None, None, None, pattern=None, where=None)
+  except TypeError as error:
+    raise _checks.bad_call(NAME, method, str(error)) from None
+  except ValueError:  # a builtin without a signature
+    pass
+
+
+def _by_shape(distribution: Any) -> bool:
+  """Whether a distribution looks at shapes alone, whatever options are bound."""
+  return getattr(distribution, 'func', distribution) in _BY_SHAPE

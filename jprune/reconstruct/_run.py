@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
-import inspect
 from collections.abc import Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from jprune import tree
+from jprune import _checks, tree
 from jprune.graph._moments import Moments
 from jprune.graph._stats import Stats
 from jprune.masks import NOfM
-from jprune.reconstruct import _leaves, _stages
+from jprune.reconstruct import _leaves, _scorers, _stages
 from jprune.reconstruct._least_squares import least_squares
 from jprune.reconstruct._per_output import per_output
+from jprune.reconstruct._place import on_one_device, returned
 from jprune.reconstruct._report import LeafRepair, Repair
-from jprune.typing import Distribution, Masks, Params, Scorer
+from jprune.reconstruct._unseen import alike, without_unseen
+from jprune.typing import Distribution, Masks, Params
 
 NAME = 'reconstruct.prune'
 
@@ -27,7 +28,7 @@ class Run:
   """The params as they change, stage by stage."""
 
   def __init__(
-    self, params: Params, sparsity: Any, pattern: Any, method: Any, scorer: Any, chosen: list[bool]
+    self, params: Params, sparsity: Any, pattern: Any, method: Any, scorer: Any, chosen: list[str]
   ) -> None:
     self.paths, leaves, self.treedef = tree.flatten(params)
     self.leaves = dict(zip(self.paths, leaves))
@@ -37,7 +38,9 @@ class Run:
     self._method = method
     self._scorer = scorer
     self._chosen = chosen
+    self._scores: dict[str, Any] = {}
     self._sparsities: dict[str, float] = {}
+    self._unseen: dict[str, None] = {}
     self._masks: dict[str, jax.Array] = {}
     self._rows: dict[str, list[LeafRepair]] = {}
 
@@ -45,34 +48,67 @@ class Run:
   def params(self) -> Params:
     return self.treedef.unflatten(list(self.leaves.values()))
 
-  def distribute(self, distribution: Distribution, stats: Stats | None) -> None:
-    """Sets the sparsity of each leaf; without statistics from shapes alone."""
-    given: Any = [jax.ShapeDtypeStruct(jnp.shape(x), jnp.float32) for x in self.leaves.values()]
+  def score(self, stats: Stats | None) -> None:
+    """Scores leaves for distributions that look at them; of those that have seen no row, none."""
+    paths = self._chosen
     if stats is not None:
-      given = tree.along(NAME, 'scorer', self._dense, _scored(self._scorer, self._dense, stats))
-    given = [each if yes else None for each, yes in zip(given, self._chosen)]
-    found = distribution(self._dense, self.treedef.unflatten(given), self._sparsity)
+      stats, unseen = without_unseen(stats)
+      self._unseen.update(dict.fromkeys(unseen))
+      paths = list(stats.paths)
+    if paths:
+      scores = _scorers.scored(self._scorer, self._dense, stats)
+      given = tree.along(NAME, 'scorer', self._dense, scores)
+      self._scores |= {path: each for path, each in zip(self.paths, given) if path in paths}
+
+  def distribute(self, distribution: Distribution) -> None:
+    """Sets the sparsity of each leaf, by scores if there are any, else by shapes alone."""
+    given = {
+      path: jax.ShapeDtypeStruct(jnp.shape(leaf), jnp.float32)
+      for path, leaf in self.leaves.items()
+      if path in self._chosen
+    }
+    given = self._scores or given
+    scores = self.treedef.unflatten([given.get(path) for path in self.paths])
+    found = distribution(self._dense, scores, self._sparsity)
     values = tree.by_leaf(NAME, 'distribution', self._dense, found)
     self._sparsities = {
       path: value
-      for path, value, yes in zip(self.paths, values, self._chosen)
-      if yes and value is not None
+      for path, value in zip(self.paths, values)
+      if path in self._chosen and value is not None
     }
 
   def stage(self, stage: _stages.Stage, stats: Stats) -> None:
     """Prunes the leaves of a stage."""
+    known, unseen = without_unseen(stats)
+    self._unseen.update(dict.fromkeys(unseen))
     for path in stage.paths:
-      if stage.step is None:
-        self._put(path, *self._leaf(path, self.leaves[path], stats, self._pattern, None))
+      if path in self._unseen:
         continue
-      leaf, use = self.leaves[path], dict(stats.uses)[path][0]
-      part = _stages.step_of(leaf, use, stage.step)
-      of_step = _stages.stats_of_step(stats, stage.paths, stage.step)
-      pattern = _stages.pattern_of_step(self._pattern, leaf, use)
-      new, mask, row = self._leaf(path, part, of_step, pattern, (stage.step, stage.steps))
-      before = self._masks.get(path, jnp.ones(leaf.shape, bool))
-      new = _stages.with_step(leaf, use, stage.step, new)
-      self._put(path, new, _stages.with_step(before, use, stage.step, mask), row)
+      leaf = jnp.asarray(self.leaves[path])
+      if stage.step is None:
+        self._put(path, *self._leaf(path, leaf, stats, self._pattern, None))
+        continue
+      before = self._masks.get(path)
+      with on_one_device(leaf, before, known.inputs) as (moved, before, inputs):
+        own = dataclasses.replace(known, inputs=inputs)
+        new, mask, row = self._step(stage, path, moved, before, own)
+      self._put(path, returned(new, leaf), returned(mask, leaf), row)
+
+  def _step(
+    self, stage: _stages.Stage, path: str, leaf: jax.Array, before: Any, stats: Stats
+  ) -> tuple[jax.Array, jax.Array, LeafRepair]:
+    """The part of a leaf that one step of a scan uses, put back into the leaf."""
+    (use,) = dict(stats.uses)[path]
+    part = _stages.step_of(leaf, use, stage.step)
+    of_step = _stages.stats_of_step(stats, stage.paths, stage.step)
+    seen = path not in without_unseen(of_step)[1]
+    pattern = _stages.pattern_of_step(self._pattern, leaf, use)
+    of_step = of_step if seen else alike(of_step)
+    new, mask, row = self._leaf(path, part, of_step, pattern, (stage.step, stage.steps))
+    if not seen:
+      row = dataclasses.replace(row, note=f'no rows for step {stage.step}')
+    put = lambda leaf, part: _stages.with_step(leaf, use, stage.step, part)
+    return put(leaf, new), put(jnp.ones(leaf.shape, bool) if before is None else before, mask), row
 
   def _put(self, path: str, leaf: jax.Array, mask: jax.Array, row: LeafRepair) -> None:
     self.leaves[path], self._masks[path] = leaf, mask
@@ -86,15 +122,17 @@ class Run:
     if not isinstance(pattern, NOfM):
       share = self._sparsities.get(path)
       if share is None:
-        return _leaves.untouched(path, leaf, 'the distribution leaves it dense')
+        leaf, mask, row = _leaves.untouched(path, leaf, 'the distribution leaves it dense')
+        return leaf, mask, _leaves.noted(row, stats)
       share = {path: share if step is None else _share(share, tree.size(leaf), *step)}
     where = {path: True}
     method = getattr(self._method, 'func', self._method)
     if method is None or method is least_squares:
-      given = _scored(self._scorer, one, stats)
+      given = _scorers.scored(self._scorer, one, stats)
       masks = per_output(given, stats, share, pattern=pattern, where=where)
       if method is None:
-        return _masked(path, leaf, masks[path], stats)
+        leaf, mask, row = _masked(path, leaf, masks[path], stats)
+        return leaf, mask, _leaves.noted(row, stats)
       new, masks, report = self._method(one, masks, stats, where=where)
     else:
       new, masks, report = self._method(one, stats, share, pattern=pattern, where=where)
@@ -102,7 +140,9 @@ class Run:
 
   def result(self, why: Sequence[tuple[str, str]]) -> tuple[Params, Masks, Repair]:
     """The params, their masks, and the report of all leaves."""
-    known = dict(why)
+    known = dict(why) | dict.fromkeys(self._unseen, 'no batch runs a product with it')
+    if not self._rows and self._unseen:
+      raise _checks.no_rows(NAME, next(iter(self._unseen)))
     rows = [_joined(self._rows[path]) for path in self.paths if path in self._rows]
     left = [
       (path, known.get(path) or _leaves.why_not_selected(self.leaves[path]))
@@ -118,17 +158,15 @@ class Run:
 def _masked(path: str, leaf: jax.Array, mask: jax.Array, stats: Stats) -> _leaves.Outcome:
   uses = _leaves.uses_of(NAME, stats, path, leaf)
 
-  def solver(i: int, matrices: jax.Array, moments: Moments) -> _leaves.Solved:
-    keep = uses[i][0].matrices(mask)
-    none = jnp.zeros(matrices.shape[0], jnp.float32)
-    return _leaves.Solved(jnp.where(keep, matrices, 0.0), keep, none)
+  def work(path: str, leaf: jax.Array, uses: _leaves.Uses, mask: jax.Array) -> _leaves.Outcome:
+    def solver(i: int, matrices: jax.Array, moments: Moments) -> _leaves.Solved:
+      keep = uses[i][0].matrices(mask)
+      none = jnp.zeros(matrices.shape[0], jnp.float32)
+      return _leaves.Solved(jnp.where(keep, matrices, 0.0), keep, none)
 
-  return _leaves.put_back(path, leaf, uses, solver, 0.0)
+    return _leaves.put_back(path, leaf, uses, solver, 0.0)
 
-
-def _scored(scorer: Scorer, params: Params, stats: Stats) -> Any:
-  takes = 'stats' in inspect.signature(scorer).parameters
-  return scorer(params, stats=stats) if takes else scorer(params)
+  return _leaves.outcome_of(work, path, leaf, uses, mask)
 
 
 def _share(sparsity: float, size: int, step: int, steps: int) -> float:

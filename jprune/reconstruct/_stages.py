@@ -100,7 +100,7 @@ def stats_of_step(stats: Stats, paths: Sequence[str], step: int) -> Stats:
     cut = slice(step * each, (step + 1) * each)
     inputs.append(jax.tree.map(lambda x, cut=cut: x[cut], stats.inputs[place]))
   parts = tuple((path, (_without_loop(use, places.index(use.source)),)) for path, use in uses)
-  return Stats(tuple(inputs), parts)
+  return Stats(tuple(inputs), parts, notes=stats.notes)
 
 
 def pattern_of_step(pattern: Any, leaf: jax.Array, use: Use) -> Any:

@@ -41,8 +41,11 @@ def leaf_by_leaf(
       continue
     todo[i] = _leaves.uses_of(function, stats, path, leaf)
     check_pattern(function, path, leaf, todo[i], pattern)
-  outcomes = {i: work(found.paths[i], found.leaves[i], uses, values[i]) for i, uses in todo.items()}
-  return _leaves.gathered(function, found, outcomes, left)
+  outcomes = {
+    i: _leaves.outcome_of(work, found.paths[i], found.leaves[i], uses, values[i])
+    for i, uses in todo.items()
+  }
+  return _leaves.gathered(function, found, stats, outcomes, left)
 
 
 def check_pattern(function: str, path: str, leaf: Any, uses: Uses, pattern: Any) -> None:

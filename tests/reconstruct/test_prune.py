@@ -257,6 +257,117 @@ def test_what_cannot_be_pruned_is_in_the_report(batches):
     assert new[name] is params[name]
 
 
+@pytest.mark.parametrize('scorer', ['obs', 'correlation'])
+@pytest.mark.parametrize('how', [{}, {'chunked': True}, {'sequential': True}], ids=str)
+def test_distributions_by_scores_from_grams(batches, scorer, how):
+  rng = np.random.default_rng(0)
+  draw = lambda *shape: jnp.asarray(rng.normal(size=shape), jnp.float32)
+  params, scorer = {'a': draw(WIDTH, 8), 'b': draw(8, 8)}, getattr(jprune.scores, scorer)
+  fn = lambda params, x: jnp.tanh(x @ params['a']) @ params['b']
+  stats = jprune.graph.capture_batches(fn, params, batches, gram=True)
+  expected = jprune.distributions.global_(params, scorer(params, stats), 0.5)
+  _, masks, _ = reconstruct.prune(
+    fn, params, batches, sparsity=0.5, scorer=scorer, method=None, where=['a', 'b'],
+    distribution=jprune.distributions.global_, **how, **QUIET,
+  )  # fmt: skip
+  for name, mask in masks.items():
+    assert int((~mask).sum()) == round(expected[name] * mask.size)
+  assert sum(int((~mask).sum()) for mask in masks.values()) == round(0.5 * 24 * 8)
+
+
+def test_one_pass_serves_the_distribution_and_the_repair(params, batches):
+  distribution = functools.partial(jprune.distributions.owl, lam=0.2)
+  call = functools.partial(reconstruct.prune, mlp, params, sparsity=0.5, distribution=distribution)
+  same(call(iter(batches), **QUIET)[:2], call(batches, **QUIET)[:2])
+
+
+def test_a_scorer_gets_what_it_takes(params, batches):
+  call = functools.partial(
+    reconstruct.prune, mlp, params, batches, sparsity=0.5, method=None, where='head', progress=False
+  )
+  expected = call(scorer=jprune.scores.wanda)[:2]
+  same(call(scorer=lambda params, **given: jprune.scores.wanda(params, **given))[:2], expected)
+  key = jax.random.key(0)
+  call(scorer=functools.partial(jprune.scores.random, key=key))
+  with pytest.raises(TypeError, match=r"prune: `scorer` must be .*; got random, which needs 'key'"):
+    call(scorer=jprune.scores.random)
+  with pytest.raises(TypeError, match=r"got snip, which needs 'loss_fn'\. Bind them"):
+    call(scorer=jprune.scores.snip)
+  with pytest.raises(TypeError, match=r"`scorer` must be .*; got 'wanda'"):
+    call(scorer='wanda')
+
+
+def test_a_leaf_that_is_used_elsewhere_too(batches):
+  rng = np.random.default_rng(0)
+  params = {'table': jnp.asarray(rng.normal(size=(9, WIDTH)), jnp.float32)}
+
+  def tied(params, x):
+    return (x + params['table'][3][None]) @ params['table'].T
+
+  call = functools.partial(reconstruct.prune, tied, params, batches, sparsity=0.5, progress=False)
+  stats = jprune.graph.capture_batches(tied, params, batches, gram=True)
+  ((_, what),) = stats.notes
+  for method in (reconstruct.sparsegpt, reconstruct.least_squares, None):
+    note = call(method=method)[2]['table'].note
+    assert note == f'{what}; its errors are those of the captured product alone'
+  assert what in str(reconstruct.sparsegpt(params, stats, 0.5)[2])
+
+
+def test_a_step_that_is_used_elsewhere_too(params, batches):
+  def peeking(params, x):
+    return stacked(params, x) + params['layers']['up'][0].sum()
+
+  _, _, report = reconstruct.prune(
+    peeking, stack(params), batches, sparsity=0.5, where='up', sequential=True, **QUIET
+  )
+  assert report['layers/up'].note.count('also used by') == 1
+
+
+@pytest.mark.parametrize('how', [{}, {'sequential': True}, {'chunked': True}], ids=str)
+def test_a_branch_that_no_batch_takes_is_left_alone(batches, how):
+  rng = np.random.default_rng(0)
+  draw = lambda: jnp.asarray(rng.normal(size=(WIDTH, 8)), jnp.float32)
+  params = {'taken': draw(), 'never': draw()}
+
+  def fn(params, x):
+    branch = lambda name: lambda x: x @ params[name]
+    return jax.lax.cond(x[0, 0] > 1e9, branch('never'), branch('taken'), x)
+
+  call = functools.partial(reconstruct.prune, fn, params, batches, sparsity=0.5, progress=False)
+  new, masks, report = call(**how)
+  assert new['never'] is params['never']
+  assert masks['never'] is None
+  assert dict(report.left_alone) == {'never': 'no batch runs a product with it'}
+  assert report['taken'].pruned == 64
+  _, masks, _ = call(distribution=jprune.distributions.global_, **how)
+  assert int((~masks['taken']).sum()) == 64
+  with pytest.raises(ValueError, match=r"`stats` must be of at least one row; .* leaf 'never'"):
+    call(where='never', **how)
+
+
+@pytest.mark.parametrize('method', [reconstruct.sparsegpt, reconstruct.least_squares])
+def test_steps_that_no_batch_runs_go_by_magnitude(batches, method):
+  rng = np.random.default_rng(0)
+  params = {'w': jnp.asarray(rng.normal(size=(3, WIDTH, WIDTH)), jnp.float32)}
+
+  def fn(params, x):
+    def step(x, item):
+      w, used = item
+      return jax.lax.cond(used, lambda x: jnp.tanh(x @ w), lambda x: x, x), None
+
+    return jax.lax.scan(step, x, (params['w'], jnp.array([True, False, True])))[0]
+
+  for sequential in (False, True):
+    _, masks, report = reconstruct.prune(
+      fn, params, batches, sparsity=0.5, method=method, sequential=sequential, **QUIET
+    )
+    assert int((~masks['w']).sum()) == 3 * WIDTH * WIDTH // 2
+    size = np.abs(np.asarray(params['w'][1]))
+    kept = np.asarray(masks['w'][1])
+    assert size[kept].mean() > 2 * size[~kept].mean()
+    assert 'no rows for' in report['w'].note
+
+
 def test_weights_leave_padding_out(params, batches):
   x = jnp.stack(batches)[:, :20]
   far = jnp.full((3, 5, WIDTH), 50.0)
@@ -286,6 +397,16 @@ def test_batches_of_several_arguments(batches):
     ({'pattern': NOfM, 'sparsity': 0.5}, TypeError, r'`pattern` must be'),
     ({'pattern': Block((2, 2)), 'sparsity': 0.5}, TypeError, r'`pattern` must be'),
     ({'sparsity': 0.5, 'method': 'sparsegpt'}, TypeError, r"got 'sparsegpt'"),
+    (
+      {'sparsity': 0.5, 'method': lambda params, stats, sparsity: None},
+      TypeError,
+      r'`method` must be a function \(params, stats, .* \(got an unexpected keyword.*partial',
+    ),
+    (
+      {'distribution': functools.partial(jprune.distributions.erk, power=2)},
+      TypeError,
+      r'got None',
+    ),
     ({'sparsity': 0.5, 'distribution': 0.5}, TypeError, r'`distribution` must be'),
     ({'sparsity': 0.5, 'where': 'nothing'}, ValueError, r'`where` must'),
     ({'sparsity': 0.5, 'batches': []}, ValueError, r'`batches` must be at least one'),
