@@ -12,13 +12,14 @@ from jax import lax
 
 from jprune import _checks
 from jprune.masks import NOfM, Unstructured
-from jprune.reconstruct import _choose, _hessian, _work
+from jprune.reconstruct import _choose, _hessian, _least_squares, _work
 from jprune.reconstruct._leaves import Outcome, Solved, Uses
 from jprune.reconstruct._report import Repair
 from jprune.typing import Masks, Params, Sparsities, Where
 
 _FIRST_PENALTY = 0.1
 _EVERY = 3  # iterations from one look at the support to the next
+_MORE = 10  # times the steps where conjugate gradients don't start near the minimum
 
 
 def alps(
@@ -45,6 +46,10 @@ def alps(
   :math:`\rho` starts at 0.1 and grows every third iteration by 1.3, 1.2 or 1.1, as the support
   changes by a tenth of :math:`k`, by 0.5 %, or less; when it no longer changes, conjugate gradients
   on it refine the weights, column by column.
+
+  Inputs much smaller than others drown in the damping, and the support that is found is then worse
+  than that of the weights with the largest :math:`|W_{ij}| \lVert x_i \rVert`. So both are tried,
+  the error of the outputs decides, and weights on the second are those of :func:`least_squares`.
 
   Exactly ``round(sparsity * size)`` weights of each leaf go; of a leaf with several products each
   gives its share. Dead inputs are treated as in :func:`sparsegpt`, and so is everything else that
@@ -113,9 +118,10 @@ def alps_leaf(
 
   def solver(matrices: jax.Array, gram: jax.Array, counts: np.ndarray, orders: Any) -> Solved:
     limits = (iterations, steps)
-    return solve(
+    solved, simple = solve(
       matrices, gram, counts[:, 0], orders, damping, limits, n_of_m=n_of_m, per_output=per_output
     )
+    return _refitted(matrices, gram, solved, damping) if bool(jnp.any(simple)) else solved
 
   return _work.pruned_leaf(
     function, path, leaf, uses, sparsity, pattern, solver,
@@ -134,7 +140,7 @@ def solve(
   *,
   n_of_m: tuple[int, int] | None = None,
   per_output: bool = False,
-) -> Solved:
+) -> tuple[Solved, jax.Array]:
   """Prunes and repairs; compiled once for each shape.
 
   Args:
@@ -146,6 +152,9 @@ def solve(
     limits: iterations of ADMM at most, and steps of conjugate gradients.
     n_of_m: keep the ``n`` best of every ``m`` successive inputs.
     per_output: whether each output is a race of its own.
+
+  Returns:
+    What was found, and for each matrix whether size times norm of the input gave the mask.
   """
   order = orders[0][:, None] + orders[1][None, :]
 
@@ -154,18 +163,50 @@ def solve(
       return _choose.best_of_groups(jnp.abs(w), *n_of_m)
     return ~_choose.lowest(jnp.abs(w), count, order, per_output)
 
-  def one(w: jax.Array, gram: jax.Array, count: jax.Array) -> Solved:
-    gram, live, mean = _hessian.settled(gram)
+  def one(w: jax.Array, gram: jax.Array, count: jax.Array) -> tuple[Solved, jax.Array]:
+    bare, live, mean = _hessian.settled(gram)
     w = jnp.where((live | ~jnp.any(live))[:, None], w, 0.0)
-    gram = gram + damping * mean * jnp.eye(w.shape[0], dtype=w.dtype)
+    gram = bare + damping * mean * jnp.eye(w.shape[0], dtype=w.dtype)
     norm = jnp.sqrt(jnp.diagonal(gram))
     scaled, target = gram / (norm[:, None] * norm[None, :]), w * norm[:, None]
+
+    def refined(start: jax.Array, keep: jax.Array, steps: Any) -> tuple[jax.Array, jax.Array]:
+      found = _conjugate_gradients(scaled, target, start, keep, steps)
+      new = jnp.where(keep, found / norm[:, None], 0.0)
+      return new, _squares(bare, new - w)
+
     found = _admm(scaled, target, lambda w: best(w, count), limits[0])
     keep = best(found, count)  # its entries, and zeros if there are too few
-    found = _conjugate_gradients(scaled, target, found, keep, limits[1])
-    return Solved(jnp.where(keep, found / norm[:, None], 0.0), keep, jnp.float32(damping))
+    new, error = refined(found, keep, limits[1])
+    plain = best(w * jnp.sqrt(jnp.diagonal(bare))[:, None], count)
+    other, of_other = refined(jnp.where(plain, target, 0.0), plain, _MORE * limits[1])
+    simple = of_other < error
+    pick = lambda a, b: jnp.where(simple, a, b)
+    return Solved(pick(other, new), pick(plain, keep), jnp.float32(damping)), simple
 
   return _hessian.one_by_one(one, matrices.astype(jnp.float32), gram, counts)
+
+
+def _refitted(matrices: jax.Array, gram: jax.Array, solved: Solved, damping: float) -> Solved:
+  """The same masks with the exact weights on them, where these are better."""
+  shared, width = _least_squares.supports(np.asarray(solved.masks))
+  exact = _least_squares.solve(matrices, gram, solved.masks, damping, shared=shared, width=width)
+  errors = [_all_squares(gram, each.matrices - matrices) for each in (exact, solved)]
+  better = errors[0] < errors[1]
+  return Solved(
+    jnp.where(better[:, None, None], exact.matrices, solved.matrices),
+    solved.masks,
+    jnp.where(better, exact.damping, solved.damping),
+  )
+
+
+def _squares(gram: jax.Array, apart: jax.Array) -> jax.Array:
+  return jnp.sum(apart * _dot(gram, apart))
+
+
+@jax.jit
+def _all_squares(gram: jax.Array, apart: jax.Array) -> jax.Array:
+  return _hessian.one_by_one(_squares, gram, apart)
 
 
 class _State(NamedTuple):

@@ -110,7 +110,7 @@ def refitted_leaf(
 
   def solver(i: int, matrices: jax.Array, moments: Moments) -> Solved:
     keep = uses[i][0].matrices(mask)
-    shared, width = _supports(np.asarray(keep))
+    shared, width = supports(np.asarray(keep))
     return solve(matrices, moments.gram, keep, damping, shared=shared, width=width)
 
   return _leaves.put_back(path, leaf, uses, solver, damping)
@@ -168,7 +168,7 @@ def _on_support(gram: jax.Array, right: jax.Array, keep: jax.Array, width: int) 
   return jnp.zeros_like(right).at[places].add(jnp.where(there[:, None], found, 0.0))
 
 
-def _supports(keep: np.ndarray) -> tuple[bool, int]:
+def supports(keep: np.ndarray) -> tuple[bool, int]:
   """Whether each matrix has one support; the size of the largest, a little up for fewer shapes."""
   inputs = keep.shape[1]
   some = keep.any(axis=2)

@@ -50,3 +50,20 @@ def test_alps_ends_near_the_best_weights_of_its_support(pattern):
   best = reference.least_squares(w, x, np.asarray(masks['w']))
   error = reference.relative_error(x, w, new['w'])
   assert error <= 1.02 * reference.relative_error(x, w, best)
+
+
+@pytest.mark.parametrize('pattern', [Unstructured(), NOfM(2, 4)], ids=['half', '2:4'])
+def test_alps_is_no_worse_than_a_refit_where_damping_hides_small_inputs(pattern):
+  rng = np.random.default_rng(0)
+  x = (rng.normal(size=(1024, 128)) * np.exp(-np.arange(128) / 8)).astype(np.float32)
+  w = rng.normal(size=(128, 32)).astype(np.float32)
+  stats = of_inputs({'w': x}, {'w': 32})
+  sparsity = 0.5 if pattern == Unstructured() else None
+  scores = {'w': jnp.abs(w) * jnp.asarray(np.linalg.norm(x, axis=0))[:, None]}
+  wanda = per_output(scores, stats, sparsity, pattern=pattern)['w']
+  refit = reference.least_squares(w, x, np.asarray(wanda))
+  new, masks, report = alps({'w': w}, stats, sparsity, pattern=pattern)
+  assert report['w'].pruned == w.size // 2
+  np.testing.assert_array_equal(np.asarray(new['w'])[~np.asarray(masks['w'])], 0)
+  error = reference.relative_error(x, w, new['w'])
+  assert error <= 1.05 * reference.relative_error(x, w, refit)
