@@ -59,17 +59,22 @@ def picked_first(x, tolerance=1e-10):
 
   Next comes the column with the largest mean squared residual after regression on those picked.
   """
+  return picked_first_of_blocks(x, np.arange(x.shape[1]), tolerance)
+
+
+def picked_first_of_blocks(x, blocks, tolerance=1e-10):
+  """The same for groups of columns, ``blocks`` says which group each is of: sums of residuals."""
   x = np.asarray(x, np.float64)
   order, values = [], []
-  for _ in range(x.shape[1]):
-    left = np.mean(x**2, axis=0)
-    if order:
-      fitted, *_ = np.linalg.lstsq(x[:, order], x, rcond=None)
-      left = np.mean((x - x[:, order] @ fitted) ** 2, axis=0)
+  for _ in range(blocks.max() + 1):
+    picked = np.isin(blocks, order)
+    fitted, *_ = np.linalg.lstsq(x[:, picked], x, rcond=None)
+    left = np.mean((x - x[:, picked] @ fitted) ** 2, axis=0)
     left[left <= tolerance * np.mean(x**2, axis=0)] = 0
-    left[order] = -1
-    order.append(int(np.argmax(left)))
-    values.append(left[order[-1]])
+    sums = np.bincount(blocks, left)
+    sums[order] = -1
+    order.append(int(np.argmax(sums)))
+    values.append(sums[order[-1]])
   return order, np.array(values)
 
 

@@ -28,6 +28,7 @@ def score_uses(
   score: Callable[..., jax.Array],
   *options: float,
   gram: bool = False,
+  beside: Callable[[str, Any], Any] | None = None,
 ) -> Scores:
   """Scores the leaves that statistics are at hand of; ``None`` for all others.
 
@@ -39,6 +40,7 @@ def score_uses(
       float32; a function of a module, as it is compiled once for each shape.
     *options: numbers that ``score`` takes.
     gram: whether it needs the products of inputs.
+    beside: what ``score`` gets in one tuple with the moments, an array for a path and a use.
 
   Raises:
     ValueError: if there is no leaf, none with statistics, or statistics don't fit a leaf, are of
@@ -62,7 +64,9 @@ def score_uses(
     _check_fit(function, path, leaf, found, gram)
     # where a product stands in the code is no reason to compile anew
     uses = tuple(dataclasses.replace(use, source=0, loop=None, line='') for use, _ in found)
-    moments = tuple(moments for _, moments in found)
+    moments = tuple(
+      moments if beside is None else (moments, beside(path, use)) for use, moments in found
+    )
     out.append(_score_leaf(jnp.asarray(leaf), moments, score, uses, options))
   return treedef.unflatten(out)
 

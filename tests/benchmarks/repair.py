@@ -121,7 +121,7 @@ def others(w, gram, rounds):
   count = np.array([w.size // 2], np.int32)
 
   def refit(mask):
-    shared, width = _least_squares._supports(mask[None])
+    shared, width = _least_squares.supports(mask[None])
     return _least_squares.solve(*given, jnp.asarray(mask)[None], 0.0, shared=shared, width=width)
 
   calls = {

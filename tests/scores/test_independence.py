@@ -1,5 +1,6 @@
 """Which units the others can't stand in for, against a greedy choice by least squares."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -115,6 +116,62 @@ def test_channels_keep_the_greedy_set():
   graph = jprune.graph.channels(fn, params, x)
   masks = jprune.masks.channels(found, graph, 0.5, where='out')
   assert np.asarray(masks['out'])[:, 0].tolist() == [True] * 4 + [False] * 4
+
+
+def images(params, x):
+  """A convolution whose windows, and a dense layer whose feature map, hold a channel many times."""
+  dims = ('NHWC', 'HWIO', 'NHWC')
+  conv = lambda x, w: jax.lax.conv_general_dilated(x, w, (1, 1), 'VALID', None, None, dims)
+  x = jnp.tanh(conv(jnp.tanh(x @ params['point']), params['conv']))
+  return x.reshape(len(x), -1) @ params['dense']
+
+
+def test_a_channel_in_many_places_is_one_unit():
+  params = {
+    'point': jnp.asarray(normal(4, 6) * np.float32(0.6) ** np.arange(6, dtype=np.float32)),
+    'conv': jnp.asarray(
+      normal(2, 2, 6, 5, seed=1) * np.float32(0.5) ** np.arange(5, dtype=np.float32)
+    ),
+    'dense': jnp.asarray(normal(45, 3, seed=2)),
+  }
+  params['point'] = params['point'].at[:, 5].set(params['point'][:, 0])  # the same channel twice
+  x = jnp.asarray(normal(80, 4, 4, 4, seed=3))
+  graph = jprune.graph.channels(images, params, x[:1])
+  _, given = jprune.graph.capture(images, params, x, gram=True)
+  found = scores.independence(params, given, graph)
+  points = np.tanh(np.asarray(x) @ np.asarray(params['point']))
+  windows = np.stack(
+    [points[:, i : i + 2, j : j + 2] for i in range(3) for j in range(3)], axis=1
+  ).reshape(-1, 24)
+  hidden = jnp.tanh(jnp.asarray(windows) @ params['conv'].reshape(24, 5)).reshape(80, 45)
+  for name, rows in {'conv': windows, 'dense': hidden}.items():
+    channels = params['conv'].shape[2 if name == 'conv' else 3]
+    order, values = reference_statistics.picked_first_of_blocks(
+      rows, np.tile(np.arange(channels), rows.shape[1] // channels), 1e-5
+    )
+    of_unit = np.asarray(found[name]).reshape(-1, channels, params[name].shape[-1])
+    np.testing.assert_array_equal(of_unit, np.broadcast_to(of_unit[:1, :, :1], of_unit.shape))
+    assert np.argsort(-of_unit[0, :, 0]).tolist() == order
+    np.testing.assert_allclose(of_unit[0, order, 0], values, rtol=1e-2, atol=1e-30)
+  assert found['conv'][0, 0, 5, 0] < 1e-30  # the copy, in all of its places
+  masks = jprune.masks.channels(found, graph, {'point[1]': 1 / 6}, where='conv')
+  assert np.asarray(masks['conv'])[0, 0, :, 0].tolist() == [True] * 5 + [False]
+  alone = scores.independence(params, given)
+  assert len(set(np.asarray(alone['conv'])[..., 0].ravel().tolist())) == 24
+  with pytest.raises(TypeError, match=r'independence: `graph` must be a ChannelGraph; got int'):
+    scores.independence(params, given, 3)
+
+
+def test_entries_of_two_channels_are_by_themselves():
+  """Heads of attention, and the entries of a head: neither is what the other is."""
+  fn = lambda p, x: jnp.einsum('nhk,hkd->nd', jnp.einsum('nd,dhk->nhk', x, p['in']), p['out'])
+  params = {'in': jnp.asarray(normal(5, 2, 3)), 'out': jnp.asarray(normal(2, 3, 5, seed=1))}
+  x = jnp.asarray(normal(50, 5))
+  graph = jprune.graph.channels(fn, params, x)
+  assert len(graph.groups) == 2
+  _, given = jprune.graph.capture(fn, params, x, gram=True)
+  found, alone = scores.independence(params, given, graph), scores.independence(params, given)
+  np.testing.assert_array_equal(found['out'], alone['out'])
 
 
 def test_needs_products():
