@@ -15,7 +15,8 @@ def as_iterable(function: str, batches: Sequence[Any]) -> Iterable[Any]:
   """What a function got as ``*batches``: the batches themselves, or one iterable of them.
 
   A batch is a tree of arrays, so a lone argument that is neither a tree nor an array but can be
-  iterated over (a generator, a data loader) holds the batches.
+  iterated over (a generator, a data loader) holds the batches. A list is a tree, one batch; unless
+  what it holds are trees of one kind themselves, which is refused.
 
   Args:
     function: who asks, for the message.
@@ -26,9 +27,12 @@ def as_iterable(function: str, batches: Sequence[Any]) -> Iterable[Any]:
 
   Raises:
     ValueError: if there is no batch at all.
+    TypeError: if the only one is a list of batches.
   """
   if not batches:
     raise _checks.no_batches(function)
+  if len(batches) == 1 and _is_list_of_batches(batches[0]):
+    raise _checks.list_of_batches(function, len(batches[0]))
   if len(batches) == 1 and _is_loader(batches[0]):
     return batches[0]
   return batches
@@ -59,6 +63,18 @@ def _is_loader(value: Any) -> bool:
     return True
   lone = jax.tree_util.treedef_is_leaf(jax.tree.structure(value))
   return lone and hasattr(value, '__iter__') and not hasattr(value, 'shape')
+
+
+def _is_list_of_batches(value: Any) -> bool:
+  """Whether a list holds trees that differ in nothing but their values and numbers of samples."""
+  if not isinstance(value, list) or not value:
+    return False
+  trees = [jax.tree.structure(each) for each in value]
+  if jax.tree_util.treedef_is_leaf(trees[0]) or any(tree != trees[0] for tree in trees):
+    return False
+  kind = lambda leaf: (getattr(leaf, 'dtype', type(leaf)), getattr(leaf, 'shape', ())[1:])
+  kinds = [[kind(leaf) for leaf in jax.tree.leaves(each)] for each in value]
+  return bool(kinds[0]) and all(each == kinds[0] for each in kinds)
 
 
 def _is_watched() -> bool:

@@ -77,6 +77,7 @@ from jprune._checks.gradients import check_batch as check_batch
 from jprune._checks.gradients import check_loss as check_loss
 from jprune._checks.gradients import check_sample_axis as check_sample_axis
 from jprune._checks.gradients import empty_batch as empty_batch
+from jprune._checks.gradients import list_of_batches as list_of_batches
 from jprune._checks.gradients import no_floating_output as no_floating_output
 from jprune._checks.gradients import not_a_loss as not_a_loss
 from jprune._checks.gradients import not_finite_derivatives as not_finite_derivatives

@@ -35,6 +35,12 @@ def check_batch(function: str, number: int, path: str, leaf: Any) -> None:
     raise TypeError(message(function, 'batches', 'trees of arrays', got, fix, path))
 
 
+def list_of_batches(function: str, number: int) -> TypeError:
+  got = f'one list of {number} trees of one kind'
+  fix = 'Unpack it with *; if it is one batch, make it a tuple.'
+  return TypeError(message(function, 'batches', 'passed one by one', got, fix))
+
+
 def empty_batch(function: str, number: int) -> ValueError:
   got = f'no array in batch {number}'
   return ValueError(message(function, 'batches', 'trees of arrays', got))

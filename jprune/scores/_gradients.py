@@ -116,7 +116,7 @@ def summed(
 
   def step(floating, arrays, total, number, batch, *extra):
     def loss(leaves: Leaves, batch: Any) -> jax.Array:
-      value = loss_fn(weights.joined(leaves, arrays), batch)
+      value = _loss(loss_fn, weights.joined(leaves, arrays), batch)
       _checks.check_loss(function, value)
       return value.astype(jnp.float32)
 
@@ -195,6 +195,15 @@ def half_square_times(leaf: jax.Array, value: jax.Array) -> jax.Array:
 
 def _single(value: jax.Array) -> jax.Array:
   return value.astype(jnp.float32)
+
+
+def _loss(loss_fn: LossFn, params: Params, batch: Any) -> Any:
+  try:
+    return loss_fn(params, batch)
+  except Exception as error:
+    if isinstance(batch, list):
+      error.add_note('The batch is a list. If it is a list of batches, unpack it with *.')
+    raise
 
 
 def _check_batch(function: str, number: int, batch: Any) -> None:

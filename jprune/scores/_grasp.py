@@ -38,9 +38,9 @@ def grasp(params: Params, loss_fn: LossFn, *batches: Any, progress: bool = True)
     params: tree of arrays. What is no floating array is held fixed.
     loss_fn: ``loss_fn(params, batch) -> scalar``, the mean over the batch; twice differentiable,
       forward over reverse.
-    *batches: at least one batch; or one iterable of batches that is no tree. They are needed
-      twice: a data loader is read twice, and has to give the same batches in any order; the
-      batches of an iterator that can be read only once are kept in memory.
+    *batches: at least one batch; or one iterable of batches that is no tree (unpack a list). They
+      are needed twice: a data loader is read twice, and has to give the same batches in any order;
+      the batches of an iterator that can be read only once are kept in memory.
     progress: whether to show a bar, in terminals and notebooks, if it takes long.
 
   Returns:

@@ -52,7 +52,7 @@ def obd(
     loss_fn: ``loss_fn(params, batch) -> scalar``, the mean over the batch; twice differentiable,
       forward over reverse.
     *batches: at least one batch; or one iterable of batches that is no tree, such as a generator
-      or a data loader. Each counts the same.
+      or a data loader; unpack a list. Each counts the same.
     key: one typed random key.
     samples: probes for each batch; each costs about as much as two gradients.
     progress: whether to show a bar, in terminals and notebooks, if it takes long.

@@ -22,7 +22,7 @@ def snip(params: Params, loss_fn: LossFn, *batches: Any, progress: bool = True) 
     params: tree of arrays. What is no floating array is held fixed.
     loss_fn: ``loss_fn(params, batch) -> scalar``, the mean over the batch.
     *batches: at least one batch; their gradients are summed before the absolute value. Or one
-      iterable of batches that is no tree, such as a generator or a data loader.
+      iterable of batches that is no tree, such as a generator or a data loader; unpack a list.
     progress: whether to show a bar, in terminals and notebooks, if it takes long.
 
   Returns:

@@ -44,7 +44,7 @@ def taylor_batches(params: Params, loss_fn: LossFn, *batches: Any, progress: boo
     params: tree of arrays. What is no floating array is held fixed.
     loss_fn: ``loss_fn(params, batch) -> scalar``, the mean over the batch.
     *batches: at least one batch; or one iterable of batches that is no tree, such as a generator
-      or a data loader.
+      or a data loader; unpack a list.
     progress: whether to show a bar, in terminals and notebooks, if it takes long.
 
   Returns:
@@ -88,7 +88,7 @@ def taylor_samples(
     loss_fn: ``loss_fn(params, batch) -> scalar``. It is called with batches of one sample, whose
       axis 0 has length 1.
     *batches: at least one batch; or one iterable of batches that is no tree, such as a generator
-      or a data loader. Axis 0 of each leaf counts the samples.
+      or a data loader; unpack a list. Axis 0 of each leaf counts the samples.
     chunk: how many samples are looked at together; memory holds as many gradients.
     progress: whether to show a bar, in terminals and notebooks, if it takes long.
 

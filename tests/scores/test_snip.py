@@ -179,3 +179,37 @@ def test_an_endless_loader_stops_at_the_first_bad_batch():
 
   with pytest.raises(ValueError, match=r"infinite or NaN ones in batch 0 .* at leaf 'w'"):
     scores.snip({'w': jnp.zeros(2)}, lambda p, x: jnp.sum(jnp.sqrt(p['w']) * x), endless())
+
+
+@pytest.mark.parametrize(
+  'scorer',
+  [
+    scores.snip,
+    scores.grasp,
+    scores.fisher,
+    functools.partial(scores.obd, key=jax.random.key(0)),
+    scores.taylor_batches,
+    scores.taylor_samples,
+  ],
+)
+def test_a_list_of_batches_is_no_batch(scorer):
+  params = {'w': jnp.ones((3, 2))}
+  loss_fn = lambda p, batch: jnp.mean(jnp.square(batch[0] @ p['w'] - batch[1]))
+  pairs = [(jnp.ones((n, 3)), jnp.zeros((n, 2))) for n in (4, 4, 2)]
+  match = r'`batches` must be passed one by one; got one list of 3 trees of one kind\. Unpack it'
+  with pytest.raises(TypeError, match=match):
+    scorer(params, loss_fn, pairs)
+  with pytest.raises(TypeError, match='one list of 1 trees'):
+    scorer(params, loss_fn, pairs[:1])
+
+
+def test_a_batch_may_be_a_list():
+  one, two = (scores.snip(PARAMS, loss_fn, form(batches()[0]))['w'] for form in (tuple, list))
+  np.testing.assert_array_equal(one, two)
+
+
+def test_a_list_of_arrays_that_the_loss_cannot_take():
+  loss_fn = lambda p, x: jnp.mean(x[:, :3] @ p['w'])
+  with pytest.raises(TypeError, match='list indices') as caught:
+    scores.snip({'w': jnp.ones((3, 2))}, loss_fn, [jnp.ones((4, 3))] * 2)
+  assert 'If it is a list of batches, unpack it with *.' in str(caught.value.__notes__)
