@@ -29,7 +29,8 @@ class LeafRepair:
     damping: what was added to the diagonal of the Gram matrix, as a fraction of its mean; the
       most of any product.
     escalated: whether the matrix could not be factorised with the damping that was asked for.
-    note: what else is worth knowing; empty otherwise.
+    note: what else is worth knowing, such as other uses of the leaf, which the errors are not of;
+      empty otherwise.
 
   Examples:
     >>> row = jprune.reconstruct.LeafRepair('w', (2, 4), 4, 0.5, 0.25, 0.01, False)

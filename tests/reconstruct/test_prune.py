@@ -157,7 +157,6 @@ def test_sequential_goes_through_a_scan_in_the_order_in_which_it_runs(params, ba
   [
     reconstruct.sparsegpt,
     functools.partial(reconstruct.sparsegpt, per_output=True),
-    reconstruct.least_squares,
     None,
   ],
 )
@@ -279,6 +278,15 @@ def test_one_pass_serves_the_distribution_and_the_repair(params, batches):
   distribution = functools.partial(jprune.distributions.owl, lam=0.2)
   call = functools.partial(reconstruct.prune, mlp, params, sparsity=0.5, distribution=distribution)
   same(call(iter(batches), **QUIET)[:2], call(batches, **QUIET)[:2])
+
+
+def test_a_distribution_by_shapes_asks_for_no_scores(params, batches):
+  def scorer(params):
+    raise AssertionError
+
+  for distribution in (jprune.distributions.erk, functools.partial(jprune.distributions.erk)):
+    how = {'where': 'head', 'scorer': scorer, 'distribution': distribution}
+    reconstruct.prune(mlp, params, batches, sparsity=0.5, **how, **QUIET)
 
 
 def test_a_scorer_gets_what_it_takes(params, batches):
