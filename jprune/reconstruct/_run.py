@@ -80,7 +80,7 @@ class Run:
   def stage(self, stage: _stages.Stage, stats: Stats) -> None:
     """Prunes the leaves of a stage."""
     known, unseen = without_unseen(stats)
-    self._unseen.update(dict.fromkeys(unseen))
+    self._unseen.update({path: None for path in unseen if path in stage.paths})
     for path in stage.paths:
       if path in self._unseen:
         continue
