@@ -65,7 +65,7 @@ def test_leaves_without_a_group_are_by_themselves():
 sizes = st.lists(st.integers(1, 60), min_size=1, max_size=6)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(sizes, st.integers(0, 10**6), st.floats(0, 1), st.floats(0, 1), st.floats(0.5, 10))
 def test_the_mean_weighted_by_size_is_the_one_requested(sizes, seed, sparsity, lam, m):
   rng = np.random.default_rng(seed)
