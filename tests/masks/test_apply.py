@@ -41,7 +41,7 @@ def test_apply_under_grad_and_vmap():
 
 
 @given(bools)
-@settings(deadline=None)
+@settings(deadline=None, max_examples=25)
 def test_pack_round_trip(mask):
   packed = pack({'w': jnp.asarray(mask)})['w']
   assert isinstance(packed, PackedMask)

