@@ -30,7 +30,7 @@ from jprune._checks.cli import weight_is_nan as weight_is_nan
 from jprune._checks.files import as_path as as_path
 from jprune._checks.files import broken_file as broken_file
 from jprune._checks.files import check_distinct as check_distinct
-from jprune._checks.files import check_folder as check_folder
+from jprune._checks.files import check_output as check_output
 from jprune._checks.files import check_x64 as check_x64
 from jprune._checks.files import damaged_file as damaged_file
 from jprune._checks.files import foreign_file as foreign_file

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Sequence
 from typing import Any
 
@@ -42,8 +43,8 @@ def as_path(function: str, path: Any, argument: str = 'path') -> str:
   return name
 
 
-def check_folder(function: str, path: str, argument: str = 'path') -> None:
-  """Refuses a name whose folder isn't there, or can't be written to."""
+def check_output(function: str, path: str, argument: str = 'path') -> None:
+  """Refuses a name that can't become that of a file: for its folder, or for what is there."""
   folder = os.path.dirname(os.path.realpath(path))
   if not os.path.isdir(folder):
     fix = f'Create {folder!r} first.'
@@ -51,6 +52,14 @@ def check_folder(function: str, path: str, argument: str = 'path') -> None:
   if not os.access(folder, os.W_OK | os.X_OK):
     constraint, fix = 'in a folder that can be written to', 'Choose another folder.'
     raise PermissionError(message(function, argument, constraint, repr(path), fix))
+  if os.path.exists(path) and not stat.S_ISREG(mode := os.stat(path).st_mode):
+    what = _SPECIAL.get(stat.S_IFMT(mode), 'a device')
+    constraint, fix = 'a regular file or a new name', 'Choose another name.'
+    raise ValueError(message(function, argument, constraint, f'{path!r}, {what}', fix))
+
+
+# renaming a file over one of these would replace it
+_SPECIAL = {stat.S_IFIFO: 'a pipe', stat.S_IFSOCK: 'a socket'}
 
 
 def no_file(function: str, path: str) -> FileNotFoundError:

@@ -45,7 +45,7 @@ _NEXT = {
 def _output(args: argparse.Namespace) -> str:
   """Where to write, refused before anything is read if that can't be."""
   target = _checks.as_path('prune', args.output, 'OUT')
-  _checks.check_folder('prune', target, 'OUT')
+  _checks.check_output('prune', target, 'OUT')
   if os.path.exists(target):
     if os.path.samefile(args.input, target):
       raise _checks.output_is_input(target)

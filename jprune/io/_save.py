@@ -42,8 +42,8 @@ def save(path: str | os.PathLike[str], params: Params, masks: Masks = None) -> N
     PermissionError: if the folder can't be written to.
     TypeError: if a leaf is no array with values (a function, a key, a tracer, a shape), or a
       mask is not bool.
-    ValueError: if ``path`` is empty or a folder, structure or shapes differ, two leaves have one
-      path, or an array lies in part on another process.
+    ValueError: if ``path`` is empty, a folder, a pipe or a device, structure or shapes differ, two
+      leaves have one path, or an array lies in part on another process.
 
   Examples:
     >>> import os, tempfile
@@ -56,7 +56,7 @@ def save(path: str | os.PathLike[str], params: Params, masks: Masks = None) -> N
   """
   safetensors = _container.library('save')
   target = _checks.as_path('save', path)
-  _checks.check_folder('save', target)
+  _checks.check_output('save', target)
   leaves, found = _checked(params, masks)
   plans = [_leaf.plan(name, *pair) for name, *pair in zip(tree.flatten(params)[0], leaves, found)]
   tensors = [tensor for plan in plans for tensor in _leaf.tensors(plan)]

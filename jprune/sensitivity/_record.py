@@ -43,7 +43,7 @@ class Table:
     self._path = None
     if path is not None:
       self._path = _checks.as_path(function, path, 'table')
-      _checks.check_folder(function, self._path, 'table')
+      _checks.check_output(function, self._path, 'table')
       whole = {'format': _FORMAT, 'version': _VERSION, **header()}
       self._open(function, json.loads(json.dumps(whole)))
 

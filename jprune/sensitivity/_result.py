@@ -151,7 +151,7 @@ class Result:
         replaced, once the new one is complete.
 
     Raises:
-      ValueError: if the name ends in something else.
+      ValueError: if the name ends in something else, or is that of a pipe or a device.
       FileNotFoundError: if the folder doesn't exist.
       TypeError: if ``path`` is no path.
     """
@@ -162,7 +162,7 @@ class Result:
       text = _page(self)
     else:
       raise _checks.bad_suffix('save', name)
-    _checks.check_folder('save', name)
+    _checks.check_output('save', name)
     with replacing(name) as (file, _):
       file.write(text.encode())
 

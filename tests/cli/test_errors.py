@@ -149,6 +149,12 @@ def test_output(tmp_path, capsys, into):
   assert into.read_bytes() == before
   assert 'prune: `OUT` must be in an existing folder' in prune(tmp_path / 'no' / 'out')
   assert "prune: `OUT` must be the name of a file; got ''." in prune('')
+  os.mkfifo(tmp_path / 'pipe')
+  (tmp_path / 'to pipe').symlink_to(tmp_path / 'pipe')
+  for path in (tmp_path / 'pipe', tmp_path / 'to pipe'):
+    said = prune(path, '--force')
+    assert f"`OUT` must be a regular file or a new name; got '{path}', a pipe. Choose" in said
+  assert (tmp_path / 'pipe').is_fifo()
   (tmp_path / 'old').write_text('precious')
   assert '`OUT` must be a new file; got ' in prune(tmp_path / 'old')
   assert (tmp_path / 'old').read_text() == 'precious'

@@ -1,11 +1,13 @@
 """Whatever fails: the old file is as it was, and nothing is left beside it."""
 
 import os
+import socket
 
 import jax
 import jax.numpy as jnp
 import pytest
 
+from jprune._checks import check_output
 from jprune.io import _container, load, save
 
 PARAMS = {f'w{i}': jnp.full((8, 8), float(i)) for i in range(6)}
@@ -61,6 +63,21 @@ def test_a_donated_leaf_is_found_while_writing(tmp_path):
     save(path, params)
   assert path.read_bytes() == before
   assert os.listdir(tmp_path) == ['x.safetensors']
+
+
+def test_what_is_no_regular_file_stays(tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)  # names of sockets are short
+  os.mkfifo('pipe')
+  with socket.socket(socket.AF_UNIX) as bound:
+    bound.bind('socket')
+  for name in ('pipe', 'socket'):
+    words = f"save: `path` must be a regular file or a new name; got '{name}', a {name}. Choose"
+    with pytest.raises(ValueError, match=words):
+      save(name, PARAMS)
+  with pytest.raises(ValueError, match=f"got '{os.devnull}', a device. Choose"):
+    check_output('save', os.devnull)  # looks at it only; never hand a device to what writes
+  assert os.path.exists('socket') and (tmp_path / 'pipe').is_fifo()
+  assert sorted(os.listdir()) == ['pipe', 'socket']
 
 
 def test_the_file_is_synced_before_it_is_renamed(tmp_path, monkeypatch):

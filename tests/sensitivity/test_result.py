@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import os
 
 import jax.numpy as jnp
 import numpy as np
@@ -46,6 +47,10 @@ def test_text_html_and_json(tmp_path):
     result.save(tmp_path / 'report.txt')
   with pytest.raises(FileNotFoundError, match='save: `path` must be in an existing folder'):
     result.save(tmp_path / 'no' / 'report.json')
+  os.mkfifo(tmp_path / 'pipe.json')
+  with pytest.raises(ValueError, match='save: `path` must be a regular file or a new name; got'):
+    result.save(tmp_path / 'pipe.json')
+  assert (tmp_path / 'pipe.json').is_fifo()
 
 
 def test_json_without_infinities(tmp_path):
