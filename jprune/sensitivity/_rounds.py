@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 
 from jprune import _checks, distributions, tree
@@ -110,7 +111,7 @@ def _tuned(
   setup: Setup, finetune: Callable[..., Any], params: Params, masks: Masks, index: int
 ) -> tuple[Params, int]:
   """Fine-tuned params, masked again; and how many pruned weights were not 0 before that."""
-  new = finetune(params, masks, index)
+  new = finetune(_lent(setup, params, masks), jax.tree.map(jnp.copy, masks), index)
   if new is None:
     raise _checks.nothing_tuned(setup.function)
   paths, leaves, treedef = tree.flatten(params)
@@ -124,6 +125,14 @@ def _tuned(
   pairs = zip(out, tree.along(setup.function, 'masks', params, masks))
   stray = [jnp.where(mask, jnp.zeros_like(leaf), leaf) for leaf, mask in pairs if mask is not None]
   return setup.pruned(treedef.unflatten(out), masks), sum(nonzeros(stray))
+
+
+def _lent(setup: Setup, params: Params, masks: Masks) -> Params:
+  """Params that a training step may donate: leaves without a mask are the caller's own buffers."""
+  _, leaves, treedef = tree.flatten(params)
+  pairs = zip(leaves, tree.along(setup.function, 'masks', params, masks))
+  own = lambda leaf, mask: mask is None and tree.is_array(leaf)
+  return treedef.unflatten([leaf.copy() if own(leaf, mask) else leaf for leaf, mask in pairs])
 
 
 def _flat(masks: Masks) -> list[Any]:

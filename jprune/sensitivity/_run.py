@@ -78,7 +78,8 @@ def run(
     test: ``test(params) -> float``, as ``evaluate`` but on data that nothing is chosen by.
     finetune: ``finetune(params, masks, round) -> params`` with rounds counted from 0. It should
       keep pruned weights at 0, with :func:`jprune.keep_pruned`; masks are applied to what it
-      returns, and weights that were not 0 are counted in the result.
+      returns, and weights that were not 0 are counted in the result. It may donate what it is
+      given: these are copies.
     rounds: how many, at least 1.
     schedule: the sparsities of the rounds, ``schedule(0.0, sparsity, 0, rounds)``, such as
       :func:`jprune.schedules.exponential` (the same fraction of what is left in each round) or

@@ -185,6 +185,31 @@ def test_what_fine_tuning_brings_back_is_set_to_zero():
   assert result.after == total(result.params)
 
 
+def test_fine_tuning_may_donate():
+  params = {**jax.tree.map(jnp.copy, TOY), 'key': jax.random.key(0), 'n': np.arange(3)}
+  given = []
+
+  @functools.partial(jax.jit, donate_argnums=(0, 1))
+  def step(params, masks):
+    return {**params, 'b': params['b'] + 1}, jax.tree.map(jnp.logical_not, masks)
+
+  def finetune(params, masks, index):
+    arrays = {name: leaf for name, leaf in params.items() if name != 'n'}
+    given.extend(jax.tree.leaves((arrays, masks)))
+    params['n'] += 1
+    return {**step(arrays, masks)[0], 'n': params['n']}
+
+  metric = lambda params: total({name: params[name] for name in TOY})
+  result = run(params, metric, sparsity=0.5, rounds=2, finetune=finetune)
+  assert all(leaf.is_deleted() for leaf in given if leaf.dtype != params['key'].dtype)
+  jax.tree.map(np.testing.assert_array_equal, {name: params[name] for name in TOY}, TOY)
+  assert jax.random.key_data(params['key']) is not None
+  np.testing.assert_array_equal(params['n'], np.arange(3))
+  np.testing.assert_array_equal(result.params['n'], np.arange(3) + 2)
+  np.testing.assert_array_equal(result.params['b'], TOY['b'] + 2)
+  assert int(result.masks['w'].sum()) == 10
+
+
 def test_fine_tuning_with_optax():
   params, evaluate = trained(), accuracy(1)
   tuned = run(
