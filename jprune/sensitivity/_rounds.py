@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from jprune import _checks, distributions, tree
+from jprune import _checks, tree
 from jprune._batches import shown
-from jprune.masks import NOfM
 from jprune.masks._apply import zero_where_pruned
 from jprune.report._count import nonzeros
 from jprune.sensitivity._measure import Masked, measured
@@ -49,11 +49,6 @@ class Setup:
     """Masks at an overall sparsity."""
     kinds = (self.distribution, self._pattern)
     return masks_of(self.function, self.dense, scored, sparsity, *kinds, before)
-
-  def check_shares(self, sparsity: float | None) -> None:
-    """Whether the distribution can give this sparsity; it raises if not."""
-    if self.distribution is not distributions.global_ and not isinstance(self._pattern, NOfM):
-      self.distribution(self.dense, self.scores, sparsity)
 
   def nothing_goes(self, sparsity: float) -> bool:
     """Whether masks at this sparsity keep everything."""
@@ -131,7 +126,7 @@ def _lent(setup: Setup, params: Params, masks: Masks) -> Params:
   """Params that a training step may donate: leaves without a mask are the caller's own buffers."""
   _, leaves, treedef = tree.flatten(params)
   pairs = zip(leaves, tree.along(setup.function, 'masks', params, masks))
-  own = lambda leaf, mask: mask is None and tree.is_array(leaf)
+  own = lambda leaf, mask: mask is None and isinstance(leaf, (jax.Array, np.ndarray))
   return treedef.unflatten([leaf.copy() if own(leaf, mask) else leaf for leaf, mask in pairs])
 
 

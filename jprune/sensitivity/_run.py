@@ -122,8 +122,8 @@ def run(
   if min_metric is not None:
     asked = asked_for(_NAME, min_metric, tolerance, noise, repeats, low, high)
     asked = within_reach(setup, asked)
-    _plan(asked.high, rounds, schedule)  # so that it is known to work
-  setup.check_shares(sparsity if asked is None else asked.high)
+    _plan(asked.high, rounds, schedule)
+  setup.masks(setup.scores, sparsity if asked is None else asked.high)  # so that is known to work
   _check_fn(fn, params, args)
   dense = measured(_NAME, evaluate, setup.dense, 'of the dense params')
   tested = lambda params: None if test is None else measured(_NAME, test, params, 'of test', 'test')

@@ -348,6 +348,29 @@ def test_all_pruned_and_none():
       "run: `finetune` must be a function that returns params .* at leaf 'w'",
     ),
     ({'sparsity': 0.5, 'args': (1,)}, TypeError, 'run: `args` must be empty without fn'),
+    ({'pattern': jprune.masks.NOfM(2, 3, axis=-1)}, ValueError, "run: axis -1 of leaf 'v' must be"),
+    (
+      {'sparsity': 0.5, 'pattern': jprune.masks.Block((4, 4))},
+      ValueError,
+      "run: axis -2 of leaf 'v' must be divisible by the block=4",
+    ),
+    ({'sparsity': 0.5, 'pattern': jprune.masks.Channel(3)}, ValueError, 'run: .*got 3'),
+    ({'sparsity': 0.5, 'pattern': 'block'}, TypeError, 'run: `pattern` must be'),
+    (
+      {'min_metric': 1.0, 'params': {**TOY, 'v': TOY['v'].at[0, 3].set(jnp.nan)}},
+      ValueError,
+      "run: .*NaN.* at leaf 'v'",
+    ),
+    (
+      {'sparsity': 0.5, 'distribution': lambda params, scores, s: {'zzz': 0.5}},
+      ValueError,
+      "run: `sparsities` must be .*'zzz'",
+    ),
+    (
+      {'min_metric': 1.0, 'distribution': lambda params, scores, s: {'v': 1.5}},
+      ValueError,
+      r"run: `sparsities` must be in \[0, 1\]; got 1.5 at leaf 'v'",
+    ),
   ],
 )
 def test_bad_input(given, error, match):
