@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import html as _html
 import json
+import math
 import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -66,8 +67,8 @@ class Result:
     steps: a :class:`Step` for each metric on validation data, the dense params first.
     thresholds: by leaf path, the lowest score that was kept in the last round: with these,
       :func:`jprune.masks.threshold` makes the same masks of those scores where none are equal (and
-      with one round and the default pattern). ``None`` where nothing was kept, and for patterns
-      without a single cut.
+      with one round and the default pattern). ``inf`` where nothing was kept; ``None``, which stays
+      dense there, for patterns without a single cut.
     tally: weights, bytes, multiply-adds, a :class:`jprune.report.Tally`.
     test_before: metric of the dense params on test data; ``None`` without.
     test_after: that of the pruned ones.
@@ -126,8 +127,10 @@ class Result:
     """Everything but params and masks, as plain, JSON-serialisable Python values.
 
     Returns:
-      A dict with the fields, ``before``, ``after``, ``sparsity`` and ``holds``.
+      A dict with the fields, ``before``, ``after``, ``sparsity`` and ``holds``. JSON knows no
+      infinity: such a threshold is ``'inf'``.
     """
+    plain = lambda cut: cut if cut is None or math.isfinite(cut) else str(cut)
     steps = [{**dataclasses.asdict(step), 'sparsity': step.sparsity} for step in self.steps]
     return {
       'sparsity': self.sparsity,
@@ -138,7 +141,7 @@ class Result:
       'min_metric': self.min_metric,
       'holds': self.holds,
       'steps': steps,
-      'thresholds': dict(self.thresholds),
+      'thresholds': {path: plain(cut) for path, cut in self.thresholds.items()},
       'search': None if self.search is None else self.search.to_dict(),
       'tally': self.tally.to_dict(),
     }

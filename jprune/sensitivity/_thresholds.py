@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import jax.numpy as jnp
-import numpy as np
 
 from jprune import tree
 from jprune.masks import NOfM
@@ -26,8 +26,8 @@ def cuts(
     before: masks of the round before, whose pruned weights add nothing to the score of a unit.
 
   Returns:
-    A Python float for each leaf with a mask; ``None`` where nothing was kept, and where there is
-    no one cut, as with :class:`~jprune.masks.NOfM`.
+    A Python float for each leaf with a mask, ``inf`` where nothing was kept; ``None`` where there
+    is no one cut, as with :class:`~jprune.masks.NOfM`.
   """
   paths, _, _ = tree.flatten(params)
   held = tree.along('run', 'masks', params, masks)
@@ -45,5 +45,4 @@ def _cut(scores: Any, mask: Any, pattern: Any) -> float | None:
   scores = jnp.asarray(scores)
   units = pattern.expand(pattern.unit_scores(scores), scores.shape)
   kept = jnp.where(mask & ~jnp.isnan(units), units, jnp.asarray(jnp.inf, units.dtype))
-  least = float(jnp.min(kept)) if kept.size else np.inf
-  return least if np.isfinite(least) else None
+  return float(jnp.min(kept)) if kept.size else math.inf

@@ -57,7 +57,8 @@ def test_json_without_infinities(tmp_path):
   result = run(TOY, total, sparsity=1.0)
   result.save(tmp_path / 'report.json')
   data = json.loads((tmp_path / 'report.json').read_text(), parse_constant=pytest.fail)
-  assert data['thresholds'] == {'w': None, 'v': None}
+  assert data['thresholds'] == {'w': 'inf', 'v': 'inf'}
+  assert [float(cut) for cut in data['thresholds'].values()] == list(result.thresholds.values())
 
 
 def test_plot():

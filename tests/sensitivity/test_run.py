@@ -242,9 +242,18 @@ def test_patterns(pattern, cuts):
   assert result.thresholds == cuts
 
 
+def test_a_leaf_that_is_pruned_to_nothing():
+  params = {'a': jnp.arange(1.0, 17.0).reshape(4, 4), 'b': jnp.full((4, 4), 1e-3), 'c': jnp.ones(2)}
+  result = run(params, total, sparsity=0.5, distribution=distributions.global_)
+  assert result.thresholds == {'a': 1.0, 'b': math.inf}
+  again = jprune.masks.threshold(jprune.scores.magnitude(params), result.thresholds)
+  jax.tree.map(np.testing.assert_array_equal, again, result.masks)
+  assert not np.asarray(again['b']).any()
+
+
 def test_all_pruned_and_none():
   result = run(TOY, total, sparsity=1.0)
-  assert result.thresholds == {'w': None, 'v': None}
+  assert result.thresholds == {'w': math.inf, 'v': math.inf}
   assert result.after == 3.0
   result = run(TOY, total, sparsity=0.0)
   assert result.thresholds == {'w': 1.0, 'v': 1.0}
