@@ -141,6 +141,7 @@ from jprune._checks.sensitivity import budget_unreachable as budget_unreachable
 from jprune._checks.sensitivity import channels_multiply as channels_multiply
 from jprune._checks.sensitivity import check_called as check_called
 from jprune._checks.sensitivity import check_measured_pattern as check_measured_pattern
+from jprune._checks.sensitivity import check_takes as check_takes
 from jprune._checks.sensitivity import count_needed as count_needed
 from jprune._checks.sensitivity import count_not_wanted as count_not_wanted
 from jprune._checks.sensitivity import count_of_others as count_of_others

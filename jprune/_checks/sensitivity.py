@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import numbers
 from collections.abc import Sequence
 from typing import Any
@@ -19,6 +20,21 @@ def check_called(function: str, argument: str, value: Any, call: str) -> None:
   if not callable(value):
     fix = f'Pass a function {call}.'
     raise TypeError(message(function, argument, 'a function', kind(value), fix))
+
+
+def check_takes(function: str, argument: str, value: Any, count: int, fix: str) -> None:
+  """Whether a function that is only called much later can be, with so many arguments."""
+  try:
+    signature = inspect.signature(value)
+  except (ValueError, TypeError):  # a builtin without a signature
+    return
+  try:
+    signature.bind(*range(count))
+  except TypeError as error:
+    got = f'{getattr(value, "__qualname__", kind(value))}, which takes others ({error})'
+    raise TypeError(
+      message(function, argument, f'a function of {count} arguments', got, fix)
+    ) from None
 
 
 def as_metric(function: str, argument: str, value: Any, when: str, finite: bool = True) -> float:

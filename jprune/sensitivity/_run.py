@@ -18,6 +18,8 @@ from jprune.sensitivity._thresholds import cuts
 from jprune.typing import Distribution, Masks, Params, Pattern, Schedule, Scorer, Scores, Where
 
 _NAME = 'run'
+_SCHEDULE = 'schedule(0.0, sparsity, 0, rounds) -> schedule'
+_FINETUNE = 'finetune(params, masks, round) -> params'
 _NEED_SPARSITY = (
   distributions.uniform,
   distributions.er,
@@ -148,13 +150,14 @@ def run(
 
 def _check_functions(evaluate: Any, test: Any, finetune: Any, schedule: Any) -> None:
   _checks.check_called(_NAME, 'evaluate', evaluate, EVALUATE)
-  _checks.check_called(
-    _NAME, 'schedule', schedule, 'schedule(0.0, sparsity, 0, rounds) -> schedule'
-  )
+  _checks.check_called(_NAME, 'schedule', schedule, _SCHEDULE)
+  fix = f'Pass what makes one, schedule=jprune.schedules.cubic: {_SCHEDULE}.'
+  _checks.check_takes(_NAME, 'schedule', schedule, 4, fix)
   if test is not None:
     _checks.check_called(_NAME, 'test', test, 'test(params) -> float, higher = better')
   if finetune is not None:
-    _checks.check_called(_NAME, 'finetune', finetune, 'finetune(params, masks, round) -> params')
+    _checks.check_called(_NAME, 'finetune', finetune, _FINETUNE)
+    _checks.check_takes(_NAME, 'finetune', finetune, 3, f'Pass a function {_FINETUNE}.')
 
 
 def _check_fn(fn: Any, params: Params, args: Any) -> None:
@@ -198,5 +201,6 @@ def _plan(
   if sparsity == 1.0 and schedule is schedules.exponential:
     schedule = schedules.cubic
   at = schedule(0.0, sparsity, 0, rounds)
+  _checks.check_called(_NAME, 'schedule(0.0, sparsity, 0, rounds)', at, 'round -> sparsity')
   before = [_checks.static_fraction(_NAME, 'schedule', at(count)) for count in range(1, rounds)]
   return [*before, sparsity]
