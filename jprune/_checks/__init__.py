@@ -131,6 +131,7 @@ from jprune._checks.selection import static_fraction as static_fraction
 from jprune._checks.selection import too_few_dimensions as too_few_dimensions
 from jprune._checks.selection import too_large_to_sort as too_large_to_sort
 from jprune._checks.selection import unknown_paths as unknown_paths
+from jprune._checks.sensitivity import allocation_below as allocation_below
 from jprune._checks.sensitivity import allocation_unreachable as allocation_unreachable
 from jprune._checks.sensitivity import as_metric as as_metric
 from jprune._checks.sensitivity import as_sparsities as as_sparsities

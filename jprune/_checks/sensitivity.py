@@ -164,7 +164,9 @@ def count_of_others(function: str, missing: Sequence[str]) -> ValueError:
 
 def channels_multiply(function: str, argument: str) -> ValueError:
   constraint = 'None for a sensitivity of channel groups, whose shares of it multiply'
-  fix = 'Pass sparsity=, the fraction of all channels; or jprune.masks.channels(target_macs=...).'
+  fix = (
+    f'Pass sparsity=, the fraction of channels; or jprune.masks.channels(target_{argument}=...).'
+  )
   return ValueError(message(function, argument, constraint, 'a number', fix))
 
 
@@ -184,6 +186,13 @@ def not_leaves(function: str) -> TypeError:
   fix = 'Pass it on: jprune.masks.channels(scores, graph, allocation).'
   constraint = 'a distribution over leaves'
   return TypeError(message(function, 'distribution', constraint, 'one over channel groups', fix))
+
+
+def allocation_below(function: str, low: float, most: float) -> ValueError:
+  """The search would have to begin above all that an allocation can give."""
+  constraint = f'below {most:.4g}: the allocation covers only {most:.1%} of the selected weights'
+  fix = 'Lower it, or select the same leaves as in curves, with where=.'
+  return ValueError(message(function, 'low', constraint, repr(low), fix))
 
 
 def allocation_unreachable(function: str, value: float, most: float) -> ValueError:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import secrets
 import stat
 from collections.abc import Iterator
 from typing import BinaryIO
+
+# of writing alone: other errors may be those of a file that is read meanwhile
+_FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
 
 
 @contextlib.contextmanager
@@ -34,9 +38,11 @@ def replacing(path: str, mode: int = 0o666) -> Iterator[tuple[BinaryIO, str]]:
     if os.path.exists(target):
       os.chmod(temporary, stat.S_IMODE(os.stat(target).st_mode))
     os.replace(temporary, target)
-  except BaseException:  # KeyboardInterrupt too
+  except BaseException as error:  # KeyboardInterrupt too
     with contextlib.suppress(FileNotFoundError):
       os.unlink(temporary)
+    if isinstance(error, OSError) and error.errno in _FULL and error.filename is None:
+      raise OSError(error.errno, error.strerror, path) from None
     raise
   _sync_folder(folder)
 

@@ -13,10 +13,12 @@ def within_reach(setup: Setup, asked: Asked) -> Asked:
   if not isinstance(setup.distribution, Allocation):
     return asked
   covered = sum(size for path, size in setup.sizes.items() if path in setup.distribution)
-  high = min(asked.high, covered / setup.size)
-  if high <= asked.low:
-    raise _checks.out_of_order(setup.function, asked.low, high)
-  return asked._replace(high=high)
+  if not covered:  # the allocation itself says best what is wrong
+    return asked
+  most = covered / setup.size
+  if most <= asked.low:
+    raise _checks.allocation_below(setup.function, asked.low, most)
+  return asked._replace(high=min(asked.high, most))
 
 
 def searched(setup: Setup, asked: Asked, dense: float, progress: bool) -> Search:

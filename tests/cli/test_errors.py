@@ -2,6 +2,7 @@
 
 import os
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -201,6 +202,17 @@ def test_a_failure_midway_leaves_the_old_file(
   assert said in capsys.readouterr().err
   assert (tmp_path / 'out').read_text() == 'old'
   assert sorted(os.listdir(tmp_path)) == ['in', 'out']
+
+
+def test_a_file_that_grows_too_large_is_named(tmp_path, capsys, into):
+  soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+  resource.setrlimit(resource.RLIMIT_FSIZE, (64, hard))  # as a disk that is full
+  try:
+    said = refused(capsys, 'prune', into, tmp_path / 'out', '--sparsity', '.5', '--quiet')
+  finally:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+  assert f"File too large: '{tmp_path / 'out'}'" in said
+  assert os.listdir(tmp_path) == ['in']
 
 
 def test_an_input_that_changes_meanwhile(tmp_path, capsys, monkeypatch, into):

@@ -273,6 +273,10 @@ def test_channel_groups():
     jprune.prune(params, distribution=chosen)
   with pytest.raises(ValueError, match='allocate: `params` must be None for a sensitivity of chan'):
     allocate(found, params=3)
+  for budget in ('params', 'macs'):
+    words = rf'fraction of channels; or jprune.masks.channels\(target_{budget}=...\)'
+    with pytest.raises(ValueError, match=words):
+      allocate(found, **{budget: 0.5})
 
 
 def test_text():

@@ -25,8 +25,11 @@ def test_an_allocation_of_some_leaves_ends_where_they_are_pruned():
   assert result.steps[-1].pruned == 2  # 1 + 2 of the leaf v; 1 + 2 + 3 is too much
   capped = run(TOY, total, distribution=chosen, min_metric=0.0, low=0.1, high=0.2)
   assert [trial.sparsity for trial in capped.search.trials] == [0.1, 0.2]
-  with pytest.raises(ValueError, match='run: `high` must be greater than low=0.4; got 0.33'):
+  words = r'run: `low` must be below 0.3333: the allocation covers only 33.3% of .*; got 0.4. Lower'
+  with pytest.raises(ValueError, match=words):
     run(TOY, total, distribution=chosen, min_metric=0.0, low=0.4)
+  with pytest.raises(ValueError, match="`sparsities` must be .* 'v'"):
+    run(TOY, total, distribution=chosen, min_metric=0.0, where='w')
 
 
 def test_a_metric_that_is_nan_where_all_is_zero():
