@@ -66,6 +66,7 @@ def trained(seed=0):
   return train(init(seed))
 
 
+@functools.cache
 def accuracy(split):
   """``params -> accuracy`` on validation (1) or test data (2), compiled once."""
   x, y = digits()[split]
