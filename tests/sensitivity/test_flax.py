@@ -60,6 +60,7 @@ def of_nnx():
   model.eval()
   fn, params = jprune.nnx.functional(model)
 
+  @jax.jit
   def finetune(params, masks, index):
     own = jprune.nnx.merge(model, params)
     own.train()
