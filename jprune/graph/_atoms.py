@@ -132,14 +132,16 @@ def leaves(dim: Dim) -> Iterator[Atom]:
         yield from leaves(part)
 
 
-def count(dim: Dim, atom: Atom) -> int:
-  """How many coordinates of one index of the dimension are indices of the atom."""
-  total = 0
-  for each in resolve(dim):
-    if each is atom:
-      total += 1
-    elif each.parts is not None:
-      total += max(count(part, atom) for part in each.parts)
+def counts(dims: Iterable[Dim]) -> dict[Atom, int]:
+  """For each free or frozen atom, how many coordinates of one entry are indices of it."""
+  total: dict[Atom, int] = {}
+  for atom in itertools.chain.from_iterable(map(resolve, dims)):
+    found: dict[Atom, int] = {} if atom.parts is not None else {atom: 1}
+    for part in atom.parts or ():  # an index lies in one of the segments
+      for each, times in counts([part]).items():
+        found[each] = max(found.get(each, 0), times)
+    for each, times in found.items():
+      total[each] = total.get(each, 0) + times
   return total
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import jax
 import numpy as np
@@ -21,6 +21,8 @@ from jprune.typing import Params
 
 if TYPE_CHECKING:
   from matplotlib.axes import Axes
+
+Numbers: TypeAlias = Mapping[Family, Mapping[Atom, int]]
 
 _MOST_TIES = 64
 
@@ -221,15 +223,16 @@ def _name(members: list[Member], traced: Traced) -> str:
 # ---------------------------------------------------------------------------- where the units lie
 
 
-def numbered(traced: Traced) -> dict[Family, list[Atom]]:
+def numbered(traced: Traced) -> Numbers:
   """The single indices that may go, by family, in the order in which the leaves have them."""
-  out: dict[Family, dict[Atom, None]] = {}
+  out: dict[Family, dict[Atom, int]] = {}
   for dims in traced.dims:
     for dim in dims:
       for atom in _free(dim):
         if atom.family is not None:
-          out.setdefault(atom.family.root(), {})[atom] = None
-  return {family: list(atoms) for family, atoms in out.items()}
+          family = out.setdefault(atom.family.root(), {})
+          family.setdefault(atom, len(family))
+  return out
 
 
 def _free(dim: Dim) -> Iterator[Atom]:
@@ -241,7 +244,7 @@ def _free(dim: Dim) -> Iterator[Atom]:
       yield atom
 
 
-def layout(dim: Dim, numbers: Mapping[Family, list[Atom]]) -> list[tuple[Any, np.ndarray]]:
+def layout(dim: Dim, numbers: Numbers) -> list[tuple[Any, np.ndarray]]:
   """For each group with units in the dimension: to which of them its indices belong."""
   dim = resolve(dim)
   total, minor = size_of(dim), 1
@@ -253,13 +256,13 @@ def layout(dim: Dim, numbers: Mapping[Family, list[Atom]]) -> list[tuple[Any, np
   return out
 
 
-def _layout_of(atom: Atom, numbers: Mapping[Family, list[Atom]]) -> list[tuple[Any, np.ndarray]]:
+def _layout_of(atom: Atom, numbers: Numbers) -> list[tuple[Any, np.ndarray]]:
   if atom.parts is None:
     if atom.frozen is not None:
       return []
     if atom.family is not None:
       family = atom.family.root()
-      return [(family, np.array([numbers[family].index(atom)], np.int32))]
+      return [(family, np.array([numbers[family][atom]], np.int32))]
     return [(atom, np.arange(atom.size, dtype=np.int32))] if atom.size > 1 else []
   merged: dict[tuple[Any, int], np.ndarray] = {}
   start = 0

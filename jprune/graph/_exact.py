@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from jax.extend import core
 
-from jprune.graph._atoms import Atom, Dim, count, leaves, resolve
+from jprune.graph._atoms import Atom, Dim, leaves, resolve
 from jprune.graph._elementwise import ELEMENTWISE
 from jprune.graph._frame import Frame
 from jprune.graph._rule import ANY, RULES, UNIFORM, ZERO, Site, Status
@@ -140,11 +140,8 @@ class Exactness:
 
 def _is_factor(frame: Frame, var: Any, atom: Atom) -> bool:
   """Whether the atom is a factor of just one dimension, not a segment of one."""
-  dims = frame.dims_of(var)
-  return (
-    sum(count(dim, atom) for dim in dims) == 1
-    and sum(each is atom for dim in dims for each in resolve(dim)) == 1
-  )
+  factors = sum(each is atom for dim in frame.dims_of(var) for each in resolve(dim))
+  return factors == 1 and frame.counts(var).get(atom) == 1
 
 
 def _is_zero(value: Any) -> bool:

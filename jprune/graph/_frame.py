@@ -16,7 +16,7 @@ import numpy as np
 from jax.extend import core
 from jax.interpreters import partial_eval
 
-from jprune.graph._atoms import Cause, Dims, fresh_all
+from jprune.graph._atoms import Atom, Cause, Dims, counts, fresh_all
 from jprune.graph._sharding import struct
 
 # Evaluated where a rule asks for an index that is known while tracing.
@@ -99,6 +99,7 @@ class Frame:
     self._makers: dict[Any, int] | None = None
     self._literals: dict[int, Dims] = {}
     self._constants: dict[Any, np.ndarray | None] = {}
+    self._counts: dict[Any, dict[Atom, int]] = {}
 
   def dims_of(self, var: Any) -> Dims:
     """Dimensions of a variable or a literal."""
@@ -106,6 +107,13 @@ class Frame:
       return self.dims[var]
     shape = np.shape(var.val)
     return self._literals.setdefault(id(var), fresh_all(shape)) if shape else ()
+
+  def counts(self, var: Any) -> dict[Atom, int]:
+    """At how many indices of each atom an entry lies; asked for once all axes are coupled."""
+    key = id(var) if isinstance(var, core.Literal) else var
+    if key not in self._counts:
+      self._counts[key] = counts(self.dims_of(var))
+    return self._counts[key]
 
   def maker(self, var: Any) -> int | None:
     """Index of the equation that makes a variable."""

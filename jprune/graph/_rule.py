@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
-from jprune.graph._atoms import Atom, Cause, Dim, Dims, count, freeze, resolve, unify
+from jprune.graph._atoms import Atom, Cause, Dim, Dims, freeze, resolve, unify
 from jprune.graph._frame import Frame
 
 # What is known of the entries at pruned indices of an atom, from best to worst.
@@ -107,7 +107,7 @@ class Site:
 
   def times(self, var: Any, atom: Atom) -> int:
     """At how many indices of the atom an entry of the value lies: two for ``x[:, None] * x``."""
-    return sum(count(dim, atom) for dim in self.frame.dims_of(var))
+    return self.frame.counts(var).get(atom, 0)
 
   def keep(self, dim: Dim) -> Any:
     """Which indices of a dimension stay, ``None`` for all."""

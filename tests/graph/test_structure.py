@@ -1,5 +1,7 @@
 """What the primitives that take axes apart tie together: the groups, unit by unit."""
 
+import sys
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -306,3 +308,31 @@ def test_a_reduction_of_ones_own_freezes_its_axes(axes):
   params = {'a': jnp.ones((8, 8)), 'b': jnp.ones((1, 2)), 'c': jnp.ones((8, 2))}
   graph = jprune.graph.channels(fn, params, jnp.ones((5, 8)))
   assert (('a', 1) in graph.frozen) == (axes == (1,))
+
+
+def _calls(fn, params, x):
+  """How many functions of the library the analysis calls."""
+  calls = 0
+
+  def count(frame, event, _):
+    nonlocal calls
+    calls += event == 'call' and 'jprune' in frame.f_code.co_filename
+
+  before = sys.getprofile()
+  sys.setprofile(count)
+  try:
+    jprune.graph.channels(fn, params, x)
+  finally:
+    sys.setprofile(before)
+  return calls
+
+
+@pytest.mark.parametrize('order', ['flip', 'permutation'])
+def test_the_work_grows_with_the_number_of_single_indices_not_with_its_square(order):
+  def calls(width):
+    places = np.random.default_rng(0).permutation(width)
+    turned = (lambda y: y[:, ::-1]) if order == 'flip' else (lambda y: y[:, places])
+    params = {'a': jnp.ones((3, width)), 'b': jnp.ones((width, 2))}
+    return _calls(lambda p, x: jnp.tanh(turned(x @ p['a'])) @ p['b'], params, jnp.ones((2, 3)))
+
+  assert calls(512) < 2.5 * calls(256)
