@@ -188,6 +188,10 @@ def sliced(site: Site, dim: Dim, low: int, high: int, stride: int) -> Dim:
     return dim
   if is_frozen(dim) or out == 0:
     return fresh(out, site.cause('a slice of an axis that stays'))
+  if not all(isinstance(n, (int, np.integer)) for n in (size, low, high)):
+    # A length that an export leaves open may be all of the axis, or less.
+    site.freeze(dim, 'a slice of open length')
+    return fresh(out, site.cause('a slice of open length'))
   if stride == 1:
     found = segments(dim, [cut for cut in (low, high) if 0 < cut < size], site.cause('slice'))
     if found is not None:

@@ -236,6 +236,26 @@ def test_export_with_open_lengths_of_a_lookup_and_a_scan():
   same(fn(net.masked, tokens), exported.call(net.small.params, tokens))
 
 
+def test_export_with_an_open_length_up_to_which_tables_are_read():
+  def fn(params, tokens):
+    length = tokens.shape[1]
+    x = params['table'][tokens] + params['places'][:length][None]
+    x += jax.lax.dynamic_slice_in_dim(params['more'], 0, length)[None]
+    return jnp.tanh(x @ params['hidden']) @ params['out']
+
+  rng = np.random.default_rng(0)
+  shapes = {'table': (7, 6), 'places': (9, 6), 'more': (9, 6), 'hidden': (6, 8), 'out': (8, 2)}
+  params = {name: jnp.asarray(rng.standard_normal(shape)) for name, shape in shapes.items()}
+  tokens = jnp.asarray(rng.integers(0, 7, (2, 5)))
+  net = shrunk(fn, params, tokens)
+  assert net.small.params['places'].shape[1] < 6
+  assert net.small.params['hidden'].shape[1] < 8
+  struct = jax.ShapeDtypeStruct(export.symbolic_shape('2, n', constraints=['n <= 9']), tokens.dtype)
+  exported = export.export(jax.jit(net.small.fn))(net.small.params, struct)
+  for some in (tokens, jnp.tile(tokens, 2)[:, :9]):  # some of the places, and all of them
+    same(fn(net.masked, some), exported.call(net.small.params, some))
+
+
 def test_a_vmapped_while_whose_lanes_end_one_by_one():
   def one(p, x):
     h = x @ p['in']
