@@ -25,7 +25,9 @@ def functional(model: nnx.Module, wrt: Any = None) -> tuple[Callable[..., Any], 
   ``fn`` works under ``jit``, ``grad`` and ``vmap``. It sees the module as it is now: call
   ``model.eval()`` or ``model.train()`` first. What a call changes in the module (running
   statistics, the counts of random streams, caches) is dropped, so every call draws the same
-  random numbers; pass ``rngs`` to the call where the module takes it.
+  random numbers; pass ``rngs`` to the call where the module takes it. In training mode, which
+  modules start in, a BatchNorm doesn't use its statistics: :func:`jprune.graph.channels` then finds
+  no channels in them.
 
   Args:
     model: an NNX module; stays as it is.

@@ -74,7 +74,8 @@ def not_group_consistent(
   return ValueError(
     f'{function}: `masks` must prune a unit in all members of its group or in none; unit {unit} of '
     f"group '{group}' is pruned at leaf '{pruned}' but not at leaf '{kept}'{more}. Make masks with "
-    'jprune.masks.channels, or pass strict=False to keep such units.'
+    'jprune.masks.channels and the graph of this very function, or pass strict=False to keep such '
+    'units.'
   )
 
 

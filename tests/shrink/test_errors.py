@@ -22,7 +22,8 @@ def test_masks_that_prune_a_unit_in_some_members_only():
   message = (
     r'^shrink: `masks` must prune a unit in all members of its group or in none; unit 1 of group '
     r"'in\[1\]' is pruned at leaf '(bias|in)' but not at leaf 'out'\. Make masks with "
-    r'jprune\.masks\.channels, or pass strict=False to keep such units\.$'
+    r'jprune\.masks\.channels and the graph of this very function, or pass strict=False to keep '
+    r'such units\.$'
   )
   with pytest.raises(ValueError, match=message):
     jprune.shrink(net, make_params(), masks, X)

@@ -74,3 +74,25 @@ class NnxCnn(nnx.Module):
 )
 def nnx_cnn():
   return _case.nnx(NnxCnn(nnx.Rngs(0)), images())
+
+
+@case(
+  (
+    ('(stem|second)/kernel', 3),
+    ('second/kernel', 2),
+    ('norm/(scale|bias|mean|var)', 0),
+    ('head/kernel', 0),
+  ),
+  CONV,
+)
+def nnx_cnn_training():
+  """Its new statistics are results."""
+  model = NnxCnn(nnx.Rngs(0))
+  model.set_attributes(use_running_average=False)
+  graphdef, state = nnx.split(model)
+
+  def fn(state, x):
+    model = nnx.merge(graphdef, state)
+    return model(x), nnx.state(model)
+
+  return _case.promoting(fn), _case.fill(state), (images(),)
