@@ -49,6 +49,7 @@ from jprune._checks.functions import argument_no_array as argument_no_array
 from jprune._checks.functions import bad_args as bad_args
 from jprune._checks.functions import bad_weights as bad_weights
 from jprune._checks.functions import check_batches as check_batches
+from jprune._checks.functions import damaged_plan as damaged_plan
 from jprune._checks.functions import foreign_plan as foreign_plan
 from jprune._checks.functions import mask_without_values as mask_without_values
 from jprune._checks.functions import no_batches as no_batches
@@ -70,6 +71,7 @@ from jprune._checks.functions import other_params as other_params
 from jprune._checks.functions import other_shape as other_shape
 from jprune._checks.functions import other_stats as other_stats
 from jprune._checks.functions import other_tokens as other_tokens
+from jprune._checks.functions import read_only as read_only
 from jprune._checks.functions import several_places as several_places
 from jprune._checks.functions import weights_not_a_function as weights_not_a_function
 from jprune._checks.functions import words_no_stats as words_no_stats

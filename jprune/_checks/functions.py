@@ -87,6 +87,15 @@ def not_shrinkable(function: str, path: str, axis: int, why: str) -> ValueError:
   )
 
 
+def read_only() -> TypeError:
+  return TypeError('What plans and channel graphs hold is read-only. Change a copy: dict(...).')
+
+
+def damaged_plan(function: str, entry: str, missing: bool) -> ValueError:
+  got = f'none under {entry!r}' if missing else f'something else under {entry!r}'
+  return ValueError(message(function, 'data', 'what plan.to_dict returns', got))
+
+
 def foreign_plan(function: str, data: Any) -> ValueError:
   fix = 'Use this version of jprune or a newer one than wrote it.'
   got = f'format {data.get("format")!r}' if isinstance(data, dict) else type(data).__name__

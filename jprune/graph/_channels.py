@@ -15,6 +15,7 @@ from jprune.graph._atoms import Atom, Cause, Dim, Family, resolve, size_of
 from jprune.graph._frame import described
 from jprune.graph._groups import Group, Member, Position
 from jprune.graph._macs import total_macs
+from jprune.graph._readonly import ReadOnly
 from jprune.graph._small import Sizes
 from jprune.graph._trace import Traced
 from jprune.typing import Params
@@ -188,10 +189,10 @@ def graph_of(traced: Traced) -> ChannelGraph:
     units.append(atoms)
   return ChannelGraph(
     _distinct(groups),
-    frozen,
-    dict(zip(traced.paths, traced.leaves)),
+    ReadOnly(frozen),
+    ReadOnly(zip(traced.paths, traced.leaves)),
     traced.treedef,
-    traced.unknown,
+    ReadOnly(traced.unknown),
     traced,
     tuple(units),
   )

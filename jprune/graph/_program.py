@@ -31,7 +31,7 @@ class Program:
     self, fn: Callable[..., Any], shapes: Mapping[str, tuple[int, ...]], treedef: Any, kept: Kept
   ) -> None:
     self._fn = fn
-    self._shapes = shapes
+    self._shapes = dict(shapes)
     self._treedef = treedef
     self._kept = kept
     self._run = jax.jit(self._evaluate)

@@ -3,18 +3,31 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+import itertools
+import operator
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from jprune import _checks, tree
 from jprune.graph._fold import plural
+from jprune.graph._readonly import ReadOnly
 from jprune.masks import PackedMask, pack
 from jprune.shrink import _match, _table
 from jprune.shrink._slice import expanded, sliced
 
 _FORMAT = 1
+_ints = lambda values: tuple(operator.index(value) for value in values)
+_READ: dict[str, Callable[[Any], Any]] = {  # in the order of the fields of a plan
+  'shapes': lambda shapes: {path: _ints(shape) for path, shape in shapes.items()},
+  'kept': lambda kept: {p: {int(a): _ints(k) for a, k in axes.items()} for p, axes in kept.items()},
+  'groups': lambda groups: tuple((name, *_ints((n, kept))) for name, n, kept in groups),
+  'frozen': lambda frozen: {(path, operator.index(axis)): why for path, axis, why in frozen},
+  'partly': lambda partly: {name: operator.index(units) for name, units in partly.items()},
+  'zeros': operator.index,
+}
+_NEW = {'partly': {}, 'zeros': 0}  # entries that earlier versions didn't write
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -27,6 +40,8 @@ class Plan:
       out.
     groups: for each channel group its name, its size, and how many units stay.
     frozen: for each ``(path, axis)`` of which something had to stay: why.
+    partly: by group, how many units stay because only some of their members are pruned.
+    zeros: how many of the weights that stay are masked, in channels that stay.
 
   Examples:
     >>> fn = lambda params, x: jax.nn.relu(x @ params['in']) @ params['out']
@@ -44,6 +59,17 @@ class Plan:
   kept: Mapping[str, Mapping[int, tuple[int, ...]]]
   groups: tuple[tuple[str, int, int], ...] = ()
   frozen: Mapping[tuple[str, int], str] = dataclasses.field(default_factory=dict)
+  partly: Mapping[str, int] = dataclasses.field(default_factory=dict)
+  zeros: int = 0
+
+  def __post_init__(self) -> None:
+    kept = {path: ReadOnly(axes) for path, axes in self.kept.items()}
+    for name in ('shapes', 'frozen', 'partly'):
+      object.__setattr__(self, name, ReadOnly(getattr(self, name)))
+    object.__setattr__(self, 'kept', ReadOnly(kept))
+
+  def __hash__(self) -> int:
+    return hash((frozenset(self.shapes.items()), self.groups))
 
   def small_shape(self, path: str) -> tuple[int, ...]:
     """Shape of a leaf after shrinking.
@@ -119,7 +145,8 @@ class Plan:
     """Everything as plain, JSON-serialisable Python values; :meth:`from_dict` reads it.
 
     Returns:
-      ``{'format': 1, 'shapes': {...}, 'kept': {...}, 'groups': [...], 'frozen': [...]}``.
+      ``{'format': 1, 'shapes': {...}, 'kept': {...}, 'groups': [...], 'frozen': [...],
+      'partly': {...}, 'zeros': 0}``.
     """
     return {
       'format': _FORMAT,
@@ -127,6 +154,8 @@ class Plan:
       'kept': {p: {str(a): list(kept) for a, kept in k.items()} for p, k in self.kept.items()},
       'groups': [list(group) for group in self.groups],
       'frozen': [[path, axis, why] for (path, axis), why in self.frozen.items()],
+      'partly': dict(self.partly),
+      'zeros': self.zeros,
     }
 
   @classmethod
@@ -144,12 +173,18 @@ class Plan:
     """
     if not isinstance(data, Mapping) or data.get('format') != _FORMAT:
       raise _checks.foreign_plan('Plan.from_dict', data)
-    return cls(
-      {path: tuple(shape) for path, shape in data['shapes'].items()},
-      {p: {int(a): tuple(kept) for a, kept in k.items()} for p, k in data['kept'].items()},
-      tuple((name, size, kept) for name, size, kept in data['groups']),
-      {(path, axis): why for path, axis, why in data['frozen']},
-    )
+    parts = []
+    for entry, read in _READ.items():
+      if entry not in data and entry not in _NEW:
+        raise _checks.damaged_plan('Plan.from_dict', entry, missing=True)
+      try:
+        parts.append(read(data.get(entry, _NEW.get(entry))))
+      except (AttributeError, TypeError, ValueError):
+        raise _checks.damaged_plan('Plan.from_dict', entry, missing=False) from None
+    plan = cls(*parts)
+    if not all(_fits(plan, path, axes) for path, axes in plan.kept.items()):
+      raise _checks.damaged_plan('Plan.from_dict', 'kept', missing=False)
+    return plan
 
   def __str__(self) -> str:
     return _table.text(self)
@@ -160,6 +195,13 @@ class Plan:
 
   def _repr_html_(self) -> str:
     return _table.html(self)
+
+
+def _fits(plan: Plan, path: str, axes: Mapping[int, tuple[int, ...]]) -> bool:
+  """Whether what stays of a leaf is ascending indices of axes that it has."""
+  sizes = dict(enumerate(plan.shapes.get(path, ())))
+  ascending = lambda ends: all(low < high for low, high in itertools.pairwise(ends))
+  return all(a in sizes and ascending((-1, *kept, sizes[a])) for a, kept in axes.items())
 
 
 def as_kept(kept: Mapping[str, Mapping[int, np.ndarray]]) -> dict[str, dict[int, tuple[int, ...]]]:

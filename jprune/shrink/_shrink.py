@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
+import numpy as np
 
 from jprune.graph._channels import graph_of
 from jprune.graph._kept import kept_units, mask_arrays
+from jprune.graph._mac_count import partly_pruned
 from jprune.graph._program import Program
 from jprune.graph._trace import Traced
 from jprune.graph._verify import kept_axes, masked_leaf
 from jprune.shrink._plan import Plan, as_bools, as_kept
+from jprune.shrink._slice import sliced
 from jprune.typing import Masks, Params
 
 
@@ -100,10 +103,17 @@ def shrink(
     {path: leaf.shape for path, leaf in graph.leaves.items()},
     kept,
     tuple((group.name, group.size, int(keep.sum())) for group, keep in zip(graph.groups, units)),
-    dict(graph.frozen),
+    graph.frozen,
+    {} if strict else partly_pruned(graph, found),
+    sum(_zeros(mask, kept.get(path, {})) for path, mask in zip(graph.leaves, found)),
   )
   small = plan.slice(graph.treedef.unflatten(_masked(jax.tree.leaves(params), found)))
   return Shrunk(Program(fn, plan.shapes, graph.treedef, as_bools(plan)), small, plan)
+
+
+def _zeros(mask: np.ndarray | None, kept: Mapping[int, tuple[int, ...]]) -> int:
+  """How many entries are masked of those that stay."""
+  return 0 if mask is None else int((~sliced(mask, kept)).sum())
 
 
 def _masked(leaves: list[Any], masks: list[Any]) -> list[Any]:

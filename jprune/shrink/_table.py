@@ -17,7 +17,7 @@ _MOST_GROUPS = 96  # rows of the table
 
 def text(plan: Plan) -> str:
   """What stays in all, of every group, and what had to stay; at most 100 columns."""
-  lines = [_summary(plan)]
+  lines = _summary(plan)
   rows = _rows(plan)
   if rows:
     lines += ['', *table(_HEADER, [cells for cells, _ in rows[:_MOST_GROUPS]])]
@@ -29,17 +29,23 @@ def text(plan: Plan) -> str:
 
 def html(plan: Plan) -> str:
   """A table of all groups, then the frozen axes by reason."""
-  lines = [_html.paragraph(_summary(plan))]
+  lines = [_html.paragraph(each) for each in _summary(plan)]
   if plan.groups:
     rows = [[_html.text(name), *_counts(size, kept)] for name, size, kept in plan.groups]
     lines += _html.table(_HEADER, [[row[0], *map(_html.text, row[1:])] for row in rows])
   return '\n'.join([*lines, *_html.frozen_details(plan.frozen)])
 
 
-def _summary(plan: Plan) -> str:
+def _summary(plan: Plan) -> list[str]:
   full, small = plan.size
   verb = 'stays' if full == 1 else 'stay'
-  return f'{small:,} of {plural(full, "weight")} {verb} ({percent(small, full)}).'
+  out = [f'{small:,} of {plural(full, "weight")} {verb} ({percent(small, full)}).']
+  if plan.zeros:
+    out.append(f'{plan.zeros:,} of them are masked, in channels that stay.')
+  if plan.partly:
+    which = f'{plural(sum(plan.partly.values()), "unit")} of {plural(len(plan.partly), "group")}'
+    out.append(f'Not shrunk: {which}, pruned in some of their members only.')
+  return out
 
 
 def _counts(size: int, kept: int, each: str = '') -> tuple[str, str, str]:

@@ -44,6 +44,10 @@ def test_units_that_are_pruned_in_part_stay_if_not_strict():
   masks['bias'][1] = True
   pair = _masks.pair(net, params, masks, X, strict=False)
   assert pair.small.plan.kept['in'] == {1: (0, 1, 2, 4, 6)}
+  assert pair.small.plan.partly == {'in[1]': 1}
+  assert 'Not shrunk: 1 unit of 1 group, pruned in some of their members only.' in str(
+    pair.small.plan
+  )
   _masks.assert_same(*_masks.outputs(pair, X), tolerance=1e-6)
 
 
@@ -184,6 +188,59 @@ def test_inputs_for_which_the_channels_can_not_go():
 def test_a_plan_from_something_else(data):
   with pytest.raises(ValueError, match=r'^Plan\.from_dict: `data` must be what plan\.to_dict'):
     Plan.from_dict(data)
+
+
+@pytest.mark.parametrize(
+  ('change', 'got'),
+  [
+    ({'shapes': None}, "something else under 'shapes'"),
+    ({'shapes': {'in': 'ab'}}, "something else under 'shapes'"),
+    ({'kept': [1]}, "something else under 'kept'"),
+    ({'kept': {'in': {'1': [2, 0]}}}, "something else under 'kept'"),
+    ({'kept': {'in': {'1': [0, 8]}}}, "something else under 'kept'"),
+    ({'kept': {'in': {'2': [0]}}}, "something else under 'kept'"),
+    ({'kept': {'no': {'0': [0]}}}, "something else under 'kept'"),
+    ({'groups': [['a', 1]]}, "something else under 'groups'"),
+    ({'frozen': {'in': 1}}, "something else under 'frozen'"),
+    ({'partly': 3}, "something else under 'partly'"),
+    ({'zeros': '3'}, "something else under 'zeros'"),
+  ],
+)
+def test_a_plan_from_damaged_data(change, got):
+  data = make_small().plan.to_dict()
+  message = f'^Plan.from_dict: `data` must be what plan.to_dict returns; got {got}.$'
+  with pytest.raises(ValueError, match=message):
+    Plan.from_dict({**data, **change})
+
+
+@pytest.mark.parametrize('entry', ['shapes', 'kept', 'groups', 'frozen'])
+def test_a_plan_from_data_that_lacks_an_entry(entry):
+  data = make_small().plan.to_dict()
+  del data[entry]
+  with pytest.raises(ValueError, match=f"^Plan.from_dict: .* got none under '{entry}'.$"):
+    Plan.from_dict(data)
+
+
+def test_plans_and_graphs_are_read_only():
+  small = make_small()
+  plan, graph = small.plan, jprune.graph.channels(net, make_params(), X)
+  held = (plan.shapes, plan.kept, plan.kept['in'], plan.frozen, plan.partly, graph.frozen)
+  for each in (*held, graph.leaves, graph.unknown):
+    before = dict(each)
+    changes = [
+      lambda d: d.__setitem__('in', (1,)),
+      lambda d: d.__delitem__('in'),
+      lambda d: d.update({'in': (1,)}),
+      lambda d: d.setdefault('new', 1),
+      lambda d: d.pop('in'),
+      lambda d: d.popitem(),
+      lambda d: d.clear(),
+      lambda d: d.__ior__({'in': 1}),
+    ]
+    for change in changes:
+      with pytest.raises(TypeError, match=r'is read-only\. Change a copy: dict'):
+        change(each)
+    assert each == before
 
 
 def test_leaves_with_the_path_of_a_param_and_another_shape():

@@ -1,6 +1,9 @@
 """The plan slices all that mirrors the params, and puts it back."""
 
+import copy
+import dataclasses
 import json
+import pickle
 
 import jax
 import jax.numpy as jnp
@@ -258,3 +261,48 @@ def test_trees_that_have_nothing_to_do_with_the_params_are_refused():
   with pytest.raises(ValueError, match=r"the param 'a/b'.*Initialise it anew"):
     plan.slice({'mu': {'a': {'b': [jnp.ones(3), jnp.ones(8)]}, 'c': jnp.ones((8, 2))}})
   assert plan.slice({'count': jnp.zeros(())}) == {'count': jnp.zeros(())}
+
+
+def test_a_plan_is_copied_pickled_and_hashed(net):
+  plan = dataclasses.replace(net.small.plan, partly={'some[0]': 1}, zeros=2)
+  assert plan != net.small.plan
+  for again in (
+    copy.copy(plan),
+    copy.deepcopy(plan),
+    pickle.loads(pickle.dumps(plan)),
+    Plan.from_dict(json.loads(json.dumps(plan.to_dict()))),
+    Plan(**dataclasses.asdict(plan)),
+  ):
+    assert again == plan
+    assert hash(again) == hash(plan)
+    with pytest.raises(TypeError, match='read-only'):
+      again.kept['stem/kernel'][1] = ()
+
+
+def test_a_plan_that_an_earlier_version_wrote():
+  data = made_mlp().small.plan.to_dict()
+  del data['partly'], data['zeros']
+  assert Plan.from_dict(data) == made_mlp().small.plan
+
+
+def test_a_plan_keeps_what_it_was_made_of_apart():
+  shapes, kept = {'a': (4,)}, {'a': {0: (1, 2)}}
+  plan = Plan(shapes, kept)
+  shapes['b'], kept['a'][0] = (3,), (0,)
+  assert plan.size == (4, 2)
+  assert plan.slice({'a': np.arange(4)})['a'].tolist() == [1, 2]
+
+
+def test_the_zeros_that_stay_are_said(net):
+  pruned = lambda x: np.arange(x.size).reshape(x.shape) % 3 == 0 if x.ndim > 1 else x != x
+  masks = jax.tree.map(lambda x: ~np.asarray(pruned(x)), net.params)
+  plan = jprune.shrink(net.fn, net.params, masks, net.x).plan
+  zeros = sum(int((~mask).sum()) for mask in jax.tree.leaves(masks))
+  assert plan.zeros == zeros > 0
+  size = sum(mask.size for mask in jax.tree.leaves(masks))
+  assert str(plan).splitlines()[:2] == [
+    f'{size} of {size} weights stay (100.00%).',
+    f'{zeros} of them are masked, in channels that stay.',
+  ]
+  assert f'{zeros} of them' in plan._repr_html_()
+  assert net.small.plan.zeros == 0
