@@ -47,13 +47,16 @@ from jprune._checks.files import tensor_name_taken as tensor_name_taken
 from jprune._checks.files import traced as traced
 from jprune._checks.functions import argument_no_array as argument_no_array
 from jprune._checks.functions import bad_args as bad_args
+from jprune._checks.functions import bad_kept as bad_kept
 from jprune._checks.functions import bad_weights as bad_weights
 from jprune._checks.functions import check_batches as check_batches
+from jprune._checks.functions import check_no_keywords as check_no_keywords
 from jprune._checks.functions import damaged_plan as damaged_plan
 from jprune._checks.functions import foreign_plan as foreign_plan
 from jprune._checks.functions import mask_without_values as mask_without_values
 from jprune._checks.functions import no_batches as no_batches
 from jprune._checks.functions import no_gram as no_gram
+from jprune._checks.functions import no_masks as no_masks
 from jprune._checks.functions import no_place as no_place
 from jprune._checks.functions import no_places as no_places
 from jprune._checks.functions import no_products as no_products
@@ -61,6 +64,7 @@ from jprune._checks.functions import no_rows as no_rows
 from jprune._checks.functions import no_stats as no_stats
 from jprune._checks.functions import not_a_function as not_a_function
 from jprune._checks.functions import not_an_array as not_an_array
+from jprune._checks.functions import not_drawn as not_drawn
 from jprune._checks.functions import not_finite_inputs as not_finite_inputs
 from jprune._checks.functions import not_group_consistent as not_group_consistent
 from jprune._checks.functions import not_shrinkable as not_shrinkable
@@ -71,6 +75,7 @@ from jprune._checks.functions import other_params as other_params
 from jprune._checks.functions import other_shape as other_shape
 from jprune._checks.functions import other_stats as other_stats
 from jprune._checks.functions import other_tokens as other_tokens
+from jprune._checks.functions import param_without_values as param_without_values
 from jprune._checks.functions import read_only as read_only
 from jprune._checks.functions import several_places as several_places
 from jprune._checks.functions import weights_not_a_function as weights_not_a_function

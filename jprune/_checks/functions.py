@@ -32,6 +32,12 @@ def bad_args(function: str, args: Any) -> TypeError:
   return TypeError(message(function, 'args', 'a tuple', kind(args), fix))
 
 
+def check_no_keywords(function: str, keywords: Iterable[str]) -> None:
+  for name in keywords:
+    fix = f'Bind it: functools.partial(fn, {name}=...).'
+    raise TypeError(message(function, 'args', 'positional', f'the keyword {name!r}', fix))
+
+
 def nothing_returned(function: str) -> TypeError:
   fix = 'Is a return missing?'
   return TypeError(message(function, 'fn', 'a function that returns arrays', 'no array', fix))
@@ -51,6 +57,28 @@ def other_params(
 def not_an_array(function: str, path: str, leaf: Any) -> TypeError:
   fix = 'Close over what is no array.'
   return TypeError(message(function, 'params', 'arrays', type(leaf).__name__, fix, path))
+
+
+def param_without_values(function: str, path: str, leaf: Any) -> TypeError:
+  fix = 'Pass values: the function runs.'
+  return TypeError(message(function, 'params', 'arrays', f'the shape of {kind(leaf)}', fix, path))
+
+
+def not_drawn(function: str, path: str, leaf: Any) -> TypeError:
+  constraint = 'arrays, or shapes of floating ones, which are drawn'
+  fix = 'Pass an array, for example token ids.'
+  return TypeError(message(function, 'args', constraint, f'the shape of {kind(leaf)}', fix, path))
+
+
+def bad_kept(function: str, groups: int, got: str) -> ValueError:
+  constraint = f'a bool array of its size for each group, {groups} in all'
+  return ValueError(message(function, 'kept', constraint, got))
+
+
+def no_masks(function: str) -> TypeError:
+  constraint = 'a tree of the structure of the params'
+  fix = 'Make masks with jprune.masks.channels.'
+  return TypeError(message(function, 'masks', constraint, 'None', fix))
 
 
 def argument_no_array(function: str, path: str, leaf: Any) -> TypeError:

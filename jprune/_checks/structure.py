@@ -60,10 +60,10 @@ def check_target(function: str, argument: str, value: Any) -> None:
     raise ValueError(message(function, argument, 'in (0, 1]', '0.0', fix))
 
 
-def target_needs_values(function: str, argument: str) -> TypeError:
+def target_needs_values(function: str, argument: str, value: float) -> TypeError:
   constraint = 'None where scores are traced'
   fix = 'Call it outside jit, or pass a sparsity.'
-  return TypeError(message(function, argument, constraint, 'a target', fix))
+  return TypeError(message(function, argument, constraint, f'{value}', fix))
 
 
 def out_of_reach(function: str, argument: str, value: float, least: float) -> ValueError:

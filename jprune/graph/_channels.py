@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import jax
 import numpy as np
 
+from jprune import _checks
 from jprune.graph import _html, _plot, _report
 from jprune.graph._atoms import Atom, Cause, Dim, Family, resolve, size_of
 from jprune.graph._frame import described
@@ -78,8 +79,11 @@ class ChannelGraph:
 
     Returns:
       A Python int.
+
+    Raises:
+      ValueError: if there are more or fewer, or one is of another shape.
     """
-    sizes = Sizes({} if kept is None else self.keeps(kept))
+    sizes = self._sizes('params_at', kept)
     return sum(math.prod(sizes.small_size(dim) for dim in dims) for dims in self._traced.dims)
 
   def macs_at(self, kept: Sequence[np.ndarray] | None = None) -> int:
@@ -90,8 +94,22 @@ class ChannelGraph:
 
     Returns:
       A Python int.
+
+    Raises:
+      ValueError: if there are more or fewer, or one is of another shape.
     """
-    return total_macs(self._traced.frame, Sizes({} if kept is None else self.keeps(kept)))
+    return total_macs(self._traced.frame, self._sizes('macs_at', kept))
+
+  def _sizes(self, function: str, kept: Sequence[np.ndarray] | None) -> Sizes:
+    if kept is None:
+      return Sizes({})
+    if len(kept) != len(self.groups):
+      raise _checks.bad_kept(function, len(self.groups), f'{len(kept)} of them')
+    for group, keep in zip(self.groups, kept):
+      if np.shape(keep) != (group.size,):
+        got = f"shape {np.shape(keep)} for the {group.size} units of '{group.name}'"
+        raise _checks.bad_kept(function, len(self.groups), got)
+    return Sizes(self.keeps(kept))
 
   def keeps(self, kept: Sequence[np.ndarray]) -> dict[Atom, np.ndarray]:
     """The same by atom."""
@@ -137,7 +155,7 @@ class ChannelGraph:
     return _html.html(self)
 
 
-def channels(fn: Callable[..., Any], params: Params, *args: Any) -> ChannelGraph:
+def channels(fn: Callable[..., Any], params: Params, *args: Any, **keywords: Any) -> ChannelGraph:
   """Finds the channels of any function: slices of leaves that can only go together.
 
   The function is traced, not run: shapes are enough, and every kind of model is the same to it. An
@@ -150,6 +168,7 @@ def channels(fn: Callable[..., Any], params: Params, *args: Any) -> ChannelGraph
       ``batch_stats`` are, and shrinks with it; the axes of all others are frozen.
     params: tree of arrays or shape structs, whose axes may be pruned.
     *args: trees of arrays or shape structs; their axes are frozen.
+    **keywords: none; bind those of ``fn`` with ``functools.partial``.
 
   Returns:
     A :class:`ChannelGraph`: ``print`` it, ``.plot()`` it, or pass it to
@@ -157,8 +176,8 @@ def channels(fn: Callable[..., Any], params: Params, *args: Any) -> ChannelGraph
 
   Raises:
     TypeError: if ``fn`` is no function, can't be traced with these arguments, or returns something
-      else than arrays.
-    ValueError: if the params hold no leaf.
+      else than arrays; if keywords are given.
+    ValueError: if the params hold no leaf, or several with one path.
 
   Examples:
     >>> fn = lambda params, x: jax.nn.relu(x @ params['in']) @ params['out']
@@ -167,6 +186,7 @@ def channels(fn: Callable[..., Any], params: Params, *args: Any) -> ChannelGraph
     1 group, 8 channels; 2 of 4 axes are frozen.
     ...
   """
+  _checks.check_no_keywords('channels', keywords)
   return graph_of(Traced('channels', fn, params, args))
 
 

@@ -16,7 +16,9 @@ from jprune.typing import Masks, Params
 
 def mask_arrays(function: str, params: Params, masks: Masks) -> list[np.ndarray | None]:
   """The masks in the order of the params' leaves, as NumPy arrays; packed ones are unpacked."""
-  paths, leaves, _ = tree.flatten(params)
+  paths, leaves, treedef = tree.flatten(params)
+  if masks is None and not jax.tree_util.treedef_is_leaf(treedef):
+    raise _checks.no_masks(function)
   out: list[np.ndarray | None] = []
   for path, leaf, mask in zip(paths, leaves, tree.along(function, 'masks', params, masks)):
     if hasattr(mask, 'unpack'):

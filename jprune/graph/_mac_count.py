@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from jprune import _checks
 from jprune.graph import _mac_table
 from jprune.graph._channels import ChannelGraph, graph_of
 from jprune.graph._frame import line
@@ -100,6 +101,7 @@ def macs(
   *args: Any,
   masks: Masks = None,
   strict: bool = False,
+  **keywords: Any,
 ) -> MacCount:
   """Counts multiply-adds of any function: dense, without pruned weights, and as shrunk.
 
@@ -117,6 +119,7 @@ def macs(
       param's shape, or ``None``.
     strict: refuse masks that prune a unit in some members of its group only; otherwise such units
       stay, and are counted in ``partly``.
+    **keywords: none; bind those of ``fn`` with ``functools.partial``.
 
   Returns:
     A :class:`MacCount`: ``print`` it, or read its totals, leaves and equations.
@@ -125,7 +128,7 @@ def macs(
     ValueError: if the params hold no leaf; if the masks' structure or shapes differ from the
       params', or, with ``strict``, if they treat the members of a group differently.
     TypeError: if ``fn`` is no function, can't be traced with these arguments, or returns something
-      else than arrays; if a mask is not bool or has no values.
+      else than arrays; if a mask is not bool or has no values; if other keywords are given.
 
   Examples:
     >>> fn = lambda params, x: jax.nn.relu(x @ params['in']) @ params['out']
@@ -142,6 +145,7 @@ def macs(
     <BLANKLINE>
     Not shrunk: 3 units of 1 group, pruned in some of their members only.
   """
+  _checks.check_no_keywords('macs', keywords)
   return count_macs('macs', fn, params, args, masks, strict)
 
 

@@ -38,7 +38,8 @@ class Program:
     self.__name__ = self.__qualname__ = f'small_{getattr(fn, "__name__", "fn")}'
     self.__wrapped__ = fn
 
-  def __call__(self, params: Params, *args: Any) -> Any:
+  def __call__(self, params: Params, *args: Any, **keywords: Any) -> Any:
+    _checks.check_no_keywords('small.fn', keywords)
     self._check(*tree.flatten(params)[:2])
     return self._run(params, *args)
 

@@ -40,6 +40,7 @@ class Traced:
     self.paths, values, self.treedef = tree.flatten(params)
     if not self.paths:
       raise _checks.empty_tree(function)
+    _checks.check_distinct(function, self.paths)
     for path, value in zip(self.paths, values):
       if not tree.is_array(value) and not isinstance(value, (bool, int, float, complex)):
         raise _checks.not_an_array(function, path, value)

@@ -65,6 +65,7 @@ def verify(
   *args: Any,
   key: jax.Array | None = None,
   strict: bool = True,
+  **keywords: Any,
 ) -> Verification:
   """Runs the masked and the shrunk function, and reports the largest difference.
 
@@ -81,13 +82,15 @@ def verify(
       numbers, which need ``key``.
     key: a typed random key.
     strict: as for :func:`jprune.shrink`.
+    **keywords: none; bind those of ``fn`` with ``functools.partial``.
 
   Returns:
     A :class:`Verification`: ``print`` it.
 
   Raises:
-    ValueError: as for :func:`jprune.shrink`; if a shape struct is given without ``key``.
-    TypeError: as for :func:`jprune.shrink`; if a shape struct is not floating.
+    ValueError: as for :func:`jprune.shrink`.
+    TypeError: as for :func:`jprune.shrink`; if a param is a shape struct; if one is given without
+      ``key``, or is not floating.
 
   Examples:
     >>> fn = lambda params, x: jax.nn.relu(x @ params['in']) @ params['out']
@@ -97,6 +100,10 @@ def verify(
     >>> verify(fn, params, masks, jnp.ones((4, 2))).largest
     0.0
   """
+  _checks.check_no_keywords('verify', keywords)
+  for path, leaf in zip(*tree.flatten(params)[:2]):
+    if isinstance(leaf, jax.ShapeDtypeStruct):
+      raise _checks.param_without_values('verify', path, leaf)
   args = _filled(args, key)
   found = mask_arrays('verify', params, masks)
   graph = graph_of(Traced('verify', fn, params, args))
@@ -155,7 +162,8 @@ def _filled(args: Any, key: jax.Array | None) -> Any:
   if missing:
     _checks.check_key('verify', key)
   for i, each in zip(missing, jax.random.split(key, len(missing)) if missing else ()):
-    _checks.check_floating('verify', 'args', paths[i], leaves[i])
+    if not tree.is_floating(leaves[i]):
+      raise _checks.not_drawn('verify', paths[i], leaves[i])
     leaves[i] = jax.random.normal(each, leaves[i].shape, leaves[i].dtype)
   return treedef.unflatten(leaves)
 

@@ -115,7 +115,7 @@ def channels(
   normalize = None if scope == 'local' else normalize
   traced = tree.is_traced(*leaves.values())
   if traced and sparsity is None:
-    raise _checks.target_needs_values(_NAME, target)
+    raise _checks.target_needs_values(_NAME, target, given[target])
 
   def ranked(leaves: Mapping[str, Any], xp: Any) -> tuple[Any, Any]:
     vectors = _units.unit_scores(_NAME, groups, leaves, reduce, normalize, xp)

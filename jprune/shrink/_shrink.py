@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from jprune import _checks
 from jprune.graph._channels import graph_of
 from jprune.graph._kept import kept_units, mask_arrays
 from jprune.graph._mac_count import partly_pruned
@@ -40,6 +41,8 @@ class Shrunk:
     >>> small = jprune.shrink(fn, params, masks, jnp.ones((4, 2)))
     >>> small
     Shrunk(Plan(6 of 9 weights, 1 group))
+    >>> small.slice(optax.sgd(0.1, momentum=0.9).init(params))[0].trace['in'].shape
+    (2, 2)
     >>> jax.jit(small.fn)(small.params, jnp.ones((2, 2))).shape
     (2, 1)
     >>> jax.grad(lambda params: small.fn(params, jnp.ones((2, 2))).sum())(small.params)['in'].shape
@@ -50,12 +53,31 @@ class Shrunk:
   params: Params
   plan: Plan
 
+  def slice(self, other: Any) -> Any:
+    """The entries that stay, of any tree that mirrors the params: ``plan.slice``.
+
+    Args:
+      other: tree of arrays, shape structs or packed masks, such as an optimizer state.
+
+    Returns:
+      A tree of the same structure, as :meth:`Plan.slice` has it.
+
+    Raises:
+      ValueError: as for :meth:`Plan.slice`.
+    """
+    return self.plan.slice(other)
+
   def __repr__(self) -> str:
     return f'Shrunk({self.plan!r})'
 
 
 def shrink(
-  fn: Callable[..., Any], params: Params, masks: Masks, *args: Any, strict: bool = True
+  fn: Callable[..., Any],
+  params: Params,
+  masks: Masks,
+  *args: Any,
+  strict: bool = True,
+  **keywords: Any,
 ) -> Shrunk:
   """Leaves out the channels that are pruned wholly: a smaller function that computes the same.
 
@@ -73,6 +95,7 @@ def shrink(
       later calls; sizes that have nothing to do with channels, such as the batch's, stay free.
     strict: refuse masks that prune a unit in some members of its group only; otherwise such units
       stay.
+    **keywords: none; bind those of ``fn`` with ``functools.partial``.
 
   Returns:
     A :class:`Shrunk`: ``fn``, ``params`` and ``plan``.
@@ -80,8 +103,8 @@ def shrink(
   Raises:
     ValueError: if the masks' structure or shapes differ from the params', or, with ``strict``, if
       they treat the members of a group differently (the message names group and leaves).
-    TypeError: if a mask is not bool or has no values; if ``fn`` can't be traced with these
-      arguments, or returns something else than arrays.
+    TypeError: if a mask is not bool or has no values, or ``masks`` is ``None``; if ``fn`` can't be
+      traced with these arguments, or returns something else than arrays; if keywords are given.
 
   Examples:
     >>> fn = lambda params, x: jax.nn.relu(x @ params['in']) @ params['out']
@@ -95,6 +118,7 @@ def shrink(
     >>> bool((small.fn(small.params, x) == fn(jprune.apply(params, masks), x)).all())
     True
   """
+  _checks.check_no_keywords('shrink', keywords)
   found = mask_arrays('shrink', params, masks)
   graph = graph_of(Traced('shrink', fn, params, args))
   units = kept_units('shrink', graph, found, strict)

@@ -98,10 +98,22 @@ def test_groups_are_read_only():
     graph.groups = ()
 
 
-def test_kept_of_another_length():
+@pytest.mark.parametrize('count', ['params_at', 'macs_at'])
+@pytest.mark.parametrize(
+  ('kept', 'got'),
+  [
+    ([], '0 of them'),
+    ([np.ones(6, bool)] * 2, '2 of them'),
+    ([np.ones(5, bool)], r"shape \(5,\) for the 6 units of 'mid\[1\]'"),
+    ([True], r"shape \(\) for the 6 units of 'mid\[1\]'"),
+  ],
+  ids=['none', 'two', 'shorter', 'number'],
+)
+def test_kept_of_another_length(count, kept, got):
   graph = jprune.graph.channels(with_odd_thing, make_params(), X)
-  with pytest.raises(ValueError, match='zip'):
-    graph.params_at([])
+  message = f'^{count}: `kept` must be a bool array of its size for each group, 1 in all; got {got}'
+  with pytest.raises(ValueError, match=message):
+    getattr(graph, count)(kept)
 
 
 def test_a_function_that_returns_nothing():

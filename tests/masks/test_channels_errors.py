@@ -49,7 +49,8 @@ def test_targets():
 
 
 def test_what_must_not_be_traced():
-  with pytest.raises(TypeError, match='`target_params` must be None where scores are traced'):
+  text = '`target_params` must be None where scores are traced; got 0.5. Call it outside jit'
+  with pytest.raises(TypeError, match=text):
     jax.jit(lambda s: masks.channels(s, GRAPH, target_params=0.5))(PARAMS)
   with pytest.raises(
     TypeError, match='channels: `sparsity` must be a number at hand; got a traced'

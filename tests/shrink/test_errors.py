@@ -120,14 +120,64 @@ def test_params_without_leaves(call, params):
     run(call, lambda params, x: x, params, params, X)
 
 
+@pytest.mark.parametrize('call', ['channels', 'macs', 'shrink', 'verify', 'small.fn'])
+def test_keywords_are_to_be_bound(call):
+  def fn(params, x, train=False):
+    return net(params, x)
+
+  params, masks = make_params(), make_masks()
+  small = make_small()
+  calls = {
+    'channels': lambda: jprune.graph.channels(fn, params, X, train=True),
+    'macs': lambda: jprune.graph.macs(fn, params, X, train=True),
+    'shrink': lambda: jprune.shrink(fn, params, masks, X, train=True),
+    'verify': lambda: jprune.graph.verify(fn, params, masks, X, train=True),
+    'small.fn': lambda: small.fn(small.params, X, train=True),
+  }
+  message = (
+    f"^{call}: `args` must be positional; got the keyword 'train'. Bind it: "
+    r'functools.partial\(fn, train=...\).$'
+  )
+  with pytest.raises(TypeError, match=message):
+    calls[call]()
+
+
+@pytest.mark.parametrize('call', ['channels', 'shrink', 'verify'])
+def test_leaves_that_share_a_path(call):
+  params = {'a/b': np.ones((3, 8), np.float32), 'a': {'b': np.ones((8, 2), np.float32)}}
+  fn = lambda params, x: jnp.tanh(x @ params['a/b']) @ params['a']['b']
+  message = f"^{call}: `params` must be a tree with one leaf for each path; got .*'a/b'.*Rename"
+  with pytest.raises(ValueError, match=message):
+    run(call, fn, params, jax.tree.map(lambda x: None, params), X)
+
+
+@pytest.mark.parametrize('call', ['shrink', 'verify'])
+def test_no_masks_at_all(call):
+  message = f'^{call}: `masks` must be a tree of the structure of the params; got None. Make masks'
+  with pytest.raises(TypeError, match=message):
+    run(call, net, make_params(), None, X)
+  small = jprune.shrink(lambda w, x: jnp.tanh(x @ w).sum(-1), np.ones((3, 8), np.float32), None, X)
+  assert small.params.shape == (3, 8)  # of a bare array, None is the mask of its only leaf
+
+
+def test_params_to_verify_need_values():
+  message = (
+    r"^verify: `params` must be arrays; got the shape of float32 .* at leaf 'bias'. Pass"
+  )
+  with pytest.raises(TypeError, match=message):
+    jprune.graph.verify(net, jax.eval_shape(make_params), make_masks(), X)
+
+
 def test_structs_to_verify_need_a_key():
   struct = jax.ShapeDtypeStruct((2, 3), jnp.float32)
   args = net, make_params(), make_masks(), struct
   with pytest.raises(TypeError, match='^verify: .*key'):
     jprune.graph.verify(*args)
   assert jprune.graph.verify(*args, key=jax.random.key(0)).relative < 1e-5
-  with pytest.raises(TypeError, match='^verify: `args` must be'):
-    jprune.graph.verify(*args[:3], jax.ShapeDtypeStruct((2, 3), jnp.int32), key=jax.random.key(0))
+  for struct in (jax.ShapeDtypeStruct((2, 3), jnp.int32), jax.eval_shape(jax.random.key, 0)):
+    message = '^verify: `args` must be arrays, or shapes of floating ones, .*for example token ids'
+    with pytest.raises(TypeError, match=message):
+      jprune.graph.verify(*args[:3], struct, key=jax.random.key(0))
 
 
 # --------------------------------------------------------------------------- the small function
