@@ -161,9 +161,7 @@ def test_no_masks_at_all(call):
 
 
 def test_params_to_verify_need_values():
-  message = (
-    r"^verify: `params` must be arrays; got the shape of float32 .* at leaf 'bias'. Pass"
-  )
+  message = r"^verify: `params` must be arrays; got the shape of float32 .* at leaf 'bias'. Pass"
   with pytest.raises(TypeError, match=message):
     jprune.graph.verify(net, jax.eval_shape(make_params), make_masks(), X)
 
