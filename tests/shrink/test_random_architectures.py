@@ -51,6 +51,21 @@ def test_reports_of_any_network(layers, seed):
   )  # what stands for pruned entries is computed besides
 
 
+@settings(few, max_examples=8)
+@given(layers, seeds)
+def test_one_unit_of_a_group_goes_by_itself(layers, seed):
+  """Pruned alone it hides behind no other: if it were tied to more, values would differ."""
+  fn, params, x = _parts.architecture(layers, seed)
+  graph, rng = jprune.graph.channels(fn, params, x), np.random.default_rng(seed)
+  chosen = rng.permutation([i for i, group in enumerate(graph.groups) if group.size > 1])[:2]
+  for i in chosen:
+    kept = [np.ones(group.size, bool) for group in graph.groups]
+    kept[i][rng.integers(graph.groups[i].size)] = False
+    pair = _masks.pair(fn, params, _masks.masks_of(graph, kept), x, graph=graph)
+    assert pair.small.plan.size[1] < pair.small.plan.size[0]
+    _masks.compare(pair, rng.standard_normal(x.shape), gradients=False)
+
+
 @pytest.mark.parametrize('name', _parts.PARTS)
 def test_every_part_by_itself(name):
   graph, _ = _masks.check(*_parts.architecture([(name, 3)]), gradients=False)
