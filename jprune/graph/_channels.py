@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
@@ -15,6 +15,7 @@ from jprune.graph import _html, _plot, _report
 from jprune.graph._atoms import Atom, Cause, Dim, Family, resolve, size_of
 from jprune.graph._frame import described
 from jprune.graph._groups import Group, Member, Position
+from jprune.graph._layout import free_atoms, layout, numbered
 from jprune.graph._macs import total_macs
 from jprune.graph._readonly import ReadOnly
 from jprune.graph._small import Sizes
@@ -23,8 +24,6 @@ from jprune.typing import Params
 
 if TYPE_CHECKING:
   from matplotlib.axes import Axes
-
-Numbers: TypeAlias = Mapping[Family, Mapping[Atom, int]]
 
 _MOST_TIES = 64
 
@@ -241,63 +240,6 @@ def _name(members: list[Member], traced: Traced) -> str:
   return f'{member.path}[{member.axis}]{place}'
 
 
-# ---------------------------------------------------------------------------- where the units lie
-
-
-def numbered(traced: Traced) -> Numbers:
-  """The single indices that may go, by family, in the order in which the leaves have them."""
-  out: dict[Family, dict[Atom, int]] = {}
-  for dims in traced.dims:
-    for dim in dims:
-      for atom in _free(dim):
-        if atom.family is not None:
-          family = out.setdefault(atom.family.root(), {})
-          family.setdefault(atom, len(family))
-  return out
-
-
-def _free(dim: Dim) -> Iterator[Atom]:
-  for atom in resolve(dim):
-    if atom.parts is not None:
-      for part in atom.parts:
-        yield from _free(part)
-    elif atom.frozen is None:
-      yield atom
-
-
-def layout(dim: Dim, numbers: Numbers) -> list[tuple[Any, np.ndarray]]:
-  """For each group with units in the dimension: to which of them its indices belong."""
-  dim = resolve(dim)
-  total, minor = size_of(dim), 1
-  out = []
-  for atom in reversed(dim):
-    index = np.arange(total) // minor % atom.size
-    out += [(owner, units[index]) for owner, units in _layout_of(atom, numbers)]
-    minor *= atom.size
-  return out
-
-
-def _layout_of(atom: Atom, numbers: Numbers) -> list[tuple[Any, np.ndarray]]:
-  if atom.parts is None:
-    if atom.frozen is not None:
-      return []
-    if atom.family is not None:
-      family = atom.family.root()
-      return [(family, np.array([numbers[family][atom]], np.int32))]
-    return [(atom, np.arange(atom.size, dtype=np.int32))] if atom.size > 1 else []
-  merged: dict[tuple[Any, int], np.ndarray] = {}
-  start = 0
-  for part in atom.parts:
-    end = start + size_of(part)
-    seen: dict[Any, int] = {}
-    for owner, units in layout(part, numbers):
-      turn = seen[owner] = seen.get(owner, -1) + 1
-      whole = merged.setdefault((owner, turn), np.full(atom.size, -1, np.int32))
-      whole[start:end] = units
-    start = end
-  return [(owner, units) for (owner, _), units in merged.items()]
-
-
 # --------------------------------------------------------------------------------------- reasons
 
 
@@ -314,13 +256,13 @@ def why_frozen(dim: Dim) -> str:
       end = start + size_of(part)
       for atom in _frozen(part):
         found.setdefault(described(atom.frozen), []).append((start, end))
-      free = free or any(True for _ in _free(part))
+      free = free or any(True for _ in free_atoms(part))
       start = end
     if free:
       return '; '.join(f'{_spans(spans)}: {why}' for why, spans in found.items())
   for atom in _frozen(dim):
     found.setdefault(described(atom.frozen), [])
-  free = any(atom.size > 1 or atom.family is not None for atom in _free(dim))
+  free = any(atom.size > 1 or atom.family is not None for atom in free_atoms(dim))
   partly = 'a factor of it: ' if free and found else ''
   if not free and not found:
     found['a single index'] = []

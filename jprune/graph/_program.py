@@ -10,7 +10,8 @@ import numpy as np
 
 from jprune import _checks, tree
 from jprune.graph._atoms import Atom, Dim, is_frozen, leaves
-from jprune.graph._channels import layout, numbered, why_frozen
+from jprune.graph._channels import why_frozen
+from jprune.graph._layout import layout, numbered
 from jprune.graph._sharding import struct
 from jprune.graph._small import Sizes, Small
 from jprune.graph._trace import Traced
