@@ -46,6 +46,9 @@ def capture(
   ways, they are of the ``x`` that the result is multiplied by; :attr:`Use.direct` then is false, a
   note says so, and repair refuses it. Mask params before: ``capture(fn, apply(params, masks), x)``.
 
+  A product with what no argument has a part in, such as other params or a constant, makes another
+  weight: it isn't counted, and what follows from it isn't followed. Pass data as arguments.
+
   Of the branches of ``cond`` the one that is taken counts; but under ``vmap``, where JAX makes a
   choice between the results of all of them, all do.
 

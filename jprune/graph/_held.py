@@ -12,7 +12,7 @@ from jax.extend import core
 from jprune.graph._elementwise import ELEMENTWISE
 from jprune.graph._frame import Frame, place
 from jprune.graph._sources import Source
-from jprune.graph._views import View, grown, moved
+from jprune.graph._views import View, grown, moved, reshaped
 
 _CASTS = ['convert_element_type', 'copy', 'copy_p', 'reduce_precision', 'optimization_barrier']
 _PLACED = ['sharding_constraint', 'layout_constraint', 'mesh_cast', 'reshard', 'pvary', 'name']
@@ -52,13 +52,21 @@ def held_by(
     return _concatenated(eqn.params['dimension'], held)
   if isinstance(first, View) and (found := moved(frame, eqn, first)) is not None:
     return found
-  if name not in ELEMENTWISE and name != 'transpose':
+  if name not in ELEMENTWISE and name not in ('transpose', 'dot_general'):
     return []
   if len(eqn.outvars) > 1:  # an optimization barrier
     return held
   if any(isinstance(each, Joined) for each in held):
     return _of_joined(frame, eqn, held, sources, number)
   return [_combined(frame, eqn, held, sources, number)]
+
+
+def only_scales(eqn: Any, operand: int) -> bool:
+  """Whether a product has one number for a partner, as ``einsum`` multiplies by a scalar."""
+  if eqn.primitive.name != 'dot_general':
+    return False
+  (contracted, _), _ = eqn.params['dimension_numbers']
+  return not contracted and math.prod(eqn.invars[1 - operand].aval.shape) == 1
 
 
 def named(eqn: Any, frame: Frame) -> str:
@@ -136,13 +144,20 @@ def _combined(
     factor = None if view is None else _factor(eqn, operand, number)
     if view is None or (factor is None and view.leaf != leaf):
       continue
-    if len(view.axes) != len(shape):
+    found = _formed(eqn, view, shape)
+    if found is None:
       return None
-    found = grown(view, shape, range(len(shape)))
     if factor is None:
       return found.changed(named(eqn, frame))
     return found if found.via else found.scaled(factor)
   return None
+
+
+def _formed(eqn: Any, view: View, shape: Sequence[int]) -> View | None:
+  """In the shape of the result."""
+  if eqn.primitive.name == 'dot_general':  # all other axes have size 1
+    return reshaped(view, shape)
+  return grown(view, shape, range(len(shape))) if len(view.axes) == len(shape) else None
 
 
 def _factor(eqn: Any, operand: int, number: Callable[[int], float | None]) -> float | None:
@@ -158,9 +173,9 @@ def _factor(eqn: Any, operand: int, number: Callable[[int], float | None]) -> fl
     return 1.0
   if name == 'neg':
     return -1.0
-  if name != 'mul' and (name != 'div' or operand != 0):
+  if name != 'mul' and (name != 'div' or operand != 0) and not only_scales(eqn, operand):
     return None
   other = number(1 - operand)
   if other is None or not math.isfinite(other) or (name == 'div' and other == 0):
     return None
-  return other if name == 'mul' else 1 / other
+  return 1 / other if name == 'div' else other

@@ -16,7 +16,7 @@ import numpy as np
 from jax.extend import core
 
 from jprune.graph._frame import Frame, place
-from jprune.graph._held import Held, Joined, held_by, named, views_in
+from jprune.graph._held import Held, Joined, held_by, named, only_scales, views_in
 from jprune.graph._inputs import Input, Part
 from jprune.graph._moved import moved
 from jprune.graph._numbers import Numbers
@@ -104,7 +104,8 @@ class Survey:
     found = self._numbers.of_results(eqn, numbers)
     if not any(held):
       return [], found
-    if eqn.primitive.name in PRODUCTS:
+    scaled = any(each and only_scales(eqn, i) for i, each in enumerate(held))
+    if eqn.primitive.name in PRODUCTS and not scaled:
       self._product(frame, index, held, numbers, region)
       return [], found
     if (stack := stack_of(eqn, held, self._shapes)) is not None:
@@ -215,7 +216,7 @@ class Survey:
     eqn = frame.jaxpr.eqns[index]
     for operand, other in ((0, 1), (1, 0)):
       for view in views_in(held[operand]):
-        why = self._by_params(frame, eqn, other) or _why_not_joined(eqn, operand, held[operand])
+        why = self._not_by_data(frame, eqn, other) or _why_not_joined(eqn, operand, held[operand])
         found = why or self._record(frame, index, operand, view, numbers[other], region)
         found = found if isinstance(found, str) else self._apart(found, view)
         if isinstance(found, str):
@@ -244,10 +245,13 @@ class Survey:
       self.parts.append(part)
     return self.parts.index(part)
 
-  def _by_params(self, frame: Frame, eqn: Any, other: int) -> str | None:
+  def _not_by_data(self, frame: Frame, eqn: Any, other: int) -> str | None:
+    """Why a partner is no input: it then makes another weight, which no one follows."""
     var = eqn.invars[other]
-    alone = not isinstance(var, core.Literal) and self._origins[frame][var] == PARAMS
-    return 'its partner depends on params only' if alone else None
+    origin = 0 if isinstance(var, core.Literal) else self._origins[frame][var]
+    if origin == PARAMS:
+      return 'its partner depends on params only'
+    return None if origin else 'its partner depends on no argument of fn'
 
   def _record(
     self, frame: Frame, index: int, operand: int, view: View, number: int, region: Frame

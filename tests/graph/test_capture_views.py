@@ -1,5 +1,7 @@
 """Leaves that are moved, cut, cast, masked or computed with before they meet their inputs."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -40,6 +42,12 @@ SCALED = {  # by how much
   'array': (2, lambda w, x: x @ (w * jnp.full((1, 1), 2.0))),
   'filled': (2, lambda w, x: x @ (jnp.full((6, 4), 2.0) * w)),
   'by its size': (6**-0.5, lambda w, x: x @ (w / jnp.sqrt(w.shape[0]))),
+  'einsum': (1 / 8, lambda w, x: jnp.einsum('ni,io,->no', x, w, 0.125)),
+  'einsum, scalar first': (2, lambda w, x: jnp.einsum(',ni,io->no', jnp.float32(2.0), x, w)),
+  'einsum, in two axes': (
+    3,
+    lambda w, x: x @ jnp.einsum('io,ab->aibo', w, jnp.full((1, 1), 3.0))[0, :, 0],
+  ),
   'several': (-1.5, lambda w, x: x @ (3 * (-w.T / 2)).T),
   'in two slices': (2, lambda w, x: jnp.concatenate([x @ (2 * w[:, :1]), x @ (w[:, 1:] * 2)], 1)),
 }
@@ -365,6 +373,36 @@ def test_weights_that_another_leaf_changes():
     assert reasons[path].endswith(': its partner depends on params only')
 
 
+BY_CONSTANTS = {
+  'outputs': lambda w, x: x @ (w @ jnp.arange(16.0).reshape(4, 4)),
+  'inputs': lambda w, x: x @ (jnp.diag(jnp.arange(6.0)) @ w),
+  'einsum': lambda w, x: jnp.einsum(
+    'ni,io,op->np', x, w, jnp.ones((4, 2)), optimize=[(1, 2), (0, 1)]
+  ),
+}
+
+
+@pytest.mark.parametrize('name', BY_CONSTANTS)
+def test_products_with_constants_make_other_weights(name):
+  """What a constant is multiplied by says nothing about data."""
+  params = {'w': normal(6, 4, seed=1)}
+  stats = captured(lambda p, x: BY_CONSTANTS[name](p['w'], x), params, X)
+  assert stats.inputs == ()
+  ((path, why),) = stats.left_out
+  assert path == 'w'
+  assert re.fullmatch(r'dot_general .*py:\d+\): its partner depends on no argument of fn', why)
+
+
+def test_a_product_with_a_constant_beside_one_with_data():
+  params = {'w': normal(6, 4, seed=1)}
+  stats = captured(lambda p, x: (x @ p['w'], SCALES @ p['w'].T), params, X)
+  use, moments = only(stats, 'w')
+  assert use.sizes == (1, 6, 4)
+  check_moments(moments, X)
+  ((_, why),) = stats.notes
+  assert why.endswith(': its partner depends on no argument of fn')
+
+
 # ------------------------------------------------------------------------------ shared statistics
 
 
@@ -404,8 +442,8 @@ def test_leaves_with_other_inputs_do_not_share():
 
 
 def test_what_is_drawn_anew_is_not_shared():
-  draw = lambda: lax.rng_uniform(0.0, 1.0, (4, 6))
-  fn = lambda p, x: (x @ p['c'], draw() @ p['a'], draw() @ p['b'])
+  draw = lambda: lax.rng_uniform(0.0, 1.0, X.shape)
+  fn = lambda p, x: (x @ p['c'], (x * draw()) @ p['a'], (x * draw()) @ p['b'])
   params = {name: normal(6, 4) for name in 'abc'}
   stats = jax.eval_shape(lambda p, x: capture(fn, p, x)[1], params, X)
   assert len({stats[name][0][0].source for name in 'abc'}) == 3
