@@ -41,8 +41,9 @@ def capture(
   layers, a loop) has those of all rows together. Convolutions see their windows, unfolded. Leaves
   that are multiplied by the same values share one copy.
 
-  In ``x @ (0.5 * w)`` the leaf is multiplied by ``0.5 * x``, and that is what statistics are of. Of
-  a leaf that ``fn`` masks, multiplies by anything but one known number, or computes with in other
+  In ``x @ (0.5 * w)`` the leaf is multiplied by ``0.5 * x``, and that is what statistics are of,
+  whether the number stands in the code or is an argument, another leaf or computed from those. Of
+  a leaf that ``fn`` masks, multiplies by several numbers or its own norm, or computes with in other
   ways, they are of the ``x`` that the result is multiplied by; :attr:`Use.direct` then is false, a
   note says so, and repair refuses it. Mask params before: ``capture(fn, apply(params, masks), x)``.
 

@@ -12,7 +12,7 @@ from jax.extend import core
 from jprune.graph._elementwise import ELEMENTWISE
 from jprune.graph._frame import Frame, place
 from jprune.graph._sources import Source
-from jprune.graph._views import View, grown, moved, reshaped
+from jprune.graph._views import Factor, View, grown, moved, reshaped
 
 _CASTS = ['convert_element_type', 'copy', 'copy_p', 'reduce_precision', 'optimization_barrier']
 _PLACED = ['sharding_constraint', 'layout_constraint', 'mesh_cast', 'reshard', 'pvary', 'name']
@@ -41,11 +41,11 @@ def held_by(
   eqn: Any,
   held: Sequence[Held],
   sources: dict[Any, Source],
-  number: Callable[[int], float | None],
+  number: Callable[[int], float | Factor | None],
 ) -> Sequence[Held]:
   """What each result holds; nothing at all if the equation is not followed.
 
-  ``number(operand)`` is the one number that all entries of an operand are, if that is known.
+  ``number(operand)`` is the one number that all entries of an operand are, if they are equal.
   """
   first, name = held[0], eqn.primitive.name
   if name == 'concatenate':
@@ -95,7 +95,7 @@ def _of_joined(
   eqn: Any,
   held: Sequence[Held],
   sources: dict[Any, Source],
-  number: Callable[[int], float | None],
+  number: Callable[[int], float | Factor | None],
 ) -> list[Held]:
   name = eqn.primitive.name
   (place, joined), *more = [(i, x) for i, x in enumerate(held) if isinstance(x, Joined)]
@@ -136,7 +136,7 @@ def _combined(
   eqn: Any,
   held: Sequence[Any],
   sources: dict[Any, Source],
-  number: Callable[[int], float | None],
+  number: Callable[[int], float | Factor | None],
 ) -> View | None:
   """The view of the leaf to which the result belongs."""
   leaf, shape = sources[eqn.outvars[0]].leaf, eqn.outvars[0].aval.shape
@@ -149,7 +149,7 @@ def _combined(
       return None
     if factor is None:
       return found.changed(named(eqn, frame))
-    return found if found.via else found.scaled(factor)
+    return found.scaled(factor)
   return None
 
 
@@ -160,7 +160,9 @@ def _formed(eqn: Any, view: View, shape: Sequence[int]) -> View | None:
   return grown(view, shape, range(len(shape))) if len(view.axes) == len(shape) else None
 
 
-def _factor(eqn: Any, operand: int, number: Callable[[int], float | None]) -> float | None:
+def _factor(
+  eqn: Any, operand: int, number: Callable[[int], float | Factor | None]
+) -> float | Factor | None:
   """The number by which an operand is multiplied; ``None`` if something else is done with it.
 
   A mask or a factor with several entries is something else: products see other inputs than the
@@ -176,6 +178,8 @@ def _factor(eqn: Any, operand: int, number: Callable[[int], float | None]) -> fl
   if name != 'mul' and (name != 'div' or operand != 0) and not only_scales(eqn, operand):
     return None
   other = number(1 - operand)
+  if isinstance(other, Factor):
+    return other._replace(divides=name == 'div')
   if other is None or not math.isfinite(other) or (name == 'div' and other == 0):
     return None
   return 1 / other if name == 'div' else other

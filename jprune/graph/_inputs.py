@@ -11,6 +11,7 @@ from jprune.graph._frame import Frame
 from jprune.graph._moments import Moments, scaled
 from jprune.graph._roles import Rows, Weighing, Windows
 from jprune.graph._stack import Pick
+from jprune.graph._views import Factor
 
 
 class Input(NamedTuple):
@@ -24,6 +25,7 @@ class Input(NamedTuple):
     stacked: bodies of the scans whose steps are kept apart; other loops add up.
     weighing: how weights line up with its rows: those of tokens, under ``None``, and under the body
       of a ``while`` whose lanes end one by one those that tell which are still running.
+    factors: numbers that its rows are multiplied by, as the leaves are.
   """
 
   frame: Frame
@@ -32,6 +34,7 @@ class Input(NamedTuple):
   layout: Rows | Windows
   stacked: frozenset[Frame]
   weighing: dict[Frame | None, Weighing]
+  factors: tuple[Factor, ...] = ()
 
 
 class Part(NamedTuple):
@@ -39,8 +42,8 @@ class Part(NamedTuple):
 
   Attributes:
     input: its place.
-    scale: the number that the entries of the leaf are multiplied by: the leaf sees inputs so much
-      larger.
+    scale: the known number that the entries of the leaf are multiplied by: the leaf sees inputs so
+      much larger.
     pick: which of the products side by side are by the leaf, if others are by other leaves.
   """
 

@@ -6,6 +6,7 @@ Some values are one real number in all entries, known before anything runs: thos
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -71,6 +72,19 @@ class Numbers:
       made = self._made.get(number)
       self._values[number] = None if made is None else self._computed(*made)
     return self._values[number]
+
+  def equal(self, number: int, shape: Sequence[int]) -> int | None:
+    """The number of what all entries of a value of this shape are; ``None`` if they may differ."""
+    eqn, operands = self._made.get(number, (None, ()))
+    shapes = () if eqn is None else [var.aval.shape for var in eqn.invars]
+    if eqn is not None and eqn.primitive.name in _SAME:
+      return self.equal(operands[0], shapes[0])
+    if math.prod(shape) == 1:
+      return number
+    if eqn is None or eqn.primitive.name not in ELEMENTWISE:
+      return None
+    known = [self.equal(each, of) for each, of in zip(operands, shapes)]
+    return None if None in known else number
 
   def in_steps(self, number: int, known: Mapping[int, np.ndarray]) -> np.ndarray | None:
     """The real number that all entries are in each step of a loop, where some are known so."""

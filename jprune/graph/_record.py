@@ -25,6 +25,7 @@ from jprune.graph._roles import weighed
 from jprune.graph._rule import Site
 from jprune.graph._small import evaluate_whole
 from jprune.graph._survey import Survey
+from jprune.graph._views import Factor
 
 Found: TypeAlias = dict[int, Moments]
 
@@ -38,10 +39,14 @@ class Recorder:
     self._gram = gram
     self._weights = weights
     self._live: dict[Frame, jax.Array] = {}
+    self._numbers: dict[Factor, Any] = {}
     self._here: dict[tuple[Frame, int], list[int]] = {}
+    self._factors: dict[tuple[Frame, int], list[Factor]] = {}
     for i in wanted:
       each = survey.inputs[i]
       self._here.setdefault((each.frame, each.index), []).append(i)
+      for factor in each.factors:
+        self._factors.setdefault((factor.frame, factor.index), []).append(factor)
 
   def run(self, frame: Frame, xs: Sequence[Any]) -> tuple[list[Any], Found]:
     """All results of a frame."""
@@ -53,20 +58,28 @@ class Recorder:
       operands = [read(var) for var in eqn.invars]
       for i in self._here.get((frame, index), ()):
         found[i] = self._moments(self._inputs[i], operands)
+      for factor in self._factors.get((frame, index), ()):
+        self._numbers[factor] = operands[factor.operand]
       outs, inside = self._evaluate(frame, index, operands)
       found.update(inside)
       values.update(zip(eqn.outvars, outs))
     return [read(var) for var in frame.jaxpr.outvars], found
 
   def _moments(self, each: Input, operands: list[Any]) -> Moments:
-    def of(x: Any, *weights: Any) -> Moments:
+    def of(x: Any, numbers: list[Any], *weights: Any) -> Moments:
       rows = [
         weighed(y, how).astype(jnp.float32) for y, how in zip(weights, each.weighing.values())
       ]
-      return moments_of(each.layout(x), math.prod(rows) if rows else None, self._gram)
+      inputs = each.layout(x)
+      for factor, number in zip(each.factors, numbers):
+        by = jnp.asarray(number).ravel()[0].astype(jnp.float32)
+        inputs = inputs.astype(jnp.float32)
+        inputs = inputs / by if factor.divides else inputs * by
+      return moments_of(inputs, math.prod(rows) if rows else None, self._gram)
 
     weights = [self._weights if body is None else self._live[body] for body in each.weighing]
-    return _everywhere(of, jnp.asarray(operands[each.operand]), *weights)
+    numbers = [self._numbers[factor] for factor in each.factors]
+    return _everywhere(of, jnp.asarray(operands[each.operand]), numbers, *weights)
 
   def _evaluate(self, frame: Frame, index: int, xs: list[Any]) -> tuple[list[Any], Found]:
     children = frame.children.get(index, {})
@@ -155,10 +168,10 @@ def _flat(stacked: jax.Array) -> jax.Array:
   return stacked.reshape(stacked.shape[0] * stacked.shape[1], *stacked.shape[2:])
 
 
-def _everywhere(of: Any, x: jax.Array, *weights: Any) -> Moments:
+def _everywhere(of: Any, x: jax.Array, *others: Any) -> Moments:
   """The moments on every device, where the mesh leaves nothing to the partitioner."""
   mesh = jax.typeof(x).sharding.mesh
   if AxisType.Explicit not in mesh.axis_types:
-    return of(x, *weights)
+    return of(x, *others)
   everywhere = NamedSharding(mesh, PartitionSpec())
-  return jax.sharding.auto_axes(of, axes=mesh.explicit_axes, out_sharding=everywhere)(x, *weights)
+  return jax.sharding.auto_axes(of, axes=mesh.explicit_axes, out_sharding=everywhere)(x, *others)

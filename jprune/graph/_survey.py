@@ -7,6 +7,7 @@ equal values are known by their numbers.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
@@ -16,20 +17,19 @@ import numpy as np
 from jax.extend import core
 
 from jprune.graph._frame import Frame, place
-from jprune.graph._held import Held, Joined, held_by, named, only_scales, views_in
+from jprune.graph._held import Held, held_by, named, only_scales, views_in
 from jprune.graph._inputs import Input, Part
 from jprune.graph._moved import moved
 from jprune.graph._numbers import Numbers
-from jprune.graph._origins import PARAMS, origins
+from jprune.graph._origins import origins
+from jprune.graph._partners import why_not_by_data, why_not_joined
 from jprune.graph._roles import Roles, Weighing, roles_of, row_dims, use_of, weighing
 from jprune.graph._sources import PRODUCTS, sources
 from jprune.graph._stack import Stack, stack_of, unstacked
 from jprune.graph._stats import Use
 from jprune.graph._trace import Traced
 from jprune.graph._turns import counters, step_by_turn
-from jprune.graph._views import View, step_over, view_of
-
-_TOKENS = 'the tokens that weights are given for'
+from jprune.graph._views import Factor, View, step_over, view_of
 
 
 class Survey:
@@ -114,11 +114,26 @@ class Survey:
       return [view_of(len(self._shapes) - 1, stack.shape)], found
     if (step := self._step(frame, eqn, held[0], numbers)) is not None:
       return [step], found
-    value = lambda operand: self._numbers.value(numbers[operand])
+    value = lambda operand: self._value(frame, index, operand, held, numbers)
     outs = held_by(frame, eqn, held, self._sources[frame], value)
     if not any(outs):
       self._end(held, frame, eqn)
     return outs, found
+
+  def _value(
+    self, frame: Frame, index: int, operand: int, held: Sequence[Held], numbers: list[int]
+  ) -> float | Factor | None:
+    """The one number that all entries of an operand are, of two of which the other is a leaf."""
+    var, leaf = (frame.jaxpr.eqns[index].invars[place] for place in (operand, 1 - operand))
+    value = self._numbers.value(numbers[operand])
+    if value is not None or isinstance(var, core.Literal) or math.prod(leaf.aval.shape) == 1:
+      return value
+    number = self._numbers.equal(numbers[operand], var.aval.shape)
+    own = {x for view in views_in(held[1 - operand]) for x in self._members(view)}
+    if number is None or own & self._sources[frame][var].of:  # such as a norm: not linear
+      return None
+    self.hot.update(self._above)
+    return Factor(frame, index, operand, number)
 
   def _step(self, frame: Frame, eqn: Any, held: Held, numbers: list[int]) -> View | None:
     """The slice of a leaf that a turn of a loop takes by its number."""
@@ -200,11 +215,10 @@ class Survey:
     same = [out is var for var, out in zip(ins[: len(carry)], body.jaxpr.outvars)]
     kept = [x if yes else None for x, yes in zip(carry, same)]
     inside = [*consts, *kept, *steps]
-    fresh = self._numbers.fresh(inside[len(consts) :])
+    places = [*numbers, *self._numbers.fresh(inside[len(consts) :])]
     if known:
-      places = [*numbers, *fresh]
       self._known_steps[body] = {places[place]: values for place, values in known.items()}
-    outs, _ = self._walk(body, inside, [*numbers, *fresh], body)
+    outs, _ = self._walk(body, inside, places, body)
     changed = [x for values in (carry, outs) for x, yes in zip(values, same) if not yes]
     return kept, [*changed, *outs[len(carry) :]]
 
@@ -216,7 +230,8 @@ class Survey:
     eqn = frame.jaxpr.eqns[index]
     for operand, other in ((0, 1), (1, 0)):
       for view in views_in(held[operand]):
-        why = self._not_by_data(frame, eqn, other) or _why_not_joined(eqn, operand, held[operand])
+        why = why_not_by_data(self._origins[frame], eqn.invars[other])
+        why = why or why_not_joined(eqn, operand, held[operand])
         found = why or self._record(frame, index, operand, view, numbers[other], region)
         found = found if isinstance(found, str) else self._apart(found, view)
         if isinstance(found, str):
@@ -245,14 +260,6 @@ class Survey:
       self.parts.append(part)
     return self.parts.index(part)
 
-  def _not_by_data(self, frame: Frame, eqn: Any, other: int) -> str | None:
-    """Why a partner is no input: it then makes another weight, which no one follows."""
-    var = eqn.invars[other]
-    origin = 0 if isinstance(var, core.Literal) else self._origins[frame][var]
-    if origin == PARAMS:
-      return 'its partner depends on params only'
-    return None if origin else 'its partner depends on no argument of fn'
-
   def _record(
     self, frame: Frame, index: int, operand: int, view: View, number: int, region: Frame
   ) -> Use | str:
@@ -266,7 +273,8 @@ class Survey:
     how = self._weighing(frame, eqn, 1 - operand, roles)
     if isinstance(how, str):
       return how
-    key = (region, number, roles.layout, stacked)
+    factors = tuple(sorted((factor.number, factor.divides) for factor in view.factors))
+    key = (region, number, roles.layout, stacked, factors)
     loop = self._loops[view.loops[0][0]] if view.loops else (None, False)
     part = Part(self._known.get(key, len(self.inputs)), view.scale)
     use = use_of(view, self._shapes[view.leaf], roles, 0, loop, place(eqn, frame))
@@ -274,7 +282,7 @@ class Survey:
       return use
     if part.input == len(self.inputs):
       self._known[key] = part.input
-      self.inputs.append(Input(frame, index, 1 - operand, roles.layout, stacked, how))
+      self.inputs.append(Input(frame, index, 1 - operand, roles.layout, stacked, how, view.factors))
       self.hot.update(self._above)
     return dataclasses.replace(use, source=self._part(part))
 
@@ -288,16 +296,7 @@ class Survey:
         away = body is None and self._moved[frame].get(eqn.invars[operand])
         how = None if rows is None or away else weighing(dims, rows)
         if how is None:
-          return f'its rows are not {"those of a vmapped while" if body else _TOKENS}'
+          these = 'those of a vmapped while' if body else 'the tokens that weights are given for'
+          return f'its rows are not {these}'
         found[body] = how
     return found
-
-
-def _why_not_joined(eqn: Any, operand: int, held: Held) -> str | None:
-  if not isinstance(held, Joined):
-    return None
-  if eqn.primitive.name != 'dot_general':
-    return 'it is concatenated with others'
-  contract, batch = eqn.params['dimension_numbers']
-  outer = held.axis not in (*contract[operand], *batch[operand])
-  return None if outer else 'it is concatenated with others along an axis that is contracted'

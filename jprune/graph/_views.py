@@ -27,6 +27,24 @@ class Piece(NamedTuple):
 Pieces: TypeAlias = tuple[Piece, ...]
 
 
+class Factor(NamedTuple):
+  """One number by which all entries are multiplied, known only when the function runs.
+
+  Attributes:
+    frame: in which that is done.
+    index: of the equation that does it.
+    operand: which of its operands the number is, perhaps repeated.
+    number: as :class:`Numbers` gives it, equal only for equal ones.
+    divides: whether it is divided by.
+  """
+
+  frame: Frame
+  index: int
+  operand: int
+  number: int
+  divides: bool = False
+
+
 class View(NamedTuple):
   """What a value holds of a leaf.
 
@@ -37,6 +55,7 @@ class View(NamedTuple):
     loops: the bodies of the scans that run over an axis of it, outermost first, with its pieces.
     via: what has changed its entries other than by casts and one number; empty if nothing.
     scale: the number that its entries are multiplied by.
+    factors: other such numbers, not known yet.
   """
 
   leaf: int
@@ -45,14 +64,19 @@ class View(NamedTuple):
   loops: tuple[tuple[Frame, Pieces], ...] = ()
   via: str = ''
   scale: float = 1.0
+  factors: tuple[Factor, ...] = ()
 
-  def scaled(self, by: float) -> View:
+  def scaled(self, by: float | Factor) -> View:
     """With all entries multiplied by a number."""
+    if self.via:
+      return self
+    if isinstance(by, Factor):
+      return self._replace(factors=(*self.factors, by))
     return self._replace(scale=self.scale * by)
 
   def changed(self, via: str) -> View:
     """With entries that are no more those of the leaf."""
-    return self if self.via else self._replace(via=via, scale=1.0)
+    return self if self.via else self._replace(via=via, scale=1.0, factors=())
 
 
 def view_of(leaf: int, shape: Sequence[int]) -> View:
