@@ -30,6 +30,7 @@ class Numbers:
     self._known: dict[Any, int] = {}
     self._made: dict[int, tuple[Any, tuple[int, ...]]] = {}
     self._values: dict[int, float | None] = {}
+    self._equal: dict[int, int | None] = {}
 
   def fresh(self, values: Sequence[Any]) -> list[int]:
     """A new number for each of some values of which nothing is known."""
@@ -75,16 +76,19 @@ class Numbers:
 
   def equal(self, number: int, shape: Sequence[int]) -> int | None:
     """The number of what all entries of a value of this shape are; ``None`` if they may differ."""
-    eqn, operands = self._made.get(number, (None, ()))
-    shapes = () if eqn is None else [var.aval.shape for var in eqn.invars]
-    if eqn is not None and eqn.primitive.name in _SAME:
-      return self.equal(operands[0], shapes[0])
-    if math.prod(shape) == 1:
-      return number
-    if eqn is None or eqn.primitive.name not in ELEMENTWISE:
-      return None
-    known = [self.equal(each, of) for each, of in zip(operands, shapes)]
-    return None if None in known else number
+    if number not in self._equal:
+      self._equal[number] = self._if_equal(number, shape)
+    return self._equal[number]
+
+  def _if_equal(self, number: int, shape: Sequence[int]) -> int | None:
+    if number in self._made:
+      eqn, operands = self._made[number]
+      known = (self.equal(each, var.aval.shape) for each, var in zip(operands, eqn.invars))
+      if eqn.primitive.name in _SAME:
+        return next(known)
+      if eqn.primitive.name in ELEMENTWISE and operands and None not in known:
+        return number
+    return number if math.prod(shape) == 1 else None
 
   def in_steps(self, number: int, known: Mapping[int, np.ndarray]) -> np.ndarray | None:
     """The real number that all entries are in each step of a loop, where some are known so."""

@@ -62,7 +62,7 @@ FACTORS = {  # which equation applies them
   'triangle': ('select_n', lambda w, x: x @ jnp.triu(w)),
   'outputs': ('mul', lambda w, x: x @ (w * SCALES[None])),
   'inputs': ('div', lambda w, x: x @ (w / jnp.arange(1.0, 7.0)[:, None])),
-  'argument': ('mul', lambda w, x: x @ (w * x[0, :4])),
+  'argument': ('mul', lambda w, x: x @ (w * x[:1, :4])),
   'own size': ('div', lambda w, x: x @ (w / jnp.linalg.norm(w))),
   'one of two slices': (
     'mul',
