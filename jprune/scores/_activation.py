@@ -17,8 +17,9 @@ def activation(params: Params, stats: Any) -> Scores:
   .. math:: s_{ij} = \lVert x_i \rVert_2
 
   All weights that multiply a unit have its score. So it is for whole channels: give
-  :func:`jprune.masks.channels` the kernels that *consume* them, as in ``where='Dense_1/kernel'``.
-  A unit with a small norm adds little to what follows, unless large weights wait for it there;
+  :func:`jprune.masks.channels` the kernels that *consume* them, and the group by name, as in
+  ``sparsity={'Dense_0/kernel[1]': 0.5}, where='Dense_1/kernel'``; a number alone would prune the
+  outputs of ``Dense_1`` too, whose scores are all equal. A unit with a small norm adds little to what follows, unless large weights wait for it there;
   :func:`wanda` is the product of both.
 
   Args:

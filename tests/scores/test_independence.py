@@ -118,6 +118,30 @@ def test_channels_keep_the_greedy_set():
   assert np.asarray(masks['out'])[:, 0].tolist() == [True] * 4 + [False] * 4
 
 
+@pytest.mark.parametrize('scorer', ['independence', 'activation'])
+def test_in_a_deep_net_a_group_is_pruned_by_the_inputs_of_its_consumer(scorer):
+  fn = lambda p, x: jnp.tanh(jnp.tanh(x @ p['a']) @ p['b']) @ p['c']
+  shapes = {'a': (4, 8), 'b': (8, 8), 'c': (8, 2)}
+  params = {name: jnp.asarray(normal(*shape)) for name, shape in shapes.items()}
+  weak = {'a': 2, 'b': 5}
+  for name, unit in weak.items():
+    if scorer == 'activation':
+      params[name] = params[name].at[:, unit].multiply(0.01)
+    else:  # a copy that comes later
+      params[name] = params[name].at[:, unit].set(params[name][:, 0])
+  x = jnp.asarray(normal(60, 4, seed=1))
+  graph = jprune.graph.channels(fn, params, x[:1])
+  _, given = jprune.graph.capture(fn, params, x, gram=True)
+  extra = (graph,) if scorer == 'independence' else ()
+  found = getattr(scores, scorer)(params, given, *extra)
+  for name, consumer in {'a': 'b', 'b': 'c'}.items():
+    masks = jprune.masks.channels(found, graph, {f'{name}[1]': 1 / 8}, where=consumer)
+    assert np.flatnonzero(~np.asarray(masks[name][0])).tolist() == [weak[name]]
+    assert np.flatnonzero(~np.asarray(masks[consumer][:, 0])).tolist() == [weak[name]]
+    assert np.asarray(masks[consumer])[0].all()  # its own outputs stay
+    assert consumer == 'c' or masks['c'] is None
+
+
 def images(params, x):
   """A convolution whose windows, and a dense layer whose feature map, hold a channel many times."""
   dims = ('NHWC', 'HWIO', 'NHWC')
