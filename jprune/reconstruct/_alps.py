@@ -19,7 +19,9 @@ from jprune.typing import Masks, Params, Sparsities, Where
 
 _FIRST_PENALTY = 0.1
 _EVERY = 3  # iterations from one look at the support to the next
-_MORE = 10  # times the steps where conjugate gradients don't start near the minimum
+_MORE = 10  # times the steps of conjugate gradients, where they still have an effect
+_LITTLE = 0.002  # of the error
+_ROWS = 2  # times as many as inputs: with fewer, exact weights would follow their noise
 
 
 def alps(
@@ -47,12 +49,15 @@ def alps(
   changes by a tenth of :math:`k`, by 0.5 %, or less; when it no longer changes, conjugate gradients
   on it refine the weights, column by column.
 
-  Inputs much smaller than others drown in the damping, and the support that is found is then worse
-  than that of the weights with the largest :math:`|W_{ij}| \lVert x_i \rVert`. So both are tried,
-  the error of the outputs decides, and weights on the second are those of :func:`least_squares`.
+  Whatever is much smaller than the largest inputs, or combinations of them, drowns in the damping.
+  So the supports of the weights with the largest :math:`|W_{ij}| \lVert x_i \rVert` are tried too,
+  of all and in each output, and the error of the outputs, which has no damping in it, decides. The
+  weights aren't damped either, if there are at least two rows for each input; with fewer they are,
+  as they would follow the noise. Where conjugate gradients get stuck, those of
+  :func:`least_squares` are tried.
 
   Exactly ``round(sparsity * size)`` weights of each leaf go; of a leaf with several products each
-  gives its share. Dead inputs are treated as in :func:`sparsegpt`, and so is everything else that
+  gives its share, fractions by those scores. Dead inputs are treated as in :func:`sparsegpt`, and so is everything else that
   both have.
 
   Args:
@@ -62,9 +67,10 @@ def alps(
     pattern: as for :func:`sparsegpt`.
     where: which leaves; by default the floating ones of two or more dimensions.
     per_output: whether each output loses the same number of weights, or one more.
-    damping: what is added to the diagonal of the Gram matrix, as a fraction of its mean.
+    damping: what is added to the diagonal of the Gram matrix, as a fraction of its mean, for the
+      search, and for the weights if there are fewer than two rows for each input.
     iterations: of the first part, at most.
-    steps: of conjugate gradients.
+    steps: of conjugate gradients at a time; ten times as many at most, while they have an effect.
 
   Returns:
     ``(params, masks, report)``, as :func:`sparsegpt`.
@@ -116,17 +122,37 @@ def alps_leaf(
   """:func:`alps` of one leaf, whose uses ``_leaves.uses_of`` has checked."""
   n_of_m = (pattern.n, pattern.m) if isinstance(pattern, NOfM) else None
 
-  def solver(matrices: jax.Array, gram: jax.Array, counts: np.ndarray, orders: Any) -> Solved:
+  def solver(
+    matrices: jax.Array, gram: jax.Array, rows: jax.Array, counts: np.ndarray, orders: Any
+  ) -> Solved:
     limits = (iterations, steps)
-    solved, simple = solve(
-      matrices, gram, counts[:, 0], orders, damping, limits, n_of_m=n_of_m, per_output=per_output
-    )
-    return _refitted(matrices, gram, solved, damping) if bool(jnp.any(simple)) else solved
+    pull = jnp.where(rows >= _ROWS * gram.shape[-1], 0.0, jnp.float32(damping))
+    found = solve(
+      matrices, gram, counts[:, 0], orders, damping, pull, limits,
+      n_of_m=n_of_m, per_output=per_output,
+    )  # fmt: skip
+    return _nearest(found, gram, pull, damping)
 
   return _work.pruned_leaf(
     function, path, leaf, uses, sparsity, pattern, solver,
     parts=lambda inputs: [inputs], damping=damping, per_output=per_output,
   )  # fmt: skip
+
+
+class _Found(NamedTuple):
+  """What ADMM and conjugate gradients make of matrices.
+
+  Attributes:
+    dense: ``(batch, inputs, outputs)``, the weights before, zeros for dead inputs.
+    weights: ``(batch, masks, inputs, outputs)``, fitted to each mask.
+    masks: of the same shape: that of ADMM; by size times norm of the input; and so in each output.
+    done: ``(batch, masks)``, whether the weights are as good as the best ones.
+  """
+
+  dense: jax.Array
+  weights: jax.Array
+  masks: jax.Array
+  done: jax.Array
 
 
 @functools.partial(jax.jit, static_argnames=['n_of_m', 'per_output'])
@@ -136,12 +162,13 @@ def solve(
   counts: jax.Array,
   orders: tuple[jax.Array, jax.Array],
   damping: Any,
+  pull: jax.Array,
   limits: tuple[Any, Any],
   *,
   n_of_m: tuple[int, int] | None = None,
   per_output: bool = False,
-) -> tuple[Solved, jax.Array]:
-  """Prunes and repairs; compiled once for each shape.
+) -> _Found:
+  """Two or three masks, and weights on them; compiled once for each shape.
 
   Args:
     matrices: ``(batch, inputs, outputs)``.
@@ -149,12 +176,10 @@ def solve(
     counts: ``(batch,)``, int32: how many weights go; ``(batch, outputs)`` if ``per_output``.
     orders: int32, ``(inputs,)`` and ``(outputs,)``; their sum says which of two entries is first.
     damping: fraction of the mean of the diagonal.
-    limits: iterations of ADMM at most, and steps of conjugate gradients.
+    pull: ``(batch,)``, the same for the fit.
+    limits: iterations of ADMM at most, and steps of conjugate gradients at a time.
     n_of_m: keep the ``n`` best of every ``m`` successive inputs.
     per_output: whether each output is a race of its own.
-
-  Returns:
-    What was found, and for each matrix whether size times norm of the input gave the mask.
   """
   order = orders[0][:, None] + orders[1][None, :]
 
@@ -163,50 +188,62 @@ def solve(
       return _choose.best_of_groups(jnp.abs(w), *n_of_m)
     return ~_choose.lowest(jnp.abs(w), count, order, per_output)
 
-  def one(w: jax.Array, gram: jax.Array, count: jax.Array) -> tuple[Solved, jax.Array]:
+  def even(scores: jax.Array, count: jax.Array) -> list[jax.Array]:
+    if n_of_m or per_output:
+      return []  # as it is anyway
+    each, more = jnp.divmod(count, scores.shape[1])
+    low = _choose.lowest(scores, each, order, True)
+    upcoming = _choose.lowest(scores, each + 1, order, True) & ~low
+    place = jnp.argsort(jnp.argsort(jnp.min(scores, axis=0, where=upcoming, initial=jnp.inf)))
+    return [~(low | (upcoming & (place < more)[None, :]))]
+
+  def one(w: jax.Array, gram: jax.Array, count: jax.Array, pull: jax.Array) -> _Found:
     bare, live, mean = _hessian.settled(gram)
     w = jnp.where((live | ~jnp.any(live))[:, None], w, 0.0)
-    gram = bare + damping * mean * jnp.eye(w.shape[0], dtype=w.dtype)
+    identity = mean * jnp.eye(w.shape[0], dtype=w.dtype)
+    gram = bare + damping * identity
     norm = jnp.sqrt(jnp.diagonal(gram))
     scaled, target = gram / (norm[:, None] * norm[None, :]), w * norm[:, None]
-
-    def refined(start: jax.Array, keep: jax.Array, steps: Any) -> tuple[jax.Array, jax.Array]:
-      found = _conjugate_gradients(scaled, target, start, keep, steps)
-      new = jnp.where(keep, found / norm[:, None], 0.0)
-      return new, _squares(bare, new - w)
-
     found = _admm(scaled, target, lambda w: best(w, count), limits[0])
     keep = best(found, count)  # its entries, and zeros if there are too few
-    new, error = refined(found, keep, limits[1])
-    plain = best(w * jnp.sqrt(jnp.diagonal(bare))[:, None], count)
-    other, of_other = refined(jnp.where(plain, target, 0.0), plain, _MORE * limits[1])
-    simple = of_other < error
-    pick = lambda a, b: jnp.where(simple, a, b)
-    return Solved(pick(other, new), pick(plain, keep), jnp.float32(damping)), simple
+    sized = w * jnp.sqrt(jnp.diagonal(bare))[:, None]
+    masks = jnp.stack([keep, best(sized, count), *even(jnp.abs(sized), count)])
+    starts = jnp.stack([found / norm[:, None], *[w] * (len(masks) - 1)])
+    fitted = lambda pair: _fitted(bare + pull * identity, w, *pair, limits[1])
+    weights, done = lax.map(fitted, (starts, masks))
+    return _Found(w, weights, masks, done)
 
-  return _hessian.one_by_one(one, matrices.astype(jnp.float32), gram, counts)
-
-
-def _refitted(matrices: jax.Array, gram: jax.Array, solved: Solved, damping: float) -> Solved:
-  """The same masks with the exact weights on them, where these are better."""
-  shared, width = _least_squares.supports(np.asarray(solved.masks))
-  exact = _least_squares.solve(matrices, gram, solved.masks, damping, shared=shared, width=width)
-  errors = [_all_squares(gram, each.matrices - matrices) for each in (exact, solved)]
-  better = errors[0] < errors[1]
-  return Solved(
-    jnp.where(better[:, None, None], exact.matrices, solved.matrices),
-    solved.masks,
-    jnp.where(better, exact.damping, solved.damping),
-  )
+  return _hessian.one_by_one(one, matrices.astype(jnp.float32), gram, counts, pull)
 
 
-def _squares(gram: jax.Array, apart: jax.Array) -> jax.Array:
-  return jnp.sum(apart * _dot(gram, apart))
+def _nearest(found: _Found, gram: jax.Array, pull: jax.Array, damping: float) -> Solved:
+  """For each matrix those weights whose outputs are nearest, exact ones where others aren't."""
+  used = jnp.broadcast_to(jnp.float32(damping), pull.shape)
+  options = [
+    Solved(found.weights[:, i], found.masks[:, i], used) for i in range(found.masks.shape[1])
+  ]
+  if not bool(jnp.all(found.done)):
+    shared, widths = zip(*(_least_squares.supports(np.asarray(each.masks)) for each in options))
+    options += [
+      _least_squares.solve(
+        found.dense, gram, each.masks, pull, shared=all(shared), width=max(widths)
+      )
+      for each in options
+    ]
+  errors = jnp.stack([_squares(gram, each.matrices - found.dense) for each in options])
+  best = jnp.argmin(jnp.where(jnp.isnan(errors), jnp.inf, errors), axis=0)
+  return jax.tree.map(lambda *each: _of_each(jnp.stack(each), best), *options)
+
+
+def _of_each(options: jax.Array, best: jax.Array) -> jax.Array:
+  """The best one of ``(options, batch, ...)`` for each of the batch."""
+  return jnp.take_along_axis(options, best.reshape(1, -1, *[1] * (options.ndim - 2)), axis=0)[0]
 
 
 @jax.jit
-def _all_squares(gram: jax.Array, apart: jax.Array) -> jax.Array:
-  return _hessian.one_by_one(_squares, gram, apart)
+def _squares(gram: jax.Array, apart: jax.Array) -> jax.Array:
+  one = lambda gram, apart: jnp.sum(apart * _dot(gram, apart))
+  return _hessian.one_by_one(one, gram, apart)
 
 
 class _State(NamedTuple):
@@ -258,24 +295,41 @@ def _admm(gram: jax.Array, target: jax.Array, best: Any, iterations: Any) -> jax
   return lax.while_loop(more, step, start).sparse
 
 
-def _conjugate_gradients(
-  gram: jax.Array, target: jax.Array, start: jax.Array, keep: jax.Array, steps: Any
-) -> jax.Array:
-  """Nearer to the minimum over the kept entries; the diagonal is 1, so it needs no other scale."""
+def _fitted(
+  gram: jax.Array, w: jax.Array, start: jax.Array, keep: jax.Array, steps: Any
+) -> tuple[jax.Array, jax.Array]:
+  """Conjugate gradients from the start towards the best weights on the kept entries.
+
+  Returns:
+    The weights, and whether the last ``steps`` had next to no effect on the error.
+  """
+  norm = jnp.sqrt(jnp.diagonal(gram))[:, None]  # on inputs of one size it needs no other scale
+  scaled, target = gram / (norm * norm.T), w * norm
   masked = lambda x: jnp.where(keep, x, 0.0)
-  rest = masked(_dot(gram, target - start))
   ratio = lambda a, b: jnp.where(b > 0, a / jnp.where(b > 0, b, 1.0), 0.0)
   squares = lambda x: jnp.sum(jnp.square(x), axis=0, keepdims=True)
+  error = lambda now: jnp.sum((now - target) * _dot(scaled, now - target))
 
   def step(_: Any, state: Any) -> Any:
-    w, rest, way, size = state
-    ahead = masked(_dot(gram, way))
+    now, rest, way, size = state
+    ahead = masked(_dot(scaled, way))
     length = ratio(size, jnp.sum(way * ahead, axis=0, keepdims=True))
-    w, rest = w + length * way, rest - length * ahead
+    now, rest = now + length * way, rest - length * ahead
     new = squares(rest)
-    return w, rest, rest + ratio(new, size) * way, new
+    return now, rest, rest + ratio(new, size) * way, new
 
-  return lax.fori_loop(0, steps, step, (start, rest, rest, squares(rest)))[0]
+  def further(state: Any) -> Any:
+    state, before, _, times = state
+    state = lax.fori_loop(0, steps, step, state)
+    after = error(state[0])
+    return state, after, before - after <= _LITTLE * after, times + 1
+
+  now = masked(start * norm)
+  rest = masked(_dot(scaled, target - now))
+  first = ((now, rest, rest, squares(rest)), error(now), jnp.bool_(False), jnp.int32(0))
+  more = lambda state: ~state[2] & (state[3] < _MORE)
+  (now, *_), _, done, _ = lax.while_loop(more, further, first)
+  return jnp.where(keep, now / norm, 0.0), done
 
 
 def _dot(a: jax.Array, b: jax.Array) -> jax.Array:

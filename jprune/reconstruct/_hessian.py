@@ -23,6 +23,13 @@ def one_by_one(function: Callable[..., Any], *trees: Any) -> Any:
   return lax.map(lambda xs: function(*xs), trees)
 
 
+@jax.jit
+def of_size_one(gram: jax.Array) -> jax.Array:
+  """Gram matrices, each divided by a power of two, such that no diagonal exceeds 1."""
+  _, exponent = jnp.frexp(jnp.max(jnp.diagonal(gram, axis1=-2, axis2=-1), axis=-1))
+  return jnp.ldexp(gram, -exponent[..., None, None])
+
+
 def settled(gram: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
   """A Gram matrix whose dead inputs stand for themselves.
 

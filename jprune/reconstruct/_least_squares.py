@@ -132,12 +132,12 @@ def solve(
     matrices: ``(batch, inputs, outputs)``.
     gram: ``(batch, inputs, inputs)``.
     masks: of the shape of ``matrices``.
-    damping: fraction of the mean of the diagonal.
+    damping: fraction of the mean of the diagonal, one or ``(batch,)``.
     shared: whether the outputs of a matrix, but for those without any inputs, have one support.
     width: inputs of the largest support, or more.
   """
 
-  def one(w: jax.Array, gram: jax.Array, keep: jax.Array) -> Solved:
+  def one(w: jax.Array, gram: jax.Array, keep: jax.Array, damping: jax.Array) -> Solved:
     gram, _, mean = _hessian.settled(gram)
     # as definite as it is, so is every part of it
     _, used = _hessian.factorised(gram, mean, damping)
@@ -153,7 +153,8 @@ def solve(
       more = lax.map(column, pairs, batch_size=min(at_a_time, w.shape[1])).T
     return Solved(jnp.where(keep, w + more, 0.0), keep, used)
 
-  return _hessian.one_by_one(one, matrices.astype(jnp.float32), gram, masks)
+  damping = jnp.broadcast_to(jnp.asarray(damping, jnp.float32), matrices.shape[:1])
+  return _hessian.one_by_one(one, matrices.astype(jnp.float32), gram, masks, damping)
 
 
 def _on_support(gram: jax.Array, right: jax.Array, keep: jax.Array, width: int) -> jax.Array:

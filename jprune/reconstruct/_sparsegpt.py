@@ -112,7 +112,9 @@ def sparsegpt_leaf(
   """:func:`sparsegpt` of one leaf, whose uses ``_leaves.uses_of`` has checked."""
   n_of_m = (pattern.n, pattern.m) if isinstance(pattern, NOfM) else None
 
-  def solver(matrices: jax.Array, gram: jax.Array, counts: np.ndarray, orders: Any) -> Solved:
+  def solver(
+    matrices: jax.Array, gram: jax.Array, _: jax.Array, counts: np.ndarray, orders: Any
+  ) -> Solved:
     return _sparsegpt_core.solve(
       matrices, gram, counts, orders, damping, block=block, n_of_m=n_of_m, per_output=per_output
     )

@@ -11,13 +11,13 @@ import numpy as np
 from jprune import _checks
 from jprune.graph._moments import Moments
 from jprune.masks import NOfM
-from jprune.reconstruct import _counts, _leaves
+from jprune.reconstruct import _counts, _hessian, _leaves
 from jprune.reconstruct._leaves import Outcome, Solved, Uses
 from jprune.reconstruct._report import Repair
 from jprune.typing import Masks, Params, Sparsities, Where
 
-Solver = Callable[[jax.Array, jax.Array, np.ndarray, tuple[Any, Any]], Solved]
-"""``(matrices, gram, counts, orders) -> Solved``, as the ``solve`` of a method with its options."""
+Solver = Callable[[jax.Array, jax.Array, jax.Array, np.ndarray, tuple[Any, Any]], Solved]
+"""``(matrices, gram, rows, counts, orders) -> Solved``, with the options of a method bound."""
 
 
 def leaf_by_leaf(
@@ -95,13 +95,13 @@ def pruned_leaf(
     return _leaves.untouched(path, leaf, 'nothing to prune')
 
   def solve(i: int, matrices: jax.Array, moments: Moments) -> Solved:
-    use, gram, back = bare[i], moments.gram, None
+    use, gram, back = bare[i], _hessian.of_size_one(moments.gram), None
     if isinstance(pattern, NOfM):
       use, moved = _counts.grouped_along(function, path, leaf, use, pattern)
       if not np.array_equal(moved, np.arange(moved.size)):
         back = np.argsort(moved)
         matrices, gram = matrices[:, moved], gram[:, moved][:, :, moved]
-    solved = solver(matrices, gram, counts[i], _counts.orders(use))
+    solved = solver(matrices, gram, moments.count, counts[i], _counts.orders(use))
     if back is None:
       return solved
     return Solved(solved.matrices[:, back], solved.masks[:, back], solved.damping)

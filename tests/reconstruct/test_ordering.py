@@ -53,9 +53,11 @@ def test_alps_ends_near_the_best_weights_of_its_support(pattern):
 
 
 @pytest.mark.parametrize('pattern', [Unstructured(), NOfM(2, 4)], ids=['half', '2:4'])
-def test_alps_is_no_worse_than_a_refit_where_damping_hides_small_inputs(pattern):
+@pytest.mark.parametrize(('rotated', 'length'), [(False, 8), (True, 12)])
+def test_alps_is_no_worse_than_a_refit_where_damping_hides_small_inputs(pattern, rotated, length):
   rng = np.random.default_rng(0)
-  x = (rng.normal(size=(1024, 128)) * np.exp(-np.arange(128) / 8)).astype(np.float32)
+  x = rng.normal(size=(1024, 128)) * np.exp(-np.arange(128) / length)
+  x = (x @ np.linalg.qr(rng.normal(size=(128, 128)))[0] if rotated else x).astype(np.float32)
   w = rng.normal(size=(128, 32)).astype(np.float32)
   stats = of_inputs({'w': x}, {'w': 32})
   sparsity = 0.5 if pattern == Unstructured() else None
