@@ -7,6 +7,7 @@ from typing import Any
 from jprune._checks.words import listed, message
 
 _EXCLUDE = 'Exclude the leaf with where=.'
+_BEFORE = 'Mask and scale the params before they go into fn'
 
 
 def not_repairable_pattern(function: str, pattern: Any) -> TypeError:
@@ -29,7 +30,7 @@ def not_finite_weights(function: str, path: str) -> ValueError:
 def not_direct(function: str, path: str, line: str) -> ValueError:
   constraint = 'statistics of products with the weights themselves'
   got = f'a product with what is computed from them{f" ({line})" if line else ""}'
-  fix = 'Mask and scale the params before they go into fn, or exclude the leaf with where=.'
+  fix = f'{_BEFORE}, or exclude the leaf with where=.'
   return ValueError(message(function, 'stats', constraint, got, fix, path))
 
 
@@ -73,7 +74,9 @@ def check_flag(function: str, argument: str, value: Any) -> None:
 def nothing_captured(function: str, why: list[tuple[str, str]]) -> ValueError:
   shown = '; '.join(f"'{path}': {reason}" for path, reason in why[:3])
   constraint = 'a function with products by at least one selected leaf'
-  return ValueError(message(function, 'fn', constraint, f'none ({shown})'))
+  computed = any('computed from' in reason for _, reason in why)
+  fix = f'{_BEFORE}: it must multiply by the params themselves.' if computed else ''
+  return ValueError(message(function, 'fn', constraint, f'none ({shown})', fix))
 
 
 def batches_read_once(function: str) -> TypeError:

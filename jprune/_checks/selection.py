@@ -191,6 +191,19 @@ def bad_scorer(function: str, scorer: Any) -> TypeError:
   return TypeError(message(function, 'scorer', 'a function or a tree of scores', repr(scorer), fix))
 
 
+def not_a_scorer(function: str, scorer: Any) -> TypeError:
+  fix = 'For example jprune.scores.wanda, or lambda params: scores for those that are known.'
+  return TypeError(message(function, 'scorer', 'a function', type(scorer).__name__, fix))
+
+
+def scorer_takes_more(function: str, scorer: Any, missing: list[str]) -> TypeError:
+  constraint = 'given all that it takes'
+  name = getattr(scorer, '__name__', repr(scorer))
+  got = f'{name} without {listed(missing)}'
+  fix = 'Pass them by name, or compute the scores and pass these.'
+  return TypeError(message(function, 'scorer', constraint, got, fix))
+
+
 def pattern_shares_alike(function: str, pattern: Any) -> ValueError:
   constraint = f'left out for {pattern}, which prunes all leaves alike'
   fix = 'Leave leaves out with where=.'

@@ -57,7 +57,7 @@ def alps(
   :func:`least_squares` are tried.
 
   Exactly ``round(sparsity * size)`` weights of each leaf go; of a leaf with several products each
-  gives its share, fractions by those scores. Dead inputs are treated as in :func:`sparsegpt`, and so is everything else that
+  gives its share. Dead inputs are treated as in :func:`sparsegpt`, and so is everything else that
   both have.
 
   Args:

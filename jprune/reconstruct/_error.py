@@ -10,7 +10,14 @@ from jprune.reconstruct._hessian import one_by_one
 
 
 @jax.jit
-def energy(matrices: jax.Array, moments: Moments) -> jax.Array:
+def exponent(moments: Moments) -> jax.Array:
+  """That of the power of two above the largest norm of an input; of no inputs 0."""
+  mean = jnp.sqrt(moments.count)[:, None] * jnp.abs(moments.mean)
+  return jnp.frexp(jnp.max(jnp.maximum(jnp.sqrt(moments.squares), mean), initial=0.0))[1]
+
+
+@jax.jit
+def energy(matrices: jax.Array, moments: Moments, down: jax.Array) -> jax.Array:
   r"""Sum of squares of :math:`XW` over all rows, products and outputs.
 
   The part about the mean and that of the mean are added up apart, both of them sums of squares:
@@ -19,6 +26,7 @@ def energy(matrices: jax.Array, moments: Moments) -> jax.Array:
   Args:
     matrices: ``(batch, inputs, outputs)``, float32.
     moments: of the inputs, with products.
+    down: inputs are divided by two to this power, lest their squares overflow.
 
   Returns:
     A scalar, at least 0.
@@ -29,5 +37,6 @@ def energy(matrices: jax.Array, moments: Moments) -> jax.Array:
     spread = jnp.maximum(jnp.sum(w * dot(products, w), axis=0), 0.0)
     return jnp.sum(spread) + count * jnp.sum(jnp.square(dot(mean, w)))
 
-  each = one_by_one(one, matrices, moments.products, moments.mean, moments.count)
+  products, mean = jnp.ldexp(moments.products, -2 * down), jnp.ldexp(moments.mean, -down)
+  each = one_by_one(one, matrices, products, mean, moments.count)
   return jnp.sum(each)

@@ -20,7 +20,7 @@ from jprune import _checks, tree
 from jprune.graph._moments import Moments, merged
 from jprune.graph._stats import Use
 from jprune.masks._auto import placed as where_it_lies
-from jprune.reconstruct._error import energy
+from jprune.reconstruct._error import energy, exponent
 from jprune.reconstruct._place import on_one_device, returned
 from jprune.reconstruct._report import LeafRepair, Repair
 from jprune.typing import Masks, Params, Where
@@ -152,11 +152,12 @@ def untouched(path: str, leaf: Any, why: str) -> Outcome:
 def errors(leaf: jax.Array, masked: jax.Array, new: jax.Array, uses: Uses) -> tuple[float, float]:
   """Relative output errors of two versions of a leaf, squared, over all of its products."""
   whole, parts = 0.0, [0.0, 0.0]
+  down = jnp.max(jnp.stack([exponent(moments) for _, moments in uses]))
   for use, moments in uses:
     bare = _bare(use)
-    whole += float(energy(_of_use(leaf, leaf, bare, False), moments))
+    whole += float(energy(_of_use(leaf, leaf, bare, False), moments, down))
     for i, other in enumerate((masked, new)):
-      parts[i] += float(energy(_of_use(leaf, other, bare, True), moments))
+      parts[i] += float(energy(_of_use(leaf, other, bare, True), moments, down))
   before, after = (part / whole if whole > 0 else 0.0 for part in parts)
   return before, after
 

@@ -133,7 +133,8 @@ def _usable(shapes: Stats) -> tuple[list[str], list[tuple[str, str]]]:
     if all(use.direct for use in uses):
       usable.append(path)
     else:
-      why.append((path, 'products multiply by something computed from it'))
+      notes = (note for of, note in shapes.notes if of == path and 'computed from' in note)
+      why.append((path, next(notes, 'its product multiplies by something computed from it')))
   return usable, why
 
 

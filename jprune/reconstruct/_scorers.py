@@ -18,7 +18,7 @@ def takes_stats(function: str, scorer: Any) -> bool:
     TypeError: if it is no function, or needs more than params and statistics.
   """
   if not callable(scorer):
-    raise _checks.bad_scorer(function, scorer)
+    raise _checks.not_a_scorer(function, scorer)
   named, anything = _arguments(scorer)
   missing = [p.name for p in named[1:] if p.default is p.empty and p.name != 'stats']
   if missing:

@@ -19,8 +19,8 @@ def activation(params: Params, stats: Any) -> Scores:
   All weights that multiply a unit have its score. So it is for whole channels: give
   :func:`jprune.masks.channels` the kernels that *consume* them, and the group by name, as in
   ``sparsity={'Dense_0/kernel[1]': 0.5}, where='Dense_1/kernel'``; a number alone would prune the
-  outputs of ``Dense_1`` too, whose scores are all equal. A unit with a small norm adds little to what follows, unless large weights wait for it there;
-  :func:`wanda` is the product of both.
+  outputs of ``Dense_1`` too, whose scores are all equal. A unit with a small norm adds little to
+  what follows, unless large weights wait for it there; :func:`wanda` is the product of both.
 
   Args:
     params: tree of arrays.

@@ -45,9 +45,10 @@ def independence(params: Params, stats: Any, graph: Any = None) -> Scores:
   All weights that multiply a unit have its score: give :func:`jprune.masks.channels` the kernels
   that consume the channels, the same graph as here, and the group by name, as in
   ``sparsity={'in[1]': 1 / 8}, where='out'``. A number alone would also prune the outputs of these
-  kernels, of which nothing is known: their scores are all equal. The Gram matrix is not centred, since what a
-  dropped unit did can be folded into the weights of the units that stay only by a linear map; a
-  constant that it adds would need a bias. A constant unit therefore counts as a unit of its own.
+  kernels, of which nothing is known: their scores are all equal. The Gram matrix is not
+  centred, since what a dropped unit did can be folded into the weights of the units that stay only
+  by a linear map; a constant that it adds would need a bias. A constant unit therefore counts as a
+  unit of its own.
 
   Takes n steps of n^2 multiplications for n inputs.
 

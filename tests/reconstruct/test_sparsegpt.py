@@ -195,9 +195,14 @@ def test_solver_is_a_pure_function():
 
 def test_scale_of_the_inputs_does_not_matter():
   w, x = problem(8, 100, 32, 9)
-  _, masks, _ = sparsegpt({'w': w}, stats_of(x, 9), 0.5)
+  _, masks, report = sparsegpt({'w': w}, stats_of(x, 9), 0.5)
+  before = report['w']
   for scale in (1e-6, 1e6):
     new, same, report = sparsegpt({'w': w}, stats_of(np.float32(scale) * x, 9), 0.5)
     assert (np.asarray(masks['w']) == np.asarray(same['w'])).mean() > 0.99
     assert report['w'].error_after < report['w'].error_before
     assert np.isfinite(new['w']).all()
+  for scale in (1e-17, 1e18):  # squares of all outputs together are no float32 any more
+    row = sparsegpt({'w': w}, stats_of(np.float32(scale) * x, 9), 0.5)[2]['w']
+    assert row.error_before == pytest.approx(before.error_before, rel=1e-2)
+    assert row.error_after == pytest.approx(before.error_after, rel=1e-2)
