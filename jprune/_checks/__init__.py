@@ -120,13 +120,12 @@ from jprune._checks.selection import check_n_of_m as check_n_of_m
 from jprune._checks.selection import check_threshold as check_threshold
 from jprune._checks.selection import check_values as check_values
 from jprune._checks.selection import key_not_wanted as key_not_wanted
-from jprune._checks.selection import not_a_scorer as not_a_scorer
-from jprune._checks.selection import scorer_takes_more as scorer_takes_more
 from jprune._checks.selection import no_mapping as no_mapping
 from jprune._checks.selection import no_scores_at_hand as no_scores_at_hand
 from jprune._checks.selection import no_sparsity as no_sparsity
 from jprune._checks.selection import non_negative_number as non_negative_number
 from jprune._checks.selection import none_given as none_given
+from jprune._checks.selection import not_a_scorer as not_a_scorer
 from jprune._checks.selection import not_divisible as not_divisible
 from jprune._checks.selection import not_scored as not_scored
 from jprune._checks.selection import not_static as not_static
@@ -135,6 +134,7 @@ from jprune._checks.selection import pattern_has_sparsity as pattern_has_sparsit
 from jprune._checks.selection import pattern_not_global as pattern_not_global
 from jprune._checks.selection import pattern_shares_alike as pattern_shares_alike
 from jprune._checks.selection import positive_number as positive_number
+from jprune._checks.selection import scorer_takes_more as scorer_takes_more
 from jprune._checks.selection import sparsity_given as sparsity_given
 from jprune._checks.selection import static_fraction as static_fraction
 from jprune._checks.selection import too_few_dimensions as too_few_dimensions

@@ -193,7 +193,8 @@ def bad_scorer(function: str, scorer: Any) -> TypeError:
 
 def not_a_scorer(function: str, scorer: Any) -> TypeError:
   fix = 'For example jprune.scores.wanda, or lambda params: scores for those that are known.'
-  return TypeError(message(function, 'scorer', 'a function', type(scorer).__name__, fix))
+  got = repr(scorer) if isinstance(scorer, str) else type(scorer).__name__
+  return TypeError(message(function, 'scorer', 'a function', got, fix))
 
 
 def scorer_takes_more(function: str, scorer: Any, missing: list[str]) -> TypeError:
