@@ -341,7 +341,7 @@ def test_params_with_holes():
 @pytest.mark.parametrize(('scorer', 'missing'), [('wanda', 'stats'), ('snip', 'loss_fn')])
 def test_scorers_that_need_more_say_what(scorer, missing):
   message = (
-    rf'prune: `scorer` must be given all that it takes; got {scorer} without {missing}\. Pass'
+    rf'prune: `scorer` must be given all that it takes; got {scorer} without .{missing}.\. Pass'
   )
   with pytest.raises(TypeError, match=message):
     jprune.prune({'w': jnp.ones((2, 2))}, 0.5, scorer=getattr(jprune.scores, scorer))
