@@ -57,12 +57,13 @@ def no_input_axis(
 
 
 def groups_cut(
-  function: str, axis: int, path: str, shape: tuple[int, ...], m: int, line: str
+  function: str, axis: int, path: str, shape: tuple[int, ...], pattern: Any, line: str
 ) -> ValueError:
+  padded = ' There is no pad=True for products.' if pattern.pad else ''
   return ValueError(
-    f"{function}: axis {axis} of leaf '{path}' must be divisible by m={m}, also in each part of "
+    f"{function}: axis {axis} of leaf '{path}' must be divisible by m={pattern.m}, also in each part of "
     f'it that a product uses; got shape {shape}{f" (at {line})" if line else ""}. '
-    'Exclude the leaf with where=, or choose another size.'
+    f'Exclude the leaf with where=, or choose another size.{padded}'
   )
 
 

@@ -148,7 +148,7 @@ def grouped_along(
   run = math.prod(use.shape[place] for place in fastest)
   if run % pattern.m or use.box[axis][0] % pattern.m:
     shape = tuple(leaf.shape)
-    raise _checks.groups_cut(function, given, path, shape, pattern.m, use.line)
+    raise _checks.groups_cut(function, given, path, shape, pattern, use.line)
   inputs = (*(place for place in use.inputs if place not in fastest), *fastest)
   before = np.arange(use.sizes[1]).reshape([use.shape[place] for place in use.inputs])
   moved = before.transpose([use.inputs.index(place) for place in inputs]).reshape(-1)

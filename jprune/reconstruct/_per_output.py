@@ -30,7 +30,8 @@ def per_output(
 
   Exactly ``round(sparsity * size)`` weights of a leaf go: ``sparsity * inputs`` of each output,
   and where that is no integer it is rounded down, and those outputs lose one weight more whose
-  next weight scores lowest. Among equal scores the lowest flat index is kept first.
+  next weight scores lowest. Of a leaf whose inputs are split over several products, these are the
+  inputs of an output in each of them. Among equal scores the lowest flat index is kept first.
 
   What the inputs and outputs of a kernel are, whatever its shape, is known from the products that
   it was captured in: heads, experts, scanned layers and the windows of convolutions included. For

@@ -401,6 +401,7 @@ def test_batches_of_several_arguments(batches):
     ({}, TypeError, r'`sparsity` must be a number in \[0, 1\]; got None'),
     ({'sparsity': 0.5, 'pattern': NOfM(2, 4)}, ValueError, r'`sparsity` must be None for NOfM'),
     ({'pattern': NOfM(2, 5)}, ValueError, r"leaf '.*' must be divisible by m=5"),
+    ({'pattern': NOfM(2, 5, pad=True)}, ValueError, r'size\. There is no pad=True for products'),
     ({'pattern': NOfM(2, 4, axis=-1)}, ValueError, r'along an axis that is summed over'),
     ({'pattern': NOfM, 'sparsity': 0.5}, TypeError, r'`pattern` must be'),
     ({'pattern': Block((2, 2)), 'sparsity': 0.5}, TypeError, r'`pattern` must be'),
