@@ -197,7 +197,7 @@ def not_stats(function: str, stats: Any) -> TypeError:
 
 
 def no_rows(function: str, path: str) -> ValueError:
-  fix = 'Capture at least one batch in which the leaf is used.'
+  fix = 'Capture a batch in which the leaf is used, with weights= that are not all 0.'
   return ValueError(message(function, 'stats', 'of at least one row', 'none', fix, path))
 
 

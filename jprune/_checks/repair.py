@@ -61,8 +61,8 @@ def groups_cut(
 ) -> ValueError:
   padded = ' There is no pad=True for products.' if pattern.pad else ''
   return ValueError(
-    f"{function}: axis {axis} of leaf '{path}' must be divisible by m={pattern.m}, also in each part of "
-    f'it that a product uses; got shape {shape}{f" (at {line})" if line else ""}. '
+    f"{function}: axis {axis} of leaf '{path}' must be divisible by m={pattern.m}, also in each "
+    f'part of it that a product uses; got shape {shape}{f" (at {line})" if line else ""}. '
     f'Exclude the leaf with where=, or choose another size.{padded}'
   )
 
