@@ -94,8 +94,7 @@ def test_together_under_a_trace(way, shapes):
         np.testing.assert_array_equal(got, want, err_msg=f'{kind}, k={k}')
 
 
-@pytest.mark.parametrize('dtype', ['bfloat16', 'float8_e4m3fn'])
-@pytest.mark.parametrize('way', [_flat, _native], ids=['flat', 'native'])
+@pytest.mark.parametrize(('way', 'dtype'), [(_flat, 'bfloat16'), (_native, 'float8_e4m3fn')])
 def test_narrow_dtypes_under_a_trace(way, dtype):
   for kind in KINDS:
     xs = leaves_of(SHAPES[-1], dtype, kind)
@@ -227,7 +226,7 @@ def test_rows(leaf, sparsity, axis):
   np.testing.assert_array_equal(got, want)
 
 
-@pytest.mark.parametrize('dtype', DTYPES)
+@pytest.mark.parametrize('dtype', ['float32', 'bfloat16', 'float8_e5m2'])
 @pytest.mark.parametrize('way', ['flat', 'native'])
 def test_rows_by_both_ways(way, dtype, monkeypatch):
   monkeypatch.setattr(_select, 'way', lambda x: {'flat': _flat, 'native': _native}[way])
@@ -257,7 +256,8 @@ def test_vmap_equals_a_loop():
     lambda x: jprune.masks.top_k_rows({'w': x}, 0.7)['w'],
     lambda x: jprune.masks.n_of_m({'w': x}, 2, 4)['w'],
   ):
-    np.testing.assert_array_equal(jax.vmap(function)(x), jnp.stack([function(each) for each in x]))
+    found, single = jit(jax.vmap(function))(x), jit(function)
+    np.testing.assert_array_equal(found, jnp.stack([single(each) for each in x]))
 
 
 def test_flat_counting_under_vmap():

@@ -36,10 +36,9 @@ def given():
   ('method', 'sequential', 'kind'),
   [
     (reconstruct.sparsegpt, False, AxisType.Explicit),
-    (None, True, AxisType.Explicit),
     (None, True, AxisType.Auto),
   ],
-  ids=['sparsegpt, explicit', 'masks, sequential, explicit', 'masks, sequential, auto'],
+  ids=['sparsegpt, explicit', 'masks, sequential, auto'],
 )
 def test_all_of_a_model(given, method, sequential, kind):
   params, x = given

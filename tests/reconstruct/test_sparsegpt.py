@@ -28,7 +28,6 @@ def stats_of(x, outputs, **options):
   [
     (256, 192, 0.5, 128, False),
     (300, 96, 0.7, 128, False),
-    (200, 64, 0.3, 48, False),
     (96, 64, 0.9, 1000, False),
     (127, 40, 0.5, 127, False),
     (256, 96, 0.6, 128, True),
@@ -64,10 +63,10 @@ def test_n_of_m_agrees_with_the_published_algorithm(n, m, block):
 
 @settings(max_examples=8, deadline=None)
 @given(
-  inputs=st.sampled_from([1, 5, 17, 40]),
-  outputs=st.sampled_from([1, 3, 8]),
+  inputs=st.sampled_from([1, 17, 40]),
+  outputs=st.sampled_from([1, 8]),
   sparsity=st.floats(0, 1),
-  block=st.sampled_from([1, 7, 16, 128]),
+  block=st.sampled_from([7, 128]),
   method=st.sampled_from(['sparsegpt', 'sparsegpt per output', 'alps', 'alps per output']),
   seed=st.integers(0, 100),
 )
