@@ -44,7 +44,7 @@ def capture(
   In ``x @ (0.5 * w)`` the leaf is multiplied by ``0.5 * x``, and that is what statistics are of,
   whether the number stands in the code or is an argument, another leaf or computed from those. Of
   a leaf that ``fn`` masks, multiplies by several numbers or its own norm, or computes with in other
-  ways, they are of the ``x`` that the result is multiplied by; :attr:`Use.direct` then is false, a
+  ways, they are of the ``x`` that the result is multiplied by; ``Use.direct`` then is false, a
   note says so, and repair refuses it. Mask params before: ``capture(fn, apply(params, masks), x)``.
 
   A product with what no argument has a part in, such as other params or a constant, makes another

@@ -145,8 +145,8 @@ class Plan:
     """Everything as plain, JSON-serialisable Python values; :meth:`from_dict` reads it.
 
     Returns:
-      ``{'format': 1, 'shapes': {...}, 'kept': {...}, 'groups': [...], 'frozen': [...],
-      'partly': {...}, 'zeros': 0}``.
+      A dict with ``'format'``, ``'shapes'``, ``'kept'``, ``'groups'``, ``'frozen'``, ``'partly'``
+      and ``'zeros'``.
     """
     return {
       'format': _FORMAT,
