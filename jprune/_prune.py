@@ -112,7 +112,7 @@ def _scores(
       scorer_args = {**scorer_args, 'key': key}
     elif key is not None:
       raise _checks.key_not_wanted('prune', scorer)
-    if missing := _missing(scorer, scorer_args):
+    if missing := _checks.missing_arguments(scorer, {*scorer_args, 'key'}):
       raise _checks.scorer_takes_more('prune', scorer, missing)
     found = scorer(params, **scorer_args)
   elif scorer_args or key is not None:
@@ -130,19 +130,6 @@ def _scores(
       _checks.check_shape('prune', 'scorer', path, score, leaf.shape)
     out.append(score if yes else None)
   return treedef.unflatten(out)
-
-
-def _missing(scorer: Any, given: dict[str, Any]) -> list[str]:
-  """What a scorer needs besides params, and isn't given; of keys it says so itself."""
-  try:
-    found = list(inspect.signature(scorer).parameters.values())[1:]
-  except ValueError:  # a builtin without a signature
-    return []
-  several = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-  known = {*given, 'key'}
-  return [
-    p.name for p in found if p.default is p.empty and p.kind not in several and p.name not in known
-  ]
 
 
 def _takes_key(scorer: Any) -> bool:

@@ -120,6 +120,7 @@ from jprune._checks.selection import check_n_of_m as check_n_of_m
 from jprune._checks.selection import check_threshold as check_threshold
 from jprune._checks.selection import check_values as check_values
 from jprune._checks.selection import key_not_wanted as key_not_wanted
+from jprune._checks.selection import missing_arguments as missing_arguments
 from jprune._checks.selection import no_mapping as no_mapping
 from jprune._checks.selection import no_scores_at_hand as no_scores_at_hand
 from jprune._checks.selection import no_sparsity as no_sparsity

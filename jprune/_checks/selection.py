@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+import inspect
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import jax
@@ -195,6 +196,18 @@ def not_a_scorer(function: str, scorer: Any) -> TypeError:
   fix = 'For example jprune.scores.wanda, or lambda params: scores for those that are known.'
   got = repr(scorer) if isinstance(scorer, str) else type(scorer).__name__
   return TypeError(message(function, 'scorer', 'a function', got, fix))
+
+
+def missing_arguments(scorer: Any, given: Collection[str] = ()) -> list[str]:
+  """Arguments that a scorer needs besides the params, and isn't given."""
+  try:
+    signature = inspect.signature(scorer)
+  except (ValueError, TypeError):  # a builtin without a signature
+    return []
+  free = [p for p in signature.parameters.values() if p.default is p.empty]
+  by_place = [p.name for p in free if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+  needed = by_place[1:] + [p.name for p in free if p.kind == p.KEYWORD_ONLY]
+  return [name for name in needed if name not in given]
 
 
 def scorer_takes_more(function: str, scorer: Any, missing: list[str]) -> TypeError:

@@ -19,11 +19,13 @@ def takes_stats(function: str, scorer: Any) -> bool:
   """
   if not callable(scorer):
     raise _checks.not_a_scorer(function, scorer)
-  named, anything = _arguments(scorer)
-  missing = [p.name for p in named[1:] if p.default is p.empty and p.name != 'stats']
-  if missing:
+  if missing := _checks.missing_arguments(scorer, ('stats',)):
     raise _checks.scorer_needs(function, scorer, missing)
-  return anything or any(p.name == 'stats' for p in named)
+  try:
+    found = inspect.signature(scorer).parameters.values()
+  except ValueError:  # a builtin without a signature
+    return False
+  return any(p.kind == p.VAR_KEYWORD or p.name == 'stats' for p in found)
 
 
 def scored(scorer: Scorer, params: Params, stats: Stats | None) -> Any:
@@ -31,14 +33,3 @@ def scored(scorer: Scorer, params: Params, stats: Stats | None) -> Any:
   if stats is None or not takes_stats('reconstruct.prune', scorer):
     return scorer(params)
   return scorer(params, stats=alike(stats))
-
-
-def _arguments(scorer: Any) -> tuple[list[inspect.Parameter], bool]:
-  """Those with a name, and whether it takes any others by name."""
-  try:
-    found = list(inspect.signature(scorer).parameters.values())
-  except ValueError:  # a builtin without a signature
-    return [], False
-  several = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-  anything = any(p.kind == p.VAR_KEYWORD for p in found)
-  return [p for p in found if p.kind not in several], anything

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import functools
-import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from jprune import _checks, distributions, tree
@@ -35,20 +34,9 @@ def called(function: str, params: Params, scorer: Scorer | Scores) -> Scores:
     raise _checks.bad_scorer(function, scorer)
   if not callable(scorer):
     return scorer
-  if missing := _missing(scorer):
+  if missing := _checks.missing_arguments(scorer):
     raise _checks.to_bind(function, scorer, missing)
   return scorer(params)
-
-
-def _missing(scorer: Callable[..., Any]) -> list[str]:
-  """Arguments that a scorer needs besides the params."""
-  try:
-    signature = inspect.signature(scorer)
-  except (ValueError, TypeError):  # a builtin without a signature
-    return []
-  free = [p for p in signature.parameters.values() if p.default is p.empty]
-  by_place = [p.name for p in free if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-  return by_place[1:] + [p.name for p in free if p.kind == p.KEYWORD_ONLY]
 
 
 def masks_of(
