@@ -63,28 +63,20 @@ class NnxCnn(nnx.Module):
     return self.head(x.mean((1, 2)))
 
 
-@case(
-  (
-    ('(stem|second)/kernel', 3),
-    ('second/kernel', 2),
-    ('norm/(scale|bias|mean|var)', 0),
-    ('head/kernel', 0),
-  ),
-  CONV,
+NNX_CNN = (
+  ('(stem|second)/kernel', 3),
+  ('second/kernel', 2),
+  ('norm/(scale|bias|mean|var)', 0),
+  ('head/kernel', 0),
 )
+
+
+@case(NNX_CNN, CONV)
 def nnx_cnn():
   return _case.nnx(NnxCnn(nnx.Rngs(0)), images())
 
 
-@case(
-  (
-    ('(stem|second)/kernel', 3),
-    ('second/kernel', 2),
-    ('norm/(scale|bias|mean|var)', 0),
-    ('head/kernel', 0),
-  ),
-  CONV,
-)
+@case(NNX_CNN, CONV)
 def nnx_cnn_training():
   """Its new statistics are results."""
   model = NnxCnn(nnx.Rngs(0))
