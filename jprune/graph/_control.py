@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jprune.graph._atoms import Dims, fresh, size_of
-from jprune.graph._rule import Site, Status, rule
+from jprune.graph._rule import Facts, Site, Status, rule
 
 # ------------------------------------------------------------------------------------------ calls
 
@@ -189,4 +189,6 @@ def _unify_all(site: Site, a: Dims, b: Dims) -> None:
 def _worse(a: Status, b: Status) -> Status:
   atoms = a.of.keys() | b.of.keys()
   of = {atom: max(a.get(atom), b.get(atom)) for atom in atoms}
-  return Status(max(a.default, b.default), of)
+  flags = {atom: a.facts.get(atom) | b.facts.get(atom) for atom in atoms}
+  facts = Facts(a.facts.default | b.facts.default, flags, a.facts.lost | b.facts.lost)
+  return Status(max(a.default, b.default), of, facts)

@@ -15,8 +15,9 @@ import numpy as np
 from jax.extend import core
 
 from jprune.graph._atoms import Dims
+from jprune.graph._facts import MADE, REAL
 from jprune.graph._frame import single
-from jprune.graph._rule import ANY, Site, Status, rule
+from jprune.graph._rule import ANY, Facts, Site, Status, rule
 from jprune.graph._sharding import struct
 
 _FLOAT0 = jax.dtypes.float0
@@ -145,10 +146,10 @@ def _status_vjp(site: Site, ins: list[Status]) -> list[Status]:
   children = site.frame.children[site.index]
   if 'backward' in children:
     residuals = site.walk.status_child(site, 'forward', ins)
-    unknown = [
-      Status(ANY, dict.fromkeys(site.live(site.eqn.outvars[i]), ANY))
-      for i in _floats(site.eqn.outvars)
-    ]
+    unknown = []
+    for i in _floats(site.eqn.outvars):
+      of = dict.fromkeys(site.live(site.eqn.outvars[i]), ANY)
+      unknown.append(Status(ANY, of, Facts(REAL | MADE, dict.fromkeys(of, REAL | MADE))))
     site.walk.status_child(site, 'backward', [*residuals, *unknown])
   return site.walk.status_child(site, 'body', ins)
 

@@ -16,8 +16,9 @@ from jax.extend import core
 
 from jprune.graph._atoms import Atom, Dim, leaves, resolve
 from jprune.graph._elementwise import ELEMENTWISE
+from jprune.graph._facts import SIGNS, of_value, with_facts
 from jprune.graph._frame import Frame
-from jprune.graph._rule import ANY, RULES, UNIFORM, ZERO, Site, Status
+from jprune.graph._rule import ANY, RULES, UNIFORM, ZERO, Facts, Site, Status
 
 _MOST_GHOSTS = 3
 _INLINE = frozenset(('jit', 'pjit', 'closed_call', 'core_call'))
@@ -40,10 +41,15 @@ _GHOSTABLE = ELEMENTWISE | frozenset(
 
 
 class Exactness:
-  """Runs the ``status`` side of every rule."""
+  """Runs the ``status`` side of every rule.
+
+  Attributes:
+    in_rule: whether what is walked through is a derivative rule.
+  """
 
   def __init__(self, prunable: Iterable[Atom]) -> None:
     self._prunable = set(prunable)
+    self.in_rule = False
     self._live: dict[tuple[int, Any], list[Atom]] = {}
 
   def atoms_of(self, dim: Dim) -> list[Atom]:
@@ -63,7 +69,7 @@ class Exactness:
     """The statuses of all values of a frame; returns those of its results."""
     status = frame.status
     for var in frame.jaxpr.constvars:
-      status[var] = Status(UNIFORM, {})
+      status[var] = Status(UNIFORM, {}, Facts(of_value(frame.consts[var]), {}))
     for var, found in zip(frame.jaxpr.invars, ins):
       status[var] = found
     for index, eqn in enumerate(frame.jaxpr.eqns):
@@ -78,8 +84,11 @@ class Exactness:
     if site.index in site.frame.copies:
       return [self._of_copy(site)]
     if site.index in site.frame.given_up:
-      return [Status(UNIFORM, dict.fromkeys(site.live(v), ANY)) for v in site.eqn.outvars]
-    return rule.status(site, ins)
+      outs = [Status(UNIFORM, dict.fromkeys(site.live(v), ANY)) for v in site.eqn.outvars]
+    else:
+      outs = rule.status(site, ins)
+    # What is called has its own.
+    return with_facts(site, ins, outs) if outs and outs[0].facts is None else outs
 
   def _of_copy(self, site: Site) -> Status:
     """Of a value that depends on no input its axes are known."""
@@ -90,15 +99,20 @@ class Exactness:
         of[atom] = max(of.get(atom, ZERO), value)
     (var,) = site.eqn.outvars
     once = {a: v if v == ZERO or site.times(var, a) == 1 else max(v, ANY) for a, v in of.items()}
-    return Status(fixed.default, once)
+    known = self._read(site.frame, site.eqn.invars[0]).facts.default
+    return Status(fixed.default, once, Facts(known, dict.fromkeys(once, known | SIGNS)))
 
   def status_child(self, site: Site, role: Any, ins: list[Status]) -> list[Status]:
     """The statuses in a jaxpr that an equation calls."""
-    return self.run(site.frame.children[site.index][role], ins)
+    before, self.in_rule = self.in_rule, self.in_rule or role in ('jvp', 'forward', 'backward')
+    outs = self.run(site.frame.children[site.index][role], ins)
+    self.in_rule = before
+    return outs
 
   def _read(self, frame: Frame, var: Any) -> Status:
     if isinstance(var, core.Literal):
-      return Status(ZERO if np.ndim(var.val) == 0 and _is_zero(var.val) else UNIFORM, {})
+      zero = np.ndim(var.val) == 0 and _is_zero(var.val)
+      return Status(ZERO if zero else UNIFORM, {}, Facts(of_value(var.val), {}))
     return frame.status[var]
 
   # --------------------------------------------------------------------------------------- ghosts

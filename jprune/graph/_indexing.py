@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -48,12 +48,9 @@ def _couple_gather(site: Site, ins: list[Dims]) -> list[Dims]:
     if position not in numbers.offset_dims:
       out[position] = next(rest)
   if taken is not None:
-    axis, chosen = taken
     site.freeze_all([indices], 'a constant index')
-    for position in range(len(shape)):
-      if position not in numbers.offset_dims and shape[position] == len(chosen):
-        out[position] = picked(site, operand[axis], chosen, 'indexed across its factors')
-        break
+    dim = operand[taken.axis]
+    out[taken.position] = picked(site, dim, taken.indices, 'indexed across its factors')
   frozen = site.cause('a window at an index')
   return [tuple(fresh(n, frozen) if dim is None else dim for dim, n in zip(out, shape))]
 
@@ -72,27 +69,69 @@ def _constant_start(site: Site) -> list[int] | None:
   return starts if inside else None
 
 
-def _constant_take(site: Site) -> tuple[int, np.ndarray] | None:
-  """The axis and the indices of ``x[..., indices, ...]``, if these are one list of constants."""
+class _Take(NamedTuple):
+  """``x[..., indices, ...]`` at one list of constants: the axis, the indices, the axis of results."""
+
+  axis: int
+  indices: np.ndarray
+  position: int
+
+
+def _constant_take(site: Site) -> _Take | None:
   numbers = site.params['dimension_numbers']
   if len(numbers.start_index_map) != 1 or numbers.operand_batching_dims:
     return None
   (axis,) = numbers.start_index_map
   if numbers.collapsed_slice_dims != (axis,) or (indices := site.constant(1)) is None:
     return None
-  flat = np.asarray(indices).reshape(-1)
-  size = site.eqn.invars[0].aval.shape[axis]
-  several = [n for n in indices.shape[:-1] if n != 1]
-  if len(several) != 1 or flat.min() < 0 or flat.max() >= size:
+  flat, shape = np.asarray(indices).reshape(-1), site.in_shapes[0]
+  windows = zip(shape, site.params['slice_sizes'])
+  if any(size != part for i, (size, part) in enumerate(windows) if i != axis):
     return None
-  return axis, flat
+  several = [i for i, n in enumerate(indices.shape[:-1]) if n != 1]
+  if len(several) != 1 or not flat.size or flat.min() < 0 or flat.max() >= shape[axis]:
+    return None
+  rows = [i for i in range(len(site.out_shapes[0])) if i not in numbers.offset_dims]
+  return _Take(axis, flat, rows[several[0]])
+
+
+def filling(site: Site) -> Any:
+  """What a gather writes for indices that are out of range; ``None`` if there are none, or it doesn't."""
+  p, (operand, *_) = site.params, site.eqn.invars
+  if p['mode'] != lax.GatherScatterMode.FILL_OR_DROP or _all_inside(site):
+    return None
+  fill, dtype = p['fill_value'], operand.aval.dtype
+  if fill is not None:
+    return np.asarray(fill).astype(dtype)[()]
+  if jnp.issubdtype(dtype, jnp.inexact):
+    return np.nan
+  if dtype == bool:
+    return True
+  signed = jnp.issubdtype(dtype, jnp.signedinteger)
+  return jnp.iinfo(dtype).min if signed else jnp.iinfo(dtype).max
+
+
+def _all_inside(site: Site) -> bool:
+  """Whether all indices are known to lie where the operand has entries."""
+  axes = site.params['dimension_numbers'].start_index_map
+  room = [site.in_shapes[0][axis] - site.params['slice_sizes'][axis] for axis in axes]
+  if not all(isinstance(n, int) for n in room) or (indices := site.constant(1)) is None:
+    return False
+  return bool(((indices >= 0) & (indices <= np.array(room, np.int64))).all())
 
 
 def _status_gather(site: Site, ins: list[Status]) -> list[Status]:
-  """Zeros stay zeros wherever they are read from; but an index that is zero reads what is there."""
+  """Zeros stay zeros wherever they are read from; but an index that is zero reads what is there.
+
+  What is filled in, other than NaN, is no zero: one value where all indices are the same.
+  """
   operand, indices = ins
   (var,) = site.eqn.outvars
   of = {}
+  fill = filling(site)
+  if fill is not None and fill == fill and fill != 0:
+    written = {a: max(UNIFORM, v, indices.get(a)) for a, v in operand.of.items()}
+    operand = Status(max(UNIFORM, operand.default), written)
   for atom in site.live(var):
     worst = max(operand.get(atom), indices.get(atom), UNIFORM)
     if site.times(var, atom) > 1:
@@ -112,12 +151,11 @@ def _small_gather(site: Site, xs: list[Any]) -> list[Any]:
     ]
     return [lax.reshape(lax.slice(xs[0], *zip(*small)), site.small_shape(out))]
   taken = _constant_take(site)
-  if taken is not None and site.keep(dims[taken[0]]) is not None:
-    axis, chosen = taken
-    keep = site.keep(dims[axis])
+  if taken is not None and (keep := site.keep(dims[taken.axis])) is not None:
+    axis, chosen, position = taken
     places = (np.cumsum(keep) - 1)[chosen[keep[chosen]]]
-    position = next(i for i in range(len(out)) if i not in p['dimension_numbers'].offset_dims)
-    moved = jnp.moveaxis(take_axis(xs[0], places, axis), axis, position)
+    windows = [i for i in p['dimension_numbers'].offset_dims if i < position]
+    moved = jnp.moveaxis(take_axis(xs[0], places, axis), axis, len(windows))
     return [lax.reshape(moved, site.small_shape(out))]
   sizes = tuple(
     site.small_size(dim) if length == size else length

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from jprune.graph._atoms import Dims, fresh, fresh_all, size_of
 from jprune.graph._products import check_summed
 from jprune.graph._rule import UNIFORM, ZERO, Site, Status, rule, same_params
@@ -21,7 +23,15 @@ def _status_reduce(site: Site, ins: list[Status]) -> list[Status]:
       if not (value == ZERO and site.name == 'reduce_sum'):
         check_summed(site, atom, max(value, UNIFORM), ghostable=True)
   (var,) = site.eqn.outvars
-  return [Status(ins[0].default, {atom: ins[0].get(atom) for atom in site.live(var)})]
+  least = UNIFORM if _gives_identity(site) else ZERO
+  of = {atom: max(ins[0].get(atom), least) for atom in site.live(var)}
+  return [Status(max(ins[0].default, least), of)]
+
+
+def _gives_identity(site: Site) -> bool:
+  """Whether nothing is reduced, to something else than zero: to -inf, inf, one or true."""
+  nothing = 0 in (site.in_shapes[0][axis] for axis in site.params['axes'])
+  return nothing and site.name not in ('reduce_sum', 'reduce_or')
 
 
 rule(
@@ -159,7 +169,34 @@ def _is_whole(params: dict[str, Any], axis: int) -> bool:
   return shift == (1, 1) and tuple(params['padding'][axis]) == (0, 0)
 
 
-rule('reduce_window_sum reduce_window_max reduce_window_min', _couple_window)
+def _status_extreme(site: Site, ins: list[Status]) -> list[Status]:
+  """The largest of nothing but padding is infinite."""
+  (var,) = site.eqn.outvars
+  least = UNIFORM if _only_padding(site) else ZERO
+  of = {atom: max(ins[0].get(atom), least) for atom in site.live(var)}
+  return [Status(max(ins[0].default, least), of)]
+
+
+def _only_padding(site: Site) -> bool:
+  """Whether some window may hold no entry of the operand."""
+  p = site.params
+  for axis, size in enumerate(site.in_shapes[0]):
+    low, high = p['padding'][axis]
+    width, step = p['window_dimensions'][axis], p['window_dilation'][axis]
+    if not isinstance(size, int):  # left open by an export: it has an entry at least
+      if step > 1 or p['base_dilation'][axis] > 1 or max(low, high) >= width:
+        return True
+      continue
+    starts = np.arange(site.out_shapes[0][axis]) * p['window_strides'][axis] - low
+    reached = starts[:, None] + np.arange(width) * step
+    inside = (reached >= 0) & (reached <= (size - 1) * p['base_dilation'][axis])
+    if not (inside & (reached % p['base_dilation'][axis] == 0)).any(-1).all():
+      return True
+  return False
+
+
+rule('reduce_window_sum', _couple_window)
+rule('reduce_window_max reduce_window_min', _couple_window, _status_extreme)
 rule('reduce_window', _couple_window, _at_least_uniform)
 rule('select_and_gather_add', _couple_window, _at_least_uniform)
 

@@ -20,16 +20,36 @@ ANY = 2  # they may be anything
 BAD = 3  # they may be infinite or NaN
 
 
+class Facts(NamedTuple):
+  """What else is known of entries, as bits of `_facts`.
+
+  Attributes:
+    default: what any entry may be.
+    of: for each atom of the value that may be pruned, what the entries at its pruned indices may be.
+    lost: atoms that were summed over though their pruned entries may be NaN.
+  """
+
+  default: int
+  of: dict[Atom, int]
+  lost: frozenset[Atom] = frozenset()
+
+  def get(self, atom: Atom) -> int:
+    """What the entries at pruned indices may be, also of an atom that the value doesn't have."""
+    return self.of.get(atom, self.default)
+
+
 class Status(NamedTuple):
   """What the entries of a value at pruned indices are.
 
   Attributes:
     default: along what the value is constant: ``ZERO`` if it is zero everywhere, else ``UNIFORM``.
     of: for each atom of the value that may be pruned.
+    facts: what else is known; rules leave it out, the walk puts it in.
   """
 
   default: int
   of: dict[Atom, int]
+  facts: Facts | None = None
 
   def get(self, atom: Atom) -> int:
     """The status along an atom, also one that the value doesn't have."""

@@ -13,8 +13,9 @@ from jprune import _checks, tree
 from jprune.graph._atoms import Atom, Cause, Dim, Dims, freeze, fresh_all, leaves, resolve, unify
 from jprune.graph._couple import Coupling
 from jprune.graph._exact import Exactness
+from jprune.graph._facts import MADE, REAL, of_param
 from jprune.graph._frame import Frame, without_dead
-from jprune.graph._rule import ANY, UNIFORM, ZERO, Status
+from jprune.graph._rule import ANY, UNIFORM, ZERO, Facts, Status
 from jprune.typing import Params
 
 
@@ -88,9 +89,13 @@ class Traced:
     prunable = {a for dims in self.dims for dim in dims for a in leaves(dim) if a.frozen is None}
     exactness = Exactness(prunable)
     live = lambda dims: [atom for dim in dims for atom in exactness.atoms_of(dim)]
-    ins = [Status(UNIFORM, dict.fromkeys(live(dims), ZERO)) for dims in self.dims]
-    rest = self.frame.jaxpr.invars[len(ins) :]
-    ins += [Status(UNIFORM, dict.fromkeys(live(self.frame.dims[v]), ANY)) for v in rest]
+    ins = []
+    for leaf, dims in zip(self.leaves, self.dims):
+      atoms = live(dims)
+      ins.append(Status(UNIFORM, dict.fromkeys(atoms, ZERO), of_param(leaf, atoms)))
+    for var in self.frame.jaxpr.invars[len(ins) :]:
+      of = dict.fromkeys(live(self.frame.dims[var]), ANY)
+      ins.append(Status(UNIFORM, of, Facts(REAL | MADE, dict.fromkeys(of, REAL | MADE))))
     exactness.run(self.frame, ins)
 
 
