@@ -194,6 +194,7 @@ from jprune._checks.structure import groups_not_scored as groups_not_scored
 from jprune._checks.structure import no_group_sparsities as no_group_sparsities
 from jprune._checks.structure import no_groups as no_groups
 from jprune._checks.structure import no_members_scored as no_members_scored
+from jprune._checks.structure import other_rule as other_rule
 from jprune._checks.structure import out_of_reach as out_of_reach
 from jprune._checks.structure import target_needs_values as target_needs_values
 from jprune._checks.structure import unknown_groups as unknown_groups

@@ -15,6 +15,13 @@ def bad_graph(function: str, graph: Any) -> TypeError:
   return TypeError(message(function, 'graph', 'a ChannelGraph', kind(graph), fix))
 
 
+def other_rule(where: str) -> ValueError:
+  constraint = 'one whose derivative rules treat pruned channels alike at every order'
+  got = f'a rule of the third order or a higher one that ties them to others ({where or "unknown line"})'
+  fix = 'Differentiate at most twice, or keep these channels.'
+  return ValueError(message('small.fn', 'fn', constraint, got, fix))
+
+
 def no_groups(function: str) -> ValueError:
   fix = 'print(graph) shows why each axis is frozen.'
   return ValueError(message(function, 'graph', 'one with channel groups', 'none', fix))

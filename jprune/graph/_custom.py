@@ -17,6 +17,7 @@ from jax.extend import core
 from jprune.graph._atoms import Dims
 from jprune.graph._facts import MADE, REAL
 from jprune.graph._frame import single
+from jprune.graph._later import couple_later
 from jprune.graph._rule import ANY, Facts, Site, Status, rule
 from jprune.graph._sharding import struct
 
@@ -79,21 +80,25 @@ def _couple_jvp_rule(site: Site, ins: list[Dims], outs: list[Dims]) -> None:
 
 def _status_jvp(site: Site, ins: list[Status]) -> list[Status]:
   if 'jvp' in site.frame.children[site.index]:
-    moving = _floats(site.eqn.invars)
-    site.walk.status_child(site, 'jvp', [*ins, *(ins[i] for i in moving)])
+    _status_jvp_rule(site, ins)
   return site.walk.status_child(site, 'body', ins)
+
+
+def _status_jvp_rule(site: Site, ins: list[Status]) -> None:
+  moving = _floats(site.eqn.invars)
+  site.walk.status_child(site, 'jvp', [*ins, *(ins[i] for i in moving)])
 
 
 def _small_jvp(site: Site, xs: list[Any]) -> list[Any]:
   body = lambda *ys: tuple(site.walk.small_child(site, 'body', list(ys)))
-  if 'jvp' not in site.frame.children[site.index]:
-    return list(body(*xs))
   moving, moved = _floats(site.eqn.invars), _floats(site.eqn.outvars)
   function = jax.custom_jvp(body)
 
   @function.defjvp
   def _(primals: Any, tangents: Any) -> Any:
     values = function(*primals)  # so that derivatives of derivatives keep the rule too
+    if 'jvp' not in site.frame.children[site.index]:
+      couple_later(site, _couple_jvp_rule, _status_jvp_rule)
     found = site.walk.small_child(site, 'jvp', [*primals, *(tangents[i] for i in moving)])
     return values, tuple(_filled([_no_tangent(v) for v in values], moved, found))
 
@@ -143,25 +148,28 @@ def _split(values: Sequence[Any], moved: Sequence[int]) -> tuple[list[Any], list
 
 
 def _status_vjp(site: Site, ins: list[Status]) -> list[Status]:
-  children = site.frame.children[site.index]
-  if 'backward' in children:
-    residuals = site.walk.status_child(site, 'forward', ins)
-    unknown = []
-    for i in _floats(site.eqn.outvars):
-      of = dict.fromkeys(site.live(site.eqn.outvars[i]), ANY)
-      unknown.append(Status(ANY, of, Facts(REAL | MADE, dict.fromkeys(of, REAL | MADE))))
-    site.walk.status_child(site, 'backward', [*residuals, *unknown])
+  if 'backward' in site.frame.children[site.index]:
+    _status_vjp_rule(site, ins)
   return site.walk.status_child(site, 'body', ins)
+
+
+def _status_vjp_rule(site: Site, ins: list[Status]) -> None:
+  residuals = site.walk.status_child(site, 'forward', ins)
+  unknown = []
+  for i in _floats(site.eqn.outvars):
+    of = dict.fromkeys(site.live(site.eqn.outvars[i]), ANY)
+    unknown.append(Status(ANY, of, Facts(REAL | MADE, dict.fromkeys(of, REAL | MADE))))
+  site.walk.status_child(site, 'backward', [*residuals, *unknown])
 
 
 def _small_vjp(site: Site, xs: list[Any]) -> list[Any]:
   body = lambda *ys: tuple(site.walk.small_child(site, 'body', list(ys)))
-  if 'backward' not in site.frame.children[site.index]:
-    return list(body(*xs))
   moving, moved = _floats(site.eqn.invars), _floats(site.eqn.outvars)
   function = jax.custom_vjp(body)
 
   def forward(*ys: Any) -> Any:
+    if 'backward' not in site.frame.children[site.index]:
+      couple_later(site, _couple_vjp_rule, _status_vjp_rule)
     return function(*ys), site.walk.small_child(site, 'forward', list(ys))
 
   def backward(residuals: Any, cotangents: Any) -> Any:

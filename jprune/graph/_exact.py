@@ -76,11 +76,11 @@ class Exactness:
       frame.ghosts.pop(index, None)
       for var, found in zip(eqn.outvars, self._run_one(Site(self, frame, index))):
         status[var] = found
-    return [self._read(frame, var) for var in frame.jaxpr.outvars]
+    return [self.read(frame, var) for var in frame.jaxpr.outvars]
 
   def _run_one(self, site: Site) -> list[Status]:
     rule = RULES.get(site.name)
-    ins = [self._read(site.frame, var) for var in site.eqn.invars]
+    ins = [self.read(site.frame, var) for var in site.eqn.invars]
     if site.index in site.frame.copies:
       return [self._of_copy(site)]
     if site.index in site.frame.given_up:
@@ -99,7 +99,7 @@ class Exactness:
         of[atom] = max(of.get(atom, ZERO), value)
     (var,) = site.eqn.outvars
     once = {a: v if v == ZERO or site.times(var, a) == 1 else max(v, ANY) for a, v in of.items()}
-    known = self._read(site.frame, site.eqn.invars[0]).facts.default
+    known = self.read(site.frame, site.eqn.invars[0]).facts.default
     return Status(fixed.default, once, Facts(known, dict.fromkeys(once, known | SIGNS)))
 
   def status_child(self, site: Site, role: Any, ins: list[Status]) -> list[Status]:
@@ -109,7 +109,8 @@ class Exactness:
     self.in_rule = before
     return outs
 
-  def _read(self, frame: Frame, var: Any) -> Status:
+  def read(self, frame: Frame, var: Any) -> Status:
+    """What is known of a variable or a literal."""
     if isinstance(var, core.Literal):
       zero = np.ndim(var.val) == 0 and _is_zero(var.val)
       return Status(ZERO if zero else UNIFORM, {}, Facts(of_value(var.val), {}))
@@ -131,7 +132,7 @@ class Exactness:
     """Whether the entries at one pruned index can be computed by themselves."""
     if isinstance(var, core.Literal) or atom not in self.live(frame, var):
       return True
-    if self._read(frame, var).get(atom) == ZERO:
+    if self.read(frame, var).get(atom) == ZERO:
       return _is_factor(frame, var, atom)
     if not _is_factor(frame, var, atom):
       return False

@@ -148,3 +148,81 @@ def test_relu_of_a_pruned_channel_and_of_zero():
   net = shrunk(fn, params, -jnp.abs(jnp.ones((4, 3))))
   assert np.isfinite(net.small.fn(net.small.params, net.x)).all()
   _masks.assert_same(net.fn(net.masked, net.x), net.small.fn(net.small.params, net.x))
+
+
+def of_itself(v):
+  """Whose rule is made of the function, and so of the rule."""
+
+  @jax.custom_jvp
+  def f(v):
+    return v
+
+  @f.defjvp
+  def _(primals, tangents):
+    return f(*primals), 2 * f(*primals) * tangents[0]
+
+  return f(v)
+
+
+@jax.custom_vjp
+def back_by_itself(v):
+  return jnp.tanh(v)
+
+
+back_by_itself.defvjp(
+  lambda v: (back_by_itself(v), v), lambda v, cotangent: (3 * cotangent * back_by_itself(v) ** 2,)
+)
+
+
+def mixing_after(levels, v):
+  """Whose rule is a function whose rule ... is a sum along the channels, at the last of the levels."""
+
+  @jax.custom_jvp
+  def f(v):
+    return jnp.sin(v)
+
+  @f.defjvp
+  def _(primals, tangents):
+    slope = mixing_after(levels - 1, *primals) if levels else jnp.cumsum(primals[0], -1)
+    return f(*primals), tangents[0] * slope
+
+  return f(v)
+
+
+def slopes(net, orders):
+  """Derivatives of all orders along one line, of the masked and of the small function."""
+  found = []
+  for fn, params in ((net.fn, net.masked), (net.small.fn, net.small.params)):
+    along = lambda s, fn=fn, params=params: fn(jax.tree.map(lambda w: w * s, params), net.x).sum()
+    found.append([])
+    for _ in range(orders):
+      along = jax.grad(along)
+      found[-1].append(float(along(1.0)))
+  return found
+
+
+ORDERS = {
+  'jvp': of_itself,
+  'vjp': back_by_itself,
+  'in_scan': lambda v: jax.lax.scan(lambda c, _: (of_itself(c), None), v, length=2)[0],
+  'in_vmap': jax.vmap(of_itself),
+  'in_checkpoint': jax.checkpoint(back_by_itself),
+}
+
+
+@pytest.mark.parametrize('name', ORDERS)
+def test_rules_are_kept_to_the_fourth_order(name):
+  net = network(lambda x, scale: ORDERS[name](0.1 * x) * scale[None])
+  assert net.small.params['stem'].shape == (3, 4)
+  masked, small = slopes(net, 4)
+  np.testing.assert_allclose(small, masked, rtol=1e-9)
+
+
+def test_a_rule_of_the_third_order_that_mixes_channels_is_refused_each_time():
+  net = network(lambda x, scale: mixing_after(2, x) * scale[None])
+  assert net.small.params['stem'].shape == (3, 4)
+  masked, small = slopes(net, 2)
+  np.testing.assert_allclose(small, masked, rtol=1e-9)
+  for _ in range(2):
+    with pytest.raises(ValueError, match='small.fn: `fn` must be one whose derivative rules.*third'):
+      slopes(net, 3)
