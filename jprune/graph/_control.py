@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jprune.graph._atoms import Dims, fresh, size_of
-from jprune.graph._rule import Facts, Site, Status, rule
+from jprune.graph._rule import ANY, UNIFORM, ZERO, Facts, Site, Status, rule
 
 # ------------------------------------------------------------------------------------------ calls
 
@@ -106,7 +106,9 @@ def _parts_of_while(site: Site, values: list[Any]) -> tuple[list[Any], list[Any]
 
 def _couple_while(site: Site, ins: list[Dims]) -> list[Dims]:
   conds, consts, carry = _parts_of_while(site, ins)
-  site.walk.couple_child(site, 'cond', site.params['cond_jaxpr'], [*conds, *carry])
+  (live,) = site.walk.couple_child(site, 'cond', site.params['cond_jaxpr'], [*conds, *carry])
+  for dims in carry:  # under vmap there is a condition for each lane
+    _unify_all(site, live, dims[: len(live)])
   outs = site.walk.couple_child(site, 'body', site.params['body_jaxpr'], [*consts, *carry])
   for before, after in zip(carry, outs):
     _unify_all(site, before, after)
@@ -116,12 +118,19 @@ def _couple_while(site: Site, ins: list[Dims]) -> list[Dims]:
 def _status_while(site: Site, ins: list[Status]) -> list[Status]:
   conds, consts, carry = _parts_of_while(site, ins)
   while True:
-    site.walk.status_child(site, 'cond', [*conds, *carry])
+    (live,) = site.walk.status_child(site, 'cond', [*conds, *carry])
     outs = site.walk.status_child(site, 'body', [*consts, *carry])
-    joined = [_worse(a, b) for a, b in zip(carry, outs)]
+    joined = [_of_lanes(live, _worse(a, b)) for a, b in zip(carry, outs)]
     if joined == carry:
       return carry
     carry = joined
+
+
+def _of_lanes(live: Status, carry: Status) -> Status:
+  """Lanes that differ in when they end hold different values, unless these are zero."""
+  ragged = [atom for atom, value in live.of.items() if value > UNIFORM]
+  of = {a: max(v, ANY) if a in ragged and v != ZERO else v for a, v in carry.of.items()}
+  return carry._replace(of=of)
 
 
 def _small_while(site: Site, xs: list[Any]) -> list[Any]:

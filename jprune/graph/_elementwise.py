@@ -103,9 +103,13 @@ _OTHERS = frozenset(
 )
 
 
+_OTHER_WIDTH = 'read as another dtype of another width'
+
+
 def _couple(site: Site, ins: list[Dims]) -> list[Dims]:
   if site.name == 'bitcast_convert_type' and site.out_shapes[0] != site.in_shapes[0]:
-    site.freeze_all(ins, 'read as another dtype of another width')
+    site.freeze_all(ins, _OTHER_WIDTH)
+    return [fresh_all(site.out_shapes[0], site.cause(_OTHER_WIDTH))]
   shapes = site.out_shapes
   outs = []
   for k, shape in enumerate(shapes):

@@ -309,7 +309,7 @@ _MOVE = frozenset(
 _PRODUCTS = frozenset(['mul', 'div', 'rem', 'dot_general', 'conv_general_dilated'])
 _PRODUCTS |= {'ragged_dot_general'}
 # They are told +0.0 from -0.0; some of complex numbers along a branch cut, others by 1 / 0.
-_TELL_SIGNS = frozenset(['atan2', 'nextafter', 'bitcast_convert_type'])
+_TELL_SIGNS = frozenset(['atan2', 'nextafter', 'bitcast_convert_type', 'top_k'])
 _TELL_COMPLEX = frozenset(
   'sqrt rsqrt log log1p pow acos asin atan acosh asinh atanh cbrt sign'.split()
 )

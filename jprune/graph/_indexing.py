@@ -15,6 +15,7 @@ from jprune.graph._shapes import picked, sliced
 from jprune.graph._sharding import take_axis
 
 _DYNAMIC = 'indexed by what is computed'
+_VECTOR = 'an index for each of several axes'
 _ADDS = ('scatter-add', 'scatter_add', 'scatter-sub', 'scatter_sub')
 
 
@@ -26,6 +27,7 @@ def _couple_gather(site: Site, ins: list[Dims]) -> list[Dims]:
     bounds = enumerate(zip(operand, starts, p['slice_sizes']))
     cut = {axis: sliced(site, dim, low, low + n, 1) for axis, (dim, low, n) in bounds}
     return [tuple(dim for axis, dim in cut.items() if axis not in numbers.collapsed_slice_dims)]
+  site.freeze(indices[-1], _VECTOR)
   batching = dict(zip(numbers.operand_batching_dims, numbers.start_indices_batching_dims))
   taken = _constant_take(site)
   out: list[Any] = [None] * len(shape)
@@ -175,6 +177,7 @@ def _couple_scatter(site: Site, ins: list[Dims]) -> list[Dims]:
       whole = size_of(dim) == size_of(part)
       site.unify(dim if whole else sliced(site, dim, low, low + size_of(part), 1), part)
     return [operand]
+  site.freeze(indices[-1], _VECTOR)
   batching = dict(zip(numbers.operand_batching_dims, numbers.scatter_indices_batching_dims))
   windows = [
     i for i in range(len(operand)) if i not in numbers.inserted_window_dims and i not in batching

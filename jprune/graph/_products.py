@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from jprune.graph._atoms import Atom, Dims, fresh, size_of
@@ -40,18 +41,30 @@ def _couple_dot(site: Site, ins: list[Dims]) -> list[Dims]:
 
 def _status_dot(site: Site, ins: list[Status]) -> list[Status]:
   left, right = ins
-  (lc, _), _ = site.params['dimension_numbers']
+  (lc, rc), _ = site.params['dimension_numbers']
   for axis in lc:
     for atom in site.walk.atoms_of(site.ins()[0][axis]):
       check_summed(site, atom, product(left.get(atom), right.get(atom)), ghostable=True)
-  return [_status_product(site, left, right)]
+  return [_status_product(site, left, right, (_besides(site, 0, lc), _besides(site, 1, rc)))]
 
 
-def _status_product(site: Site, left: Status, right: Status) -> Status:
+def _besides(site: Site, operand: int, summed: Sequence[int]) -> set[Atom]:
+  """The atoms of the axes that an operand keeps."""
+  dims = site.ins()[operand]
+  return {a for i, d in enumerate(dims) if i not in summed for a in site.walk.atoms_of(d)}
+
+
+def _status_product(
+  site: Site, left: Status, right: Status, stay: tuple[set[Atom], set[Atom]]
+) -> Status:
+  """Of entries at pruned indices of the atoms that each operand keeps; others are summed over."""
   (var,) = site.eqn.outvars
   of = {}
   for atom in site.live(var):
-    a, b = left.get(atom), right.get(atom)
+    a, b = (
+      status.get(atom) if atom in mine else status.default
+      for status, mine in zip((left, right), stay, strict=True)
+    )
     if site.times(var, atom) == 1:
       of[atom] = product(a, b)
     else:  # at one index by the one operand, at another by the other
@@ -84,11 +97,11 @@ def _couple_ragged(site: Site, ins: list[Dims]) -> list[Dims]:
 
 def _status_ragged(site: Site, ins: list[Status]) -> list[Status]:
   left, right, _ = ins
-  (lc, _), _ = site.params['ragged_dot_dimension_numbers'].dot_dimension_numbers
+  (lc, rc), _ = site.params['ragged_dot_dimension_numbers'].dot_dimension_numbers
   for axis in lc:
     for atom in site.walk.atoms_of(site.ins()[0][axis]):
       check_summed(site, atom, product(left.get(atom), right.get(atom)), ghostable=False)
-  return [_status_product(site, left, right)]
+  return [_status_product(site, left, right, (_besides(site, 0, lc), _besides(site, 1, rc)))]
 
 
 rule('ragged_dot_general', _couple_ragged, _status_ragged)
@@ -126,10 +139,16 @@ def _couple_conv(site: Site, ins: list[Dims]) -> list[Dims]:
 
 def _status_conv(site: Site, ins: list[Status]) -> list[Status]:
   x, w = ins
-  into = site.ins()[1][site.params['dimension_numbers'][1][1]]
-  for atom in site.walk.atoms_of(into):
+  xs, ws, _ = site.params['dimension_numbers']
+  into = site.walk.atoms_of(site.ins()[1][ws[1]])
+  for atom in into:
     check_summed(site, atom, product(x.get(atom), w.get(atom)), ghostable=False)
-  return [_status_product(site, x, w)]
+  groups = set(site.walk.atoms_of(site.ins()[0][xs[1]])) - set(into)
+  for atom in groups:  # some backends multiply all groups, and add zeros times the others
+    if x.get(atom) == BAD:
+      site.freeze((atom,), _NOT_FINITE)
+  stay = _besides(site, 0, (xs[1],)) | groups, _besides(site, 1, (ws[1],))
+  return [_status_product(site, x, w, stay)]
 
 
 def _small_conv(site: Site, xs: list[Any]) -> list[Any]:

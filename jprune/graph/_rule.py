@@ -154,7 +154,8 @@ def passed_on(site: Site, ins: list[Status]) -> list[Status]:
       ]
       times = site.times(var, atom)
       same = times == 1 or all(site.times(v, atom) == times for _, v in having)
-      of[atom] = max((each for each, _ in having), default=default) if same else ANY
+      worst = max((each for each, _ in having), default=default)
+      of[atom] = worst if same else max(ANY, worst)
     outs.append(Status(default, of))
   return outs
 
