@@ -65,28 +65,42 @@ def _couple_jvp_rule(site: Site, ins: list[Dims], outs: list[Dims]) -> None:
   moving, moved = _floats(eqn.invars), _floats(eqn.outvars)
   call = core.jaxpr_as_fun(single(eqn))
 
-  def tangents_of(xs: list[Any], tangents: list[Any]) -> list[Any]:
+  def differentiated(xs: list[Any], tangents: list[Any]) -> list[Any]:
     whole = lambda *fs: call(*_filled(xs, moving, fs))
-    found = jax.jvp(whole, [xs[i] for i in moving], tangents)[1]
-    return [found[i] for i in moved]
+    values, found = jax.jvp(whole, [xs[i] for i in moving], tangents)
+    return [*values, *(found[i] for i in moved)]
 
   xs = _structs(eqn.invars)
-  jaxpr, _ = _traced(tangents_of, xs, [xs[i] for i in moving])
+  jaxpr, _ = _traced(differentiated, xs, [xs[i] for i in moving])
   found = site.walk.couple_child(site, 'jvp', jaxpr, [*ins, *(ins[i] for i in moving)], rule=True)
-  for place, other in zip(moved, found):
-    for a, b in zip(outs[place], other):
+  _unify_all(site, [*outs, *(outs[i] for i in moved)], found)
+
+
+def _unify_all(site: Site, these: Sequence[Dims], others: Sequence[Dims]) -> None:
+  for dims, other in zip(these, others, strict=True):
+    for a, b in zip(dims, other, strict=True):
       site.unify(a, b)
 
 
 def _status_jvp(site: Site, ins: list[Status]) -> list[Status]:
+  """What is left out of a sum must be zero, and so must its tangents, and its value in the rule."""
+  outs = site.walk.status_child(site, 'body', ins)
   if 'jvp' in site.frame.children[site.index]:
-    _status_jvp_rule(site, ins)
-  return site.walk.status_child(site, 'body', ins)
+    outs = _worse_of(outs, _status_jvp_rule(site, ins))
+  return outs
 
 
-def _status_jvp_rule(site: Site, ins: list[Status]) -> None:
-  moving = _floats(site.eqn.invars)
-  site.walk.status_child(site, 'jvp', [*ins, *(ins[i] for i in moving)])
+def _status_jvp_rule(site: Site, ins: list[Status]) -> list[Status]:
+  """Of each result the worse of its value and its tangent."""
+  moving, moved = _floats(site.eqn.invars), _floats(site.eqn.outvars)
+  found = site.walk.status_child(site, 'jvp', [*ins, *(ins[i] for i in moving)])
+  values, tangents = found[: -len(moved) or None], found[len(found) - len(moved) :]
+  return _filled(values, moved, _worse_of([values[i] for i in moved], tangents))
+
+
+def _worse_of(these: Sequence[Status], others: Sequence[Status]) -> list[Status]:
+  worse = lambda mine, other: {a: max(v, other.get(a)) for a, v in mine.of.items()}
+  return [mine._replace(of=worse(mine, other)) for mine, other in zip(these, others, strict=True)]
 
 
 def _small_jvp(site: Site, xs: list[Any]) -> list[Any]:
@@ -96,11 +110,12 @@ def _small_jvp(site: Site, xs: list[Any]) -> list[Any]:
 
   @function.defjvp
   def _(primals: Any, tangents: Any) -> Any:
-    values = function(*primals)  # so that derivatives of derivatives keep the rule too
     if 'jvp' not in site.frame.children[site.index]:
       couple_later(site, _couple_jvp_rule, _status_jvp_rule)
     found = site.walk.small_child(site, 'jvp', [*primals, *(tangents[i] for i in moving)])
-    return values, tuple(_filled([_no_tangent(v) for v in values], moved, found))
+    values = found[: len(site.eqn.outvars)]  # the rule's, which need not be those of the function
+    moves = found[len(values) :]
+    return tuple(values), tuple(_filled([_no_tangent(v) for v in values], moved, moves))
 
   return list(function(*xs))
 
@@ -129,18 +144,20 @@ def _couple_vjp_rule(site: Site, ins: list[Dims], outs: list[Dims]) -> None:
 
   def forward(xs: list[Any]) -> Any:
     split = lambda *fs: _split(call(*_filled(xs, moving, fs)), moved)
-    return jax.vjp(split, *(xs[i] for i in moving), has_aux=True)[1]
+    values, back, others = jax.vjp(split, *(xs[i] for i in moving), has_aux=True)
+    still = [i for i in range(len(eqn.outvars)) if i not in moved]
+    return _filled(_filled([None] * len(eqn.outvars), moved, values), still, others), back
 
-  jaxpr, back = _traced(forward, _structs(eqn.invars))
-  residuals = site.walk.couple_child(site, 'forward', jaxpr, ins, rule=True)
+  jaxpr, (_, back) = _traced(forward, _structs(eqn.invars))
+  found = site.walk.couple_child(site, 'forward', jaxpr, ins, rule=True)
+  _unify_all(site, outs, found[: len(outs)])
+  residuals = found[len(outs) :]
   cotangents = _structs([eqn.outvars[i] for i in moved])
   jaxpr, _ = _traced(lambda back, cts: back(cts), back, cotangents)
   found = site.walk.couple_child(
     site, 'backward', jaxpr, [*residuals, *(outs[i] for i in moved)], rule=True
   )
-  for place, other in zip(moving, found):
-    for a, b in zip(ins[place], other):
-      site.unify(a, b)
+  _unify_all(site, [ins[i] for i in moving], found)
 
 
 def _split(values: Sequence[Any], moved: Sequence[int]) -> tuple[list[Any], list[Any]]:
@@ -148,18 +165,22 @@ def _split(values: Sequence[Any], moved: Sequence[int]) -> tuple[list[Any], list
 
 
 def _status_vjp(site: Site, ins: list[Status]) -> list[Status]:
+  outs = site.walk.status_child(site, 'body', ins)
   if 'backward' in site.frame.children[site.index]:
-    _status_vjp_rule(site, ins)
-  return site.walk.status_child(site, 'body', ins)
+    outs = _worse_of(outs, _status_vjp_rule(site, ins))
+  return outs
 
 
-def _status_vjp_rule(site: Site, ins: list[Status]) -> None:
-  residuals = site.walk.status_child(site, 'forward', ins)
+def _status_vjp_rule(site: Site, ins: list[Status]) -> list[Status]:
+  """Of the results' values, as the rule has them."""
+  found = site.walk.status_child(site, 'forward', ins)
+  values, residuals = found[: len(site.eqn.outvars)], found[len(site.eqn.outvars) :]
   unknown = []
   for i in _floats(site.eqn.outvars):
     of = dict.fromkeys(site.live(site.eqn.outvars[i]), ANY)
     unknown.append(Status(ANY, of, Facts(REAL | MADE, dict.fromkeys(of, REAL | MADE))))
   site.walk.status_child(site, 'backward', [*residuals, *unknown])
+  return values
 
 
 def _small_vjp(site: Site, xs: list[Any]) -> list[Any]:
@@ -170,7 +191,8 @@ def _small_vjp(site: Site, xs: list[Any]) -> list[Any]:
   def forward(*ys: Any) -> Any:
     if 'backward' not in site.frame.children[site.index]:
       couple_later(site, _couple_vjp_rule, _status_vjp_rule)
-    return function(*ys), site.walk.small_child(site, 'forward', list(ys))
+    found = site.walk.small_child(site, 'forward', list(ys))
+    return tuple(found[: len(site.eqn.outvars)]), found[len(site.eqn.outvars) :]
 
   def backward(residuals: Any, cotangents: Any) -> Any:
     wanted = [cotangents[i] for i in moved]

@@ -387,8 +387,6 @@ def _sign(site: Site, var: Any, kinds: Sequence[int], flags: Sequence[int]) -> i
   """Whether zeros of the result may be -0.0."""
   if not jnp.issubdtype(var.aval.dtype, jnp.inexact):
     return 0
-  if site.name in ('add', 'add_any') and 0 in [each & SIGNS for each in flags]:
-    return 0  # x + 0.0 of a zero x is 0.0, whatever its sign
   if site.name == 'sub':
     return flags[0] & SIGNS
   return _joined(site, flags) & SIGNS if site.name in _KEEP_SIGN else SIGNS

@@ -263,8 +263,9 @@ def _couple_dynamic_slice(site: Site, ins: list[Dims]) -> list[Dims]:
 
 def _small_dynamic_slice(site: Site, xs: list[Any]) -> list[Any]:
   (x, *starts), (out,) = xs, site.outs()
-  sizes = site.small_shape(out)
-  return [lax.dynamic_slice(x, _small_starts(site, starts, site.params['slice_sizes'], 1), sizes)]
+  sizes = {**site.params, 'slice_sizes': site.small_shape(out)}
+  starts = _small_starts(site, starts, site.params['slice_sizes'], 1)
+  return [site.eqn.primitive.bind(x, *starts, **sizes)]  # the function counts from the end as well
 
 
 def _small_starts(site: Site, starts: list[Any], lengths: Any, first: int) -> list[Any]:
@@ -298,7 +299,8 @@ def _couple_update(site: Site, ins: list[Dims]) -> list[Dims]:
 def _small_update(site: Site, xs: list[Any]) -> list[Any]:
   x, update, *starts = xs
   lengths = site.eqn.invars[1].aval.shape
-  return [lax.dynamic_update_slice(x, update, _small_starts(site, starts, lengths, 2))]
+  starts = _small_starts(site, starts, lengths, 2)
+  return [site.eqn.primitive.bind(x, update, *starts, **site.params)]
 
 
 def _clamped(start: Any, size: int, length: int) -> int:

@@ -14,15 +14,20 @@ from jprune import _checks
 from jprune.graph._atoms import Atom, leaves, resolve
 from jprune.graph._exact import Exactness
 from jprune.graph._frame import Frame, place
-from jprune.graph._rule import Site
+from jprune.graph._rule import Site, Status
 
 
 def couple_later(
   site: Site,
   couple: Callable[[Site, Any, Any], None],
-  status: Callable[[Site, Any], Any],
+  status: Callable[[Site, Any], list[Status]],
 ) -> None:
   """Couples a rule of an equation that is being evaluated at small sizes, and checks it.
+
+  Args:
+    site: the equation.
+    couple: couples the rule.
+    status: what is known of the equation's results when the rule computes them.
 
   Raises:
     ValueError: if the rule ties pruned channels to others, or freezes them.
@@ -38,7 +43,9 @@ def couple_later(
   exactness.in_rule = True
   if same:
     ins = [exactness.read(frame, var) for var in site.eqn.invars]
-    status(Site(exactness, frame, site.index), ins)
+    found = status(Site(exactness, frame, site.index), ins)
+    outs = [exactness.read(frame, var) for var in site.eqn.outvars]
+    same = all(new.get(a) <= old.get(a) for new, old in zip(found, outs) for a in old.of)
   if not same or not all(map(_is_as_it_was, pruned)):
     children = frame.children[site.index]
     frame.children[site.index] = {'body': children['body']}  # so that the next try is checked too
