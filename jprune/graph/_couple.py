@@ -23,11 +23,13 @@ class Coupling:
   Attributes:
     rules_wanted: how deep derivative rules are coupled: those of the function, and those that they
       call in turn (as a rule may its own function), for second derivatives.
+    in_rule: whether what is coupled is a derivative rule.
     unknown: names of the primitives that no rule covers.
   """
 
   def __init__(self, rules_wanted: int = 2) -> None:
     self.rules_wanted = rules_wanted
+    self.in_rule = False
     self.unknown: dict[str, int] = {}
 
   def couple(self, frame: Frame, ins: list[Dims]) -> list[Dims]:
@@ -83,7 +85,8 @@ class Coupling:
       frame.outer = (site.frame, site.index, tuple(site.eqn.invars))
     site.frame.children.setdefault(site.index, {})[role] = frame
     wanted = self.rules_wanted
-    self.rules_wanted = wanted - rule
+    inside = self.in_rule
+    self.rules_wanted, self.in_rule = wanted - rule, inside or rule
     outs = self.couple(frame, ins)
-    self.rules_wanted = wanted
+    self.rules_wanted, self.in_rule = wanted, inside
     return outs

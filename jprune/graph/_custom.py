@@ -6,6 +6,7 @@ and evaluated at the small shapes.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -16,7 +17,7 @@ from jax.extend import core
 
 from jprune.graph._atoms import Dims
 from jprune.graph._facts import MADE, REAL
-from jprune.graph._frame import single
+from jprune.graph._frame import Frame, single
 from jprune.graph._later import couple_later
 from jprune.graph._rule import ANY, Facts, Site, Status, rule
 from jprune.graph._sharding import struct
@@ -132,14 +133,22 @@ rule('custom_jvp_call', _couple_jvp, _status_jvp, _small_jvp)
 
 def _couple_vjp(site: Site, ins: list[Dims]) -> list[Dims]:
   outs = _couple_body(site, ins)
-  if site.walk.rules_wanted:
+  if not site.walk.rules_wanted:
+    return outs
+  try:
     _couple_vjp_rule(site, ins, outs)
+  except Exception:  # that of a rule that closes over values, among others
+    if not site.walk.in_rule:
+      raise
+    # In a rule it may never be differentiated; whoever does so is told then.
+    for role in ('forward', 'backward'):
+      site.frame.children[site.index].pop(role, None)
   return outs
 
 
 def _couple_vjp_rule(site: Site, ins: list[Dims], outs: list[Dims]) -> None:
   eqn = site.eqn
-  moving, moved = _floats(eqn.invars), _floats(eqn.outvars)
+  moving, moved = _moving(eqn), _floats(eqn.outvars)
   call = core.jaxpr_as_fun(single(eqn))
 
   def forward(xs: list[Any]) -> Any:
@@ -149,15 +158,57 @@ def _couple_vjp_rule(site: Site, ins: list[Dims], outs: list[Dims]) -> None:
     return _filled(_filled([None] * len(eqn.outvars), moved, values), still, others), back
 
   jaxpr, (_, back) = _traced(forward, _structs(eqn.invars))
-  found = site.walk.couple_child(site, 'forward', jaxpr, ins, rule=True)
+  found = _couple_closed(site, 'forward', jaxpr, ins)
   _unify_all(site, outs, found[: len(outs)])
   residuals = found[len(outs) :]
   cotangents = _structs([eqn.outvars[i] for i in moved])
   jaxpr, _ = _traced(lambda back, cts: back(cts), back, cotangents)
-  found = site.walk.couple_child(
-    site, 'backward', jaxpr, [*residuals, *(outs[i] for i in moved)], rule=True
-  )
+  found = _couple_closed(site, 'backward', jaxpr, [*residuals, *(outs[i] for i in moved)])
   _unify_all(site, [ins[i] for i in moving], found)
+
+
+def _moving(eqn: Any) -> list[int]:
+  """Places of the operands that have a derivative: what the function closes over has none."""
+  return [i for i in _floats(eqn.invars) if i >= eqn.params.get('num_consts', 0)]
+
+
+def _couple_closed(site: Site, role: str, jaxpr: Any, ins: list[Dims]) -> list[Dims]:
+  """Couples a rule; values of the traced function over which it closes become its first inputs."""
+  closed = {v: x for v, x in zip(jaxpr.jaxpr.constvars, jaxpr.consts) if _is_traced(x)}
+  variables = [_variable(site.frame, x) for x in closed.values()]
+  rest = [(v, x) for v, x in zip(jaxpr.jaxpr.constvars, jaxpr.consts) if v not in closed]
+  inner = jaxpr.jaxpr.replace(
+    constvars=[v for v, _ in rest],
+    invars=[*closed, *jaxpr.jaxpr.invars],
+    debug_info=jaxpr.jaxpr.debug_info._replace(arg_names=None),
+  )
+  jaxpr = core.ClosedJaxpr(inner, [x for _, x in rest])
+  dims = [site.frame.dims[var] for var in variables]
+  found = site.walk.couple_child(site, role, jaxpr, [*dims, *ins], rule=True)
+  site.frame.children[site.index][role].closed = variables
+  return found
+
+
+def _is_traced(value: Any) -> bool:
+  return isinstance(value, jax.core.Tracer)
+
+
+def _variable(frame: Frame, tracer: Any) -> Any:
+  """The variable of a frame that a tracer stood for.
+
+  Raises:
+    LookupError: if it stands for none, as one of a function outside of this one.
+  """
+  for attribute in ('val', '_var', 'var'):  # private, and renamed from one JAX to the next
+    var = getattr(tracer, attribute, None)
+    if isinstance(var, core.Var) and var in frame.dims:
+      return var
+  if frame.caller is not None:
+    outer, eqn = frame.caller
+    var = _variable(outer, tracer)
+    if var in eqn.invars and len(eqn.invars) == len(frame.jaxpr.invars):
+      return frame.jaxpr.invars[eqn.invars.index(var)]
+  raise LookupError('a derivative rule closes over a value of another function')
 
 
 def _split(values: Sequence[Any], moved: Sequence[int]) -> tuple[list[Any], list[Any]]:
@@ -173,34 +224,46 @@ def _status_vjp(site: Site, ins: list[Status]) -> list[Status]:
 
 def _status_vjp_rule(site: Site, ins: list[Status]) -> list[Status]:
   """Of the results' values, as the rule has them."""
-  found = site.walk.status_child(site, 'forward', ins)
+  known = lambda role: [site.frame.status[v] for v in site.frame.children[site.index][role].closed]
+  found = site.walk.status_child(site, 'forward', [*known('forward'), *ins])
   values, residuals = found[: len(site.eqn.outvars)], found[len(site.eqn.outvars) :]
   unknown = []
   for i in _floats(site.eqn.outvars):
     of = dict.fromkeys(site.live(site.eqn.outvars[i]), ANY)
     unknown.append(Status(ANY, of, Facts(REAL | MADE, dict.fromkeys(of, REAL | MADE))))
-  site.walk.status_child(site, 'backward', [*residuals, *unknown])
+  site.walk.status_child(site, 'backward', [*known('backward'), *residuals, *unknown])
   return values
 
 
 def _small_vjp(site: Site, xs: list[Any]) -> list[Any]:
-  body = lambda *ys: tuple(site.walk.small_child(site, 'body', list(ys)))
-  moving, moved = _floats(site.eqn.invars), _floats(site.eqn.outvars)
-  function = jax.custom_vjp(body)
+  """What the rule closes over is handed to it as operands without a derivative."""
+  children, count = site.frame.children[site.index], len(site.eqn.invars)
+  roles = [children[role].closed for role in ('forward', 'backward') if role in children]
+  closed = list(dict.fromkeys(itertools.chain(*roles)))
+  moving, moved = _moving(site.eqn), _floats(site.eqn.outvars)
+
+  def rule(role: str, known: Sequence[Any], values: Sequence[Any]) -> list[Any]:
+    by_variable = dict(zip(closed, known, strict=True))
+    found = [by_variable[v] for v in children[role].closed]
+    return site.walk.small_child(site, role, [*found, *values])
+
+  @jax.custom_vjp
+  def function(*ys: Any) -> Any:
+    return tuple(site.walk.small_child(site, 'body', list(ys[:count])))
 
   def forward(*ys: Any) -> Any:
-    if 'backward' not in site.frame.children[site.index]:
+    if 'backward' not in children:
       couple_later(site, _couple_vjp_rule, _status_vjp_rule)
-    found = site.walk.small_child(site, 'forward', list(ys))
-    return tuple(found[: len(site.eqn.outvars)]), found[len(site.eqn.outvars) :]
+    found = rule('forward', ys[count:], ys[:count])
+    return tuple(found[: len(site.eqn.outvars)]), (found[len(site.eqn.outvars) :], ys[count:])
 
-  def backward(residuals: Any, cotangents: Any) -> Any:
-    wanted = [cotangents[i] for i in moved]
-    found = site.walk.small_child(site, 'backward', [*residuals, *wanted])
-    return tuple(_filled([None] * len(site.eqn.invars), moving, found))
+  def backward(kept: Any, cotangents: Any) -> Any:
+    residuals, known = kept
+    found = rule('backward', known, [*residuals, *(cotangents[i] for i in moved)])
+    return tuple(_filled([None] * (count + len(closed)), moving, found))
 
   function.defvjp(forward, backward)
-  return list(function(*xs))
+  return list(function(*xs, *(site.run.values[var] for var in closed)))
 
 
 rule('custom_vjp_call custom_vjp_call_jaxpr', _couple_vjp, _status_vjp, _small_vjp)

@@ -83,6 +83,7 @@ class Frame:
     copies: what is known of the values, fixed while tracing, that equations copy, by their index.
     caller: the frame and the equation that called this one.
     outer: the frame and the operands from which the inputs come, where the call is inlined.
+    closed: of a derivative rule, the variables of the calling frame that are its first inputs.
   """
 
   def __init__(self, jaxpr: Any, consts: Any = ()) -> None:
@@ -95,6 +96,7 @@ class Frame:
     self.ghosts: dict[int, tuple[Any, ...]] = {}
     self.given_up: set[int] = set()
     self.caller: tuple[Frame, Any] | None = None
+    self.closed: list[Any] = []
     self.outer: tuple[Frame, int, tuple[Any, ...]] | None = None
     self._makers: dict[Any, int] | None = None
     self._literals: dict[int, Dims] = {}

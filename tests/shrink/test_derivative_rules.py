@@ -224,5 +224,7 @@ def test_a_rule_of_the_third_order_that_mixes_channels_is_refused_each_time():
   masked, small = slopes(net, 2)
   np.testing.assert_allclose(small, masked, rtol=1e-9)
   for _ in range(2):
-    with pytest.raises(ValueError, match='small.fn: `fn` must be one whose derivative rules.*third'):
+    with pytest.raises(
+      ValueError, match='small.fn: `fn` must be one whose derivative rules.*third'
+    ):
       slopes(net, 3)
