@@ -17,7 +17,9 @@ def bad_graph(function: str, graph: Any) -> TypeError:
 
 def other_rule(where: str) -> ValueError:
   constraint = 'one whose derivative rules treat pruned channels alike at every order'
-  got = f'a rule of the third order or a higher one that ties them to others ({where or "unknown line"})'
+  got = (
+    f'one of the third order or a higher one that ties them to others ({where or "unknown line"})'
+  )
   fix = 'Differentiate at most twice, or keep these channels.'
   return ValueError(message('small.fn', 'fn', constraint, got, fix))
 

@@ -16,9 +16,9 @@ import numpy as np
 from jax.extend import core
 
 from jprune.graph._atoms import Dims
-from jprune.graph._facts import MADE, REAL
 from jprune.graph._frame import Frame, single
 from jprune.graph._later import couple_later
+from jprune.graph._ranges import MADE, REAL
 from jprune.graph._rule import ANY, Facts, Site, Status, rule
 from jprune.graph._sharding import struct
 

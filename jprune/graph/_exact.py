@@ -16,8 +16,9 @@ from jax.extend import core
 
 from jprune.graph._atoms import Atom, Dim, leaves, resolve
 from jprune.graph._elementwise import ELEMENTWISE
-from jprune.graph._facts import SIGNS, of_value, with_facts
+from jprune.graph._facts import with_facts
 from jprune.graph._frame import Frame
+from jprune.graph._ranges import SIGNS, of_value
 from jprune.graph._rule import ANY, RULES, UNIFORM, ZERO, Facts, Site, Status
 
 _MOST_GHOSTS = 3

@@ -72,7 +72,7 @@ def _constant_start(site: Site) -> list[int] | None:
 
 
 class _Take(NamedTuple):
-  """``x[..., indices, ...]`` at one list of constants: the axis, the indices, the axis of results."""
+  """``x[..., indices, ...]`` at a list of constants: the axis, the indices, the axis of results."""
 
   axis: int
   indices: np.ndarray
@@ -98,7 +98,7 @@ def _constant_take(site: Site) -> _Take | None:
 
 
 def filling(site: Site) -> Any:
-  """What a gather writes for indices that are out of range; ``None`` if there are none, or it doesn't."""
+  """What a gather writes for indices out of range; ``None`` if there are none, or it clamps."""
   p, (operand, *_) = site.params, site.eqn.invars
   if p['mode'] != lax.GatherScatterMode.FILL_OR_DROP or _all_inside(site):
     return None
@@ -107,7 +107,7 @@ def filling(site: Site) -> Any:
     return np.asarray(fill).astype(dtype)[()]
   if jnp.issubdtype(dtype, jnp.inexact):
     return np.nan
-  if dtype == bool:
+  if dtype == jnp.bool_:
     return True
   signed = jnp.issubdtype(dtype, jnp.signedinteger)
   return jnp.iinfo(dtype).min if signed else jnp.iinfo(dtype).max

@@ -1,8 +1,8 @@
 """Derivative rules of higher orders: coupled when a derivative asks for them.
 
-A rule may call its own function, whose derivative is the rule again, and so on for ever. Two levels are
-coupled with the function. The sizes of all axes are chosen by the time that a third is asked for, so
-it must not tie or freeze what has been pruned.
+A rule may call its own function, whose derivative is the rule again, and so on for ever. Two levels
+are coupled with the function. By the time that a third is asked for, the sizes of all axes are
+chosen, so it must not tie or freeze what has been pruned.
 """
 
 from __future__ import annotations

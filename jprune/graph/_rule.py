@@ -25,7 +25,7 @@ class Facts(NamedTuple):
 
   Attributes:
     default: what any entry may be.
-    of: for each atom of the value that may be pruned, what the entries at its pruned indices may be.
+    of: for each atom of the value that may be pruned, what entries at its pruned indices may be.
     lost: atoms that were summed over though their pruned entries may be NaN.
   """
 

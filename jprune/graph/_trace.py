@@ -13,8 +13,9 @@ from jprune import _checks, tree
 from jprune.graph._atoms import Atom, Cause, Dim, Dims, freeze, fresh_all, leaves, resolve, unify
 from jprune.graph._couple import Coupling
 from jprune.graph._exact import Exactness
-from jprune.graph._facts import MADE, REAL, of_param
+from jprune.graph._facts import of_param
 from jprune.graph._frame import Frame, without_dead
+from jprune.graph._ranges import MADE, REAL
 from jprune.graph._rule import ANY, UNIFORM, ZERO, Facts, Status
 from jprune.typing import Params
 

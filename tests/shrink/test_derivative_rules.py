@@ -175,7 +175,7 @@ back_by_itself.defvjp(
 
 
 def mixing_after(levels, v):
-  """Whose rule is a function whose rule ... is a sum along the channels, at the last of the levels."""
+  """Whose rule is a function whose rule ... is, at the last level, a sum along the channels."""
 
   @jax.custom_jvp
   def f(v):
