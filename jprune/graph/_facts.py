@@ -93,6 +93,8 @@ def with_facts(site: Site, ins: Sequence[Status], outs: Sequence[Status]) -> lis
     of, facts = {}, {}
     for atom, value in out.of.items():
       here = [status.facts.get(atom) for status in one]
+      if site.times(var, atom) > 1:  # at an index that stays by one operand, or axis, or the other
+        here = [mine | status.facts.default for mine, status in zip(here, one)]
       of[atom], facts[atom] = _revised(site, var, value, one, here, atom, catches)
     found.append(Status(default, of, Facts(on_all, facts, lost)))
   return found
@@ -117,7 +119,8 @@ def _revised(
       value = max(UNIFORM, kinds[1])
   else:
     flags_out = RANGES.get(name, unknown)(site, flags)
-    doubt = worst & (FRAIL | TORN) | _torn(site, kinds, flags)
+    twice = atom is not None and site.times(var, atom) > 1
+    doubt = worst & (FRAIL | TORN) | _torn(site, kinds, flags, twice)
     if jnp.issubdtype(var.aval.dtype, jnp.complexfloating):
       flags_out |= REAL
   if catches and worst & (FRAIL | TORN):
@@ -139,13 +142,13 @@ def _sign(site: Site, var: Any, kinds: Sequence[int], flags: Sequence[int]) -> i
   return joined(site, flags) & SIGNS if site.name in _KEEP_SIGN else SIGNS
 
 
-def _torn(site: Site, kinds: Sequence[int], flags: Sequence[int]) -> int:
+def _torn(site: Site, kinds: Sequence[int], flags: Sequence[int], twice: bool = False) -> int:
   """What a product, or what is filled in, may be instead of zero."""
   if site.name == 'gather' and kinds[0] == ZERO:
     return FRAIL if gathered(site, flags) & NAN else 0
   if site.name not in _PRODUCTS or ZERO not in kinds:
     return 0
-  others = [f for k, f in zip(kinds, flags) if k != ZERO]
+  others = [f for k, f in zip(kinds, flags) if k != ZERO or twice]
   wild = joined(site, others)
   if site.name in ('div', 'rem') and kinds[0] == ZERO and flags[1] & NULL:
     return FRAIL | TORN

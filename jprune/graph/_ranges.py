@@ -76,17 +76,26 @@ def joined(site: Site, flags: Sequence[int]) -> int:
 
 def unknown(site: Site, flags: Sequence[int]) -> int:
   """Of either sign, and infinite only where an operand is."""
-  return joined(site, flags) | REAL
+  return _indefinite(joined(site, flags)) | REAL
+
+
+def _indefinite(x: int) -> int:
+  """inf - inf, 0 * inf and the sine of inf are NaN."""
+  return x | NAN if x & INFINITE else x
 
 
 def _summed(site: Site, flags: Sequence[int]) -> int:
   """Sums of numbers of both signs may be zero, and so are those of none."""
-  out = joined(site, flags)
+  out = _indefinite(joined(site, flags))
   return out | NULL if out & NEGATIVE or _is_empty(site) else out
 
 
 def _multiplied(site: Site, flags: Sequence[int]) -> int:
-  return joined(site, flags) | NULL
+  return _indefinite(joined(site, flags)) | NULL
+
+
+def _powers(site: Site, flags: Sequence[int]) -> int:
+  return _indefinite(flags[0])
 
 
 def _largest(site: Site, flags: Sequence[int]) -> int:
@@ -98,7 +107,7 @@ def _window(site: Site, flags: Sequence[int]) -> int:
 
 
 def _positive(site: Site, flags: Sequence[int]) -> int:
-  return flags[0] & ~REAL
+  return flags[0] & ~REAL | (NULL if flags[0] & INFINITE else 0)
 
 
 def _even(site: Site, flags: Sequence[int]) -> int:
@@ -112,7 +121,7 @@ def _rounded(site: Site, flags: Sequence[int]) -> int:
 def _add(site: Site, flags: Sequence[int]) -> int:
   """A param plus a positive number, as a running variance has it, is taken to be positive."""
   a, b = flags
-  out = a | b
+  out = _indefinite(a | b) if a & b & INFINITE else a | b
   if (not a & MADE and not b & REAL) or (not b & MADE and not a & REAL):
     return out & ~REAL
   return out | NULL if out & NEGATIVE or a & b & NULL else out & ~NULL
@@ -120,17 +129,18 @@ def _add(site: Site, flags: Sequence[int]) -> int:
 
 def _mul(site: Site, flags: Sequence[int]) -> int:
   same = site.eqn.invars[0] is site.eqn.invars[1]
-  return flags[0] & ~NEGATIVE if same else flags[0] | flags[1]
+  return flags[0] & ~NEGATIVE if same else _indefinite(flags[0] | flags[1])
 
 
 def _div(site: Site, flags: Sequence[int]) -> int:
   a, b = flags
-  out = a | (b & ~NULL) | (NULL if b & INFINITE else 0)
+  whole = not jnp.issubdtype(site.eqn.outvars[0].aval.dtype, jnp.inexact)
+  out = _indefinite(a | (b & ~NULL)) | (NULL if whole or b & INFINITE else 0)
   return out | (REAL | WILD if b & NULL else 0)
 
 
 def _rem(site: Site, flags: Sequence[int]) -> int:
-  return _div(site, flags) | NULL
+  return _indefinite(_div(site, flags)) | NULL
 
 
 def _max(site: Site, flags: Sequence[int]) -> int:
@@ -260,10 +270,11 @@ RANGES: dict[str, Range] = {
     'split rev tile dynamic_slice dynamic_update_slice copy copy_p stop_gradient sort '
     'optimization_barrier name sharding_constraint layout_constraint mesh_cast reshard pvary '
     'device_put convert_element_type tanh sinh asinh atan erf expm1 sign cbrt cummax cummin '
-    'cumprod reduce_prod pmax pmin min scatter real',
+    'pmax pmin min scatter real',
     joined,
   ),
   **_each('reduce_sum psum cumsum', _summed),
+  **_each('cumprod reduce_prod', _powers),
   **_each('dot_general conv_general_dilated ragged_dot_general', _multiplied),
   **_each('reduce_window_sum select_and_scatter_add', _multiplied),
   **_each('reduce_max reduce_min', _largest),
