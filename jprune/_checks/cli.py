@@ -93,5 +93,9 @@ def input_changed(path: str) -> ValueError:
   return ValueError(message('prune', 'IN', constraint, got, 'Run it again.', path))
 
 
+def not_printed(error: OSError) -> OSError:
+  return OSError(f'the standard output must be open for writing; got {error.strerror!r}.')
+
+
 def out_of_memory(error: MemoryError) -> str:
   return f'the largest leaf must fit into memory about twice ({error or "nothing is left"}).'

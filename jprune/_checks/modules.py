@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from jprune._checks.words import kind, listed, message
+from jprune._checks.words import differing, kind, listed, message
 
 
 def not_nnx_module(function: str, model: Any) -> TypeError:
@@ -25,13 +25,10 @@ def no_variables(function: str, wrt: Any, paths: Sequence[str]) -> ValueError:
 
 def other_variables(function: str, expected: Sequence[str], found: Sequence[str]) -> ValueError:
   """The function that ``functional`` returned was called with another tree."""
-  missing = [path for path in expected if path not in set(found)]
-  extra = [path for path in found if path not in set(expected)]
-  parts = [f'no leaf {listed(missing)}'] if missing else []
-  parts += [f'an unknown leaf {listed(extra)}'] if extra else []
+  got = differing(expected, found)
   constraint = 'a tree with the leaf paths of the params that came with `fn`'
   fix = 'Call functional with the same wrt= for both.'
-  return ValueError(message(function, 'params', constraint, ' and '.join(parts), fix))
+  return ValueError(message(function, 'params', constraint, got, fix))
 
 
 def unknown_variables(function: str, unknown: Sequence[str], paths: Sequence[str]) -> ValueError:

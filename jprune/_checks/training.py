@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jprune._checks.words import listed, message
+from jprune._checks.words import differing, message
 
 
 def missing_params(function: str) -> ValueError:
@@ -20,11 +20,7 @@ def other_than_init(
   function: str, argument: str, expected: Sequence[str], found: Sequence[str]
 ) -> ValueError:
   """``update`` got another tree than the one that ``init`` saw."""
-  missing = [path for path in expected if path not in set(found)]
-  extra = [path for path in found if path not in set(expected)]
-  parts = [f'no leaf {listed(missing)}'] if missing else []
-  parts += [f'an unknown leaf {listed(extra)}'] if extra else []
-  got = ' and '.join(parts) or 'the same leaves in another order'
+  got = differing(expected, found) or 'the same leaves in another order'
   constraint = 'a tree with the structure of the params that `init` saw'
   return ValueError(message(function, argument, constraint, got, 'Call tx.init(params) anew.'))
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from jprune._checks.words import kind, listed, message
+from jprune._checks.words import differing, kind, listed, message
 
 
 def empty_tree(function: str, argument: str = 'params') -> ValueError:
@@ -32,25 +32,14 @@ def other_structure(
   reference: str = 'params',
 ) -> ValueError:
   """``argument`` hasn't the structure of ``reference``: says which paths differ."""
-  missing = [path for path in expected if path not in set(found)]
-  extra = [path for path in found if path not in set(expected)]
-  if missing or extra:
-    parts = [f'no leaf {listed(missing)}'] if missing else []
-    parts += [f'an unknown leaf {listed(extra)}'] if extra else []
-    got = ' and '.join(parts)
-  else:
-    got = f'the same leaf paths in other containers ({error})'
+  got = differing(expected, found) or f'the same leaf paths in other containers ({error})'
   fix = f'Build it with jax.tree.map over the {reference}; None leaves are allowed.'
   constraint = f'a tree with the structure of `{reference}`'
   return ValueError(message(function, argument, constraint, got, fix))
 
 
 def nothing_selected(function: str, where: Any, paths: Sequence[str]) -> ValueError:
-  near = [
-    p
-    for p in paths
-    if isinstance(where, str) and difflib.SequenceMatcher(None, where, p).ratio() > 0.5
-  ]
+  near = _near(where, paths) if isinstance(where, str) else []
   got = f'where={where!r}, which selects no weights out of {listed(paths)}'
   fix = (
     f'Did you mean {listed(near)}?'
@@ -62,6 +51,17 @@ def nothing_selected(function: str, where: Any, paths: Sequence[str]) -> ValueEr
     )
   )
   return ValueError(message(function, 'where', 'a filter that selects at least one leaf', got, fix))
+
+
+def _near(where: str, paths: Sequence[str]) -> list[str]:
+  matcher = difflib.SequenceMatcher(b=where)
+  near = []
+  for path in paths:
+    matcher.set_seq1(path)
+    bounds = (matcher.real_quick_ratio, matcher.quick_ratio, matcher.ratio)  # cheap ones first
+    if all(ratio() > 0.5 for ratio in bounds):
+      near.append(path)
+  return near
 
 
 def not_floating(function: str, argument: str, path: str, leaf: Any) -> TypeError:

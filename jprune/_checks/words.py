@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 
@@ -19,6 +19,28 @@ def kind(leaf: Any) -> str:
   if hasattr(leaf, 'shape') and hasattr(leaf, 'dtype'):
     return f'{leaf.dtype} of shape {tuple(leaf.shape)}'
   return type(leaf).__name__
+
+
+def shortened(text: Any, most: int = 300) -> str:
+  """What a file or another library says, cut in the middle if it is longer than a message."""
+  text = str(text)
+  half = most // 2
+  return text if len(text) <= most else f'{text[:half]} ... {text[-half:]}'
+
+
+def quoted(text: str) -> str:
+  """A name in quotes, what can't be printed spelt out; cut if it is very long."""
+  return shortened(repr(text), 1000)
+
+
+def differing(expected: Sequence[str], found: Sequence[str]) -> str:
+  """Which paths are missing and which are new; '' if none is."""
+  known, given = set(expected), set(found)
+  missing = [path for path in expected if path not in given]
+  extra = [path for path in found if path not in known]
+  parts = [f'no leaf {listed(missing)}'] if missing else []
+  parts += [f'an unknown leaf {listed(extra)}'] if extra else []
+  return ' and '.join(parts)
 
 
 def listed(names: Iterable[str], most: int = 3) -> str:

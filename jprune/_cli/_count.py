@@ -16,6 +16,7 @@ import numpy as np
 from jprune._cli._scores import Chunk, ranges
 
 LOW = 15  # bits that the second pass counts; the first counts the upper 17, of which 16 occur
+_FEW = 2**12  # so few keys are sorted: that is faster than to clear and to read all bins
 _LAST = np.uint32(0xFFFFFFFF)  # above every key
 
 Keys = Iterable[np.ndarray]
@@ -59,19 +60,36 @@ def cuts(leaves: Callable[[str], Iterable[Keys]], k: int) -> list[Cut]:
   high = np.zeros(2 ** (32 - LOW), np.int64)
   for chunks in leaves('counting 1/2'):
     for found in chunks:
-      high += np.bincount(found >> np.uint32(LOW), minlength=high.size)
+      _tick(high, found >> np.uint32(LOW))
   bin_, above = _locate(high, k)
-  above_bin, within = [], []
+  above_bin, within, low = [], [], np.zeros(2**LOW, np.int64)
   for chunks in leaves('counting 2/2'):
-    more, bins, counts = _within(chunks, bin_)
+    more, bins, counts = _within(chunks, bin_, low)
     above_bin.append(more)
     within.append((bins, counts))
-  low = np.zeros(2**LOW, np.int64)
   for bins, counts in within:
     low[bins] += counts
   last, more = _locate(low, k - above)
   key = np.uint32(bin_ << LOW | last) if k else _LAST
   return list(_shared(key, last, k - above - more if key and k else 0, above_bin, within))
+
+
+def cut(leaf: Callable[[], Keys], size: int, k: int) -> Cut:
+  """What a lone leaf keeps, as :func:`cuts` of it alone.
+
+  Args:
+    leaf: gives its keys; may be asked twice.
+    size: how many there are.
+    k: how many to keep.
+  """
+  if size > _FEW:
+    return cuts(lambda word: [leaf()], k)[0]
+  if not k:
+    return Cut(_LAST, 0, 0)
+  found = np.concatenate(list(leaf()))
+  key = np.partition(found, size - k)[size - k]
+  above = int(np.count_nonzero(found > key))
+  return Cut(key, k - above, k) if key else Cut(key, 0, above)
 
 
 def mask(size: int, found: Keys, cut: Cut) -> np.ndarray:
@@ -88,6 +106,14 @@ def mask(size: int, found: Keys, cut: Cut) -> np.ndarray:
   return out
 
 
+def _tick(counts: np.ndarray, values: np.ndarray) -> None:
+  """Counts values, in place; few of them without a pass over all bins."""
+  if values.size <= _FEW:
+    np.add.at(counts, values, 1)
+  else:
+    counts += np.bincount(values, minlength=counts.size)
+
+
 def _locate(counts: np.ndarray, k: int) -> tuple[int, int]:
   """The bin in which the k-th largest lies, and how many lie in bins above it."""
   at_least = np.cumsum(counts[::-1])  # so many in the highest bin, in the two highest, ...
@@ -96,20 +122,27 @@ def _locate(counts: np.ndarray, k: int) -> tuple[int, int]:
   return bin_, int(at_least[place] - counts[bin_])
 
 
-def _within(chunks: Keys, bin_: int) -> tuple[int, np.ndarray, np.ndarray]:
+def _within(chunks: Keys, bin_: int, zeros: np.ndarray) -> tuple[int, np.ndarray, np.ndarray]:
   """Of one leaf: how many keys lie above a bin, and which lower bits occur in it, how often.
 
   Only those that occur are listed: they are few, and every leaf's are kept to the end.
+
+  Args:
+    chunks: its keys.
+    bin_: the bin.
+    zeros: a zero for each value of the lower bits; so it is again afterwards.
   """
-  above, counts = 0, np.zeros(2**LOW, np.int64)
+  above, some = 0, []
   for found in chunks:
     upper = found >> np.uint32(LOW)
     above += int(np.count_nonzero(upper > bin_))
     inside = found[upper == bin_] & np.uint32(2**LOW - 1)
-    if inside.size:
-      counts += np.bincount(inside, minlength=counts.size)
-  bins = np.flatnonzero(counts)
-  return above, bins.astype(np.uint16), counts[bins]
+    _tick(zeros, inside)
+    some.append(inside if inside.size <= _FEW else np.flatnonzero(zeros))
+  bins = np.unique(np.concatenate(some)) if some else np.zeros(0, np.uint16)
+  counts = zeros[bins]
+  zeros[bins] = 0
+  return above, bins.astype(np.uint16), counts
 
 
 def _shared(

@@ -39,5 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _failed(text: str, code: int = 1) -> int:
-  sys.stderr.write(f'{PROGRAM}: error: {" ".join(text.split())}\n')
+  line = ''.join(c if c.isprintable() else repr(c)[1:-1] for c in ' '.join(text.split()))
+  if sys.stderr is not None:  # closed before we began
+    sys.stderr.write(f'{PROGRAM}: error: {line}\n')
   return code

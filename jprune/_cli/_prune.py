@@ -88,7 +88,10 @@ def _choice(
 ) -> _select.Choice:
   plans = source.plans
   if args.scorer == 'random':
-    rank = lambda i, values: _scores.random(plans[i].path, values.size, args.seed)
+    order = source.order
+    place = {i: number for number, i in enumerate(order)}
+    drawn = _scores.random([plans[i].path for i in order], args.seed)
+    rank = lambda i, values: drawn(place[i], values.size)
   else:
     rank = lambda i, values: _scores.magnitude(plans[i].path, values)
   if pattern is not None:

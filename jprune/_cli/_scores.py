@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.random import threefry_2x32
 
-from jprune import _checks, scores
+from jprune import _checks
 from jprune.scores._random import _words as words
 
 CHUNK = 2**20  # weights; a few arrays of this size are all that counting adds to a leaf
@@ -32,27 +32,38 @@ def magnitude(path: str, values: np.ndarray) -> Chunk:
   return chunk
 
 
-def random(path: str, size: int, seed: int) -> Chunk:
-  """``jprune.scores.random``, which goes by the leaf's path and shape alone.
+def random(paths: list[str], seed: int) -> Callable[[int, int], Chunk]:
+  """``jprune.scores.random``, which goes by the leaves' paths and shapes alone.
 
   JAX numbers the weights of a leaf and hashes each number, so that any range can be drawn by
-  itself. Where it is set to draw otherwise, which the first few weights tell, the leaf is drawn
+  itself. Where it is set to draw otherwise, which the first few weights tell, a leaf is drawn
   as a whole, at several times its size.
+
+  Args:
+    paths: of all leaves, in the order of the tree.
+    seed: of the key.
+
+  Returns:
+    ``(which of the paths, size of that leaf) -> its scores``.
   """
+  fold = jax.vmap(jax.random.fold_in, (None, 0))
+  folded = np.asarray(jax.random.key_data(fold(jax.random.key(seed), jnp.asarray(words(paths)))))
 
-  def whole(length: int) -> np.ndarray:
-    alone = {path: jax.ShapeDtypeStruct((length,), np.float32)}
-    return np.asarray(scores.random(alone, key=jax.random.key(seed))[path])
+  def whole(i: int, size: int) -> np.ndarray:
+    key = jax.random.wrap_key_data(jnp.asarray(folded[i]))
+    return np.asarray(jax.random.uniform(key, (size,), jnp.float32))
 
-  folded = jax.random.fold_in(jax.random.key(seed), words([path])[0])
-  data = np.asarray(jax.random.key_data(folded))
-  first = whole(8)
-  if data.shape != (2,) or not np.array_equal(_drawn(data, 0, 8), first):
-    flat = whole(size)
-    return lambda begin, end: flat[begin:end]
-  return lambda begin, end: np.concatenate(
-    [_drawn(data, b + begin, e + begin) for b, e in ranges(end - begin)]
-  )
+  in_parts = folded[0].shape == (2,) and np.array_equal(_drawn(folded[0], 0, 8), whole(0, 8))
+
+  def scores(i: int, size: int) -> Chunk:
+    if not in_parts:
+      flat = whole(i, size)
+      return lambda begin, end: flat[begin:end]
+    return lambda begin, end: np.concatenate(
+      [_drawn(folded[i], b + begin, e + begin) for b, e in ranges(end - begin)]
+    )
+
+  return scores
 
 
 def _drawn(data: np.ndarray, begin: int, end: int) -> np.ndarray:

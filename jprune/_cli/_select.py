@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
 
-from jprune import distributions, masks, tree
+from jprune import distributions, tree
 from jprune._cli import _count, _scores
 from jprune._cli._source import Source
 from jprune.masks import NOfM
 from jprune.masks._leaves import kept as kept_of
+from jprune.masks._n_of_m import _mask as best
 
 Rank = Callable[[int, np.ndarray], _scores.Chunk]
 """``(leaf, its values) -> scores``."""
@@ -45,7 +48,8 @@ def per_leaf(source: Source, chosen: list[int], name: str, sparsity: float, rank
   """Every leaf by itself: its share follows from the shapes, so nothing has to be read before."""
   structs = [source.struct(i) for i in range(len(source.plans))]
   params = source.tree(structs)
-  scored = source.tree([each if i in set(chosen) else None for i, each in enumerate(structs)])
+  pruned = set(chosen)
+  scored = source.tree([each if i in pruned else None for i, each in enumerate(structs)])
   shares = getattr(distributions, name)(params, scored, sparsity)
   found = tree.along('prune', 'sparsities', params, shares)
   ks = {
@@ -57,8 +61,7 @@ def per_leaf(source: Source, chosen: list[int], name: str, sparsity: float, rank
   def mask(i: int, values: np.ndarray, before: np.ndarray | None) -> np.ndarray:
     chunk = rank(i, values)
     keys = lambda: _count.keys(values.size, chunk, before)
-    (cut,) = _count.cuts(lambda word: [keys()], ks[i])
-    return _count.mask(values.size, keys(), cut)
+    return _count.mask(values.size, keys(), _count.cut(keys, values.size, ks[i]))
 
   return Choice({i: min(k, source.plans[i].kept) for i, k in ks.items()}, mask)
 
@@ -102,23 +105,22 @@ def groups(source: Source, chosen: list[int], pattern: NOfM, rank: Rank, shown: 
 def _kept_in_groups(shape: tuple[int, ...], pattern: NOfM) -> int:
   length = shape[pattern.axis]
   whole, rest = divmod(length, pattern.m)
-  others = np.prod([n for i, n in enumerate(shape) if i != pattern.axis % len(shape)], dtype=object)
-  return int(others) * (whole * pattern.n + min(rest, pattern.n))
+  others = math.prod(n for i, n in enumerate(shape) if i != pattern.axis % len(shape))
+  return others * (whole * pattern.n + min(rest, pattern.n))
 
 
 def _n_of_m(
   shape: tuple[int, ...], chunk: _scores.Chunk, before: np.ndarray | None, pattern: NOfM
 ) -> np.ndarray:
   """The flat mask of a leaf, a block of whole groups at a time."""
-  out = np.empty(int(np.prod(shape)), bool)
+  out, along = np.empty(math.prod(shape), bool), dataclasses.replace(pattern, axis=1)
   for begin, block in _blocks(shape, pattern.axis % len(shape), pattern.m):
-    end = begin + int(np.prod(block))
+    end = begin + math.prod(block)
     found = chunk(begin, end)
     if before is not None:  # pruned before: below all others, and never back
       earlier = before.reshape(-1)[begin:end]
       found = np.where(earlier, found, np.float32(-1))
-    best = masks.n_of_m(found.reshape(block), pattern.n, pattern.m, axis=1, pad=pattern.pad)
-    out[begin:end] = np.asarray(best).reshape(-1)
+    out[begin:end] = np.asarray(best(found.reshape(block), along)).reshape(-1)
     if before is not None:
       out[begin:end] &= earlier
   return out
@@ -132,7 +134,7 @@ def _blocks(
   About a chunk each: some slices in full, or where one is larger, some of its groups.
   """
   outer, length, inner = (
-    int(np.prod(part)) for part in (shape[:axis], shape[axis : axis + 1], shape[axis + 1 :])
+    math.prod(part) for part in (shape[:axis], shape[axis : axis + 1], shape[axis + 1 :])
   )
   if not outer * length * inner:
     return

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import os
-import zlib
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -62,19 +60,8 @@ class Source(NamedTuple):
 
   def read(self, i: int) -> tuple[np.ndarray, np.ndarray | None]:
     """A leaf and its mask, if it has one; the only way to the file's data."""
-    plan, arrays, found = self.plans[i], [], 0
-    try:
-      for tensor in _leaf.tensors(plan):
-        raw = self.reader.raw(tensor)
-        if self.checksums:
-          found = zlib.crc32(memoryview(raw), found)
-        arrays.append(raw.view(tensor.dtype).reshape(tensor.shape))
-      if self.checksums and f'{found:08x}' != self.checksums[i]:
-        raise ValueError('its data has another checksum')
-      return _leaf.decode(plan, arrays)
-    except ValueError as error:
-      broken = _checks.damaged_file(self.reader.function, self.reader.path, error, plan.path)
-      raise broken from None
+    checksum = None if self.checksums is None else self.checksums[i]
+    return _load.read(self.reader, self.plans[i], checksum)
 
 
 @contextlib.contextmanager
@@ -82,18 +69,12 @@ def opened(function: str, path: str) -> Iterator[Source]:
   """A file that the safetensors library takes for one.
 
   Raises:
-    ImportError: if safetensors is not installed.
-    FileNotFoundError: if there is no such file.
-    ValueError: if it is damaged, empty, or holds a dtype that NumPy hasn't.
+    ValueError: if it is empty, or holds a dtype that NumPy hasn't; and all that
+      :func:`jprune.io._container.opened` raises.
   """
-  name = _checks.as_path(function, path)
-  _container.library(function)
-  if not os.path.exists(name):
-    raise _checks.no_file(function, name)
-  with open(name, 'rb') as file:
-    reader = _container.Reader(function, name, file)
+  with _container.opened(function, path) as reader:
     if not reader.spans:
-      raise _checks.no_tensors(function, name)
+      raise _checks.no_tensors(function, reader.path)
     yield _own(reader) if KEY in reader.metadata else _foreign(reader)
 
 
@@ -111,8 +92,12 @@ def _foreign(reader: _container.Reader) -> Source:
     span = reader.spans[name]
     if span.code not in _DTYPES:
       raise _checks.unknown_code(reader.function, name, span.code, _DTYPES)
-    dtype, size = _DTYPES[span.code], math.prod(span.shape)
-    plans.append(_leaf.Leaf(name, dtype, span.shape, 'dense', size, None))
+    dtype = _DTYPES[span.code]
+    try:
+      _leaf.check_shape(span.shape, jnp.dtype(dtype).itemsize)
+    except ValueError as error:
+      raise _checks.damaged_file(reader.function, reader.path, error, name) from None
+    plans.append(_leaf.Leaf(name, dtype, span.shape, 'dense', math.prod(span.shape), None))
   return Source(
     reader, plans, None, _structure.describe(dict.fromkeys(names, 0)), False, {**reader.metadata}
   )

@@ -48,7 +48,7 @@ def write(path: str, source: Source, choice: Choice, sparse: bool, shown: Shown)
     return _container.header(spans, {**source.metadata, **own})
 
   start = len(header([0] * len(plans)))  # checksums are of one length, so this is final
-  with _atomic.replacing(path, source.reader.mode | 0o600) as (file, temporary):
+  with _atomic.replacing(path, source.reader.mode | 0o600, 'prune', 'OUT') as (file, temporary):
     checksums = [
       _write(file, start, spans, source, choice, i, plans[i])
       for i in shown('writing', list(range(len(plans))))
@@ -80,8 +80,7 @@ def _pruned(source: Source, choice: Choice, i: int, plan: _leaf.Leaf) -> list[np
   if mask is None or plan.format != 'dense':
     return _leaf.encode(plan, values, mask)
   _zero(values, mask)
-  bits = np.packbits(np.atleast_1d(mask), axis=-1, bitorder='little')
-  return [values, bits] if plan.kept < plan.size else [values]
+  return [values, _leaf.packed(mask)] if plan.kept < plan.size else [values]
 
 
 def _zero(values: np.ndarray, mask: np.ndarray) -> None:

@@ -41,7 +41,8 @@ def fixed(sparsities: Mapping[str, float]) -> Distribution:
       raise _checks.sparsity_given('fixed', sparsity)
     found, treedef = competing('fixed', params, scores)
     paths, _, _ = tree.flatten(params)
-    unknown = [path for path in listed if path not in set(paths)]
+    known = set(paths)
+    unknown = [path for path in listed if path not in known]
     if unknown:
       raise _checks.unknown_paths('fixed', 'sparsities', unknown, paths)
     for path, score in zip(paths, found, strict=True):

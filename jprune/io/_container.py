@@ -7,11 +7,13 @@ knows neither bfloat16 nor float8.
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import json
 import os
 import stat
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
@@ -81,8 +83,13 @@ def layout(tensors: Iterable[Tensor]) -> dict[str, Span]:
 
 
 def as_span(tensor: Tensor, begin: int, end: int) -> Span:
-  code, axes = CODES[tensor.dtype.name]
+  code, axes = _code(tensor.dtype)
   return Span(code, (*tensor.shape, *axes), begin, end)
+
+
+@functools.cache
+def _code(dtype: np.dtype) -> tuple[str, tuple[int, ...]]:
+  return CODES[dtype.name]
 
 
 def header(spans: dict[str, Span], metadata: dict[str, str]) -> bytes:
@@ -112,6 +119,29 @@ def check_written(safetensors: Any, temporary: str) -> None:
     raise _checks.not_storable_tree('save', error) from None
 
 
+@contextlib.contextmanager
+def opened(function: str, path: Any) -> Iterator[Reader]:
+  """A file that the library takes for one, as long as it is read.
+
+  Raises:
+    ImportError: if safetensors is not installed.
+    OSError: if there is no such file, or it can't be read.
+    TypeError: if ``path`` is no path.
+    ValueError: if it is no regular file, truncated, damaged or of another format.
+  """
+  name = _checks.as_path(function, path)
+  library(function)
+  _checks.check_input(function, name)
+  # a pipe that took the file's name meanwhile would let us wait
+  flags = os.O_RDONLY | getattr(os, 'O_NONBLOCK', 0) | getattr(os, 'O_BINARY', 0)
+  try:
+    handle = os.open(name, flags)
+  except OSError as error:
+    raise _checks.not_read(function, 'path', name, error) from None
+  with open(handle, 'rb') as file:
+    yield Reader(function, name, file)
+
+
 class Reader:
   """An open file, judged by the library: its metadata, and its tensors by name."""
 
@@ -120,14 +150,16 @@ class Reader:
     self.function, self.path, self._file = function, path, file
     status = os.fstat(file.fileno())
     size, self.mode = status.st_size, stat.S_IMODE(status.st_mode) & 0o666
+    # of the library, or of a file that changes after the library has judged it
+    faults = (ValueError, TypeError, AttributeError, LookupError, OSError, RecursionError)
     try:
+      (length,) = LENGTH.unpack(file.read(LENGTH.size))
       with safetensors.safe_open(path, framework='numpy') as judged:
         self.metadata = judged.metadata() or {}
-      (length,) = LENGTH.unpack(file.read(LENGTH.size))
-      entries = json.loads(file.read(length))
+      entries = json.loads(file.read(min(length, size)))
       entries.pop(METADATA, None)
       self.spans = {name: _parsed(entry) for name, entry in entries.items()}
-    except (safetensors.SafetensorError, OSError, ValueError, struct.error) as error:
+    except (safetensors.SafetensorError, struct.error, *faults) as error:
       raise _checks.broken_file(function, path, size, error) from None
     self._start = LENGTH.size + length
 

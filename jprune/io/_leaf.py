@@ -82,14 +82,29 @@ def parsed(row: Sequence[Any], dtypes: Container[str]) -> Leaf:
     ValueError, TypeError: if no :func:`plan` can have made it.
   """
   path, dtype, shape, *rest = row
+  if type(path) is not str or dtype not in dtypes:
+    raise ValueError(f'it describes a leaf as {row}')
+  check_shape(shape, jnp.dtype(dtype).itemsize)
   leaf = Leaf(path, dtype, tuple(shape), *rest)
-  counts = (*leaf.shape, leaf.kept)
-  whole = all(type(n) is int and n >= 0 for n in counts) and leaf.kept <= leaf.size
+  whole = type(leaf.kept) is int and 0 <= leaf.kept <= leaf.size
   without = leaf.mask is None and leaf.kept == leaf.size and leaf.format == 'dense'
-  named = type(path) is str and dtype in dtypes and (without or leaf.mask in ('bool', 'packed'))
-  if not (whole and named) or (leaf.format != 'dense' and not leaf.size):
+  masked = leaf.mask in ('bool', 'packed') and (leaf.format == 'dense' or leaf.size)
+  if not (whole and (without or masked)):
     raise ValueError(f'it describes a leaf as {row}')
   return leaf
+
+
+def check_shape(shape: Sequence[Any], itemsize: int) -> None:
+  """Refuses what no array has as its shape: NumPy counts its bytes, zeros left out, in 63 bits.
+
+  Raises:
+    ValueError: if it is none.
+  """
+  most = 2**63 // itemsize
+  listed = isinstance(shape, (list, tuple)) and len(shape) <= 64
+  counts = listed and all(type(n) is int and 0 <= n < most for n in shape)
+  if not counts or math.prod(n for n in shape if n) >= most:
+    raise ValueError(f'no array has the shape {shape}')
 
 
 def tensors(leaf: Leaf) -> list[Tensor]:
@@ -124,7 +139,7 @@ def encode(leaf: Leaf, array: np.ndarray, mask: np.ndarray | None) -> list[np.nd
   """The contents of :func:`tensors`; weights under ``False`` are not among them."""
   if leaf.kept == leaf.size and leaf.format == 'dense':
     return [array]
-  bits = np.packbits(np.atleast_1d(mask), axis=-1, bitorder='little')
+  bits = packed(mask)
   if leaf.format == 'dense':
     kept_only = np.zeros_like(array)  # selected, not multiplied: no NaN, no -0.0
     kept_only[mask] = array[mask]
@@ -144,7 +159,10 @@ def decode(leaf: Leaf, arrays: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray
   if leaf.format == 'dense':
     if leaf.mask is None or leaf.kept == leaf.size:
       return arrays[0], None if leaf.mask is None else np.ones(leaf.shape, bool)
-    return arrays[0], _unpacked(leaf, arrays[1])
+    mask = _unpacked(leaf, arrays[1])
+    if np.any(arrays[0][~mask].reshape(-1).view(np.uint8)):
+      raise ValueError('it holds weights that its mask prunes')
+    return arrays[0], mask
   if tuple(arrays[0].tolist()) != leaf.shape:
     raise ValueError(f'its shape is {leaf.shape} and {tuple(arrays[0].tolist())}')
   if leaf.format == 'bitmask':
@@ -156,6 +174,19 @@ def decode(leaf: Leaf, arrays: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray
   values = np.zeros(leaf.shape, arrays[1].dtype)
   values[mask] = arrays[1]
   return values, mask
+
+
+def packed(mask: np.ndarray) -> np.ndarray:
+  """A bit for each weight, each row padded to whole bytes."""
+  rows, shape = _rows(mask), mask.shape or (1,)
+  bits = np.packbits(rows, axis=-1, bitorder='little')
+  return bits.reshape(*shape[:-1], bits.shape[-1])
+
+
+def _rows(array: np.ndarray) -> np.ndarray:
+  """As a matrix: NumPy packs and unpacks at most 32 dimensions."""
+  shape = array.shape or (1,)
+  return array.reshape(math.prod(shape[:-1]), shape[-1])
 
 
 def host(leaf: Any) -> np.ndarray:
@@ -176,7 +207,7 @@ def host_mask(mask: Any) -> np.ndarray:
   if not isinstance(mask, PackedMask):
     return host(mask)
   count = 1 if mask.length is None else mask.length
-  bits = np.unpackbits(host(mask.bits), axis=-1, count=count, bitorder='little')
+  bits = np.unpackbits(_rows(host(mask.bits)), axis=-1, count=count, bitorder='little')
   return bits.reshape(mask.shape).astype(bool)
 
 
@@ -187,7 +218,7 @@ def _row_offsets(mask: np.ndarray) -> np.ndarray:
 
 def _unpacked(leaf: Leaf, bits: np.ndarray) -> np.ndarray:
   cols = leaf.shape[-1] if leaf.shape else 1
-  mask = np.unpackbits(bits, axis=-1, count=cols, bitorder='little').reshape(leaf.shape)
+  mask = np.unpackbits(_rows(bits), axis=-1, count=cols, bitorder='little').reshape(leaf.shape)
   mask = mask.astype(bool)
   if np.count_nonzero(mask) != leaf.kept:
     raise ValueError(f'its mask keeps {np.count_nonzero(mask)} weights, not {leaf.kept}')

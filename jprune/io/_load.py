@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import zlib
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -12,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jprune import _checks, tree
-from jprune.io import _container, _leaf, _structure
+from jprune.io import _container, _leaf, _memory, _structure
 from jprune.io._save import CHECKSUM, KEY, VERSION
 from jprune.masks._pack import pack_leaf
 from jprune.typing import Masks, Params
@@ -40,8 +42,10 @@ def load(path: str | os.PathLike[str], like: Params | None = None) -> tuple[Para
   Raises:
     ImportError: if safetensors is not installed.
     FileNotFoundError: if there is no such file.
-    ValueError: if the file is truncated, damaged, or not written by :func:`save`; if ``like``
-      does not fit it; if it holds 64-bit numbers and ``jax_enable_x64`` is off.
+    OSError: if it can't be read.
+    ValueError: if the file is truncated, damaged, or not written by :func:`save`, or if it is a
+      pipe or a device; if its leaves don't fit into memory; if ``like`` does not fit it; if it
+      holds 64-bit numbers and ``jax_enable_x64`` is off.
 
   Examples:
     >>> import os, tempfile
@@ -54,17 +58,13 @@ def load(path: str | os.PathLike[str], like: Params | None = None) -> tuple[Para
     >>> params['w'], masks['w']
     (Array([1., 0., 3.], dtype=float32), Array([ True, False,  True], dtype=bool))
   """
-  name = _checks.as_path('load', path)
-  _container.library('load')
-  if not os.path.exists(name):
-    raise _checks.no_file('load', name)
-  with open(name, 'rb') as file:
-    reader = _container.Reader('load', name, file)
+  with _container.opened('load', path) as reader:
     contents, plans, checksums = _contents(reader)
     order, treedef, shardings = _placement(like, plans)
     for plan in plans:
-      _checks.check_x64('load', plan.path, plan.dtype)
-    leaves = [_read(reader, *each) for each in zip(plans, checksums, shardings, strict=True)]
+      _checks.check_x64('load', reader.path, plan.path, plan.dtype)
+    _memory.check_fit('load', reader.path, plans, together=jax.default_backend() == 'cpu')
+    leaves = [_loaded(reader, *each) for each in zip(plans, checksums, shardings, strict=True)]
   params, masks = [leaf for leaf, _ in leaves], [mask for _, mask in leaves]
   if treedef is None:
     rebuild = lambda flat: _structure.restore(contents['tree'], flat)
@@ -80,22 +80,44 @@ def _contents(reader: _container.Reader) -> tuple[dict[str, Any], list[_leaf.Lea
     raise _checks.foreign_file(reader.function, reader.path)
   if reader.metadata.get(CHECKSUM) != f'{zlib.crc32(text.encode()):08x}':
     raise _checks.damaged_file(reader.function, reader.path, 'its metadata has another checksum')
-  try:
-    contents = json.loads(text)
-    if contents['version'] > VERSION:
-      raise _checks.newer_file(reader.function, reader.path, contents['version'], VERSION)
-  except (json.JSONDecodeError, LookupError, TypeError) as error:
-    raise _checks.damaged_file(reader.function, reader.path, repr(error)) from None
-  try:
-    rows = contents['leaves']
-    plans = [_leaf.parsed(row[:-1], _container.CODES) for row in rows]
-    names = {tensor.name for plan in plans for tensor in _leaf.tensors(plan)}
+  with _damaged(reader):
+    contents = json.loads(text, object_pairs_hook=_unique)
+    version, rows = contents['version'], contents['leaves']
+    if type(version) is not int or version < 1:
+      raise ValueError(f'its version is {version!r}')
+  if version > VERSION:
+    raise _checks.newer_file(reader.function, reader.path, version, VERSION)
+  plans = []
+  for row in rows if isinstance(rows, list) else ():
+    with _damaged(reader, row[0] if isinstance(row, list) and row else None):
+      plans.append(_leaf.parsed(row[:-1], _container.CODES))
+  with _damaged(reader):
+    names = [tensor.name for plan in plans for tensor in _leaf.tensors(plan)]
     _structure.restore(contents['tree'], plans)
-    if names != set(reader.spans) or not isinstance(contents['masks'], bool):
+    if not plans or not isinstance(contents['masks'], bool):
+      raise ValueError('it has no leaves, or does not say whether it has masks')
+    if len(names) != len(reader.spans) or set(names) != set(reader.spans):
       raise ValueError('its tensors are not those that its metadata lists')
-  except (LookupError, TypeError, ValueError) as error:
-    raise _checks.damaged_file(reader.function, reader.path, error) from None
   return contents, plans, [row[-1] for row in rows]
+
+
+@contextlib.contextmanager
+def _damaged(reader: _container.Reader, leaf: Any = None) -> Iterator[None]:
+  """What metadata that nobody can have written makes of its reader."""
+  try:
+    yield
+  except RecursionError:
+    raise _checks.damaged_file(reader.function, reader.path, 'it nests too deeply', leaf) from None
+  except (ValueError, LookupError, TypeError) as error:
+    detail = error if isinstance(error, ValueError) else repr(error)
+    raise _checks.damaged_file(reader.function, reader.path, detail, leaf) from None
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+  found = dict(pairs)
+  if len(found) < len(pairs):
+    raise ValueError('it has a key twice')
+  return found
 
 
 def _placement(like: Any, plans: list[_leaf.Leaf]) -> tuple[list[int], Any, list[Any]]:
@@ -124,24 +146,45 @@ def _sharding(leaf: Any) -> Any:
   return getattr(leaf, 'sharding', None)
 
 
-def _read(reader: _container.Reader, plan: _leaf.Leaf, checksum: str, sharding: Any) -> Any:
-  """One leaf and its mask, as jax arrays."""
-  found = 0
+def read(
+  reader: _container.Reader, plan: _leaf.Leaf, checksum: str | None
+) -> tuple[np.ndarray, np.ndarray | None]:
+  """One leaf and its mask, if it has one, on the host.
+
+  Raises:
+    ValueError: if it isn't as the metadata and the checksum (``None``: there is none) say, or
+      doesn't fit into memory.
+  """
+  _memory.check_fit(reader.function, reader.path, [plan])
+  arrays, found = [], 0
   try:
-    arrays = []
     for tensor in _leaf.tensors(plan):
       raw = reader.raw(tensor)
-      found = zlib.crc32(memoryview(raw), found)
+      if checksum is not None:
+        found = zlib.crc32(memoryview(raw), found)
       arrays.append(raw.view(tensor.dtype).reshape(tensor.shape))
-    if f'{found:08x}' != checksum:
+    if checksum is not None and f'{found:08x}' != checksum:
       raise ValueError('its data has another checksum')
-    values, mask = _leaf.decode(plan, arrays)
+    return _leaf.decode(plan, arrays)
   except ValueError as error:
     raise _checks.damaged_file(reader.function, reader.path, error, plan.path) from None
-  if mask is None:
-    return _on_device(values, sharding), None
-  placed = _on_device(mask, sharding)
-  return _on_device(values, sharding), pack_leaf(placed) if plan.mask == 'packed' else placed
+  except MemoryError:
+    raise _memory.too_large(reader.function, reader.path, plan) from None
+
+
+def _loaded(reader: _container.Reader, plan: _leaf.Leaf, checksum: str, sharding: Any) -> Any:
+  """One leaf and its mask, as jax arrays."""
+  values, mask = read(reader, plan, checksum)
+  try:
+    values = _on_device(values, sharding)
+    if mask is None:
+      return values, None
+    placed = _on_device(mask, sharding)
+    return values, pack_leaf(placed) if plan.mask == 'packed' else placed
+  except (MemoryError, jax.errors.JaxRuntimeError) as error:  # of the device, or of its host
+    if isinstance(error, MemoryError) or 'RESOURCE_EXHAUSTED' in str(error):
+      raise _memory.too_large(reader.function, reader.path, plan) from None
+    raise
 
 
 def _on_device(array: np.ndarray, sharding: Any) -> jax.Array:

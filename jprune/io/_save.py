@@ -39,10 +39,12 @@ def save(path: str | os.PathLike[str], params: Params, masks: Masks = None) -> N
   Raises:
     ImportError: if safetensors is not installed.
     FileNotFoundError: if the folder does not exist.
-    PermissionError: if the folder can't be written to.
+    OSError: if the folder or the file can't be written to, the name is too long, a link leads
+      round in a circle, or the disk is full.
     TypeError: if a leaf is no array with values (a function, a key, a tracer, a shape), or a
       mask is not bool.
-    ValueError: if ``path`` is empty, a folder, a pipe or a device, structure or shapes differ, two
+    ValueError: if ``path`` is no name for a file, or that of a folder, a pipe or a device; if the
+      tree nests hundreds of containers deep, structure or shapes differ, two
       leaves have one path, or an array lies in part on another process.
 
   Examples:
@@ -57,12 +59,13 @@ def save(path: str | os.PathLike[str], params: Params, masks: Masks = None) -> N
   safetensors = _container.library('save')
   target = _checks.as_path('save', path)
   _checks.check_output('save', target)
+  description = _described(params)
   leaves, found = _checked(params, masks)
   plans = [_leaf.plan(name, *pair) for name, *pair in zip(tree.flatten(params)[0], leaves, found)]
   tensors = [tensor for plan in plans for tensor in _leaf.tensors(plan)]
   _check_names([tensor.name for tensor in tensors])
   spans = _container.layout(tensors)
-  contents = {'version': VERSION, 'masks': masks is not None, 'tree': _structure.describe(params)}
+  contents = {'version': VERSION, 'masks': masks is not None, 'tree': description}
 
   def header(checksums: Sequence[int]) -> bytes:
     return _container.header(spans, _metadata(contents, plans, checksums))
@@ -95,6 +98,13 @@ def _checked(params: Params, masks: Masks) -> tuple[list[Any], list[Any]]:
     if mask is not None:
       _check_leaf('masks', path, mask.bits if isinstance(mask, PackedMask) else mask)
   return leaves, found
+
+
+def _described(params: Params) -> Any:
+  try:
+    return _structure.describe(params)
+  except RecursionError:
+    raise _checks.nested_too_deeply('save') from None
 
 
 def _check_leaf(argument: str, path: str, leaf: Any) -> None:

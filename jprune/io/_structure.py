@@ -44,6 +44,8 @@ def _describe(tree: Any, count: Iterator[int]) -> Any:
     return dict(items)
   if kind is dict and all(type(key) in (int, bool) for key in tree):
     return ['dict', *([key, child] for key, child in items)]
+  if len({type(key) for key, _ in items}) > 1:  # no dict that JAX can sort
+    items = [(str(key), child) for key, child in items]
   return ['node', *([key, child] for key, child in items)]
 
 
@@ -77,7 +79,11 @@ def _restore(node: Any, leaves: list[Any], count: Iterator[int]) -> Any:
   if kind in _SEQUENCES:
     return _SEQUENCES[kind](_restore(child, leaves, count) for child in items)
   if kind in ('dict', 'node'):
-    return {key: _restore(child, leaves, count) for key, child in items}
+    found = {key: _restore(child, leaves, count) for key, child in items}
+    kinds = {type(key) for key in found}
+    if len(found) < len(items) or not (kinds <= {int, bool} or kinds <= {str}):
+      raise ValueError(f'keys of a dict that can not stand together: {list(found)}')
+    return found
   raise ValueError(f'unknown container {kind!r}')
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -94,5 +95,10 @@ def header_bytes(
 
 def _tree_text(paths: Sequence[str]) -> int:
   """Each key once, with its quotes, as in a tree of dicts."""
-  nodes = {path[:end] for path in paths for end, c in enumerate(path) if c == '/'} | set(paths)
-  return sum(len(node) - node.rfind('/') + KEY for node in nodes)
+  total, above = 0, list[str]()
+  for keys in sorted(path.split('/') for path in paths):
+    same = itertools.takewhile(lambda pair: pair[0] == pair[1], zip(above, keys))
+    shared = sum(1 for _ in same)
+    total += sum(len(key) + 1 + KEY for key in keys[shared:])
+    above = keys
+  return total

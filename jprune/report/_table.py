@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 WIDTH = 100
 _GAP = '  '
 _NARROWEST = 16  # columns of the path, however long the shapes are
+_DEEPEST = 32  # keys in a heading, however many a path has
 
 
 class _Column(NamedTuple):
@@ -188,9 +189,16 @@ def _labels(paths: list[str], width: int) -> tuple[list[str], list[str]]:
   As few keys go to the heading as make the most labels fit; a run of rows that fit in full needs
   no heading.
   """
-  overlong = lambda depth: sum(len(label) > width for label in _split(paths, depth, width)[1])
   deepest = max((path.count('/') for path in paths), default=0)
-  return _split(paths, min(range(deepest + 1), key=overlong), width)
+  best, fewest = ([], []), len(paths) + 1
+  for depth in range(min(deepest, _DEEPEST) + 1):
+    split = _split(paths, depth, width)
+    overlong = sum(len(label) > width for label in split[1])
+    if overlong < fewest:
+      best, fewest = split, overlong
+    if not overlong:
+      break
+  return best
 
 
 def _split(paths: list[str], depth: int, width: int) -> tuple[list[str], list[str]]:
@@ -228,7 +236,7 @@ def _left_dense_title(tally: Tally) -> str:
 
 def _listing(start: str, names: list[str]) -> str:
   """As many names as a line holds, then how many more there are."""
-  for shown in range(len(names), 0, -1):
+  for shown in range(min(len(names), WIDTH), 0, -1):  # a name takes at least one column
     rest = f' and {len(names) - shown:,} more' if shown < len(names) else ''
     line = start + ', '.join(names[:shown]) + rest
     if len(line) <= WIDTH:

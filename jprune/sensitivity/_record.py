@@ -79,7 +79,7 @@ class Table:
       row = json.loads(line)
       point, metric, pruned = (row['group'], row['sparsity']), row['metric'], row['pruned']
       sizes = self._sizes.get(point)
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
       return 'it cannot be read'
     if sizes is None:
       return 'no such group or sparsity is measured'
@@ -97,7 +97,7 @@ class Table:
   def _check(self, function: str, line: bytes, header: dict[str, Any]) -> None:
     try:
       found = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
       found = None
     if not isinstance(found, dict) or found.get('format') != _FORMAT:
       raise _checks.not_a_table(function, self._path)

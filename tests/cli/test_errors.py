@@ -211,7 +211,7 @@ def test_a_file_that_grows_too_large_is_named(tmp_path, capsys, into):
     said = refused(capsys, 'prune', into, tmp_path / 'out', '--sparsity', '.5', '--quiet')
   finally:
     resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-  assert f"File too large: '{tmp_path / 'out'}'" in said
+  assert f"a file that can be written; got '{tmp_path / 'out'}' (File too large). Make" in said
   assert os.listdir(tmp_path) == ['in']
 
 

@@ -122,20 +122,6 @@ def test_colliding_names(tmp_path):
 # ------------------------------------------------------------------------------- load
 
 
-@pytest.mark.parametrize('part', [0.0, 0.001, 0.01, 0.3, 0.9, 0.999])
-def test_truncated(path, part):
-  data = path.read_bytes()
-  path.write_bytes(data[: int(part * len(data))])
-  with pytest.raises(ValueError, match=r'load: `path` must be a complete safetensors file; got '):
-    load(path)
-
-
-def test_longer_than_it_says(path):
-  path.write_bytes(path.read_bytes() + b'\0')
-  with pytest.raises(ValueError, match=r'must be a complete safetensors file'):
-    load(path)
-
-
 @pytest.mark.parametrize('content', [b'PK\x03\x04' + bytes(99), b'{"w": [1, 2]}', b'\x80\x04K*.'])
 def test_other_formats(path, content):
   path.write_bytes(content)
@@ -147,18 +133,6 @@ def test_plain_safetensors_of_another_tool(path):
   safetensors.numpy.save_file({'w': np.ones((2, 2), np.float32)}, path, metadata={'format': 'pt'})
   with pytest.raises(ValueError, match=r'that jprune.save wrote.*safetensors.flax.load_file'):
     load(path)
-
-
-def test_no_flipped_bit_goes_unnoticed(path):
-  data = bytearray(path.read_bytes())
-  rng = np.random.default_rng(0)
-  for i in range(len(data)):
-    bit = 1 << int(rng.integers(8))
-    data[i] ^= bit
-    path.write_bytes(data)
-    with pytest.raises(ValueError, match=r'^load: `path` must be .*; got '):
-      load(path)
-    data[i] ^= bit
 
 
 def rewrite(path, change_contents=None, change_tensors=None):
@@ -198,41 +172,6 @@ def test_newer_version(path):
     load(path)
 
 
-def set_leaf(number, field, value):
-  def change(contents):
-    contents['leaves'][number][field] = value
-
-  return change
-
-
-BAD_CONTENTS = {
-  'no leaves': lambda c: {'version': 1},
-  'no object': lambda c: [1],
-  'no tree': lambda c: {k: v for k, v in c.items() if k != 'tree'},
-  'leaf twice': lambda c: {**c, 'tree': {'a': 0, 'b': 0, 'c': 1, 'd': 2}},
-  'leaf missing': lambda c: {**c, 'tree': {'a': 0}},
-  'leaf too many': lambda c: {**c, 'tree': ['list', 0, 1, 2, 3, 4]},
-  'container': lambda c: {**c, 'tree': ['set', 0, 1, 2, 3]},
-  'masks': lambda c: {**c, 'masks': 'yes'},
-  'leaf list': lambda c: {**c, 'leaves': 3},
-  'a leaf less': lambda c: {**c, 'leaves': c['leaves'][:-1]},
-  'path': set_leaf(3, 0, 'z'),
-  'dtype': set_leaf(3, 1, 'float99'),
-  'shape': set_leaf(3, 2, [8, -8]),
-  'format': set_leaf(3, 3, 'zip'),
-  'kept': set_leaf(3, 4, 99),
-  'no mask': set_leaf(3, 5, None),
-  'mask': set_leaf(3, 5, 'round'),
-}
-
-
-@pytest.mark.parametrize('what', sorted(BAD_CONTENTS))
-def test_metadata_that_makes_no_sense(path, what):
-  rewrite(path, BAD_CONTENTS[what])
-  with pytest.raises(ValueError, match=r'load: `path` must be an undamaged file; got .*save it ag'):
-    load(path)
-
-
 def put(name, index, value):
   def change(tensors):
     tensors[name][index] = value
@@ -265,13 +204,6 @@ def test_tensors_that_contradict_each_other(path, what):
   change, match = BAD_TENSORS[what]
   rewrite(path, change_tensors=change)
   with pytest.raises(ValueError, match='load: `path` must be an undamaged file; got .*' + match):
-    load(path)
-
-
-def test_a_checksum_tells_of_changed_weights(path):
-  data = path.read_bytes()
-  path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
-  with pytest.raises(ValueError, match=r'its data has another checksum'):
     load(path)
 
 
@@ -321,7 +253,7 @@ class Twice:
 @pytest.mark.parametrize('dtype', [np.float64, np.int64, np.uint64, np.complex128])
 def test_64_bits_without_x64(tmp_path, dtype):
   save(tmp_path / 'x', {'n': np.ones(2, dtype)})
-  with pytest.raises(ValueError, match=r"`path` must be .*at most 32 bits; got \w+ at leaf 'n'"):
+  with pytest.raises(ValueError, match=r"`path` must be .*at most 32 bits; got .* at leaf 'n'"):
     load(tmp_path / 'x')
   with jax.enable_x64(True):
     assert load(tmp_path / 'x')[0]['n'].dtype == dtype
