@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jprune import _checks, tree
@@ -188,4 +187,4 @@ def _loaded(reader: _container.Reader, plan: _leaf.Leaf, checksum: str, sharding
 
 
 def _on_device(array: np.ndarray, sharding: Any) -> jax.Array:
-  return jnp.asarray(array) if sharding is None else jax.device_put(array, sharding)
+  return jax.device_put(array, sharding)  # jnp.asarray compiles something for each shape

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 import jprune
 from jprune._cli import _count, _scores, _select
+from jprune.scores._random import _word
 from tests.cli.files import assert_same, foreign, own, run, weights
 
 DISTRIBUTIONS = {
@@ -100,6 +101,21 @@ def test_random(tmp_path, distribution):
     key=jax.random.key(7),
     distribution=DISTRIBUTIONS[distribution],
   )
+  assert_same(tmp_path / 'out', params, masks)
+
+
+def test_random_where_two_paths_have_one_hash(tmp_path):
+  # of 100,000 leaves two are likely to; they get different scores all the same
+  found = {}
+  for name in map(str, range(10**6)):
+    if (other := found.setdefault(_word(name, 0), name)) != name:
+      break
+  params = {each: np.ones((64, 2), np.float32) for each in (name, other)}
+  into = foreign(tmp_path / 'in', params)
+  run('prune', into, tmp_path / 'out', '--sparsity', 0.5, '--scorer', 'random', '--quiet')
+  params = as_jax(params)
+  masks = jprune.prune(params, 0.5, scorer=jprune.scores.random, key=jax.random.key(0))
+  assert not np.array_equal(masks[name], masks[other])
   assert_same(tmp_path / 'out', params, masks)
 
 
