@@ -12,6 +12,7 @@ Zeros have signs, which products give them and a few functions tell apart.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -72,6 +73,11 @@ _KEEP_SIGN = _named(
 )
 
 
+@functools.cache
+def _is_inexact(dtype: Any) -> bool:
+  return jnp.issubdtype(dtype, jnp.inexact)
+
+
 def with_facts(site: Site, ins: Sequence[Status], outs: Sequence[Status]) -> list[Status]:
   """The statuses of an equation's results, and what else is known of them.
 
@@ -91,9 +97,10 @@ def with_facts(site: Site, ins: Sequence[Status], outs: Sequence[Status]) -> lis
     flags = [status.facts.default for status in one]
     default, on_all = _revised(site, var, out.default, one, flags, None, catches)
     of, facts = {}, {}
+    counts = site.frame.counts(var) if out.of else {}
     for atom, value in out.of.items():
       here = [status.facts.get(atom) for status in one]
-      if site.times(var, atom) > 1:  # at an index that stays by one operand, or axis, or the other
+      if counts.get(atom, 0) > 1:  # at an index that stays by one operand, or axis, or the other
         here = [mine | status.facts.default for mine, status in zip(here, one)]
       of[atom], facts[atom] = _revised(site, var, value, one, here, atom, catches)
     found.append(Status(default, of, Facts(on_all, facts, lost)))
@@ -112,7 +119,7 @@ def _revised(
   """A status and its flags, of the entries at one atom's pruned indices, or of all."""
   name, worst = site.name, joined(site, flags)
   kinds = [status.default if atom is None else status.get(atom) for status in ins]
-  if not jnp.issubdtype(var.aval.dtype, jnp.inexact):
+  if not _is_inexact(var.aval.dtype):
     flags_out = RANGES.get(name, unknown)(site, flags) & REAL
     doubt = 0
     if name == 'div' and value == ZERO and flags[1] & NULL:  # 0 // 0 is -1
@@ -135,7 +142,7 @@ def _revised(
 
 def _sign(site: Site, var: Any, kinds: Sequence[int], flags: Sequence[int]) -> int:
   """Whether zeros of the result may be -0.0."""
-  if not jnp.issubdtype(var.aval.dtype, jnp.inexact):
+  if not _is_inexact(var.aval.dtype):
     return 0
   if site.name == 'sub':
     return flags[0] & SIGNS
@@ -157,6 +164,9 @@ def _torn(site: Site, kinds: Sequence[int], flags: Sequence[int], twice: bool = 
 
 def _newly_lost(site: Site, ins: Sequence[Status]) -> frozenset[Atom]:
   """Atoms that end here whose entries may be NaN where those that stay are infinite."""
+  known = [f for status in ins for f in (status.facts.default, *status.facts.of.values())]
+  if not joined(site, known) & (TORN | (WILD if site.name in _PRODUCTS else 0)):
+    return frozenset()
   out = set()
   for atom in dict.fromkeys(a for status in ins for a in status.of):
     flags = [status.facts.get(atom) for status in ins]
@@ -188,7 +198,7 @@ def _catches(site: Site) -> bool:
     return True
   if site.name == 'optimization_barrier':
     return False
-  inexact = lambda v: jnp.issubdtype(v.aval.dtype, jnp.inexact)
+  inexact = lambda v: _is_inexact(v.aval.dtype)
   if not any(map(inexact, site.eqn.invars)):
     return False
   return site.name == 'bitcast_convert_type' or not all(map(inexact, site.eqn.outvars))

@@ -80,7 +80,7 @@ def unknown(site: Site, flags: Sequence[int]) -> int:
 
 
 def _indefinite(x: int) -> int:
-  """inf - inf, 0 * inf and the sine of inf are NaN."""
+  """Infinities that meet, or meet zero, and their sine are NaN."""
   return x | NAN if x & INFINITE else x
 
 

@@ -52,6 +52,9 @@ FREE = {
   'gather': lambda x: x[:, PERMUTATION],
   'gather_of_another_axis': lambda x: x[jnp.argsort(jnp.arange(x.shape[0]) % 2)],
   'gather_by_what_is_zero': lambda x: x * jnp.asarray(TABLE)[(x > 0).astype('uint8')],
+  'sum_of_what_is_read_by_zero': lambda x: (
+    x * jnp.asarray(TABLE)[(x > 0).astype('uint8')].sum(-1, keepdims=True)
+  ),
   'scatter_of_another_axis': lambda x: x.at[0].add(1.0 * x[0]),
   'scatter_of_zeros': lambda x: x * jnp.ones_like(x[:, :1]).at[:, EVERYWHERE].add(x),
   'select_n': lambda x: jnp.where(x > 0, x, 0.1 * x),
@@ -110,10 +113,6 @@ FROZEN = {
   'scatter': (
     lambda x: x.at[:, (x[0, :2] > 0).astype(int)].add(1.0),
     'indexed by what is computed',
-  ),
-  'gather_of_zero': (
-    lambda x: x * jnp.asarray(TABLE)[(x > 0).astype('uint8')].sum(-1, keepdims=True),
-    'summed over, where its pruned entries are not zero: reduce_sum',
   ),
   'scatter_at_constants': (lambda x: jnp.ones_like(x).at[:, PERMUTATION].set(x), 'written to'),
   'scatter_of_what_is_not_zero': (
