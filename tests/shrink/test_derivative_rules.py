@@ -228,3 +228,49 @@ def test_a_rule_of_the_third_order_that_mixes_channels_is_refused_each_time():
       ValueError, match='small.fn: `fn` must be one whose derivative rules.*third'
     ):
       slopes(net, 3)
+
+
+def test_the_value_of_a_rule_is_taken_where_it_is_differentiated():
+  @jax.custom_jvp
+  def f(v):
+    return v
+
+  f.defjvp(lambda primals, tangents: (jnp.sin(f(*primals)), tangents[0]))
+  net = network(lambda x, scale: f(x) * jnp.cos(f(x)) * scale[None])
+  slope = lambda fn, params: jax.jvp(lambda p: fn(p, net.x), (params,), (params,))
+  _masks.assert_same(slope(net.fn, net.masked), slope(net.small.fn, net.small.params))
+
+
+def test_a_tangent_that_is_not_zero_where_the_value_is_cannot_be_left_out():
+  @jax.custom_jvp
+  def f(v):
+    return jnp.tanh(v)
+
+  f.defjvp(lambda primals, tangents: (f(*primals), tangents[0] + tangents[0].mean()))
+  fn = lambda params, x: f(x @ params['stem']).sum(-1)
+  params = {'stem': jnp.asarray(np.random.default_rng(0).standard_normal((3, 8)))}
+  net = shrunk(fn, params, jnp.ones((4, 3)))
+  slope = lambda fn, p: jax.grad(lambda p: fn(p, net.x).sum())(p)
+  expected = net.small.plan.slice(slope(net.fn, net.masked))
+  _masks.assert_same(expected, slope(net.small.fn, net.small.params), overall=True)
+
+
+def closing_over_data(v, x):
+  other = jnp.tanh(x).sum(-1, keepdims=True)
+  f = jax.custom_vjp(lambda v: v * other)
+  f.defvjp(
+    lambda v: (f(v) * other.mean(), other),
+    lambda kept, cotangent: (2 * cotangent * kept * jnp.cos(x).sum(),),
+  )
+  return f(v)
+
+
+def test_a_rule_may_close_over_what_is_no_param():
+  rng = np.random.default_rng(0)
+  params = {k: jnp.asarray(rng.standard_normal(s)) for k, s in (('stem', (3, 8)), ('head', (8, 2)))}
+  fn = lambda params, x: closing_over_data(x @ params['stem'], x) @ params['head']
+  net = shrunk(fn, params, jnp.asarray(rng.standard_normal((4, 3))))
+  assert net.small.params['stem'].shape == (3, 4)
+  slope = lambda fn, p: jax.grad(lambda p: jnp.sin(fn(p, net.x)).sum())(p)
+  expected = net.small.plan.slice(slope(net.fn, net.masked))
+  _masks.assert_same(expected, slope(net.small.fn, net.small.params), overall=True)
