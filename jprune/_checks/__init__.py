@@ -107,6 +107,7 @@ from jprune._checks.repair import groups_cut as groups_cut
 from jprune._checks.repair import no_input_axis as no_input_axis
 from jprune._checks.repair import not_direct as not_direct
 from jprune._checks.repair import not_finite_gram as not_finite_gram
+from jprune._checks.repair import not_finite_repair as not_finite_repair
 from jprune._checks.repair import not_finite_weights as not_finite_weights
 from jprune._checks.repair import not_repairable_pattern as not_repairable_pattern
 from jprune._checks.repair import nothing_captured as nothing_captured
@@ -185,6 +186,7 @@ from jprune._checks.statistics import bad_groups as bad_groups
 from jprune._checks.statistics import check_scored as check_scored
 from jprune._checks.statistics import check_stats as check_stats
 from jprune._checks.statistics import scores_needed as scores_needed
+from jprune._checks.statistics import scores_too_far_apart as scores_too_far_apart
 from jprune._checks.statistics import stats_of_other_shape as stats_of_other_shape
 from jprune._checks.statistics import stats_of_others as stats_of_others
 from jprune._checks.structure import bad_graph as bad_graph

@@ -27,6 +27,12 @@ def not_finite_weights(function: str, path: str) -> ValueError:
   return ValueError(message(function, 'params', 'finite', 'infinite or NaN weights', fix, path))
 
 
+def not_finite_repair(function: str, path: str, leaf: Any) -> ValueError:
+  constraint = 'of a dtype that holds what makes up for the pruned weights'
+  fix = 'Cast the leaf to a dtype of a larger range, divide it by a number, or damp more.'
+  return ValueError(message(function, 'params', constraint, f'{leaf.dtype}', fix, path))
+
+
 def not_direct(function: str, path: str, line: str) -> ValueError:
   constraint = 'statistics of products with the weights themselves'
   got = f'a product with what is computed from them{f" ({line})" if line else ""}'

@@ -39,6 +39,13 @@ def check_scored(function: str, path: str, score: Any, stats: Any) -> None:
   check_floating(function, 'scorer', path, score)
 
 
+def scores_too_far_apart(function: str, low: str, high: str) -> ValueError:
+  constraint = 'such that scores of all leaves fit float32'
+  got = f"ones of leaf '{high}' that are more than 2^200 times as large"
+  fix = 'Score the leaves in calls of their own.'
+  return ValueError(message(function, 'params', constraint, got, fix, low))
+
+
 def bad_groups(function: str, groups: Any) -> TypeError:
   constraint = 'a function of a leaf path, or a regular expression with one group'
   fix = r"For example r'(layers_\d+)/'."

@@ -13,6 +13,7 @@ from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jprune import _batches, _checks, tree
+from jprune.graph._compiled import Compiled
 from jprune.graph._joint import Joint
 from jprune.graph._moments import Moments, merged
 from jprune.graph._record import Recorder
@@ -53,8 +54,14 @@ def capture(
   Of the branches of ``cond`` the one that is taken counts; but under ``vmap``, where JAX makes a
   choice between the results of all of them, all do.
 
-  Each call compiles anew: for many batches take :func:`capture_batches`, or put it under
-  ``jax.jit`` yourself. Sums are float32, of counts too: above 2^24 rows single ones round.
+  Compiled once for each function and for shapes, dtypes and shardings, as under ``jax.jit``, and as
+  there ``fn`` has to be pure: what it reads besides its arguments (a closure, a global, attributes
+  of a module) is read when it is first traced, and taken to stay as it is. Bound methods of one
+  object are one function; a new function object, such as a lambda in a loop, is compiled anew.
+
+  Inputs may be of any size: the :class:`Moments` are of inputs over powers of two where squares
+  would leave float32, and batches of different sizes merge. Subnormal numbers count as zeros, as
+  they do in XLA. Sums are float32, of counts too: above 2^24 rows single ones round.
 
   Args:
     fn: ``fn(params, *args)``, as for :func:`channels`.
@@ -91,12 +98,12 @@ def capture(
     (Array([[2., 2.]], dtype=float32), Array([[0., 1.]], dtype=float32))
   """
   chosen = _chosen('capture', params, where)
-  run = functools.partial(_run, 'capture', fn, chosen, gram)
   weights = _given('capture', args, weights)
   values = jax.tree.leaves((params, args, weights))
   if tree.is_traced(*values):
-    return run(params, args, weights)
-  return jax.jit(run, static_argnames='mesh')(params, args, weights, mesh=_mesh(values))
+    return _run('capture', fn, chosen, gram, params, args, weights)
+  run = _compiled(_run, 'capture', fn, chosen, gram)
+  return run(params, args, weights, mesh=_mesh(values))
 
 
 def capture_batches(
@@ -111,8 +118,9 @@ def capture_batches(
 ) -> Stats:
   """Statistics of all batches together, as :func:`capture` takes them of one.
 
-  Compiled once for all batches of one shape; only the statistics are kept between them, and what
-  ``fn`` returns isn't computed.
+  Compiled once for all batches of one shape, in all calls with one function, as
+  :func:`capture` is; only the statistics are kept between batches, and what ``fn`` returns isn't
+  computed.
 
   Args:
     fn: ``fn(params, *batch)``.
@@ -145,6 +153,23 @@ def capture_batches(
   )
 
 
+_PROGRAMS = Compiled()
+_add = jax.jit(Stats.merge, donate_argnums=0)
+
+
+def _compiled(
+  run: Callable[..., Any], function: str, fn: Callable[..., Any], chosen: Sequence[bool], gram: bool
+) -> Callable[..., Any]:
+  if not callable(fn):
+    raise _checks.not_a_function(function, fn)
+  key = run, function, tuple(chosen), gram
+
+  def make(fn: Callable[..., Any]) -> Callable[..., Any]:
+    return jax.jit(functools.partial(run, function, fn, chosen, gram), static_argnames='mesh')
+
+  return _PROGRAMS.of(fn, key, make)
+
+
 class Capturing:
   """Statistics of all batches together, compiled once for however many params."""
 
@@ -156,15 +181,12 @@ class Capturing:
     gram: bool,
     weights: Callable[[Any], Any] | None,
   ) -> None:
-    if not callable(fn):
-      raise _checks.not_a_function(function, fn)
+    self._step = _compiled(_step, function, fn, chosen, gram)
     if weights is not None and not callable(weights):
       raise _checks.weights_not_a_function(function, weights)
+    self._fn = fn  # what was compiled goes when it goes
     self._function = function
     self._weights = weights
-    step = functools.partial(_step, function, fn, tuple(chosen), gram)
-    self._step = jax.jit(step, static_argnames='mesh')
-    self._add = jax.jit(Stats.merge, donate_argnums=0)
 
   def __call__(self, params: Params, batches: Iterable[Any], progress: bool = False) -> Stats:
     _checks.check_batches(self._function, batches)
@@ -173,7 +195,7 @@ class Capturing:
       given = params, *self._arguments(batch)
       stats, finite = self._step(*given, mesh=_mesh(jax.tree.leaves(given)))
       _check_finite(self._function, stats, np.asarray(finite), number)
-      total = stats if total is None else self._add(total, stats)
+      total = stats if total is None else _add(total, stats)
     if total is None:
       raise _checks.no_batches(self._function)
     return total

@@ -3,25 +3,31 @@
 Sums are kept about the mean, as differences of large sums would cancel; means of several batches
 are merged by the update of Chan, Golub and LeVeque, *Updating formulae and a pairwise algorithm
 for computing sample variances*, 1979.
+
+Squares of very small or large inputs leave float32. So these inputs are divided by a power of two,
+each by its own, which is exact: all else is what it would be of inputs near 1.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jprune import _checks
+from jprune import _checks, _powers
 
+_NEAR = 20  # inputs up to 2 ** 20 and down to 2 ** -20 are taken as they are
+_LOWEST = -(2**20)  # exponent of inputs that are all zero
 _STRIP = 256  # features of a block of products of which only one triangle is computed
 
 
 @functools.partial(
   jax.tree_util.register_dataclass,
-  data_fields=['count', 'mean', 'squares', 'zeros', 'products'],
+  data_fields=['count', 'mean', 'squares', 'zeros', 'products', 'exponent'],
   meta_fields=[],
 )
 @dataclasses.dataclass(frozen=True)
@@ -32,6 +38,10 @@ class Moments:
   ``batch`` counts the products that were made of one leaf side by side (layers of a scan,
   experts, groups of a convolution); it is 1 for a plain kernel. All arrays are float32.
 
+  Of an input whose largest entry is not between 2^-20 and 2^20, mean, squares and products are
+  those of the input divided by ``2 ** exponent``, lest squares leave float32. The properties
+  (``variance``, ``gram``, ...) are of the inputs themselves, and may.
+
   Attributes:
     count: ``(batch,)``, the number of rows, or the sum of their weights.
     mean: ``(batch, inputs)``, of each input.
@@ -39,6 +49,8 @@ class Moments:
     zeros: ``(batch, inputs)``, how many rows have a zero there.
     products: ``(batch, inputs, inputs)``, sums of products of deviations from the means; ``None``
       if they were not asked for.
+    exponent: ``(batch, inputs)``, integers: by which power of two each input was divided; 0 between
+      2^-20 and 2^20. ``None`` stands for zeros.
 
   Examples:
     >>> fn = lambda params, x: x @ params['w']
@@ -55,38 +67,74 @@ class Moments:
   squares: jax.Array
   zeros: jax.Array
   products: jax.Array | None = None
+  exponent: jax.Array | None = None
 
   @property
   def variance(self) -> jax.Array:
     """Of each input, ``(batch, inputs)``."""
-    return self.squares / _nonzero(self.count)[:, None]
+    return _powers.times(self.squares / _nonzero(self.count)[:, None], 2 * exponents(self))
 
   @property
   def second_moment(self) -> jax.Array:
     """Mean square of each input, ``(batch, inputs)``."""
-    return self.variance + jnp.square(self.mean)
+    scaled = self.squares / _nonzero(self.count)[:, None] + jnp.square(self.mean)
+    return _powers.times(scaled, 2 * exponents(self))
 
   @property
   def norm(self) -> jax.Array:
     """Euclidean norm of each input over all rows, ``(batch, inputs)``."""
-    return jnp.sqrt(self.squares + self.count[:, None] * jnp.square(self.mean))
+    scaled = jnp.sqrt(self.squares + self.count[:, None] * jnp.square(self.mean))
+    return _powers.times(scaled, exponents(self))
 
   @property
   def covariance(self) -> jax.Array:
     """Mean product of deviations, ``(batch, inputs, inputs)``; needs ``products``."""
-    if self.products is None:
-      raise _checks.no_products()
-    return self.products / _nonzero(self.count)[:, None, None]
+    return _powers.times(self._covariance, _of_pairs(exponents(self)))
 
   @property
   def gram(self) -> jax.Array:
     r"""Mean of :math:`x x^\top`, ``(batch, inputs, inputs)``; needs ``products``."""
-    return self.covariance + self.mean[:, :, None] * self.mean[:, None, :]
+    scaled = self._covariance + self.mean[:, :, None] * self.mean[:, None, :]
+    return _powers.times(scaled, _of_pairs(exponents(self)))
+
+  def levelled(self) -> tuple[Moments, jax.Array]:
+    """The same of inputs of which the largest of each product is about 1.
+
+    Returns:
+      The moments, and the power of two, int32 ``(batch,)``, that their inputs are over.
+    """
+    known = _known(self)
+    top = jnp.max(known, axis=1, initial=_LOWEST)
+    top = jnp.where(top == _LOWEST, 0, top)
+    relative = jnp.where(known == _LOWEST, 0, known - top[:, None])
+    return dataclasses.replace(self, exponent=relative.astype(jnp.float32)), top
+
+  @property
+  def _covariance(self) -> jax.Array:
+    if self.products is None:
+      raise _checks.no_products()
+    return self.products / _nonzero(self.count)[:, None, None]
 
 
-def moments_of(x: jax.Array, weights: jax.Array | None = None, gram: bool = True) -> Moments:
-  """Of the rows of ``x``, ``(batch, rows, inputs)``, each weighted by ``weights``, ``(rows,)``."""
-  x = x.astype(jnp.float32)
+def exponents(moments: Moments) -> jax.Array:
+  """Of each input, int32 ``(batch, inputs)``."""
+  if moments.exponent is None:
+    return jnp.zeros_like(moments.mean, jnp.int32)
+  return jnp.asarray(moments.exponent).astype(jnp.int32)
+
+
+def moments_of(
+  x: jax.Array, weights: jax.Array | None = None, gram: bool = True, power: jax.Array | int = 0
+) -> Moments:
+  """Of rows ``(batch, rows, inputs)``, each weighted by ``weights``, ``(rows,)``.
+
+  Args:
+    x: the rows, over two to some power.
+    weights: at least 0.
+    gram: whether to take products of pairs of inputs.
+    power: which one, int32.
+  """
+  x = _powers.wide(x)
   batch, rows, _ = x.shape
   if weights is None:
     total = jnp.float32(rows)
@@ -96,13 +144,17 @@ def moments_of(x: jax.Array, weights: jax.Array | None = None, gram: bool = True
     total = jnp.sum(weights)
     x = jnp.where(weights[None, :, None] == 0, 0.0, x)  # padding may hold anything, even NaN
     weigh = lambda y: y * weights[None, :, None]
+  zeros = jnp.sum(weigh((x == 0).astype(jnp.float32)), axis=1)
+  whole = _powers.exponent(x, axis=1) + power
+  exponent = jnp.where(jnp.abs(whole) <= _NEAR, 0, whole)
+  x = _powers.times(x, (power - exponent)[:, None, :]).astype(jnp.float32)
   mean = jnp.sum(weigh(x), axis=1) / _nonzero(total)
   apart = x - mean[:, None, :]
   weighed = weigh(apart)
-  zeros = jnp.sum(weigh((x == 0).astype(jnp.float32)), axis=1)
   products = _symmetric_products(apart, weighed) if gram else None
   squares = jnp.sum(apart * weighed, axis=1)
-  return Moments(jnp.broadcast_to(total, (batch,)), mean, squares, zeros, products)
+  exponent = exponent.astype(jnp.float32)
+  return Moments(jnp.broadcast_to(total, (batch,)), mean, squares, zeros, products, exponent)
 
 
 def no_rows(batch: int, inputs: int, gram: bool) -> Moments:
@@ -116,6 +168,8 @@ def no_rows(batch: int, inputs: int, gram: bool) -> Moments:
 
 def merged(a: Moments, b: Moments) -> Moments:
   """Of the rows of both."""
+  exponent = jnp.maximum(_known(a), _known(b))
+  a, b = _over(a, exponent), _over(b, exponent)
   count = a.count + b.count
   share = b.count / _nonzero(count)
   gap = b.mean - a.mean
@@ -129,19 +183,47 @@ def merged(a: Moments, b: Moments) -> Moments:
     a.squares + b.squares + between * gap,
     a.zeros + b.zeros,
     products,
+    jnp.where(exponent == _LOWEST, 0, exponent).astype(jnp.float32),
   )
 
 
 def scaled(moments: Moments, by: float) -> Moments:
   """Of the same rows, multiplied by a number."""
-  square = by * by
+  part, power = math.frexp(by)
+  if abs(power) <= _NEAR:
+    part, power = by, 0
+  square = part * part
   return Moments(
     moments.count,
-    by * moments.mean,
+    part * moments.mean,
     square * moments.squares,
     moments.zeros if by else jnp.broadcast_to(moments.count[:, None], moments.zeros.shape),
     None if moments.products is None else square * moments.products,
+    (exponents(moments) + power).astype(jnp.float32),
   )
+
+
+def _known(moments: Moments) -> jax.Array:
+  """Exponents, ``(batch, inputs)``; of inputs that are all zero the lowest."""
+  nothing = (moments.mean == 0) & (moments.squares == 0)
+  return jnp.where(nothing, _LOWEST, exponents(moments))
+
+
+def _over(moments: Moments, exponent: jax.Array) -> Moments:
+  """Its sums, of inputs over other powers of two, none lower than theirs."""
+  known = _known(moments)
+  power = jnp.where(known == _LOWEST, 0, known - exponent)
+  products = moments.products
+  return dataclasses.replace(
+    moments,
+    mean=_powers.times(moments.mean, power),
+    squares=_powers.times(moments.squares, 2 * power),
+    products=None if products is None else _powers.times(products, _of_pairs(power)),
+  )
+
+
+def _of_pairs(power: jax.Array) -> jax.Array:
+  return power[:, :, None] + power[:, None, :]
 
 
 def _symmetric_products(a: jax.Array, b: jax.Array) -> jax.Array:

@@ -17,6 +17,7 @@ from jax import lax
 from jax.extend import core
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
+from jprune import _powers
 from jprune.graph._control import in_lanes
 from jprune.graph._frame import Frame
 from jprune.graph._inputs import Input
@@ -70,12 +71,14 @@ class Recorder:
       rows = [
         weighed(y, how).astype(jnp.float32) for y, how in zip(weights, each.weighing.values())
       ]
-      inputs = each.layout(x)
+      inputs, power = each.layout(x), jnp.int32(0)
       for factor, number in zip(each.factors, numbers):
-        by = jnp.asarray(number).ravel()[0].astype(jnp.float32)
-        inputs = inputs.astype(jnp.float32)
+        by, more = jnp.frexp(_powers.wide(number).ravel()[0])
+        inputs = _powers.wide(inputs)
+        by = by.astype(inputs.dtype)
         inputs = inputs / by if factor.divides else inputs * by
-      return moments_of(inputs, math.prod(rows) if rows else None, self._gram)
+        power = power - more if factor.divides else power + more
+      return moments_of(inputs, math.prod(rows) if rows else None, self._gram, power)
 
     weights = [self._weights if body is None else self._live[body] for body in each.weighing]
     numbers = [self._numbers[factor] for factor in each.factors]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any
 
 import jax
@@ -12,6 +12,7 @@ import numpy as np
 
 from jprune import _checks, tree
 from jprune.graph._channels import ChannelGraph, graph_of
+from jprune.graph._compiled import Compiled
 from jprune.graph._kept import kept_units, mask_arrays
 from jprune.graph._program import Program
 from jprune.graph._small import Sizes
@@ -58,6 +59,9 @@ class Verification:
     return f'Masked and shrunk differ by at most {apart} in {results}; {left}.'
 
 
+_PROGRAMS = Compiled()
+
+
 def verify(
   fn: Callable[..., Any],
   params: Params,
@@ -73,6 +77,8 @@ def verify(
   float32 some 1e-6. Values that are not finite in the masked function must be the same in the
   shrunk one: a pruned channel that is ``0 / 0`` makes the masked function NaN, and is not there in
   the shrunk one.
+
+  Compiled once for each function and for shapes and pruned channels, as :func:`capture` is.
 
   Args:
     fn: ``fn(params, *args)``, as for :func:`jprune.shrink`.
@@ -112,8 +118,10 @@ def verify(
   masked = [masked_leaf(leaf, mask) for leaf, mask in zip(leaves, found)]
   small = [sliced_leaf(leaf, kept.get(path, {})) for path, leaf in zip(paths, masked)]
   shapes = {path: leaf.shape for path, leaf in graph.leaves.items()}
-  expected = jax.jit(fn)(treedef.unflatten(masked), *args)
-  actual = Program(fn, shapes, treedef, kept)(treedef.unflatten(small), *args)
+  expected = _PROGRAMS.of(fn, (), jax.jit)(treedef.unflatten(masked), *args)
+  key = tuple(shapes.items()), treedef, _hashable(kept)
+  shrunk = _PROGRAMS.of(fn, key, lambda fn: Program(fn, shapes, treedef, kept))
+  actual = shrunk(treedef.unflatten(small), *args)
   out_paths, wanted, _ = tree.flatten(expected)
   differences, ratios = {}, []
   for path, a, b, state in zip(out_paths, wanted, jax.tree.leaves(actual), graph.states):
@@ -124,6 +132,10 @@ def verify(
   return Verification(
     max(differences.values(), default=0.0), max(ratios, default=0.0), differences, tuple(sizes)
   )
+
+
+def _hashable(kept: dict[str, dict[int, np.ndarray]]) -> Hashable:
+  return tuple((p, axis, keep.tobytes()) for p, of in kept.items() for axis, keep in of.items())
 
 
 def kept_axes(graph: ChannelGraph, units: list[np.ndarray]) -> dict[str, dict[int, np.ndarray]]:

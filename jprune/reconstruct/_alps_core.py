@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from jprune import _powers
 from jprune.reconstruct import _choose, _hessian
 
 _FIRST_PENALTY = 0.1
@@ -154,15 +155,19 @@ def _fitted(
 ) -> tuple[jax.Array, jax.Array]:
   """Conjugate gradients from the start towards the best weights on the kept entries.
 
+  Each output is over a power of two of its own, lest the squares of a small one vanish.
+
   Returns:
     The weights, and whether the last ``steps`` had next to no effect on the error.
   """
+  power = _powers.exponent(w, axis=0)[None, :]
+  w, start = _powers.times(w, -power), _powers.times(start, -power)
   norm = jnp.sqrt(jnp.diagonal(gram))[:, None]  # on inputs of one size it needs no other scale
   scaled, target = gram / (norm * norm.T), w * norm
   masked = lambda x: jnp.where(keep, x, 0.0)
   ratio = lambda a, b: jnp.where(b > 0, a / jnp.where(b > 0, b, 1.0), 0.0)
   squares = lambda x: jnp.sum(jnp.square(x), axis=0, keepdims=True)
-  error = lambda now: jnp.sum((now - target) * _dot(scaled, now - target))
+  error = lambda now: jnp.sum(_powers.times((now - target) * _dot(scaled, now - target), 2 * power))
 
   def step(_: Any, state: Any) -> Any:
     now, rest, way, size = state
@@ -183,7 +188,7 @@ def _fitted(
   first = ((now, rest, rest, squares(rest)), error(now), jnp.bool_(False), jnp.int32(0))
   more = lambda state: ~state[2] & (state[3] < _MORE)
   (now, *_), _, done, _ = lax.while_loop(more, further, first)
-  return jnp.where(keep, now / norm, 0.0), done
+  return jnp.where(keep, _powers.times(now / norm, power), 0.0), done
 
 
 def _dot(a: jax.Array, b: jax.Array) -> jax.Array:

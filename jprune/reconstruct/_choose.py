@@ -47,7 +47,7 @@ def _ranked(keys: jax.Array, count: Any, per_output: bool) -> jax.Array:
   """The ``count``-th lowest key, bit by bit: the largest one with fewer than ``count`` below."""
 
   def bit(i: jax.Array, found: jax.Array) -> jax.Array:
-    higher = found | (_U32(1) << (_U32(31) - i.astype(_U32)))
+    higher = found | (_U32(1) << (_U32(31) - lax.convert_element_type(i, _U32)))
     return jnp.where(_number(keys < higher, per_output) < count, higher, found)
 
   shape = (1, keys.shape[1]) if per_output else (1, 1)

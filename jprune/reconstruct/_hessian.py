@@ -10,6 +10,9 @@ import jax.numpy as jnp
 from jax import lax
 from jax.scipy.linalg import solve_triangular
 
+from jprune import _powers
+from jprune.graph._moments import Moments
+
 _TRIES = 12
 _FIRST = 1e-6  # what is tried after no damping at all
 _NOISE = 4 * float(jnp.finfo(jnp.float32).eps)
@@ -24,10 +27,11 @@ def one_by_one(function: Callable[..., Any], *trees: Any) -> Any:
 
 
 @jax.jit
-def of_size_one(gram: jax.Array) -> jax.Array:
+def of_size_one(moments: Moments) -> jax.Array:
   """Gram matrices, each divided by a power of two, such that no diagonal exceeds 1."""
-  _, exponent = jnp.frexp(jnp.max(jnp.diagonal(gram, axis1=-2, axis2=-1), axis=-1))
-  return jnp.ldexp(gram, -exponent[..., None, None])
+  gram = moments.levelled()[0].gram
+  power = _powers.exponent(jnp.diagonal(gram, axis1=-2, axis2=-1), axis=-1)
+  return _powers.times(gram, -power[:, None, None])
 
 
 def settled(gram: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:

@@ -12,7 +12,6 @@ from jax import lax
 from jax.scipy.linalg import cho_solve
 
 from jprune import _checks
-from jprune.graph._moments import Moments
 from jprune.masks._apply import aligned, zero_where_pruned
 from jprune.masks._pack import unpack_leaf
 from jprune.reconstruct import _hessian, _leaves
@@ -108,12 +107,12 @@ def refitted_leaf(
   if bool(jnp.all(mask)):
     return _leaves.untouched(path, leaf, 'nothing to repair')
 
-  def solver(i: int, matrices: jax.Array, moments: Moments) -> Solved:
+  def solver(i: int, matrices: jax.Array, gram: jax.Array) -> Solved:
     keep = uses[i][0].matrices(mask)
     shared, width = supports(np.asarray(keep))
-    return solve(matrices, moments.gram, keep, damping, shared=shared, width=width)
+    return solve(matrices, gram, keep, damping, shared=shared, width=width)
 
-  return _leaves.put_back(path, leaf, uses, solver, damping)
+  return _leaves.put_back('least_squares', path, leaf, uses, solver, damping)
 
 
 @functools.partial(jax.jit, static_argnames=['shared', 'width'])

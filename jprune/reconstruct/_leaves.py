@@ -1,7 +1,8 @@
 """What all ways of repair share: which leaves, their products, checked; and what comes of them.
 
-A solver sees matrices ``(batch, inputs, outputs)`` and Gram matrices. Here a leaf is cut into those
-of its uses, and what the solver made of them is put back in place, cast, and measured.
+A solver sees matrices ``(batch, inputs, outputs)`` and Gram matrices, each over a power of two that
+makes its largest entries about 1: nothing that it squares leaves float32. Here a leaf is cut into
+those of its uses, and what the solver made of them is put back in place, cast, and measured.
 """
 
 from __future__ import annotations
@@ -16,10 +17,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jprune import _checks, tree
+from jprune import _checks, _powers, tree
 from jprune.graph._moments import Moments, merged
 from jprune.graph._stats import Use
 from jprune.masks._auto import placed as where_it_lies
+from jprune.reconstruct import _hessian
 from jprune.reconstruct._error import energy, exponent
 from jprune.reconstruct._place import on_one_device, returned
 from jprune.reconstruct._report import LeafRepair, Repair
@@ -101,37 +103,43 @@ def places_of(function: str, stats: Any, path: str, leaf: Any) -> list[Use]:
 
 
 def put_back(
+  function: str,
   path: str,
   leaf: Any,
   uses: Uses,
-  solve: Callable[[int, jax.Array, Moments], Solved],
+  solve: Callable[[int, jax.Array, jax.Array], Solved],
   damping: float,
-  tags: Sequence[str] = (),
 ) -> Outcome:
   """Solves use by use and puts the results in place.
 
   Args:
+    function: who asks, for the message.
     path: of the leaf.
     leaf: its weights.
     uses: its products, none of which overlap.
-    solve: ``(place of the use, matrices, moments) -> Solved``, all in the order of the use.
+    solve: ``(place of the use, matrices, Gram matrices) -> Solved``, in the order of the use.
     damping: what was asked for, to see whether it was enough.
-    tags: what else the report is to say of the leaf.
+
+  Raises:
+    ValueError: if a repaired weight is too large for the dtype of the leaf.
   """
   leaf = jnp.asarray(leaf)
-  new = leaf.astype(jnp.float32)
+  new = _powers.wide(leaf)
   mask = jnp.ones(leaf.shape, bool)
   most = 0.0
   for i, (use, moments) in enumerate(uses):
-    solved = solve(i, use.matrices(leaf).astype(jnp.float32), moments)
-    new, mask = _placed(new, mask, solved.matrices, solved.masks, _bare(use))
+    matrices, power = _of_size_one(leaf, _bare(use))
+    solved = solve(i, matrices, _hessian.of_size_one(moments))
+    new, mask = _placed(new, mask, solved.matrices, solved.masks, power, _bare(use))
     most = max(most, float(jnp.max(solved.damping)))
-  new = jnp.where(mask, new, 0.0).astype(leaf.dtype)
+  new = jnp.where(mask, new, jnp.zeros_like(new)).astype(leaf.dtype)
+  if not bool(jnp.all(jnp.isfinite(new))):
+    raise _checks.not_finite_repair(function, path, leaf)
   before, after = errors(leaf, jnp.where(mask, leaf, jnp.zeros_like(leaf)), new, uses)
-  notes = [*tags, *_unseen(uses)]
   pruned = leaf.size - int(np.count_nonzero(np.asarray(mask)))
   escalated = most > 1.5 * damping  # it grows tenfold; what is left is rounding
-  row = LeafRepair(path, leaf.shape, pruned, before, after, most, escalated, '; '.join(notes))
+  note = '; '.join(_unseen(uses))
+  row = LeafRepair(path, leaf.shape, pruned, before, after, most, escalated, note)
   return Outcome(where_it_lies(new, leaf), where_it_lies(mask, leaf), row)
 
 
@@ -151,14 +159,13 @@ def untouched(path: str, leaf: Any, why: str) -> Outcome:
 
 def errors(leaf: jax.Array, masked: jax.Array, new: jax.Array, uses: Uses) -> tuple[float, float]:
   """Relative output errors of two versions of a leaf, squared, over all of its products."""
-  whole, parts = 0.0, [0.0, 0.0]
-  down = jnp.max(jnp.stack([exponent(moments) for _, moments in uses]))
-  for use, moments in uses:
-    bare = _bare(use)
-    whole += float(energy(_of_use(leaf, leaf, bare, False), moments, down))
-    for i, other in enumerate((masked, new)):
-      parts[i] += float(energy(_of_use(leaf, other, bare, True), moments, down))
-  before, after = (part / whole if whole > 0 else 0.0 for part in parts)
+  bare = [(_bare(use), moments) for use, moments in uses]
+  down = jnp.max(jnp.stack([exponent(leaf, moments, use) for use, moments in bare]))
+  total = lambda leaf, less: sum(
+    float(energy(leaf, less, moments, down, use)) for use, moments in bare
+  )
+  whole = total(leaf, None)
+  before, after = (total(other, leaf) / whole if whole > 0 else 0.0 for other in (masked, new))
   return before, after
 
 
@@ -253,12 +260,16 @@ def _bare(use: Use) -> Use:
 
 
 @functools.partial(jax.jit, static_argnames=['use'])
-def _placed(new: jax.Array, mask: jax.Array, matrices: Any, masks: Any, use: Use) -> Any:
+def _of_size_one(leaf: jax.Array, use: Use) -> tuple[jax.Array, jax.Array]:
+  """Its matrices, float32, each over a power of two, ``(batch, 1, 1)``."""
+  matrices = _powers.wide(use.matrices(leaf))
+  power = _powers.exponent(matrices, axis=(1, 2))[:, None, None]
+  return _powers.times(matrices, -power).astype(jnp.float32), power
+
+
+@functools.partial(jax.jit, static_argnames=['use'])
+def _placed(
+  new: jax.Array, mask: jax.Array, matrices: Any, masks: Any, power: jax.Array, use: Use
+) -> Any:
+  matrices = _powers.times(matrices.astype(new.dtype), power)
   return use.placed(new, matrices), use.placed(mask, masks)
-
-
-@functools.partial(jax.jit, static_argnames=['use', 'apart'])
-def _of_use(leaf: jax.Array, other: jax.Array, use: Use, apart: bool) -> jax.Array:
-  """The matrices of ``other``, or of what it is apart from the leaf."""
-  matrices = lambda x: use.matrices(x).astype(jnp.float32)
-  return matrices(other) - matrices(leaf) if apart else matrices(other)

@@ -10,7 +10,6 @@ import jax
 import jax.numpy as jnp
 
 from jprune import _checks, tree
-from jprune.graph._moments import Moments
 from jprune.graph._stats import Stats
 from jprune.masks import NOfM
 from jprune.reconstruct import _leaves, _scorers, _stages
@@ -159,12 +158,12 @@ def _masked(path: str, leaf: jax.Array, mask: jax.Array, stats: Stats) -> _leave
   uses = _leaves.uses_of(NAME, stats, path, leaf)
 
   def work(path: str, leaf: jax.Array, uses: _leaves.Uses, mask: jax.Array) -> _leaves.Outcome:
-    def solver(i: int, matrices: jax.Array, moments: Moments) -> _leaves.Solved:
+    def solver(i: int, matrices: jax.Array, _: jax.Array) -> _leaves.Solved:
       keep = uses[i][0].matrices(mask)
       none = jnp.zeros(matrices.shape[0], jnp.float32)
       return _leaves.Solved(jnp.where(keep, matrices, 0.0), keep, none)
 
-    return _leaves.put_back(path, leaf, uses, solver, 0.0)
+    return _leaves.put_back(NAME, path, leaf, uses, solver, 0.0)
 
   return _leaves.outcome_of(work, path, leaf, uses, mask)
 

@@ -7,8 +7,10 @@ import dataclasses
 import jax.numpy as jnp
 import numpy as np
 
-from jprune.graph._moments import Moments
+from jprune.graph._moments import Moments, exponents
 from jprune.graph._stats import Stats
+
+_LEAST = -(2**20)
 
 
 def without_unseen(stats: Stats) -> tuple[Stats, list[str]]:
@@ -33,8 +35,12 @@ def _alike(moments: Moments) -> Moments:
   if products is not None:
     identity = jnp.broadcast_to(jnp.eye(products.shape[-1], dtype=jnp.float32), products.shape)
     products = jnp.where(none[:, None, None], identity, products)
+  # near the inputs of the others, whatever their size
+  power = jnp.max(moments.levelled()[1], where=~none, initial=_LEAST)
+  power = jnp.where(power == _LEAST, 0, power)
   return dataclasses.replace(
     moments,
+    exponent=jnp.where(none[:, None], power, exponents(moments)).astype(jnp.float32),
     count=jnp.where(none, units, moments.count),
     squares=jnp.where(none[:, None], units[:, None], moments.squares),
     products=products,

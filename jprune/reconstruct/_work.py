@@ -9,9 +9,8 @@ import jax
 import numpy as np
 
 from jprune import _checks
-from jprune.graph._moments import Moments
 from jprune.masks import NOfM
-from jprune.reconstruct import _counts, _hessian, _leaves
+from jprune.reconstruct import _counts, _leaves
 from jprune.reconstruct._leaves import Outcome, Solved, Uses
 from jprune.reconstruct._report import Repair
 from jprune.typing import Masks, Params, Sparsities, Where
@@ -94,19 +93,19 @@ def pruned_leaf(
   if nothing:
     return _leaves.untouched(path, leaf, 'nothing to prune')
 
-  def solve(i: int, matrices: jax.Array, moments: Moments) -> Solved:
-    use, gram, back = bare[i], _hessian.of_size_one(moments.gram), None
+  def solve(i: int, matrices: jax.Array, gram: jax.Array) -> Solved:
+    use, back = bare[i], None
     if isinstance(pattern, NOfM):
       use, moved = _counts.grouped_along(function, path, leaf, use, pattern)
       if not np.array_equal(moved, np.arange(moved.size)):
         back = np.argsort(moved)
         matrices, gram = matrices[:, moved], gram[:, moved][:, :, moved]
-    solved = solver(matrices, gram, moments.count, counts[i], _counts.orders(use))
+    solved = solver(matrices, gram, uses[i][1].count, counts[i], _counts.orders(use))
     if back is None:
       return solved
     return Solved(solved.matrices[:, back], solved.masks[:, back], solved.damping)
 
-  return _leaves.put_back(path, leaf, uses, solve, damping)
+  return _leaves.put_back(function, path, leaf, uses, solve, damping)
 
 
 def options(function: str, damping: float, per_output: bool, pattern: Any) -> float:

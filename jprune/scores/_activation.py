@@ -7,7 +7,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jprune.scores._stats import per_input, score_uses
+from jprune import _powers
+from jprune.scores._stats import per_input, raised, score_uses
 from jprune.typing import Params, Scores
 
 
@@ -47,7 +48,7 @@ def activation(params: Params, stats: Any) -> Scores:
     Molchanov et al., Pruning convolutional neural networks for resource efficient inference,
     ICLR 2017, arXiv:1611.06440 (criteria based on activations)
   """
-  return score_uses('activation', params, stats, _norm)
+  return score_uses('activation', params, stats, _norm, degrees=(0, 1))
 
 
 def activation_mean(params: Params, stats: Any) -> Scores:
@@ -82,7 +83,7 @@ def activation_mean(params: Params, stats: Any) -> Scores:
     Molchanov et al., Pruning convolutional neural networks for resource efficient inference,
     ICLR 2017, arXiv:1611.06440 (criteria based on activations)
   """
-  return score_uses('activation_mean', params, stats, _mean)
+  return score_uses('activation_mean', params, stats, _mean, degrees=(0, 1))
 
 
 def activation_active(params: Params, stats: Any) -> Scores:
@@ -117,18 +118,19 @@ def activation_active(params: Params, stats: Any) -> Scores:
     Hu et al., Network trimming: a data-driven neuron pruning approach towards efficient deep
     architectures, 2016, arXiv:1607.03250
   """
-  return score_uses('activation_active', params, stats, _active)
+  return score_uses('activation_active', params, stats, _active, degrees=(0, 0))
 
 
-def _norm(w: jax.Array, moments: Any) -> jax.Array:
-  return per_input(moments.norm, w)
+def _norm(w: jax.Array, moments: Any, power: jax.Array) -> jax.Array:
+  return raised(per_input(moments.norm, w), power)
 
 
-def _mean(w: jax.Array, moments: Any) -> jax.Array:
-  return per_input(jnp.abs(moments.mean), w)
+def _mean(w: jax.Array, moments: Any, power: jax.Array) -> jax.Array:
+  mean = _powers.times(jnp.abs(moments.mean), moments.exponent.astype(jnp.int32))
+  return raised(per_input(mean, w), power)
 
 
-def _active(w: jax.Array, moments: Any) -> jax.Array:
+def _active(w: jax.Array, moments: Any, _: jax.Array) -> jax.Array:
   rows = moments.count[:, None]
   active = jnp.clip(1 - moments.zeros / jnp.where(rows > 0, rows, 1.0), 0, 1)
   return per_input(jnp.where(rows > 0, active, 0.0), w)

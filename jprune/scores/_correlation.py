@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
+from jprune import _powers
 from jprune.scores._stats import one_by_one, score_uses, unit_scaled
 from jprune.typing import Params, Scores
 
@@ -50,23 +52,29 @@ def correlation(params: Params, stats: Any) -> Scores:
     >>> [[round(s, 4) for s in row] for row in correlation(params, stats)['w'].tolist()]
     [[0.6, 0.0], [0.8, 1.0]]
   """
-  return score_uses('correlation', params, stats, _score, gram=True)
+  return score_uses('correlation', params, stats, _score, degrees=(0, 0), gram=True)
 
 
-def _score(w: jax.Array, moments: Any) -> jax.Array:
+def _score(w: jax.Array, moments: Any, _: jax.Array) -> jax.Array:
+  power, moments = moments.exponent.astype(jnp.int32), dataclasses.replace(moments, exponent=None)
   # deviations this small are rounding errors of the mean
   floor = jnp.square(8 * _EPSILON * moments.mean)
   deviation = jnp.sqrt(jnp.where(moments.variance <= floor, 0.0, moments.variance))
-  found = one_by_one(_of_matrix, unit_scaled(w, 1), moments.covariance, deviation)
+  found = one_by_one(_of_matrix, unit_scaled(w, 1), moments.covariance, deviation, power)
   return jnp.where(w != 0, found, 0.0)
 
 
-def _of_matrix(w: jax.Array, covariance: jax.Array, deviation: jax.Array) -> jax.Array:
-  """For ``w``, ``(inputs, outputs)``, by way of inputs with a standard deviation of 1."""
+def _of_matrix(
+  w: jax.Array, covariance: jax.Array, deviation: jax.Array, power: jax.Array
+) -> jax.Array:
+  """For ``w``, ``(inputs, outputs)``, by way of inputs with a standard deviation of 1.
+
+  Covariances and deviations are of inputs over two to a power, ``(inputs,)``.
+  """
   constant = deviation == 0
   inverse = jnp.where(constant, 0.0, 1 / jnp.where(constant, 1.0, deviation))
   correlations = covariance * inverse[:, None] * inverse[None, :]
-  terms = unit_scaled(w * deviation[:, None], 0)
+  terms = unit_scaled(w * _powers.times(deviation, power)[:, None], 0)
   moved = jnp.matmul(correlations, terms, precision=lax.Precision.HIGHEST)
   variance = jnp.sum(terms * moved, axis=0)
   # what rounding errors of the correlations may add up to

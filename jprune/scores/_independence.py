@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jprune import _checks
+from jprune import _checks, _powers
 from jprune.scores._stats import one_by_one, per_input, score_uses
 from jprune.typing import Params, Scores
 
@@ -85,7 +85,7 @@ def independence(params: Params, stats: Any, graph: Any = None) -> Scores:
   if graph is not None and not (hasattr(graph, 'groups') and hasattr(graph, 'leaves')):
     raise _checks.bad_graph('independence', graph)
   blocks = functools.partial(_blocks, _units_along(graph))
-  return score_uses('independence', params, stats, _score, gram=True, beside=blocks)
+  return score_uses('independence', params, stats, _score, degrees=(0, 2), gram=True, beside=blocks)
 
 
 def _units_along(graph: Any) -> dict[tuple[str, int], list[np.ndarray]]:
@@ -120,9 +120,10 @@ def _blocks(units: dict[tuple[str, int], list[np.ndarray]], path: str, use: Any)
   return np.unique(table, axis=0, return_inverse=True)[1].reshape(-1).astype(np.int32)
 
 
-def _score(w: jax.Array, given: Any) -> jax.Array:
+def _score(w: jax.Array, given: Any, power: jax.Array) -> jax.Array:
   moments, blocks = given
-  return per_input(one_by_one(lambda gram: _of_units(gram, blocks), moments.gram), w)
+  of_units = lambda gram, power: _of_units(gram, blocks, power)
+  return per_input(one_by_one(of_units, moments.gram, power[:, 0, 0].astype(jnp.int32)), w)
 
 
 class _State(NamedTuple):
@@ -147,11 +148,17 @@ class _State(NamedTuple):
   picked: jax.Array
 
 
-def _of_units(gram: jax.Array, blocks: jax.Array) -> jax.Array:
-  """Score of each input, ``(inputs,)``, from their Gram matrix and the unit that each is of."""
+def _of_units(gram: jax.Array, blocks: jax.Array, power: jax.Array) -> jax.Array:
+  """Score of each input, ``(inputs,)``.
+
+  Args:
+    gram: the Gram matrix.
+    blocks: the unit that each input is of.
+    power: of two, by which scores are larger.
+  """
   size = gram.shape[0]
-  _, exponent = jnp.frexp(jnp.max(jnp.diagonal(gram)))
-  gram = jnp.ldexp(gram, -exponent)
+  exponent = _powers.exponent(jnp.diagonal(gram))
+  gram = _powers.times(gram, -exponent)
   square = jnp.diagonal(gram)
   noise = max(size, 10) * _EPSILON * square  # what rounding leaves of an input without residual
   of_unit = lambda values: jnp.zeros(size, jnp.float32).at[blocks].add(values)
@@ -198,7 +205,7 @@ def _of_units(gram: jax.Array, blocks: jax.Array) -> jax.Array:
     picked=jnp.int32(0),
   )
   last = lax.fori_loop(0, size, eliminate, start)
-  scores = _strictly_falling(jnp.ldexp(last.found, exponent))[last.order[blocks]]
+  scores = _strictly_falling(_powers.times(last.found, exponent + power))[last.order[blocks]]
   return scores + 0 * jnp.sum(square)  # NaN if anything is
 
 

@@ -10,7 +10,7 @@ from jax import lax
 from jax.scipy.linalg import solve_triangular
 
 from jprune import _checks
-from jprune.scores._stats import one_by_one, score_uses
+from jprune.scores._stats import one_by_one, raised, score_uses
 from jprune.typing import Params, Scores
 
 _TRIES = 12  # far more than any finite matrix needs: the last adds 10^4 times the mean
@@ -58,15 +58,15 @@ def obs(params: Params, stats: Any, damping: float = 0.01) -> Scores:
     NeurIPS 1992; Frantar and Alistarh, SparseGPT, ICML 2023, arXiv:2301.00774
   """
   fraction = _checks.non_negative_number('obs', 'damping', damping)
-  return score_uses('obs', params, stats, _score, fraction, gram=True)
+  return score_uses('obs', params, stats, _score, fraction, degrees=(2, 2), gram=True)
 
 
-def _score(w: jax.Array, moments: Any, damping: float) -> jax.Array:
+def _score(w: jax.Array, moments: Any, power: jax.Array, damping: float) -> jax.Array:
   inverse = one_by_one(lambda gram: _inverse_diagonal(gram, damping), moments.gram)
   live = moments.second_moment != 0
   # rooted before it is squared, so that a small weight's square doesn't underflow
   root = jnp.sqrt(jnp.where(live, inverse, 1.0))[:, :, None]
-  return jnp.where(live[:, :, None], jnp.square(w / root), 0.0)
+  return raised(jnp.where(live[:, :, None], jnp.square(w / root), 0.0), power)
 
 
 def _inverse_diagonal(gram: jax.Array, damping: float) -> jax.Array:

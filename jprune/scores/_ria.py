@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from jprune import _checks
-from jprune.scores._stats import score_uses, unit_scaled
+from jprune.scores._stats import raised, score_uses, unit_scaled
 from jprune.typing import Params, Scores
 
 
@@ -50,13 +50,14 @@ def ria(params: Params, stats: Any, a: float = 0.5) -> Scores:
     models, ICLR 2024, arXiv:2402.12419
   """
   power = _checks.non_negative_number('ria', 'a', a)
-  return score_uses('ria', params, stats, _score, power)
+  return score_uses('ria', params, stats, _score, power, degrees=(0, power))
 
 
-def _score(w: jax.Array, moments: Any, power: float) -> jax.Array:
+def _score(w: jax.Array, moments: Any, power: jax.Array, a: float) -> jax.Array:
   size = jnp.abs(unit_scaled(w, (1, 2)))
   share = lambda axis: size / _nonzero(jnp.sum(size, axis=axis, keepdims=True))
-  return (share(1) + share(2)) * jnp.power(moments.norm, jnp.float32(power))[:, :, None]
+  scores = (share(1) + share(2)) * jnp.power(moments.norm, jnp.float32(a))[:, :, None]
+  return raised(scores, power)
 
 
 def _nonzero(total: jax.Array) -> jax.Array:

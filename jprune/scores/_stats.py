@@ -2,6 +2,10 @@
 
 A scorer is one function of a batch of matrices and of the moments of their inputs. Here it is
 called for each use of each leaf, and its scores are put where the weights were.
+
+Weights and inputs come to it over powers of two that make the largest about 1, so that no square
+leaves float32; its scores are multiplied by what that makes of them. Where these then left float32,
+all scores of the tree are over one more power of two, which changes no comparison.
 """
 
 from __future__ import annotations
@@ -15,10 +19,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jax.sharding import AxisType
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from jprune import _checks, tree
+from jprune import _checks, _powers, tree
 from jprune.typing import Params, Scores
+
+_NEAR = 60  # powers of two that scores are left at
+_APART = 200  # more than which scores of two leaves can't be
 
 
 def score_uses(
@@ -27,6 +34,7 @@ def score_uses(
   stats: Any,
   score: Callable[..., jax.Array],
   *options: float,
+  degrees: tuple[float, float],
   gram: bool = False,
   beside: Callable[[str, Any], Any] | None = None,
 ) -> Scores:
@@ -36,15 +44,17 @@ def score_uses(
     function: name of the scorer, for its messages.
     params: tree of arrays.
     stats: a :class:`jprune.graph.Stats`.
-    score: ``(w, moments, *options) -> scores``, both of shape ``(batch, inputs, outputs)`` and
-      float32; a function of a module, as it is compiled once for each shape.
+    score: ``(w, moments, power, *options) -> scores``, of shape ``(batch, inputs, outputs)`` and
+      float32, as ``w`` is; :func:`raised` to ``power``, ``(batch, 1, 1)``. A function of a module,
+      as it is compiled once for each shape.
     *options: numbers that ``score`` takes.
+    degrees: with which powers of the sizes of weights and of inputs scores grow.
     gram: whether it needs the products of inputs.
     beside: what ``score`` gets in one tuple with the moments, an array for a path and a use.
 
   Raises:
     ValueError: if there is no leaf, none with statistics, or statistics don't fit a leaf, are of
-      no row, or lack the products.
+      no row, or lack the products; if sizes of leaves are too far apart for float32.
     TypeError: if ``stats`` isn't that, or a leaf is a shape struct.
   """
   paths, leaves, treedef = tree.flatten(params)
@@ -54,21 +64,30 @@ def score_uses(
   captured = dict(stats.uses)
   if not any(path in captured and tree.is_floating(x) for path, x in zip(paths, leaves)):
     raise _checks.stats_of_others(function, paths, list(captured))
-  out: list[jax.Array | None] = []
+  todo: dict[str, tuple[Any, Any, Any, Any]] = {}
   for path, leaf in zip(paths, leaves, strict=True):
     if path not in captured or not tree.is_floating(leaf):
-      out.append(None)
       continue
     _checks.check_values(function, path, leaf)
     found = stats[path]
     _check_fit(function, path, leaf, found, gram)
     # where a product stands in the code is no reason to compile anew
     uses = tuple(dataclasses.replace(use, source=0, loop=None, line='') for use, _ in found)
-    moments = tuple(
-      moments if beside is None else (moments, beside(path, use)) for use, moments in found
-    )
-    out.append(_score_leaf(jnp.asarray(leaf), moments, score, uses, options))
-  return treedef.unflatten(out)
+    moments = tuple(moments for _, moments in found)
+    extra = tuple(beside(path, use) for use, _ in found) if beside else (None,) * len(found)
+    todo[path] = jnp.asarray(leaf), moments, extra, uses
+  more = _shift(function, todo, degrees)
+  scored = {
+    path: _score_leaf(leaf, moments, extra, more, score, uses, degrees, options)
+    for path, (leaf, moments, extra, uses) in todo.items()
+  }
+  return treedef.unflatten([scored.get(path) for path in paths])
+
+
+def raised(scores: jax.Array, power: jax.Array) -> jax.Array:
+  """``scores * 2 ** power``, exact where the power is an integer."""
+  whole = jnp.floor(power)
+  return _powers.times(scores * jnp.exp2(power - whole), whole.astype(jnp.int32))
 
 
 def unit_scaled(w: jax.Array, axes: int | tuple[int, ...]) -> jax.Array:
@@ -112,24 +131,89 @@ def _may_have_rows(count: jax.Array) -> bool:
   return bool(np.any(np.asarray(count)))
 
 
-@functools.partial(jax.jit, static_argnames=('score', 'uses', 'options'))
-def _score_leaf(
-  leaf: jax.Array, moments: Any, score: Callable[..., jax.Array], uses: Any, options: Any
-) -> jax.Array:
-  x = leaf.astype(jnp.float32)
-  if not leaf.size:
-    return x
+def _shift(function: str, todo: dict[str, Any], degrees: tuple[float, float]) -> Any:
+  """The power of two that brings all scores into the middle of float32; 0 if they are near."""
+  if degrees == (0, 0):
+    return np.float32(0)
+  found = [_bounds(leaf, moments, uses, degrees) for leaf, moments, _, uses in todo.values()]
+  if tree.is_traced(*jax.tree.leaves(found)):
+    low, high = (jnp.stack(each) for each in zip(*found))
+    low, high = jnp.min(low), jnp.max(high)
+    far = (low < -_NEAR) | (high > _NEAR)
+    return jnp.where(far & (high >= low), -jnp.round((low + high) / 2), 0.0)
+  lows, highs = zip(*jax.device_get(found))
+  low, high = min(lows), max(highs)
+  if high - low > _APART:
+    paths = list(todo)
+    raise _checks.scores_too_far_apart(function, paths[np.argmin(lows)], paths[np.argmax(highs)])
+  far = low < -_NEAR or high > _NEAR
+  return np.float32(-np.round((low + high) / 2) if far and high >= low else 0)
 
-  def placed(x: jax.Array, moments: Any) -> jax.Array:
-    out = jnp.zeros_like(x)
+
+@functools.partial(jax.jit, static_argnames=('uses', 'degrees'))
+def _bounds(leaf: jax.Array, moments: Any, uses: Any, degrees: Any) -> tuple[jax.Array, jax.Array]:
+  """Least and greatest power of two of the scores of a product, of those that aren't all 0."""
+
+  def of(leaf: jax.Array, moments: Any) -> tuple[jax.Array, jax.Array]:
+    low, high = jnp.float32(jnp.inf), jnp.float32(-jnp.inf)
     for use, each in zip(uses, moments):
-      out = use.placed(out, score(use.matrices(x), each, *options))
+      w, power = _unit(use.matrices(leaf))
+      total = _total(power, each.levelled()[1], degrees)
+      there = jnp.any(w != 0, axis=(1, 2)) & jnp.any((each.mean != 0) | (each.squares != 0), axis=1)
+      low = jnp.minimum(low, jnp.min(total, where=there, initial=jnp.inf))
+      high = jnp.maximum(high, jnp.max(total, where=there, initial=-jnp.inf))
+    return low, high
+
+  return _automatic(of, leaf, PartitionSpec())(leaf, moments)
+
+
+@functools.partial(jax.jit, static_argnames=('score', 'uses', 'degrees', 'options'))
+def _score_leaf(
+  leaf: jax.Array,
+  moments: Any,
+  extra: Any,
+  more: Any,
+  score: Callable[..., jax.Array],
+  uses: Any,
+  degrees: Any,
+  options: Any,
+) -> jax.Array:
+  if not leaf.size:
+    return leaf.astype(jnp.float32)
+
+  def placed(leaf: jax.Array, moments: Any, extra: Any, more: Any) -> jax.Array:
+    leaf = _powers.wide(leaf)
+    out = jnp.zeros(leaf.shape, jnp.float32)
+    for use, each, beside in zip(uses, moments, extra):
+      w, power = _unit(use.matrices(leaf))
+      each, level = each.levelled()
+      power = (_total(power, level, degrees) + more)[:, None, None]
+      given = each if beside is None else (each, beside)
+      out = use.placed(out, score(w, given, power, *options))
     # NaN is passed on for selection to refuse; that the leaf itself takes part in this last
     # operation also makes the partitioner give the scores its sharding
-    return jnp.where(jnp.isnan(x), x, out)
+    return jnp.where(jnp.isnan(leaf), leaf.astype(jnp.float32), out)
 
-  sharding = jax.typeof(x).sharding
-  if AxisType.Explicit in sharding.mesh.axis_types:
-    axes = sharding.mesh.explicit_axes
-    return jax.sharding.auto_axes(placed, axes=axes, out_sharding=sharding)(x, moments)
-  return placed(x, moments)
+  spec = jax.typeof(leaf).sharding.spec
+  return _automatic(placed, leaf, spec)(leaf, moments, extra, more)
+
+
+def _automatic(function: Callable[..., Any], leaf: jax.Array, spec: Any) -> Callable[..., Any]:
+  """A function that leaves it to the partitioner where things lie, up to its results."""
+  mesh = jax.typeof(leaf).sharding.mesh
+  if AxisType.Explicit not in mesh.axis_types:
+    return function
+  out = NamedSharding(mesh, spec)
+  return jax.sharding.auto_axes(function, axes=mesh.explicit_axes, out_sharding=out)
+
+
+def _unit(matrices: jax.Array) -> tuple[jax.Array, jax.Array]:
+  """Matrices, each over a power of two, and which ones, ``(batch,)``."""
+  matrices = _powers.wide(matrices)
+  power = _powers.exponent(matrices, axis=(1, 2))
+  return _powers.times(matrices, -power[:, None, None]).astype(jnp.float32), power
+
+
+def _total(weights: jax.Array, inputs: jax.Array, degrees: tuple[float, float]) -> jax.Array:
+  of_weights, of_inputs = map(jnp.float32, degrees)
+  return of_weights * weights.astype(jnp.float32) + of_inputs * inputs.astype(jnp.float32)

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jprune.scores._stats import score_uses
+from jprune.scores._stats import raised, score_uses
 from jprune.typing import Params, Scores
 
 
@@ -47,8 +47,8 @@ def wanda(params: Params, stats: Any) -> Scores:
     Sun et al., A simple and effective pruning approach for large language models, ICLR 2024,
     arXiv:2306.11695
   """
-  return score_uses('wanda', params, stats, _score)
+  return score_uses('wanda', params, stats, _score, degrees=(1, 1))
 
 
-def _score(w: jax.Array, moments: Any) -> jax.Array:
-  return jnp.abs(w) * moments.norm[:, :, None]
+def _score(w: jax.Array, moments: Any, power: jax.Array) -> jax.Array:
+  return raised(jnp.abs(w) * moments.norm[:, :, None], power)

@@ -31,11 +31,18 @@ def check_moments(moments, rows, weights=None, tolerance=1e-6):
   mean = np.einsum('brd,r->bd', rows, weights) / total
   apart = rows - mean[:, None]
   close(moments.count, np.full(len(rows), total))
-  close(moments.mean, mean, tolerance)
-  close(moments.squares, np.einsum('brd,brd,r->bd', apart, apart, weights), tolerance)
+  size = np.exp2(np.asarray(moments.exponent, np.float64))
+  pairs = size[:, :, None] * size[:, None, :]
+  true = lambda found, size: np.asarray(found, np.float64) * size
+  close(true(moments.mean, size), mean, tolerance)
+  squares = np.einsum('brd,brd,r->bd', apart, apart, weights)
+  close(true(moments.squares, size**2), squares, tolerance)
   close(moments.zeros, np.einsum('brd,r->bd', rows == 0, weights))
-  close(moments.products, np.einsum('brd,bre,r->bde', apart, apart, weights), tolerance)
-  close(moments.gram, np.einsum('brd,bre,r->bde', rows, rows, weights) / total, tolerance)
+  products = np.einsum('brd,bre,r->bde', apart, apart, weights)
+  close(true(moments.products, pairs), products, tolerance)
+  level, power = moments.levelled()
+  gram = np.einsum('brd,bre,r->bde', rows, rows, weights) / total
+  close(true(level.gram, 4.0 ** np.asarray(power)[:, None, None]), gram, tolerance)
 
 
 def check_same(stats, others, tolerance=1e-6):
