@@ -110,7 +110,10 @@ def verify(
   for path, leaf in zip(*tree.flatten(params)[:2]):
     if isinstance(leaf, jax.ShapeDtypeStruct):
       raise _checks.param_without_values('verify', path, leaf)
+  if not callable(fn):
+    raise _checks.not_a_function('verify', fn)
   args = _filled(args, key)
+  fn = _PROGRAMS.of(fn, 'itself', lambda fn: fn)  # which is one object, so that it's traced once
   found = mask_arrays('verify', params, masks)
   graph = graph_of(Traced('verify', fn, params, args))
   kept = kept_axes(graph, kept_units('verify', graph, found, strict))
@@ -118,7 +121,7 @@ def verify(
   masked = [masked_leaf(leaf, mask) for leaf, mask in zip(leaves, found)]
   small = [sliced_leaf(leaf, kept.get(path, {})) for path, leaf in zip(paths, masked)]
   shapes = {path: leaf.shape for path, leaf in graph.leaves.items()}
-  expected = _PROGRAMS.of(fn, (), jax.jit)(treedef.unflatten(masked), *args)
+  expected = jax.jit(fn)(treedef.unflatten(masked), *args)
   key = tuple(shapes.items()), treedef, _hashable(kept)
   shrunk = _PROGRAMS.of(fn, key, lambda fn: Program(fn, shapes, treedef, kept))
   actual = shrunk(treedef.unflatten(small), *args)
