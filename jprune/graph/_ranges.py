@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
@@ -36,17 +37,18 @@ Range = Callable[[Site, Sequence[int]], int]
 
 def of_value(value: Any) -> int:
   """What the entries of a constant are."""
-  if isinstance(value, (bool, int, float)):
-    return _of_number(value)
+  return MADE | (_of_number(value) if isinstance(value, (bool, int, float)) else _of_array(value))
+
+
+def _of_array(value: Any) -> int:
   dtype = getattr(value, 'dtype', None)
   if dtype is None or not jnp.issubdtype(dtype, jnp.number):
-    return REAL | MADE
+    return REAL
   if jnp.issubdtype(dtype, jnp.complexfloating) or np.size(value) > _MOST_READ:
-    return REAL | MADE
-  try:
-    x = np.asarray(value)
-  except Exception:  # traced, or spread over processes
-    return REAL | MADE
+    return REAL
+  if isinstance(value, jax.core.Tracer) or not getattr(value, 'is_fully_addressable', True):
+    return REAL
+  x = np.asarray(value)
   if x.ndim == 0:
     return _of_number(x.item())
   x = x.astype(np.float64)
@@ -150,9 +152,9 @@ def _max(site: Site, flags: Sequence[int]) -> int:
 
 
 def _clamp(site: Site, flags: Sequence[int]) -> int:
-  low = flags[0]
+  least = flags[0] | flags[2]  # where the bounds are the wrong way round, the high one is it
   out = joined(site, flags) & ~REAL
-  return out | (REAL if low & NEGATIVE else low & NULL)
+  return out | (REAL if least & NEGATIVE else least & NULL)
 
 
 def _select(site: Site, flags: Sequence[int]) -> int:
@@ -211,7 +213,8 @@ def _sqrt(site: Site, flags: Sequence[int]) -> int:
 
 
 def _rsqrt(site: Site, flags: Sequence[int]) -> int:
-  return flags[0] & ~REAL | _nan_below(flags[0]) | (INFINITE if flags[0] & NULL else 0)
+  poles = INFINITE | NEGATIVE if flags[0] & NULL else 0
+  return flags[0] & ~REAL | _nan_below(flags[0]) | poles | (NULL if flags[0] & INFINITE else 0)
 
 
 def _nan_below(x: int) -> int:
@@ -221,12 +224,16 @@ def _nan_below(x: int) -> int:
 def _integer_pow(site: Site, flags: Sequence[int]) -> int:
   (x,), y = flags, site.params['y']
   out = x & ~NEGATIVE if y % 2 == 0 else x
-  return out if y >= 0 else out & ~NULL | (INFINITE if x & NULL else 0)
+  if y >= 0:
+    return out
+  poles = INFINITE | NEGATIVE if x & NULL else 0
+  return out & ~NULL | poles | (NULL if x & INFINITE else 0)
 
 
 def _pow(site: Site, flags: Sequence[int]) -> int:
   x, y = flags
-  return x | y & ~REAL | _nan_below(x) | (INFINITE if x & NULL and y & NEGATIVE else 0)
+  poles = INFINITE | NEGATIVE if x & NULL and y & NEGATIVE else 0
+  return x | y & ~REAL | _nan_below(x) | poles | (NULL if (x | y) & INFINITE else 0)
 
 
 def _singular(site: Site, flags: Sequence[int]) -> int:
@@ -238,12 +245,24 @@ def _gamma(site: Site, flags: Sequence[int]) -> int:
   return flags[0] | REAL | (WILD if flags[0] & REAL else 0)
 
 
+def _erf_inv(site: Site, flags: Sequence[int]) -> int:
+  """It has a value between -1 and 1, which is where ``jax.random.normal`` draws from."""
+  made = _maker(site)
+  drawn = made is not None and made.params.get('name') == '_uniform'
+  return flags[0] if drawn else _singular(site, flags)
+
+
+def _maker(site: Site) -> Any:
+  """The equation that makes the first operand."""
+  var = site.eqn.invars[0]
+  index = None if isinstance(var, core.Literal) else site.frame.maker(var)
+  return None if index is None else site.frame.jaxpr.eqns[index]
+
+
 def _bits(site: Site, flags: Sequence[int]) -> int:
   """Bits may be those of NaN, unless ``or`` has set the exponent, as in random draws."""
-  (var,) = site.eqn.invars
-  maker = None if isinstance(var, core.Literal) else site.frame.maker(var)
-  drawn = maker is not None and site.frame.jaxpr.eqns[maker].primitive.name == 'or'
-  return REAL if drawn else REAL | WILD
+  made = _maker(site)
+  return REAL if made is not None and made.primitive.name == 'or' else REAL | WILD
 
 
 def gathered(site: Site, flags: Sequence[int]) -> int:
@@ -287,6 +306,7 @@ RANGES: dict[str, Range] = {
   **_each('asin acos acosh atanh logit igamma igammac', _singular),
   **_each('polygamma zeta regularized_incomplete_beta', _singular),
   **_each('lgamma digamma', _gamma),
+  'erf_inv': _erf_inv,
   'gather': gathered,
   'mul': _mul,
   'div': _div,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Hashable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +13,7 @@ import numpy as np
 from jprune import _checks, tree
 from jprune.graph._channels import ChannelGraph, graph_of
 from jprune.graph._compiled import Compiled
+from jprune.graph._hard_inputs import hard_inputs
 from jprune.graph._kept import kept_units, mask_arrays
 from jprune.graph._program import Program
 from jprune.graph._small import Sizes
@@ -30,6 +31,8 @@ class Verification:
     relative: the same, divided by the largest absolute value of the result that it occurs in.
     outputs: largest absolute difference for each result, by path.
     params: number of weights, dense and shrunk.
+    inputs: with ``inputs='hard'``, by kind of input the difference ``relative`` for it.
+    skipped: the kinds of inputs that say nothing, and why.
 
   Examples:
     >>> fn = lambda params, x: jax.nn.relu(x @ params['in']) @ params['out']
@@ -45,8 +48,21 @@ class Verification:
   relative: float
   outputs: dict[str, float]
   params: tuple[int, int]
+  inputs: dict[str, float] = dataclasses.field(default_factory=dict)
+  skipped: dict[str, str] = dataclasses.field(default_factory=dict)
 
   def __str__(self) -> str:
+    lines = [self._first_line()]
+    if self.inputs:
+      worst = max(self.inputs, key=self.inputs.__getitem__)
+      most = f'most on {worst} ({self.inputs[worst]:.3g})' if self.inputs[worst] else 'exactly'
+      lines.append(
+        f'Compared on inputs as given and on {len(self.inputs)} kinds of hard ones, {most}.'
+      )
+    lines += [f'Left out: {name}, {why}.' for name, why in self.skipped.items()]
+    return '\n'.join(lines)
+
+  def _first_line(self) -> str:
     dense, small = self.params
     results = f'{len(self.outputs):,} {"result" if len(self.outputs) == 1 else "results"}'
     left = f'{small:,} of {dense:,} weights are left'
@@ -69,6 +85,7 @@ def verify(
   *args: Any,
   key: jax.Array | None = None,
   strict: bool = True,
+  inputs: str | None = None,
   **keywords: Any,
 ) -> Verification:
   """Runs the masked and the shrunk function, and reports the largest difference.
@@ -88,13 +105,16 @@ def verify(
       numbers, which need ``key``.
     key: a typed random key.
     strict: as for :func:`jprune.shrink`.
+    inputs: ``'hard'`` compares the two on variations of ``args`` as well: zeros of either sign,
+      repeated rows, large and tiny values, integers that are out of range, and no entries along an
+      axis. Those for which the masked function isn't finite, or can't run, are skipped.
     **keywords: none; bind those of ``fn`` with ``functools.partial``.
 
   Returns:
     A :class:`Verification`: ``print`` it.
 
   Raises:
-    ValueError: as for :func:`jprune.shrink`.
+    ValueError: as for :func:`jprune.shrink`; if ``inputs`` is another word.
     TypeError: as for :func:`jprune.shrink`; if a param is a shape struct; if one is given without
       ``key``, or is not floating.
 
@@ -105,8 +125,11 @@ def verify(
     >>> masks = {'in': jnp.stack([keep] * 2), 'out': keep[:, None]}
     >>> verify(fn, params, masks, jnp.ones((4, 2))).largest
     0.0
+    >>> len(verify(fn, params, masks, jnp.ones((4, 2)), inputs='hard').inputs)
+    8
   """
   _checks.check_no_keywords('verify', keywords)
+  _checks.check_choice('verify', 'inputs', inputs, (None, 'hard'))
   for path, leaf in zip(*tree.flatten(params)[:2]):
     if isinstance(leaf, jax.ShapeDtypeStruct):
       raise _checks.param_without_values('verify', path, leaf)
@@ -121,20 +144,58 @@ def verify(
   masked = [masked_leaf(leaf, mask) for leaf, mask in zip(leaves, found)]
   small = [sliced_leaf(leaf, kept.get(path, {})) for path, leaf in zip(paths, masked)]
   shapes = {path: leaf.shape for path, leaf in graph.leaves.items()}
-  expected = jax.jit(fn)(treedef.unflatten(masked), *args)
   key = tuple(shapes.items()), treedef, _hashable(kept)
   shrunk = _PROGRAMS.of(fn, key, lambda fn: Program(fn, shapes, treedef, kept))
-  actual = shrunk(treedef.unflatten(small), *args)
-  out_paths, wanted, _ = tree.flatten(expected)
-  differences, ratios = {}, []
-  for path, a, b, state in zip(out_paths, wanted, jax.tree.leaves(actual), graph.states):
-    a = a if state is None else sliced_leaf(a, kept.get(paths[state], {}))
-    differences[path] = largest = _difference(a, b)
-    ratios.append(largest / _scale(a) if largest else 0.0)
-  sizes = [sum(int(np.size(leaf)) for leaf in each) for each in (leaves, small)]
-  return Verification(
-    max(differences.values(), default=0.0), max(ratios, default=0.0), differences, tuple(sizes)
-  )
+  sides = _Sides(fn, shrunk, treedef.unflatten(masked), treedef.unflatten(small))
+  states = [None if i is None else kept.get(paths[i], {}) for i in graph.states]
+  outputs, ratios = sides.compared(args, states)
+  by_kind, skipped = {}, {}
+  for name, varied in hard_inputs(args) if inputs == 'hard' else ():
+    if (why := sides.why_not(varied)) is not None:
+      skipped[name] = why
+      continue
+    found, each = sides.compared(varied, states)
+    by_kind[name] = max(each, default=0.0)
+    outputs = {path: max(apart, found[path]) for path, apart in outputs.items()}
+    ratios += each
+  sizes = tuple(sum(int(np.size(leaf)) for leaf in each) for each in (leaves, small))
+  largest = max(outputs.values(), default=0.0)
+  return Verification(largest, max(ratios, default=0.0), outputs, sizes, by_kind, skipped)
+
+
+class _Sides(NamedTuple):
+  """The masked and the shrunk function, each with its params."""
+
+  masked: Callable[..., Any]
+  shrunk: Callable[..., Any]
+  params: Params
+  small: Params
+
+  def why_not(self, args: Any) -> str | None:
+    """Why nothing is claimed for these arguments, if so."""
+    try:
+      jax.eval_shape(self.masked, self.params, *args)
+    except Exception as error:
+      return f'for which fn raises {type(error).__name__}'
+    try:
+      jax.eval_shape(self.shrunk, self.small, *args)
+    except ValueError:  # another shape may have other channels; then it says so
+      return 'for which it has to be shrunk anew'
+    outs = jax.tree.leaves(jax.jit(self.masked)(self.params, *args))
+    if not all(np.isfinite(_wide(out)).all() for out in outs):
+      return 'for which the masked function is not finite'
+    return None
+
+  def compared(self, args: Any, states: list[Any]) -> tuple[dict[str, float], list[float]]:
+    """By result the largest difference, and for each result its size beside the largest value."""
+    paths, wanted, _ = tree.flatten(jax.jit(self.masked)(self.params, *args))
+    actual = jax.tree.leaves(self.shrunk(self.small, *args))
+    differences, ratios = {}, []
+    for path, a, b, kept in zip(paths, wanted, actual, states, strict=True):
+      a = a if kept is None else sliced_leaf(a, kept)
+      differences[path] = largest = _difference(a, b)
+      ratios.append(largest / _scale(a) if largest else 0.0)
+    return differences, ratios
 
 
 def _hashable(kept: dict[str, dict[int, np.ndarray]]) -> Hashable:
