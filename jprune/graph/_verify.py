@@ -136,9 +136,10 @@ def verify(
   if not callable(fn):
     raise _checks.not_a_function('verify', fn)
   args = _filled(args, key)
-  fn = _PROGRAMS.of(fn, 'itself', lambda fn: fn)  # which is one object, so that it's traced once
+  # One object for all calls, so that it's traced once; it calls fn, which has to live as long.
+  same = _PROGRAMS.of(fn, 'itself', lambda fn: fn)
   found = mask_arrays('verify', params, masks)
-  graph = graph_of(Traced('verify', fn, params, args))
+  graph = graph_of(Traced('verify', same, params, args))
   kept = kept_axes(graph, kept_units('verify', graph, found, strict))
   paths, leaves, treedef = tree.flatten(params)
   masked = [masked_leaf(leaf, mask) for leaf, mask in zip(leaves, found)]
@@ -146,7 +147,7 @@ def verify(
   shapes = {path: leaf.shape for path, leaf in graph.leaves.items()}
   key = tuple(shapes.items()), treedef, _hashable(kept)
   shrunk = _PROGRAMS.of(fn, key, lambda fn: Program(fn, shapes, treedef, kept))
-  sides = _Sides(fn, shrunk, treedef.unflatten(masked), treedef.unflatten(small))
+  sides = _Sides(same, shrunk, treedef.unflatten(masked), treedef.unflatten(small))
   states = [None if i is None else kept.get(paths[i], {}) for i in graph.states]
   outputs, ratios = sides.compared(args, states)
   by_kind, skipped = {}, {}

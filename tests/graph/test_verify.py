@@ -38,12 +38,17 @@ def test_hard_inputs_have_what_they_are_named_after():
       assert leaf.dtype == args[path].dtype, (name, path)
       if not name.startswith('nothing'):
         assert leaf.shape == args[path].shape, (name, path)
-  assert not np.signbit(found['zeros']['x']).any() and not found['zeros']['x'].any()
-  assert np.signbit(found['negative zeros']['x']).all() and not found['negative zeros']['x'].any()
-  assert found['negative zeros']['i'].tolist() == [-1, -1] and found['negative zeros']['b'] == 0
+  assert not np.signbit(found['zeros']['x']).any()
+  assert not found['zeros']['x'].any()
+  assert np.signbit(found['negative zeros']['x']).all()
+  assert not found['negative zeros']['x'].any()
+  assert found['negative zeros']['i'].tolist() == [-1, -1]
+  assert found['negative zeros']['b'] == 0
   assert (found['repeated rows']['x'] == args['x'][:1]).all()
-  assert found['large values']['x'].max() == 8192 and found['large values']['i'].min() == 2**31 - 1
-  assert 0 < found['tiny values']['x'].max() < 1e-17 and found['tiny values']['i'].max() == -(2**31)
+  assert found['large values']['x'].max() == 8192
+  assert found['large values']['i'].min() == 2**31 - 1
+  assert 0 < found['tiny values']['x'].max() < 1e-17
+  assert found['tiny values']['i'].max() == -(2**31)
   assert found['mixed values']['x'].tolist() == [
     [0.0, -0.0, 3072.0, 4.0],
     [0.0, -0.0, -7168.0, 8.0],

@@ -1,0 +1,71 @@
+"""Programs of fixed seeds: shrunk they compute what they compute masked."""
+
+import collections
+
+import pytest
+
+from jprune.graph import _rule
+from tests.programs import _check, _program, _random, _reduce
+
+SEED, COUNT, EACH = 5, 200, 20
+KINDS = collections.Counter()
+
+
+@pytest.fixture(autouse=True)
+def _as_users_have_it():
+  with _program.setting():
+    yield
+
+
+@pytest.mark.parametrize('first', range(0, COUNT, EACH))
+def test_shrunk_is_masked(first):
+  for index in range(first, first + EACH):
+    program, mode, choice, _ = _random.random(SEED, index)
+    outcome = _check.check(program, mode, choice, index)
+    KINDS[outcome.kind] += 1
+    if outcome.failed:
+      program, outcome, mode = _reduce.reduced(program, mode, outcome, choice, index)
+      pytest.fail(f'{outcome.detail}\n{_program.script(program, outcome.kept, mode)}')
+
+
+def test_most_programs_say_something():
+  """Of those that have run: they have channels, finite values and derivatives."""
+  total = sum(KINDS.values())
+  assert KINDS['agrees'] >= 0.6 * total
+  assert KINDS['not finite'] + KINDS['ill-conditioned'] + KINDS['no program'] <= 0.1 * total
+
+
+def test_a_program_is_of_its_seed():
+  assert _random.random(1, 2) == _random.random(1, 2)
+  assert _random.random(1, 2)[0] != _random.random(1, 3)[0]
+
+
+def wrong_status(site, ins):
+  return [
+    _rule.Status(_rule.ZERO, dict.fromkeys(site.live(v), _rule.ZERO)) for v in site.eqn.outvars
+  ]
+
+
+@pytest.mark.parametrize(
+  ('primitive', 'text'),
+  [('exp', 'jnp.exp({v}).sum(-1)'), ('cos', 'jnp.cos({v}) @ jnp.ones((4, 2))')],
+)
+def test_a_wrong_rule_is_found_and_the_program_reduced(monkeypatch, primitive, text):
+  """What the tests above would say, were a rule wrong."""
+  made = _program.Line(('v9',), text.format(v='v8'))
+  lines = (
+    _program.Line(('v6',), 'x0 @ w1'),
+    _program.Line(('v7',), 'jnp.tanh(v6)'),
+    _program.Line(('v8',), 'v7 + jnp.sin(v7)'),
+    made,
+  )
+  leaves = {'w1': _program.Leaf((3, 4))}
+  program = _program.Program(leaves, {'x0': _program.Leaf((2, 3))}, lines, ('v9', 'v7'))
+  assert not _check.check(program, 'values', 'half').failed
+  monkeypatch.setitem(_rule.RULES, primitive, _rule.RULES[primitive]._replace(status=wrong_status))
+  program = program._replace(outs=('v9',))
+  outcome = _check.check(program, 'values', 'half')
+  assert outcome.kind == 'differs'
+  small, outcome, _ = _reduce.reduced(program, 'values', outcome, 'half', 0)
+  assert outcome.kind == 'differs'
+  assert small.lines == (made,)
