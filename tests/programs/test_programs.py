@@ -8,7 +8,6 @@ from jprune.graph import _rule
 from tests.programs import _check, _program, _random, _reduce
 
 SEED, COUNT, EACH = 5, 200, 20
-KINDS = collections.Counter()
 
 
 @pytest.fixture(autouse=True)
@@ -19,20 +18,17 @@ def _as_users_have_it():
 
 @pytest.mark.parametrize('first', range(0, COUNT, EACH))
 def test_shrunk_is_masked(first):
+  kinds = collections.Counter()
   for index in range(first, first + EACH):
     program, mode, choice, _ = _random.random(SEED, index)
     outcome = _check.check(program, mode, choice, index)
-    KINDS[outcome.kind] += 1
+    kinds[outcome.kind] += 1
     if outcome.failed:
       program, outcome, mode = _reduce.reduced(program, mode, outcome, choice, index)
       pytest.fail(f'{outcome.detail}\n{_program.script(program, outcome.kept, mode)}')
-
-
-def test_most_programs_say_something():
-  """Of those that have run: they have channels, finite values and derivatives."""
-  total = sum(KINDS.values())
-  assert KINDS['agrees'] >= 0.6 * total
-  assert KINDS['not finite'] + KINDS['ill-conditioned'] + KINDS['no program'] <= 0.1 * total
+  # Most of them say something: they have channels, finite values and derivatives.
+  assert kinds['agrees'] >= 0.5 * EACH, kinds
+  assert kinds['not finite'] + kinds['ill-conditioned'] + kinds['no program'] <= 0.2 * EACH, kinds
 
 
 def test_a_program_is_of_its_seed():
