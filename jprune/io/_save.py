@@ -29,7 +29,8 @@ def save(path: str | os.PathLike[str], params: Params, masks: Masks = None) -> N
   bytes; weights under ``False`` are not stored. A leaf without a mask is stored as it is. Leaves
   pass through the host one at a time; sharded arrays are gathered. A checksum of each leaf goes
   into the header. The file appears all at once: it is written beside ``path`` and renamed, so
-  that after a failure the old file is as it was.
+  that after a failure the old file is as it was. What a killed save left there goes with the
+  next one to the same path.
 
   Args:
     path: of the file; its folder must exist. A file that is there is replaced.
