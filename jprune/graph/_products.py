@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import jax.numpy as jnp
+
 from jprune.graph._atoms import Atom, Dims, fresh, size_of
 from jprune.graph._rule import ANY, BAD, UNIFORM, ZERO, Site, Status, rule
 from jprune.graph._sharding import divided
@@ -158,6 +160,9 @@ def _small_conv(site: Site, xs: list[Any]) -> list[Any]:
     features = site.ins()[0][site.params['dimension_numbers'][0][1]]
     into = site.ins()[1][ws[1]]
     groups = site.small_size(features) // max(site.small_size(into), 1)
+    if groups == 0:  # which the primitive refuses
+      (out,) = site.outs()
+      return [jnp.zeros(site.small_shape(out), site.eqn.outvars[0].aval.dtype)]
   return [site.eqn.primitive.bind(*xs, **{**site.params, 'feature_group_count': groups})]
 
 
