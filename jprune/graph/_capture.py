@@ -194,7 +194,7 @@ class Capturing:
     for number, batch in enumerate(_batches.shown(self._function, batches, progress)):
       given = params, *self._arguments(batch)
       stats, finite = self._step(*given, mesh=_mesh(jax.tree.leaves(given)))
-      _check_finite(self._function, stats, np.asarray(finite), number)
+      _check_finite(self._function, stats, jax.device_get(finite), number)
       total = stats if total is None else _add(total, stats)
     if total is None:
       raise _checks.no_batches(self._function)
@@ -218,10 +218,17 @@ def _given(function: str, args: Any, weights: Any) -> jax.Array | None:
   if weights is None:
     return None
   weights = jnp.asarray(weights)
-  at_hand = not tree.is_traced(weights) and weights.dtype != jnp.bool_
-  if at_hand and not bool(jnp.all(weights >= 0)):
-    raise _checks.bad_weights(function, float(weights.min()))
+  if not tree.is_traced(weights) and weights.dtype != jnp.bool_:
+    fine, least = jax.device_get(_bounded(weights))
+    if not fine:
+      raise _checks.bad_weights(function, float(least))
   return weights
+
+
+@jax.jit
+def _bounded(weights: jax.Array) -> tuple[jax.Array, jax.Array]:
+  """Whether none is negative or NaN, and the least."""
+  return jnp.all(weights >= 0), jnp.min(weights, initial=0)
 
 
 def _chosen(function: str, params: Params, where: Where) -> tuple[bool, ...]:

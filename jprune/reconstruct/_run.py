@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from jprune import _checks, tree
+from jprune._transfers import meant
 from jprune.graph._stats import Stats
 from jprune.masks import NOfM
 from jprune.reconstruct import _leaves, _scorers, _stages
@@ -47,6 +48,7 @@ class Run:
   def params(self) -> Params:
     return self.treedef.unflatten(list(self.leaves.values()))
 
+  @meant
   def score(self, stats: Stats | None) -> None:
     """Scores leaves for distributions that look at them; of those that have seen no row, none."""
     paths = self._chosen
@@ -59,6 +61,7 @@ class Run:
       given = tree.along(NAME, 'scorer', self._dense, scores)
       self._scores |= {path: each for path, each in zip(self.paths, given) if path in paths}
 
+  @meant
   def distribute(self, distribution: Distribution) -> None:
     """Sets the sparsity of each leaf, by scores if there are any, else by shapes alone."""
     given = {
@@ -76,6 +79,7 @@ class Run:
       if path in self._chosen and value is not None
     }
 
+  @meant
   def stage(self, stage: _stages.Stage, stats: Stats) -> None:
     """Prunes the leaves of a stage."""
     known, unseen = without_unseen(stats)
@@ -137,6 +141,7 @@ class Run:
       new, masks, report = self._method(one, stats, share, pattern=pattern, where=where)
     return new[path], masks[path], report[path]
 
+  @meant
   def result(self, why: Sequence[tuple[str, str]]) -> tuple[Params, Masks, Repair]:
     """The params, their masks, and the report of all leaves."""
     known = dict(why) | dict.fromkeys(self._unseen, 'no batch runs a product with it')
