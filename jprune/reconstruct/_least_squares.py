@@ -58,7 +58,8 @@ def least_squares(
 
   Raises:
     ValueError: if structures or shapes differ, nothing is selected, or a weight isn't finite; if
-      statistics of a leaf to repair are missing, without Gram matrices, of no row, or not finite.
+      statistics of a leaf to repair are missing, without Gram matrices, of no row, or not finite;
+      if a repaired weight is too large for the leaf's dtype.
     TypeError: if a mask is not bool, ``damping`` isn't a number, or a leaf is traced.
 
   Examples:

@@ -42,7 +42,8 @@ def prune(
 
   Runs the model on the batches, collects what each leaf is multiplied by
   (:func:`jprune.graph.capture`), and prunes leaf by leaf such that the outputs of each product
-  change as little as can be.
+  change as little as can be. Compiled once for each function and each shape of a leaf, in all calls
+  with them, as :func:`jprune.graph.capture` is, which says what is assumed of ``fn``.
 
   Args:
     fn: ``fn(params, *batch)``, any function that JAX traces.
@@ -77,7 +78,8 @@ def prune(
   Raises:
     ValueError: if nothing is selected, no selected leaf is multiplied by anything, there is no
       batch, activations are not finite (leaf and batch are named), a sparsity is outside [0, 1],
-      the pattern doesn't fit a leaf, or batches that can be read once are needed again.
+      the pattern doesn't fit a leaf, a repaired weight is too large for the leaf's dtype, or
+      batches that can be read once are needed again.
     TypeError: if ``fn`` is no function or can't be traced, or an argument is of another type.
 
   Examples:

@@ -43,7 +43,8 @@ def sparsegpt(
   is routed to) all inputs count as alike, which is pruning by magnitude.
 
   Everything is computed in float32, for arrays at hand (not under ``jit``), and compiled once for
-  each shape.
+  each shape. Inputs and weights are divided by powers of two first, so they may be of any size; but
+  an input that is 1e-19 times as large as the largest of its product counts as always zero.
 
   Args:
     params: tree of arrays.
@@ -68,7 +69,7 @@ def sparsegpt(
   Raises:
     ValueError: if a sparsity is outside [0, 1], the pattern doesn't fit a leaf, nothing is
       selected, or a weight isn't finite; if statistics of a selected leaf are missing, without
-      Gram matrices, of no row, or not finite.
+      Gram matrices, of no row, or not finite; if a repaired weight is too large for the dtype.
     TypeError: if an argument is of another type, or a leaf is traced.
 
   Examples:

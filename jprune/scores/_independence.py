@@ -33,7 +33,8 @@ def independence(params: Params, stats: Any, graph: Any = None) -> Scores:
 
   .. math:: s_u = \min_c \overline{\bigl(x_u - \textstyle\sum_{v\ \text{before}\ u} c_v x_v\bigr)^2}
 
-  which is its score, in units of the squared activation. By default each input is a unit. But a
+  which is its score, in units of the squared activation (or of that over one power of two for all
+  leaves, where float32 could not hold it). By default each input is a unit. But a
   channel may be many of them: the places of a convolution's window, or of a feature map that is
   flattened. With a ``graph`` all inputs of a channel are one unit, which is picked by the sum of
   their residuals and goes as a whole. Residuals never grow, so the units with
@@ -65,7 +66,7 @@ def independence(params: Params, stats: Any, graph: Any = None) -> Scores:
 
   Raises:
     ValueError: if there is no leaf, or ``stats`` holds none of the leaves, is of leaves of other
-      shapes, of no row, or without Gram matrices.
+      shapes, of no row, or without Gram matrices; if scores of two leaves are 2^200 apart.
     TypeError: if ``stats`` isn't a :class:`jprune.graph.Stats`, ``graph`` isn't what
       :func:`jprune.graph.channels` returns, or a leaf is a shape struct.
 

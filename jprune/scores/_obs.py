@@ -22,7 +22,8 @@ def obs(params: Params, stats: Any, damping: float = 0.01) -> Scores:
   .. math:: s_{ij} = \frac{W_{ij}^2}{[H^{-1}]_{ii}}, \qquad
      H = \frac{1}{n} X^\top X + \text{damping} \cdot \overline{\operatorname{diag}} \, I
 
-  In units of the output's mean square: without damping it is exactly what the mean squared error
+  In units of the output's mean square (or of that over one power of two for all leaves, where
+  float32 could not hold it): without damping it is exactly what the mean squared error
   of :math:`XW` grows by when the weight goes and those of the same output are fitted anew.
   With diagonal :math:`H` it is the square of :func:`wanda`, up to a factor. Inputs that are always
   zero score 0.
@@ -41,7 +42,8 @@ def obs(params: Params, stats: Any, damping: float = 0.01) -> Scores:
 
   Raises:
     ValueError: if there is no leaf, ``damping`` is negative or not finite, or ``stats`` holds none
-      of the leaves, is of leaves of other shapes, of no row, or without Gram matrices.
+      of the leaves, is of leaves of other shapes, of no row, or without Gram matrices;
+      if scores of two leaves are 2^200 apart.
     TypeError: if ``stats`` isn't a :class:`jprune.graph.Stats`, ``damping`` isn't a number, or a
       leaf is a shape struct.
 

@@ -33,7 +33,8 @@ def ria(params: Params, stats: Any, a: float = 0.5) -> Scores:
 
   Raises:
     ValueError: if there is no leaf, ``a`` is negative or not finite, or ``stats`` holds none of
-      the leaves, is of leaves of other shapes or of no row.
+      the leaves, is of leaves of other shapes or of no row; if scores of two leaves are
+      2^200 apart.
     TypeError: if ``stats`` isn't a :class:`jprune.graph.Stats`, ``a`` isn't a number, or a leaf is
       a shape struct.
 

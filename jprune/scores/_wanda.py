@@ -20,7 +20,8 @@ def wanda(params: Params, stats: Any) -> Scores:
   compares weights that lead to the same output; for kernels that end in ``(inputs, outputs)`` that
   is :func:`jprune.masks.top_k_rows` along axis -2, and ``jprune.reconstruct.per_output`` does it
   for kernels of any shape. One threshold for a whole leaf, as :func:`jprune.prune` sets it, is
-  another, weaker method.
+  another, weaker method. Where float32 could not hold them, scores of all leaves are over one power
+  of two.
 
   Args:
     params: tree of arrays.
@@ -32,7 +33,7 @@ def wanda(params: Params, stats: Any) -> Scores:
 
   Raises:
     ValueError: if there is no leaf, or ``stats`` holds none of the leaves, is of leaves of other
-      shapes or of no row.
+      shapes or of no row; if scores of two leaves are 2^200 apart.
     TypeError: if ``stats`` isn't a :class:`jprune.graph.Stats`, or a leaf is a shape struct.
 
   Examples:

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import jprune
-from jprune.reconstruct import _alps, _counts, _least_squares, _sparsegpt_core
+from jprune.reconstruct import _alps_core, _counts, _least_squares, _sparsegpt_core
 from tests.reference_repair import decaying, relative_error
 from tests.stats import of_inputs
 
@@ -127,7 +127,7 @@ def others(w, gram, rounds):
   calls = {
     'least_squares, shared support': lambda: refit(whole),
     'least_squares': lambda: refit(keep),
-    'alps': lambda: _alps.solve(*given, count, orders, DAMPING, (300, 10)),
+    'alps': lambda: _alps_core.solve(*given, count, orders, DAMPING, jnp.zeros(1), (300, 10)),
   }
   return turns(calls, rounds)
 
