@@ -1,7 +1,7 @@
 """Each family of primitives once: which axes can be pruned, which can't, why, and where it says so.
 
-Between ``in [3, 8]`` and ``out [8, 2]`` stands the primitive. Whether the numbers are right is asked
-in `tests.graph.primitives`.
+Between ``in [3, 8]`` and ``out [8, 2]`` stands the primitive. Whether the numbers are right is
+asked in `tests.graph.primitives`.
 """
 
 import inspect
