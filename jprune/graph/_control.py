@@ -37,7 +37,15 @@ def _small_call(site: Site, xs: list[Any]) -> list[Any]:
 
 
 def _small_remat(site: Site, xs: list[Any]) -> list[Any]:
-  body = lambda *ys: site.walk.small_child(site, 'body', list(ys))
+  def body(*ys: Any) -> list[Any]:
+    # Ghosts that are computed in here belong to another trace, so nobody outside may find them.
+    runs = list(site.run.outwards())
+    before = [dict(run.ghosts) for run in runs]
+    outs = site.walk.small_child(site, 'body', list(ys))
+    for run, ghosts in zip(runs, before, strict=True):
+      run.ghosts = ghosts
+    return outs
+
   p = site.params
   return list(jax.checkpoint(body, prevent_cse=p['prevent_cse'], policy=p['policy'])(*xs))
 

@@ -19,7 +19,7 @@ from jprune.graph._atoms import Dims
 from jprune.graph._frame import Frame, single
 from jprune.graph._later import couple_later
 from jprune.graph._ranges import MADE, REAL
-from jprune.graph._rule import ANY, Facts, Site, Status, rule
+from jprune.graph._rule import ANY, UNIFORM, Facts, Site, Status, rule
 from jprune.graph._sharding import struct
 
 _FLOAT0 = jax.dtypes.float0
@@ -100,8 +100,11 @@ def _status_jvp_rule(site: Site, ins: list[Status]) -> list[Status]:
 
 
 def _worse_of(these: Sequence[Status], others: Sequence[Status]) -> list[Status]:
-  worse = lambda mine, other: {a: max(v, other.get(a)) for a, v in mine.of.items()}
-  return [mine._replace(of=worse(mine, other)) for mine, other in zip(these, others, strict=True)]
+  out = []
+  for mine, other in zip(these, others, strict=True):
+    of = {atom: max(value, other.get(atom)) for atom, value in mine.of.items()}
+    out.append(mine._replace(default=max(mine.default, other.default), of=of))
+  return out
 
 
 def _small_jvp(site: Site, xs: list[Any]) -> list[Any]:
@@ -232,7 +235,15 @@ def _status_vjp_rule(site: Site, ins: list[Status]) -> list[Status]:
     of = dict.fromkeys(site.live(site.eqn.outvars[i]), ANY)
     unknown.append(Status(ANY, of, Facts(REAL | MADE, dict.fromkeys(of, REAL | MADE))))
   site.walk.status_child(site, 'backward', [*known('backward'), *residuals, *unknown])
-  return values
+  # Their cotangents go to the operands, whatever the values are.
+  sources = [ins[i] for i in _moving(site.eqn)]
+  return [_worse_than_all(value, sources) for value in values]
+
+
+def _worse_than_all(value: Status, sources: Sequence[Status]) -> Status:
+  having = lambda atom: [source.of[atom] for source in sources if atom in source.of]
+  of = {atom: max([known, *having(atom)]) for atom, known in value.of.items()}
+  return value._replace(default=max(UNIFORM, value.default), of=of)
 
 
 def _small_vjp(site: Site, xs: list[Any]) -> list[Any]:

@@ -16,7 +16,7 @@ from jax.extend import core
 
 from jprune.graph._atoms import Atom, Dim, leaves, resolve
 from jprune.graph._elementwise import ELEMENTWISE
-from jprune.graph._facts import with_facts
+from jprune.graph._facts import undoubted, with_facts
 from jprune.graph._frame import Frame
 from jprune.graph._ranges import SIGNS, of_value
 from jprune.graph._rule import ANY, RULES, UNIFORM, ZERO, Facts, Site, Status
@@ -58,15 +58,10 @@ _GHOSTABLE = ELEMENTWISE | frozenset(
 
 
 class Exactness:
-  """Runs the ``status`` side of every rule.
-
-  Attributes:
-    in_rule: whether what is walked through is a derivative rule.
-  """
+  """Runs the ``status`` side of every rule."""
 
   def __init__(self, prunable: Iterable[Atom]) -> None:
     self._prunable = set(prunable)
-    self.in_rule = False
     self._live: dict[tuple[int, Any], list[Atom]] = {}
 
   def atoms_of(self, dim: Dim) -> list[Atom]:
@@ -121,10 +116,9 @@ class Exactness:
 
   def status_child(self, site: Site, role: Any, ins: list[Status]) -> list[Status]:
     """The statuses in a jaxpr that an equation calls."""
-    before, self.in_rule = self.in_rule, self.in_rule or role in ('jvp', 'forward', 'backward')
-    outs = self.run(site.frame.children[site.index][role], ins)
-    self.in_rule = before
-    return outs
+    if role in ('jvp', 'forward'):
+      ins = [undoubted(status) for status in ins]
+    return self.run(site.frame.children[site.index][role], ins)
 
   def read(self, frame: Frame, var: Any) -> Status:
     """What is known of a variable or a literal."""

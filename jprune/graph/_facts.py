@@ -54,6 +54,10 @@ _MOVE = _named(
   'broadcast_in_dim reshape transpose squeeze expand_dims slice split rev gather dynamic_slice '
   'copy convert_element_type stop_gradient'
 )
+# Short integers come round again.
+_WRAP = _named(
+  'add sub mul neg abs integer_pow pow square dot_general reduce_sum cumsum reduce_prod'
+)
 # A zero times what is infinite or NaN is NaN.
 _PRODUCTS = frozenset(['mul', 'div', 'rem', 'dot_general', 'conv_general_dilated'])
 _PRODUCTS |= {'ragged_dot_general'}
@@ -73,6 +77,13 @@ _KEEP_SIGN = _named(
 )
 
 
+def undoubted(status: Status) -> Status:
+  """What a derivative rule is given: what becomes of a NaN of its operands, the function shows."""
+  known = status.facts
+  of = {atom: flags & ~(FRAIL | TORN) for atom, flags in known.of.items()}
+  return status._replace(facts=Facts(known.default & ~(FRAIL | TORN), of))
+
+
 @functools.cache
 def _is_inexact(dtype: Any) -> bool:
   return jnp.issubdtype(dtype, jnp.inexact)
@@ -84,8 +95,7 @@ def with_facts(site: Site, ins: Sequence[Status], outs: Sequence[Status]) -> lis
   Where an operand may be NaN instead of what its status says, or have lost a NaN in a sum, and the
   equation may catch it, the results may be anything, and what was lost is frozen.
   """
-  # In a derivative rule NaN is that of a value, and what becomes of it is seen in the function.
-  catches = not site.walk.in_rule and _catches(site)
+  catches = _catches(site)
   lost = frozenset().union(*(status.facts.lost for status in ins)) | _newly_lost(site, ins)
   if catches and lost:
     for atom in lost:
@@ -121,6 +131,8 @@ def _revised(
   kinds = [status.default if atom is None else status.get(atom) for status in ins]
   if not _is_inexact(var.aval.dtype):
     flags_out = RANGES.get(name, unknown)(site, flags) & REAL
+    if var.aval.dtype.itemsize < 4 and name in _WRAP:
+      flags_out = REAL
     doubt = 0
     if name == 'div' and value == ZERO and flags[1] & NULL:  # 0 // 0 is -1
       value = max(UNIFORM, kinds[1])

@@ -136,7 +136,7 @@ class Frame:
   def scalar(self, var: Any) -> float | None:
     """The value of a real scalar that is written in the code."""
     if isinstance(var, core.Literal):
-      return float(np.real(var.val)) if np.ndim(var.val) == 0 else None
+      return float(np.real(var.val)) if np.ndim(var.val) == 0 and np.imag(var.val) == 0 else None
     index = self.maker(var)
     if index is None:
       if self.outer is None or var not in self.jaxpr.invars:
@@ -144,7 +144,10 @@ class Frame:
       frame, _, operands = self.outer
       return frame.scalar(operands[list(self.jaxpr.invars).index(var)])
     eqn = self.jaxpr.eqns[index]
-    if eqn.primitive.name in ('convert_element_type', 'broadcast_in_dim', 'copy'):
+    if eqn.primitive.name == 'convert_element_type':
+      number = self.scalar(eqn.invars[0])
+      return None if number is None else _converted(number, eqn.params['new_dtype'])
+    if eqn.primitive.name in ('broadcast_in_dim', 'copy'):
       return self.scalar(eqn.invars[0])
     if eqn.primitive.name == 'optimization_barrier':
       return self.scalar(eqn.invars[eqn.outvars.index(var)])
@@ -227,6 +230,14 @@ def described(cause: Cause) -> str:
   """A cause as text, with its source line."""
   where = '' if cause.eqn is None else place(cause.eqn, cause.frame)
   return f'{cause.text} ({where})' if where else cause.text
+
+
+def _converted(number: float, dtype: Any) -> float | None:
+  """A number as one of another dtype, if that has real numbers."""
+  if jnp.issubdtype(dtype, jnp.complexfloating) or not jnp.issubdtype(dtype, jnp.number):
+    return number if dtype != jnp.bool_ else float(bool(number))
+  whole = jnp.issubdtype(dtype, jnp.integer) and math.isfinite(number)
+  return float(np.asarray(int(number) if whole else number).astype(dtype))
 
 
 def _is_index(aval: Any) -> bool:

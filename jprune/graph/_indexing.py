@@ -8,13 +8,14 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jprune.graph._atoms import Dims, fresh, size_of
+from jprune.graph._atoms import Dims, fresh, fresh_all, size_of
 from jprune.graph._products import check_summed
 from jprune.graph._rule import ANY, UNIFORM, ZERO, Site, Status, passed_on, rule
 from jprune.graph._shapes import picked, sliced
 from jprune.graph._sharding import take_axis
 
 _DYNAMIC = 'indexed by what is computed'
+_APPLIED = 'a function is applied at indices'
 _VECTOR = 'an index for each of several axes'
 _ADDS = ('scatter-add', 'scatter_add', 'scatter-sub', 'scatter_sub')
 
@@ -169,6 +170,9 @@ def _small_gather(site: Site, xs: list[Any]) -> list[Any]:
 def _couple_scatter(site: Site, ins: list[Dims]) -> list[Dims]:
   operand, indices, updates = ins
   numbers = site.params['dimension_numbers']
+  if site.name == 'scatter' and getattr(site.params.get('update_jaxpr'), 'eqns', ()):
+    site.freeze_all(ins, _APPLIED)
+    return [fresh_all(site.out_shapes[0], site.cause(_APPLIED))]
   window = _constant_window(site)
   if window is not None:
     parts = iter(updates)

@@ -40,7 +40,6 @@ def couple_later(
   # Of an old and a new name for the same axis, the old one is that under which facts are filed.
   same = all(_keeps_its_name(atom, known) for atom in known)
   exactness = Exactness(pruned)
-  exactness.in_rule = True
   if same:
     ins = [exactness.read(frame, var) for var in site.eqn.invars]
     found = status(Site(exactness, frame, site.index), ins)

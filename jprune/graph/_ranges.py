@@ -30,7 +30,7 @@ MADE = 128  # more than a param, moved
 REAL = NEGATIVE | NULL
 WILD = INFINITE | NAN
 
-_MOST_READ = 2**20
+_MOST_READ = 2**24
 
 Range = Callable[[Site, Sequence[int]], int]
 
@@ -44,11 +44,14 @@ def _of_array(value: Any) -> int:
   dtype = getattr(value, 'dtype', None)
   if dtype is None or not jnp.issubdtype(dtype, jnp.number):
     return REAL
-  if jnp.issubdtype(dtype, jnp.complexfloating) or np.size(value) > _MOST_READ:
+  if np.size(value) > _MOST_READ:
     return REAL
   if isinstance(value, jax.core.Tracer) or not getattr(value, 'is_fully_addressable', True):
     return REAL
   x = np.asarray(value)
+  if np.iscomplexobj(x):
+    infinite = INFINITE if np.isinf(x).any() else 0
+    return REAL | infinite | (NAN if np.isnan(x).any() else 0)
   if x.ndim == 0:
     return _of_number(x.item())
   x = x.astype(np.float64)
@@ -200,6 +203,16 @@ def origin(frame: Frame, var: Any) -> tuple[Frame, Any]:
   return frame, var
 
 
+def _converted(site: Site, flags: Sequence[int]) -> int:
+  """Fractions become whole numbers; integers that don't fit become anything."""
+  old, new = site.eqn.invars[0].aval.dtype, site.eqn.outvars[0].aval.dtype
+  if new == jnp.bool_ or not jnp.issubdtype(new, jnp.integer):
+    return flags[0]
+  if jnp.issubdtype(old, jnp.integer) and jnp.iinfo(old).bits < jnp.iinfo(new).bits:
+    return flags[0]
+  return flags[0] if old in (new, jnp.dtype(bool)) else REAL
+
+
 def _log(site: Site, flags: Sequence[int]) -> int:
   return flags[0] | REAL | _nan_below(flags[0]) | (INFINITE if flags[0] & NULL else 0)
 
@@ -288,7 +301,7 @@ RANGES: dict[str, Range] = {
     'broadcast_in_dim reshape transpose squeeze expand_dims concatenate stack unstack pad slice '
     'split rev tile dynamic_slice dynamic_update_slice copy copy_p stop_gradient sort '
     'optimization_barrier name sharding_constraint layout_constraint mesh_cast reshard pvary '
-    'device_put convert_element_type tanh sinh asinh atan erf expm1 sign cbrt cummax cummin '
+    'device_put tanh sinh asinh atan erf expm1 sign cbrt cummax cummin '
     'pmax pmin min scatter real',
     joined,
   ),
@@ -308,6 +321,7 @@ RANGES: dict[str, Range] = {
   **_each('lgamma digamma', _gamma),
   'erf_inv': _erf_inv,
   'gather': gathered,
+  'convert_element_type': _converted,
   'mul': _mul,
   'div': _div,
   'rem': _rem,

@@ -8,16 +8,18 @@ of it. Worlds are computed only where they are asked for.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
 
 from jprune.graph._atoms import Atom, Dim, Dims, leaves, resolve
+from jprune.graph._extremes import EXTREMES, extreme
 from jprune.graph._frame import Frame
 from jprune.graph._rule import RULES, ZERO, Site, same_params
 from jprune.graph._sharding import take_axis
@@ -25,8 +27,6 @@ from jprune.graph._sharding import take_axis
 World = frozenset[Atom]
 _NOWHERE: World = frozenset()
 _COMBINE = {
-  'reduce_max': jnp.maximum,
-  'reduce_min': jnp.minimum,
   'reduce_and': jnp.bitwise_and,
   'reduce_or': jnp.bitwise_or,
   'reduce_prod': jnp.multiply,
@@ -97,6 +97,13 @@ class _Run:
     self.ghosts: dict[tuple[Any, World], Any] = {}
     self.children: dict[int, _Run] = {}
 
+  def outwards(self) -> Iterator[_Run]:
+    """This run, that in which it is inlined, and so on."""
+    run: _Run | None = self
+    while run is not None:
+      yield run
+      run = run.outer
+
 
 class Small(Sizes):
   """Runs the ``small`` side of every rule."""
@@ -132,14 +139,14 @@ class Small(Sizes):
       return evaluate_whole(site, xs)
     needed = run.frame.ghosts.get(index, ())
     ghosts = [atom for atom in needed if atom in self.keeps and atom not in world]
-    total = None
+    parts = []
     for chosen in itertools.product((False, True), repeat=len(ghosts)):
       extra = frozenset(atom for atom, yes in zip(ghosts, chosen) if yes)
       inner = Site(self, run.frame, index, run, world | extra)
-      out = rule.small(inner, [self._value(run, var, world | extra) for var in site.eqn.invars])
+      xs = [self._value(run, var, world | extra) for var in site.eqn.invars]
       times = math.prod(int((~self.keeps[atom]).sum()) for atom in extra)
-      total = out if total is None else [_combined(site.name, total[0], out[0], times)]
-    return total
+      parts.append(_Part(rule.small(inner, xs), xs[0], times))
+    return parts[0].outs if len(parts) == 1 else [_combined(site, parts)]
 
   def _value(self, run: _Run, var: Any, world: World) -> Any:
     if isinstance(var, core.Literal):
@@ -180,9 +187,39 @@ def evaluate_whole(site: Site, xs: list[Any]) -> list[Any]:
     return list(core.jaxpr_as_fun(single(site.eqn))(*xs))
 
 
-def _combined(name: str, total: Any, ghost: Any, times: int) -> Any:
-  if name in ('reduce_sum', 'dot_general'):
-    ghost = ghost * jnp.asarray(times, jnp.result_type(ghost))
-  elif name == 'reduce_prod':
-    ghost = ghost**times
-  return _COMBINE[name](total, ghost)
+class _Part(NamedTuple):
+  """Results of a reduction over what stays, or over ghosts; its operand; how often it counts."""
+
+  outs: list[Any]
+  operand: Any
+  times: int
+
+
+def _combined(site: Site, parts: Sequence[_Part]) -> Any:
+  """The result of a reduction from those of its parts."""
+  name = site.name
+  if name in EXTREMES:
+    wide = jnp.issubdtype(jnp.result_type(parts[0].outs[0]), jnp.inexact)
+    values, operands = [part.outs[0] for part in parts], [part.operand for part in parts]
+    if wide:
+      times = tuple(part.times for part in parts)
+      return extreme(name, tuple(site.params['axes']), times, values, operands)
+    return functools.reduce(EXTREMES[name], values)
+  total = parts[0].outs[0]
+  for part in parts[1:]:
+    ghost = part.outs[0]
+    if name in ('reduce_sum', 'dot_general'):
+      ghost = _times(ghost, part.times)
+    elif name == 'reduce_prod':
+      ghost = ghost**part.times
+    total = _COMBINE[name](total, ghost)
+  return total
+
+
+def _times(ghost: Any, times: int) -> Any:
+  """A multiple, of the same dtype; integers wrap as their sums do."""
+  dtype = jnp.result_type(ghost)
+  if jnp.issubdtype(dtype, jnp.integer):
+    return ghost * np.asarray(times).astype(dtype)
+  wide = jnp.promote_types(dtype, jnp.float32)  # 16 bits hold no more than 65,504
+  return (ghost.astype(wide) * jnp.asarray(times, wide)).astype(dtype)

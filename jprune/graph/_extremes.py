@@ -1,0 +1,51 @@
+"""Largest and smallest entries, some of which stand for many: their derivatives."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+EXTREMES: dict[str, Callable[[Any, Any], jax.Array]] = {
+  'reduce_max': jnp.maximum,
+  'reduce_min': jnp.minimum,
+}
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1, 2))
+def extreme(
+  name: str, axes: Sequence[int], times: Sequence[int], values: Sequence[Any], operands: Any
+) -> jax.Array:
+  """The largest (smallest) of several results of a reduction.
+
+  Of entries that tie, JAX gives each the same share of the derivative. So a ghost, which stands for
+  several, has as many shares.
+
+  Args:
+    name: of the reduction.
+    axes: over which it went.
+    times: how many entries each entry of an operand stands for.
+    values: the results.
+    operands: what was reduced to them.
+  """
+  del axes, times, operands
+  return functools.reduce(EXTREMES[name], values)
+
+
+@extreme.defjvp
+def _shared(
+  name: str, axes: Sequence[int], times: Sequence[int], primals: Any, tangents: Any
+) -> tuple[Any, Any]:
+  values, operands = primals
+  found = extreme(name, axes, times, values, operands)
+  weights = []
+  for value, operand, often in zip(values, operands, times, strict=True):
+    ties = (operand == jnp.expand_dims(found, axes)).sum(axes, dtype=jnp.float32) * float(often)
+    weights.append(jnp.where(value == found, ties, jnp.zeros_like(ties)))
+  total = functools.reduce(jnp.add, weights)
+  share = lambda w, t: jnp.where(w == 0, jnp.zeros_like(t), t * (w / total).astype(t.dtype))
+  moved = [share(weight, t) for weight, t in zip(weights, tangents[0], strict=True)]
+  return found, functools.reduce(jnp.add, moved)
