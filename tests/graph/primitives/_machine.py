@@ -45,7 +45,7 @@ def check(name, count, seed=0, trials=6, smalls=2, moves=3, shared=True):
     count: number of instances of each form.
     seed: of the instances.
     trials: number of statuses and operands that are tried with each.
-    smalls: with how many of them the smaller function is evaluated.
+    smalls: with how many of them, the most telling, the smaller function is evaluated.
     moves: in how many ways units are changed, and how often they trade places.
     shared: whether forms count that are also of a primitive that is named first.
 
@@ -119,12 +119,10 @@ def _check_cases(report, cases, trials, smalls, moves):
 
 def _check_small(report, kept, outs, smalls):
   """The smaller functions, in one program; in which some may raise."""
-  chosen = [
-    (name, found[t], outs[t][i])
-    for i, (name, *_, found) in enumerate(kept)
-    for t in range(smalls)
-    if found[t].pruned
-  ]
+  chosen = []
+  for i, (name, *_, found) in enumerate(kept):
+    telling = sorted(range(len(found)), key=lambda t: found[t].telling, reverse=True)
+    chosen += [(name, found[t], outs[t][i]) for t in telling[:smalls] if found[t].pruned]
   raised = {}
 
   def small(xss):

@@ -108,6 +108,7 @@ def _ranging(rng, x, flags):
   """Numbers of the kinds that there may be."""
   if jnp.issubdtype(x.dtype, np.floating) or jnp.issubdtype(x.dtype, np.signedinteger):
     x = x if flags & NEGATIVE else np.abs(x)
+    x = -np.abs(x) if flags & NEGATIVE and rng.random() < 0.2 else x
     x = x if flags & NULL else np.where(x == 0, np.ones_like(x), x)
   pool = [np.inf, -np.inf] if flags & NEGATIVE else [np.inf]
   pool = pool * bool(flags & INFINITE) + [np.nan] * bool(flags & NAN)

@@ -139,6 +139,12 @@ class Trial(Coupled):
       assert _numbers.violation(x, dims, status, self.pruned) is None
 
   @property
+  def telling(self):
+    """How many atoms lose units that are summed over, and how many lose any."""
+    left = {atom for dims in self.outs for dim in dims for atom in leaves(dim)}
+    return len(self.pruned.keys() - left), len(self.pruned)
+
+  @property
   def walk(self):
     """Evaluates what is left."""
     keeps = {}
