@@ -66,6 +66,8 @@ def assumed(rng, operand, atoms):
   pool = [each for each in _CHANCES if wild or each != BAD]
   chances = np.array([_CHANCES[each] for each in pool])
   of = {atom: int(rng.choice(pool, p=chances / chances.sum())) for atom in atoms}
+  if rng.random() < 0.3:
+    of = dict.fromkeys(atoms, ZERO)  # as of a param
   doubt = FRAIL | TORN if BAD in of.values() else 0
   entries |= (NULL if ZERO in of.values() else 0) | (REAL | WILD if doubt else 0)
   common = int(entries | signs | MADE)

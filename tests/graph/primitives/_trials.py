@@ -140,9 +140,10 @@ class Trial(Coupled):
 
   @property
   def telling(self):
-    """How many atoms lose units that are summed over, and how many lose any."""
+    """How many ghosts there are, atoms that lose units and are summed over, and that lose any."""
     left = {atom for dims in self.outs for dim in dims for atom in leaves(dim)}
-    return len(self.pruned.keys() - left), len(self.pruned)
+    ghosts = {a for frame in _frames(self.frame) for each in frame.ghosts.values() for a in each}
+    return len(self.pruned.keys() & ghosts), len(self.pruned.keys() - left), len(self.pruned)
 
   @property
   def walk(self):
