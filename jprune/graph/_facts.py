@@ -140,6 +140,8 @@ def _revised(
     flags_out = RANGES.get(name, unknown)(site, flags)
     twice = atom is not None and site.times(var, atom) > 1
     doubt = worst & (FRAIL | TORN) | _torn(site, kinds, flags, twice)
+    if name == 'select_n' and kinds[0] > UNIFORM and doubt:
+      doubt |= TORN  # it may take the NaN of pruned units, and something else of those that stay
     if jnp.issubdtype(var.aval.dtype, jnp.complexfloating):
       flags_out |= REAL
   if catches and worst & (FRAIL | TORN):
@@ -177,13 +179,15 @@ def _torn(site: Site, kinds: Sequence[int], flags: Sequence[int], twice: bool = 
 def _newly_lost(site: Site, ins: Sequence[Status]) -> frozenset[Atom]:
   """Atoms that end here whose entries may be NaN where those that stay are infinite."""
   known = [f for status in ins for f in (status.facts.default, *status.facts.of.values())]
-  if not joined(site, known) & (TORN | (WILD if site.name in _PRODUCTS else 0)):
+  # Scattered, an entry may be added to others than those that are NaN like it.
+  tears = TORN | FRAIL if site.name.startswith('scatter') else TORN
+  if not joined(site, known) & (tears | (WILD if site.name in _PRODUCTS else 0)):
     return frozenset()
   out = set()
   for atom in dict.fromkeys(a for status in ins for a in status.of):
     flags = [status.facts.get(atom) for status in ins]
     torn = joined(site, flags) | _torn(site, [status.get(atom) for status in ins], flags)
-    if torn & TORN:
+    if torn & tears:
       before = max(site.times(v, atom) for v, s in zip(site.eqn.invars, ins) if atom in s.of)
       if any(site.times(v, atom) < before for v in site.eqn.outvars):
         out.add(atom)
@@ -213,4 +217,6 @@ def _catches(site: Site) -> bool:
   inexact = lambda v: _is_inexact(v.aval.dtype)
   if not any(map(inexact, site.eqn.invars)):
     return False
-  return site.name == 'bitcast_convert_type' or not all(map(inexact, site.eqn.outvars))
+  # Numbers of eight bits or fewer may have no NaN.
+  plain = all(inexact(v) and v.aval.dtype.itemsize > 1 for v in site.eqn.outvars)
+  return site.name == 'bitcast_convert_type' or not plain

@@ -260,22 +260,25 @@ def _gamma(site: Site, flags: Sequence[int]) -> int:
 
 def _erf_inv(site: Site, flags: Sequence[int]) -> int:
   """It has a value between -1 and 1, which is where ``jax.random.normal`` draws from."""
-  made = _maker(site)
+  made = _maker(site.frame, site.eqn.invars[0])
   drawn = made is not None and made.params.get('name') == '_uniform'
   return flags[0] if drawn else _singular(site, flags)
 
 
-def _maker(site: Site) -> Any:
-  """The equation that makes the first operand."""
-  var = site.eqn.invars[0]
-  index = None if isinstance(var, core.Literal) else site.frame.maker(var)
-  return None if index is None else site.frame.jaxpr.eqns[index]
+def _maker(frame: Frame, var: Any) -> Any:
+  """The equation that makes a value."""
+  index = None if isinstance(var, core.Literal) else frame.maker(var)
+  return None if index is None else frame.jaxpr.eqns[index]
 
 
 def _bits(site: Site, flags: Sequence[int]) -> int:
-  """Bits may be those of NaN, unless ``or`` has set the exponent, as in random draws."""
-  made = _maker(site)
-  return REAL if made is not None and made.primitive.name == 'or' else REAL | WILD
+  """Bits may be those of NaN, unless an exponent is put before shifted ones, as in random draws."""
+  made = _maker(site.frame, site.eqn.invars[0])
+  if made is None or made.primitive.name != 'or':
+    return REAL | WILD
+  shifted = _maker(site.frame, made.invars[0])
+  drawn = shifted is not None and shifted.primitive.name == 'shift_right_logical'
+  return REAL if drawn else REAL | WILD
 
 
 def gathered(site: Site, flags: Sequence[int]) -> int:

@@ -145,7 +145,7 @@ class Small(Sizes):
       inner = Site(self, run.frame, index, run, world | extra)
       xs = [self._value(run, var, world | extra) for var in site.eqn.invars]
       times = math.prod(int((~self.keeps[atom]).sum()) for atom in extra)
-      parts.append(_Part(rule.small(inner, xs), xs[0], times))
+      parts.append(_Part(rule.small(inner, xs), xs[0] if xs else None, times))
     return parts[0].outs if len(parts) == 1 else [_combined(site, parts)]
 
   def _value(self, run: _Run, var: Any, world: World) -> Any:
