@@ -221,5 +221,5 @@ def _times(ghost: Any, times: int) -> Any:
   dtype = jnp.result_type(ghost)
   if jnp.issubdtype(dtype, jnp.integer):
     return ghost * np.asarray(times).astype(dtype)
-  wide = jnp.promote_types(dtype, jnp.float32)  # 16 bits hold no more than 65,504
+  wide = jnp.float32 if dtype.itemsize < 4 else dtype  # 16 bits hold no more than 65,504
   return (ghost.astype(wide) * jnp.asarray(times, wide)).astype(dtype)
