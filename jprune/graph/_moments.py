@@ -21,6 +21,7 @@ from jax import lax
 from jprune import _checks, _powers
 
 _NEAR = 20  # inputs up to 2 ** 20 and down to 2 ** -20 are taken as they are
+_POWERS = (-126, 126)  # of two, that can be multiplied by
 _LOWEST = -(2**20)  # exponent of inputs that are all zero
 _STRIP = 256  # features of a block of products of which only one triangle is computed
 
@@ -89,13 +90,13 @@ class Moments:
   @property
   def covariance(self) -> jax.Array:
     """Mean product of deviations, ``(batch, inputs, inputs)``; needs ``products``."""
-    return _powers.times(self._covariance, _of_pairs(exponents(self)))
+    return _powers.times_pairs(self._covariance, exponents(self))
 
   @property
   def gram(self) -> jax.Array:
     r"""Mean of :math:`x x^\top`, ``(batch, inputs, inputs)``; needs ``products``."""
     scaled = self._covariance + self.mean[:, :, None] * self.mean[:, None, :]
-    return _powers.times(scaled, _of_pairs(exponents(self)))
+    return _powers.times_pairs(scaled, exponents(self))
 
   def levelled(self) -> tuple[Moments, jax.Array]:
     """The same of inputs of which the largest of each product is about 1.
@@ -147,7 +148,9 @@ def moments_of(
   zeros = jnp.sum(weigh((x == 0).astype(jnp.float32)), axis=1)
   whole = _powers.exponent(x, axis=1) + power
   exponent = jnp.where(jnp.abs(whole) <= _NEAR, 0, whole)
-  x = _powers.times(x, (power - exponent)[:, None, :]).astype(jnp.float32)
+  shift = jnp.clip(power - exponent, *_POWERS)
+  exponent = power - shift
+  x = (x * _powers.two_to(shift, x.dtype)[:, None, :]).astype(jnp.float32)
   mean = jnp.sum(weigh(x), axis=1) / _nonzero(total)
   apart = x - mean[:, None, :]
   weighed = weigh(apart)
@@ -212,18 +215,16 @@ def _known(moments: Moments) -> jax.Array:
 def _over(moments: Moments, exponent: jax.Array) -> Moments:
   """Its sums, of inputs over other powers of two, none lower than theirs."""
   known = _known(moments)
-  power = jnp.where(known == _LOWEST, 0, known - exponent)
+  by = _powers.two_to(jnp.where(known == _LOWEST, 0, known - exponent), jnp.float32)
   products = moments.products
+  if products is not None:
+    products = products * by[:, :, None] * by[:, None, :]
   return dataclasses.replace(
     moments,
-    mean=_powers.times(moments.mean, power),
-    squares=_powers.times(moments.squares, 2 * power),
-    products=None if products is None else _powers.times(products, _of_pairs(power)),
+    mean=moments.mean * by,
+    squares=moments.squares * by * by,
+    products=products,
   )
-
-
-def _of_pairs(power: jax.Array) -> jax.Array:
-  return power[:, :, None] + power[:, None, :]
 
 
 def _symmetric_products(a: jax.Array, b: jax.Array) -> jax.Array:
