@@ -11,11 +11,13 @@ from jax import lax
 
 from jprune import _checks, schedules, tree
 from jprune._batches import shown
-from jprune.masks import NOfM, Unstructured, _select, _wide
+from jprune._entry import public
+from jprune.masks import NOfM, Unstructured, _keys, _select, _wide
 from jprune.masks._apply import aligned, zero_where_pruned
 from jprune.masks._auto import following
 from jprune.masks._leaves import kept
 from jprune.masks._pack import unpack_leaf
+from jprune.masks._patterns import unit_scores
 from jprune.masks._top_k import _units
 from jprune.scores._gradients import Leaves, Weights, placed_like
 from jprune.scores._synflow import check_flow, flow_of
@@ -24,6 +26,7 @@ from jprune.typing import Masks, Params, Pattern, Where
 _NAME = 'synflow_prune'
 
 
+@public
 def synflow_prune(
   params: Params,
   fn: Callable[..., Any],
@@ -104,8 +107,8 @@ def synflow_prune(
     floating, arrays, inputs = given
     masked = [zero_where_pruned(leaf, mask) for leaf, mask in zip(floating, state)]
     found, finite = flow(masked, arrays, inputs)
-    # NaN ranks last: what is pruned stays so
-    return [jnp.where(state[j], found[j], jnp.float32(jnp.nan)) for j in chosen], finite
+    # what is pruned ranks last and stays so
+    return [_keys.marked(found[j], state[j]) for j in chosen], finite
 
   def select(state: Leaves, scores: Leaves, k: Any) -> Leaves:
     new = list(state)
@@ -144,7 +147,7 @@ def _best(pattern: Any, scores: Leaves, k: Any) -> Leaves:
   """Masks of the k best units."""
 
   def best(xs: Leaves, k: Any) -> Leaves:
-    units = _select.largest_together([pattern.unit_scores(x) for x in xs], k)
+    units = _select.largest_together([unit_scores(pattern, x, jnp.float32) for x in xs], k)
     return [pattern.expand(unit, x.shape) for unit, x in zip(units, xs)]
 
   return following(best, scores, k)

@@ -9,6 +9,7 @@ from typing import Any
 import jax
 
 from jprune import _checks, distributions, scores, tree
+from jprune._entry import public
 from jprune.masks import NOfM, Unstructured
 from jprune.masks._apply import aligned
 from jprune.masks._top_k import select, select_global
@@ -23,6 +24,7 @@ _NEED_SPARSITY = (
 )
 
 
+@public
 def prune(
   params: Params,
   sparsity: float | None = None,

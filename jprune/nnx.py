@@ -13,6 +13,7 @@ from typing import Any
 from flax import nnx
 
 from jprune import _checks, tree
+from jprune._entry import public
 from jprune.typing import Params
 
 # What a call leaves behind, and what it draws from: no part of what the model has learnt.
@@ -76,6 +77,7 @@ def functional(model: nnx.Module, wrt: Any = None) -> tuple[Callable[..., Any], 
   return fn, treedef.unflatten(leaves)
 
 
+@public
 def merge(model: nnx.Module, params: Params) -> nnx.Module:
   """A module like ``model`` with other params.
 

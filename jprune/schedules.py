@@ -21,6 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jprune import _checks, tree
+from jprune._entry import explicit
 from jprune.typing import Schedule
 
 
@@ -229,6 +230,7 @@ def _ramp(
 def _schedule(formula: Callable[..., Any], *sparsities: Any) -> Schedule:
   """``formula(xp, count, *sparsities)`` in double precision for an int, else in float32."""
 
+  @explicit
   def schedule(count):
     if isinstance(count, (int, np.integer)) and not tree.is_traced(*sparsities):
       return float(formula(np, np.int64(count), *map(np.float64, sparsities)))

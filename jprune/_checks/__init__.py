@@ -7,6 +7,7 @@ Values are looked at only where they are concrete; under a trace only shapes and
 """
 
 from jprune._checks.arrays import check_bool as check_bool
+from jprune._checks.arrays import check_dtype as check_dtype
 from jprune._checks.arrays import check_floating as check_floating
 from jprune._checks.arrays import check_fraction as check_fraction
 from jprune._checks.arrays import check_key as check_key

@@ -11,11 +11,29 @@ import numpy as np
 
 from jprune._checks.words import kind, message
 
+# of more than 64 bits a part, where they are no other names of float64 and complex128
+_LONG = {np.longdouble, np.clongdouble} - {np.float64, np.complex128}
+
 
 def check_shape(function: str, argument: str, path: str, leaf: Any, shape: tuple[int, ...]) -> None:
   if not hasattr(leaf, 'shape') or tuple(leaf.shape) != tuple(shape):
     fix = 'Was it made for other params?'
     raise ValueError(message(function, argument, f'of shape {tuple(shape)}', kind(leaf), fix, path))
+
+
+def check_dtype(function: str, argument: str, path: str, leaf: Any) -> None:
+  """Refuses what NumPy has and JAX lacks: text, objects, dates, records, long doubles."""
+  dtype = leaf.dtype
+  of_jax = (
+    jnp.issubdtype(dtype, jax.dtypes.extended)
+    or dtype in (jnp.bool_, jax.dtypes.float0)
+    or (jnp.issubdtype(dtype, jnp.number) and dtype.kind != 'm')
+  )
+  if of_jax and not (jnp.issubdtype(dtype, jnp.inexact) and dtype.type in _LONG):
+    return
+  fix = 'Cast it, for example to float32, or leave it out.'
+  constraint = 'arrays of dtypes that JAX has'
+  raise TypeError(message(function, argument, constraint, kind(leaf), fix, path))
 
 
 def check_bool(function: str, argument: str, path: str, leaf: Any) -> None:
@@ -47,8 +65,12 @@ def check_no_nan(function: str, argument: str, path: str, leaf: Any) -> None:
 
 
 def check_numeric(function: str, argument: str, value: Any, path: str | None = None) -> None:
-  scalar = hasattr(value, 'shape') and hasattr(value, 'dtype') and value.shape == ()
-  if isinstance(value, bool) or not (isinstance(value, numbers.Real) or scalar):
+  if hasattr(value, 'shape') and hasattr(value, 'dtype'):
+    real = jnp.issubdtype(value.dtype, jnp.floating) or jnp.issubdtype(value.dtype, jnp.integer)
+    good = value.shape == () and real
+  else:
+    good = isinstance(value, numbers.Real) and not isinstance(value, bool)
+  if not good:
     raise TypeError(message(function, argument, 'a number', repr(value), '', path))
 
 

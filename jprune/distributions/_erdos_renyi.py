@@ -8,10 +8,12 @@ from collections.abc import Callable
 from typing import Any
 
 from jprune import _checks, tree
+from jprune._entry import public
 from jprune.distributions._common import competing
 from jprune.typing import Distribution, Params, Scores, Sparsities
 
 
+@public
 def erk(
   params: Params = None,
   scores: Scores = None,
@@ -59,6 +61,7 @@ def erk(
   return _distribute('erk', erk, lambda dims: dims, params, scores, sparsity, power)
 
 
+@public
 def er(
   params: Params = None,
   scores: Scores = None,

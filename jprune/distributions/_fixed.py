@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from jprune import _checks, tree
+from jprune._entry import check_dtypes
 from jprune.distributions._common import competing
 from jprune.typing import Distribution, Params, Scores, Sparsities
 
@@ -39,6 +40,7 @@ def fixed(sparsities: Mapping[str, float]) -> Distribution:
   def fixed_sparsities(params: Params, scores: Scores, sparsity: float | None = None) -> Sparsities:
     if sparsity is not None:
       raise _checks.sparsity_given('fixed', sparsity)
+    check_dtypes('fixed', params)
     found, treedef = competing('fixed', params, scores)
     paths, _, _ = tree.flatten(params)
     known = set(paths)

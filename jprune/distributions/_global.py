@@ -9,10 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from jprune import _checks, masks, tree
+from jprune._entry import public
 from jprune.distributions._common import competing
 from jprune.typing import Params, Scores, Sparsities
 
 
+@public
 def global_(params: Params, scores: Scores, sparsity: float) -> Sparsities:
   """What each leaf loses when all weights compete: the lowest scores go, wherever they are.
 

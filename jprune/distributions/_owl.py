@@ -12,10 +12,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from jprune import _checks, tree
+from jprune._entry import public
 from jprune.distributions._common import competing
 from jprune.typing import Params, Scores, Sparsities
 
 
+@public
 def owl(
   params: Params,
   scores: Scores,

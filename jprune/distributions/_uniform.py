@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from jprune import _checks, tree
+from jprune._entry import public
 from jprune.distributions._common import competing
 from jprune.typing import Params, Scores, Sparsities
 
 
+@public
 def uniform(params: Params, scores: Scores, sparsity: float) -> Sparsities:
   """Every leaf gets the overall sparsity.
 

@@ -13,6 +13,7 @@ from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jprune import _batches, _checks, tree
+from jprune._entry import public
 from jprune.graph._compiled import Compiled
 from jprune.graph._joint import Joint
 from jprune.graph._moments import Moments, merged
@@ -23,6 +24,7 @@ from jprune.graph._trace import Traced
 from jprune.typing import Params, Where
 
 
+@public
 def capture(
   fn: Callable[..., Any],
   params: Params,
@@ -106,6 +108,7 @@ def capture(
   return run(params, args, weights, mesh=_mesh(values))
 
 
+@public
 def capture_batches(
   fn: Callable[..., Any],
   params: Params,

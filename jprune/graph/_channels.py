@@ -11,6 +11,7 @@ import jax
 import numpy as np
 
 from jprune import _checks
+from jprune._entry import public
 from jprune.graph import _html, _plot, _report
 from jprune.graph._atoms import Atom, Cause, Dim, Family, resolve, size_of
 from jprune.graph._frame import described
@@ -154,6 +155,7 @@ class ChannelGraph:
     return _html.html(self)
 
 
+@public
 def channels(fn: Callable[..., Any], params: Params, *args: Any, **keywords: Any) -> ChannelGraph:
   """Finds the channels of any function: slices of leaves that can only go together.
 

@@ -19,7 +19,7 @@ from jprune.graph._atoms import Dims
 from jprune.graph._frame import Frame, single
 from jprune.graph._later import couple_later
 from jprune.graph._ranges import MADE, REAL
-from jprune.graph._rule import ANY, UNIFORM, Facts, Site, Status, rule
+from jprune.graph._rule import ANY, UNIFORM, ZERO, Facts, Site, Status, rule
 from jprune.graph._sharding import struct
 
 _FLOAT0 = jax.dtypes.float0
@@ -234,15 +234,17 @@ def _status_vjp_rule(site: Site, ins: list[Status]) -> list[Status]:
   for i in _floats(site.eqn.outvars):
     of = dict.fromkeys(site.live(site.eqn.outvars[i]), ANY)
     unknown.append(Status(ANY, of, Facts(REAL | MADE, dict.fromkeys(of, REAL | MADE))))
-  site.walk.status_child(site, 'backward', [*known('backward'), *residuals, *unknown])
-  # Their cotangents go to the operands, whatever the values are.
+  back = site.walk.status_child(site, 'backward', [*known('backward'), *residuals, *unknown])
   sources = [ins[i] for i in _moving(site.eqn)]
-  return [_worse_than_all(value, sources) for value in values]
+  return [_with_cotangents(value, sources, back) for value in values]
 
 
-def _worse_than_all(value: Status, sources: Sequence[Status]) -> Status:
-  having = lambda atom: [source.of[atom] for source in sources if atom in source.of]
-  of = {atom: max([known, *having(atom)]) for atom, known in value.of.items()}
+def _with_cotangents(value: Status, sources: Sequence[Status], back: Sequence[Status]) -> Status:
+  """A value may be left out where what it hands back to its operands, or they, are zero too."""
+  of = {}
+  for atom, known in value.of.items():
+    pairs = [(x.of[atom], ct.get(atom)) for x, ct in zip(sources, back) if atom in x.of]
+    of[atom] = max([known, *(max(pair) for pair in pairs if ZERO not in pair)])
   return value._replace(default=max(UNIFORM, value.default), of=of)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from jprune import _checks
+from jprune._entry import public
 from jprune.graph import _mac_table
 from jprune.graph._channels import ChannelGraph, graph_of
 from jprune.graph._frame import line
@@ -95,6 +96,7 @@ class MacCount:
     return _mac_table.html(self)
 
 
+@public
 def macs(
   fn: Callable[..., Any],
   params: Params,

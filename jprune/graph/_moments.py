@@ -19,6 +19,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jprune import _checks, _powers
+from jprune._entry import explicit
 
 _NEAR = 20  # inputs up to 2 ** 20 and down to 2 ** -20 are taken as they are
 _POWERS = (-126, 126)  # of two, that can be multiplied by
@@ -71,28 +72,33 @@ class Moments:
   exponent: jax.Array | None = None
 
   @property
+  @explicit
   def variance(self) -> jax.Array:
     """Of each input, ``(batch, inputs)``."""
     return _powers.times(self.squares / _nonzero(self.count)[:, None], 2 * exponents(self))
 
   @property
+  @explicit
   def second_moment(self) -> jax.Array:
     """Mean square of each input, ``(batch, inputs)``."""
     scaled = self.squares / _nonzero(self.count)[:, None] + jnp.square(self.mean)
     return _powers.times(scaled, 2 * exponents(self))
 
   @property
+  @explicit
   def norm(self) -> jax.Array:
     """Euclidean norm of each input over all rows, ``(batch, inputs)``."""
     scaled = jnp.sqrt(self.squares + self.count[:, None] * jnp.square(self.mean))
     return _powers.times(scaled, exponents(self))
 
   @property
+  @explicit
   def covariance(self) -> jax.Array:
     """Mean product of deviations, ``(batch, inputs, inputs)``; needs ``products``."""
     return _powers.times_pairs(self._covariance, exponents(self))
 
   @property
+  @explicit
   def gram(self) -> jax.Array:
     r"""Mean of :math:`x x^\top`, ``(batch, inputs, inputs)``; needs ``products``."""
     scaled = self._covariance + self.mean[:, :, None] * self.mean[:, None, :]

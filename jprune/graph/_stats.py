@@ -10,6 +10,7 @@ from collections.abc import Mapping
 import jax
 
 from jprune import _checks
+from jprune._entry import explicit
 from jprune.graph import _stats_table
 from jprune.graph._moments import Moments, merged
 
@@ -61,12 +62,14 @@ class Use:
     size = lambda places: math.prod(self.shape[i] for i in places)
     return size(self.batch), size(self.inputs), size(self.outputs)
 
+  @explicit
   def matrices(self, leaf: jax.Array) -> jax.Array:
     """The used entries of a leaf, or of an array of its shape: ``(batch, inputs, outputs)``."""
     box = leaf[tuple(slice(*bounds) for bounds in self.box)]
     order = (*self.batch, *self.inputs, *self.outputs)
     return box.reshape(self.shape).transpose(order).reshape(self.sizes)
 
+  @explicit
   def placed(self, leaf: jax.Array, matrices: jax.Array) -> jax.Array:
     """The leaf with its used entries replaced by those of ``matrices``."""
     order = (*self.batch, *self.inputs, *self.outputs)
@@ -130,6 +133,7 @@ class Stats:
       raise KeyError(_checks.words_no_stats(path, dict(self.left_out).get(path)))
     return tuple((use, self.inputs[use.source]) for use in found)
 
+  @explicit
   def merge(self, other: Stats) -> Stats:
     """Statistics of the rows of both; they must come from the same function and leaves."""
     gram = lambda stats: [each.products is None for each in stats.inputs]

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jprune import _checks, tree
-from jprune._transfers import meant
+from jprune._entry import public
 from jprune.graph._channels import ChannelGraph, graph_of
 from jprune.graph._compiled import Compiled
 from jprune.graph._hard_inputs import hard_inputs
@@ -79,7 +79,7 @@ class Verification:
 _PROGRAMS = Compiled()
 
 
-@meant
+@public
 def verify(
   fn: Callable[..., Any],
   params: Params,

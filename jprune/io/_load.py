@@ -13,12 +13,14 @@ import jax
 import numpy as np
 
 from jprune import _checks, tree
+from jprune._entry import explicit
 from jprune.io import _container, _leaf, _memory, _structure
 from jprune.io._save import CHECKSUM, KEY, VERSION
 from jprune.masks._pack import pack_leaf
 from jprune.typing import Masks, Params
 
 
+@explicit
 def load(path: str | os.PathLike[str], like: Params | None = None) -> tuple[Params, Masks]:
   """Loads what :func:`save` saved: params, exactly 0.0 where they were pruned, and masks.
 

@@ -11,6 +11,7 @@ from typing import Any, BinaryIO
 import jax
 
 from jprune import _checks, tree
+from jprune._entry import explicit
 from jprune.io import _atomic, _container, _leaf, _structure
 from jprune.masks._apply import aligned
 from jprune.masks._pack import PackedMask
@@ -21,6 +22,7 @@ KEY = 'jprune'  # of the metadata: what the tensors stand for, as JSON
 CHECKSUM = 'jprune_crc32'  # of that text
 
 
+@explicit
 def save(path: str | os.PathLike[str], params: Params, masks: Masks = None) -> None:
   """Saves params and masks as one safetensors file, each leaf in its smallest format.
 

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from jprune import _checks, tree
+from jprune._entry import explicit, public
 from jprune.masks._pack import PackedMask, unpack_leaf
 from jprune.typing import Masks, Params
 
@@ -35,6 +36,7 @@ def aligned(function: str, params: Params, masks: Masks) -> list[Any]:
   return found
 
 
+@public
 def apply(params: Params, masks: Masks) -> Params:
   """Params with exactly 0.0 where a mask is ``False``; the rest bit for bit as it was.
 
@@ -70,6 +72,7 @@ def zero_where_pruned(leaf: Any, mask: Any) -> Any:
   return jnp.where(unpack_leaf(mask), leaf, jnp.zeros_like(leaf))
 
 
+@explicit
 def combine(*masks: Masks) -> Masks:
   """Keeps what every mask keeps: the element-wise *and* of masks of one structure.
 
@@ -109,6 +112,7 @@ def _both(path: str, one: Any, two: Any) -> Any:
   return one & two
 
 
+@explicit
 def invert(masks: Masks) -> Masks:
   """Keeps what was pruned and prunes what was kept; ``None`` stays ``None``.
 
@@ -122,6 +126,7 @@ def invert(masks: Masks) -> Masks:
   )
 
 
+@public
 def straight_through(params: Params, masks: Masks) -> Params:
   r"""Masked params whose gradient passes to the pruned weights as if nothing were masked.
 

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jprune import _checks, tree
+from jprune._entry import public
 from jprune.masks import _compete, _slices, _units
 from jprune.masks._auto import following
 from jprune.typing import Masks, Scores, Where
@@ -18,6 +19,7 @@ from jprune.typing import Masks, Scores, Where
 _NAME = 'channels'
 
 
+@public
 def channels(
   scores: Scores,
   graph: Any,
@@ -264,7 +266,7 @@ def _report(
   if stuck:
     names, sizes = [group.name for group in stuck], [group.size for group in stuck]
     text = _checks.groups_left_dense(_NAME, names, sizes, round_to, min_keep)
-    warnings.warn(text, UserWarning, stacklevel=3)
+    warnings.warn(text, UserWarning, stacklevel=4)
 
 
 # ---------------------------------------------------------------------------------- under a trace

@@ -9,7 +9,7 @@ temporaries stay in the cache.
 
 Leaves of at least 16 rows of lanes are read in place, chunk by chunk; the last chunk overlaps
 the one before it, and skips the rows that were counted. What does not fill a row, and smaller
-leaves, are copied into one matrix of rows, padded with NaN.
+leaves, are copied into one matrix of rows, as bits, with padding that ranks with NaN.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Flat(NamedTuple):
   Attributes:
     leaves: every leaf, flat: floats of 32 bits and more, or the bits of 16-bit floats (XLA:CPU
       would widen a slice of those to float32).
-    rest: ``(B, LANES)``, rows of smaller leaves and of remainders.
+    rest: ``(B, LANES)``, rows of smaller leaves and of remainders: bits.
     form: constants of the keys.
     runs: what is read in place.
     block_slot: for each block, the leaf it is in.
@@ -82,7 +82,7 @@ def prepare(xs: Sequence[jax.Array]) -> Flat:
       rows.append(_padded_rows(x[in_place:]))
       slots += [slot] * rows[-1].shape[0]
       starts += range(in_place, x.size, LANES)
-  rest = jnp.concatenate(rows) if rows else jnp.zeros((0, LANES), xs[0].dtype)
+  rest = jnp.concatenate(rows) if rows else jnp.zeros((0, LANES), form.signed)
   runs = [run for run in runs if run.slot.size]
   slots = np.concatenate([*(run.slot for run in runs), np.asarray(slots, np.int32)])
   starts = np.concatenate([*(run.start for run in runs), np.asarray(starts, np.int32)])
@@ -126,9 +126,9 @@ def nan_key(flat: Flat) -> int:
 
 
 def mask(x: jax.Array, key: jax.Array, cut: jax.Array) -> jax.Array:
-  """Keeps the keys above ``key``, and its ties before flat index ``cut``."""
+  """Keeps the keys above ``key``, and its ties before flat index ``cut``, a wide count."""
   keys = _keys.keys(x.reshape(-1))
-  before = lax.iota(_U32, keys.size) < cut
+  before = lax.iota(_U32, keys.size) < _wide.narrow(cut)
   return ((keys > key) | ((keys == key) & before)).reshape(x.shape)
 
 
@@ -170,14 +170,15 @@ def rows_bins(
 
 
 def cuts(flat: Flat, key: jax.Array, keep: jax.Array, ties: jax.Array) -> jax.Array:
-  """Where to cut the ties: uint32, the least index that has ``keep`` ties of ``key`` before it.
+  """Where to cut the ties: wide, the least index that has ``keep`` ties of ``key`` before it.
 
   Args:
     flat: the leaves.
     key: ``(leaves,)``, the key whose ties are cut.
-    keep: uint32 ``(leaves,)``, how many to keep; at most as many as there are.
+    keep: wide ``(leaves, 2)``, how many to keep; at most as many as there are.
     ties: uint32 ``(blocks,)``, how many there are in each block.
   """
+  keep = _wide.narrow(keep)
   order = np.lexsort((flat.block_start, flat.block_slot)).astype(np.int32)
   slot = flat.block_slot[order]
   ties = ties[order]
@@ -197,11 +198,11 @@ def cuts(flat: Flat, key: jax.Array, keep: jax.Array, ties: jax.Array) -> jax.Ar
   def cut(leaf: jax.Array) -> jax.Array:
     at = position[leaf]
     row, start, left = _row_with(flat, jnp.asarray(order)[at], key[leaf], keep[leaf] - before[at])
-    seen = jnp.cumsum((keys_of(row, flat.form) == key[leaf]).astype(_U32))
+    seen = jnp.cumsum((row == key[leaf]).astype(_U32))
     return (start + jnp.sum(seen < left, dtype=jnp.int32) + 1).astype(_U32)
 
   one = lambda leaf: lax.cond(keep[leaf] > 0, cut, lambda _: _U32(0), leaf)
-  return lax.map(one, jnp.arange(len(flat.leaves), dtype=jnp.int32))
+  return _wide.wide(lax.map(one, jnp.arange(len(flat.leaves), dtype=jnp.int32)))
 
 
 def sample(flat: Flat, sizes: Sequence[int]) -> list[jax.Array]:
@@ -224,7 +225,7 @@ def jittered(size: int, places: int) -> np.ndarray:
 def _row_with(
   flat: Flat, block: jax.Array, key: jax.Array, tie: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-  """The row of a block that holds its tie number ``tie``: row, flat index, ties still to go."""
+  """The row of a block that holds its tie number ``tie``: keys, flat index, ties still to go."""
   start = jnp.asarray(flat.block_start)[block]
   firsts = np.cumsum([0] + [run.slot.size for run in flat.runs])
 
@@ -236,11 +237,12 @@ def _row_with(
     ties = jnp.where(jnp.arange(run.rows, dtype=jnp.int32) < jnp.asarray(run.skip)[i], 0, ties)
     through = jnp.cumsum(ties)
     at = jnp.sum(through < tie, dtype=jnp.int32)
-    return rows[at], start + at * LANES, tie - (through - ties)[at]
+    return keys_of(rows[at], flat.form), start + at * LANES, tie - (through - ties)[at]
 
   ways = [functools.partial(in_run, run, int(first)) for run, first in zip(flat.runs, firsts)]
   if flat.rest.shape[0]:
-    ways.append(lambda: (flat.rest[jnp.maximum(block - int(firsts[-1]), 0)], start, tie))
+    row = lambda: keys_of(flat.rest[jnp.maximum(block - int(firsts[-1]), 0)], flat.form)
+    ways.append(lambda: (row(), start, tie))
   which = jnp.sum(block >= jnp.asarray(firsts[1:], jnp.int32), dtype=jnp.int32)
   return lax.switch(which, ways)
 
@@ -256,5 +258,7 @@ def _chunk(flat: Flat, run: Run, i: jax.Array) -> jax.Array:
 
 
 def _padded_rows(x: jax.Array) -> jax.Array:
-  nan = jnp.nan if jnp.issubdtype(x.dtype, jnp.floating) else (1 << 15) - 1
-  return jnp.pad(x, (0, -x.size % LANES), constant_values=nan).reshape(-1, LANES)
+  """The bits of floats, in rows."""
+  bits = _keys.bits(x)
+  mark = _keys.mark(bits.dtype)
+  return jnp.pad(bits, (0, -x.size % LANES), constant_values=mark).reshape(-1, LANES)

@@ -2,10 +2,15 @@
 
 -0.0 equals +0.0, denormals keep their order (no float comparison is ever made, so flushing does
 not matter), and every NaN shares one key below that of -inf.
+
+What ranks below all scores (weights that were pruned before, padding) is marked in the bits of the
+floats, as signed ints: a NaN among floats would be an error under ``jax_debug_nans``. Wherever
+floats are taken here, such marked bits are too.
 """
 
 from __future__ import annotations
 
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -45,11 +50,22 @@ _LAYOUTS = {
   'float32': _layout(32, 0x7F800000),
   'float64': _layout(64, 0x7FF0000000000000),
 }
+# marked bits: in either 16-bit format infinity lies at or below bfloat16's, and the mark above it
+_LAYOUTS |= {
+  'int16': _LAYOUTS['bfloat16'],
+  'int32': _LAYOUTS['float32'],
+  'int64': _LAYOUTS['float64'],
+}
 
 
 def widen(x: Any) -> Any:
   """Floats of 8 bits or fewer as bfloat16, which holds all of their values."""
-  return x if x.dtype.name in _LAYOUTS else x.astype(jnp.dtype('bfloat16'))
+  return x if x.dtype.name in _LAYOUTS else x.astype(widened(x.dtype))
+
+
+def widened(dtype: Any) -> jnp.dtype:
+  """The dtype of what :func:`widen` makes of floats."""
+  return jnp.dtype(dtype if jnp.dtype(dtype).name in _LAYOUTS else 'bfloat16')
 
 
 def layout(x: Any) -> Layout:
@@ -59,7 +75,37 @@ def layout(x: Any) -> Layout:
 
 def bits(x: jax.Array) -> jax.Array:
   """The bits of floats as signed ints, for :func:`key_of_bits`."""
+  if are_bits(x):
+    return x
   return lax.bitcast_convert_type(x, jnp.dtype(layout(x).signed))
+
+
+def are_bits(x: jax.Array) -> bool:
+  """Whether these are marked bits, not floats."""
+  return jnp.issubdtype(x.dtype, jnp.signedinteger)
+
+
+def mark(dtype: Any) -> int:
+  """The bits, of that int dtype, of what ranks with NaN."""
+  return int(jnp.iinfo(dtype).max)
+
+
+@jax.jit
+def marked(x: jax.Array, known: jax.Array | None = None) -> jax.Array:
+  """The bits of floats, marked where they are not known, and where they are NaN."""
+  x = widen(x)
+  if are_bits(x):
+    return x
+  known = ~jnp.isnan(x) if known is None else known & ~jnp.isnan(x)
+  found = bits(x)
+  return jnp.where(known, found, jnp.asarray(mark(found.dtype), found.dtype))
+
+
+@functools.partial(jax.jit, static_argnames='dtype')
+def unmarked(b: jax.Array, dtype: Any) -> tuple[jax.Array, jax.Array]:
+  """The floats of marked bits, 0 where they are marked; and where they are not."""
+  known = b != mark(b.dtype)
+  return lax.bitcast_convert_type(jnp.where(known, b, jnp.zeros_like(b)), dtype), known
 
 
 def key_of_bits(b: jax.Array, form: Layout) -> jax.Array:

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from jprune import _checks
+from jprune._entry import public
 from jprune.masks import _keys
 from jprune.masks._auto import following
 from jprune.masks._leaves import scored
@@ -15,6 +16,7 @@ from jprune.masks._patterns import NOfM
 from jprune.typing import Masks, Scores
 
 
+@public
 def n_of_m(scores: Scores, n: int, m: int, axis: int = -2, *, pad: bool = False) -> Masks:
   """Keeps the n best of every m consecutive weights along an axis.
 
@@ -53,7 +55,7 @@ def n_of_m(scores: Scores, n: int, m: int, axis: int = -2, *, pad: bool = False)
 
 
 def n_of_m_leaf(x: jax.Array, pattern: NOfM) -> jax.Array:
-  """One leaf; compiled once for each shape."""
+  """One leaf of scores, or of their marked bits; compiled once for each shape."""
   if x.size == 0:
     return jnp.zeros(x.shape, bool)
   return following(lambda xs: [_mask(xs[0], pattern)], [x])[0]
@@ -64,8 +66,10 @@ def _masked(x: jax.Array, pattern: NOfM) -> jax.Array:
   axis = pattern.axis % x.ndim
   size = x.shape[axis]
   missing = [(0, -size % m if i == axis else 0) for i in range(x.ndim)]
-  # padding comes last in its group: at NaN's rank it loses against all that is there
-  x = jnp.pad(x, missing, constant_values=jnp.nan) if size % m else x
+  if size % m:
+    # padding comes last in its group: at NaN's rank it loses against all that is there
+    x = _keys.marked(x)
+    x = jnp.pad(x, missing, constant_values=_keys.mark(x.dtype))
   groups = x.reshape(*x.shape[:axis], -1, m, *x.shape[axis + 1 :])
   mask = _by_pairs(groups, n, axis + 1).reshape(x.shape)
   return jax.lax.slice_in_dim(mask, 0, size, axis=axis)

@@ -18,6 +18,7 @@ from jax import lax
 from jprune.masks import _keys, _search, _wide
 from jprune.masks._flat import jittered
 
+LONG = 2**32  # indices from here on take more than a word
 _U32 = jnp.uint32
 
 
@@ -37,35 +38,80 @@ def nan_key(xs: Sequence[jax.Array]) -> int:
 
 
 def count(xs: Sequence[jax.Array], window: jax.Array, shift: jax.Array) -> jax.Array:
-  """One pass: keys in each bin, uint32 ``(leaves, 8)``, from per-leaf windows and shifts."""
+  """One pass: keys in each bin, wide ``(leaves, 8, 2)``, from per-leaf windows and shifts."""
   return _count(lambda x, i: _keys.keys(x), xs, window, shift)
 
 
 def per_leaf(xs: Sequence[jax.Array], blocks: jax.Array) -> jax.Array:
-  """Counts of blocks, which are leaves here, as wide counts ``(leaves, ..., 2)``."""
+  """Counts of blocks, which are leaves here."""
   del xs
-  return _wide.wide(blocks)
+  return blocks
 
 
 def mask(x: jax.Array, key: jax.Array, cut: jax.Array) -> jax.Array:
-  """Keeps the keys above ``key``, and its ties before flat index ``cut``."""
+  """Keeps the keys above ``key``, and its ties before flat index ``cut``, a wide count."""
   keys = _keys.keys(x)
-  return (keys > key) | ((keys == key) & (flat_index(x.shape) < cut))
+  if _is_long(x):
+    before = ~_wide.at_least(jnp.stack(_long_index(x.shape), axis=-1), cut)
+  else:
+    before = flat_index(x.shape) < _wide.narrow(cut)
+  return (keys > key) | ((keys == key) & before)
 
 
 def cuts(xs: Sequence[jax.Array], key: jax.Array, keep: jax.Array, ties: jax.Array) -> jax.Array:
   """Where to cut the ties, as :func:`jprune.masks._flat.cuts`: a second race, of indices.
 
-  Ties race with the complement of their flat index as key, all others with 0.
+  Ties race with the complement of their flat index as key, all others with 0. In leaves of 2**32
+  elements and more the high words of the indices race first, then the low ones behind the winner.
   """
   del ties
-  tie_keys = lambda x, i: jnp.where(_keys.keys(x) == key[i], ~flat_index(x.shape), _U32(0))
-  k = _wide.wide(keep)
+  out: dict[int, jax.Array] = {}
+  for long in (False, True):
+    places = [i for i, x in enumerate(xs) if _is_long(x) == long]
+    if places:
+      at = np.asarray(places, np.int32)
+      found = (_long_cuts if long else _cuts)([xs[i] for i in places], key[at], keep[at])
+      out.update(zip(places, found))
+  return jnp.stack([out[i] for i in range(len(xs))])
+
+
+def _cuts(xs: Sequence[jax.Array], key: jax.Array, keep: jax.Array) -> jax.Array:
+  index = lambda x, i: jnp.where(_keys.keys(x) == key[i], ~flat_index(x.shape), _U32(0))
+  low = _race(xs, index, keep).low
+  cut = _wide.wide(jnp.where(low == 0, ~low, ~low + 1))  # low = 0 keeps all of a leaf
+  return jnp.where(_is_zero(keep), _U32(0), cut)
+
+
+def _long_cuts(xs: Sequence[jax.Array], key: jax.Array, keep: jax.Array) -> jax.Array:
+  def high(x: jax.Array, i: int) -> jax.Array:
+    return jnp.where(_keys.keys(x) == key[i], ~_long_index(x.shape)[0], _U32(0))
+
+  first = _race(xs, high, keep)
+  word = ~first.low
+  exact = _wide.equal(first.upto, keep)[:, None]
+
+  def low(x: jax.Array, i: int) -> jax.Array:
+    index = _long_index(x.shape)
+    return jnp.where((_keys.keys(x) == key[i]) & (index[0] == word[i]), ~index[1], _U32(0))
+
+  left = jnp.where(exact, _U32(0), _wide.subtract(keep, jnp.where(exact, keep, first.above)))
+  second = ~_race(xs, low, left).low
+  cut = _wide.carried(jnp.stack([word, second + 1], axis=-1))
+  after = jnp.stack([word + 1, jnp.zeros_like(word)], axis=-1)
+  return jnp.where(_is_zero(keep), _U32(0), jnp.where(exact, after, cut))
+
+
+def _is_zero(count: jax.Array) -> jax.Array:
+  return _wide.equal(count, jnp.zeros_like(count))[:, None]
+
+
+def _race(
+  xs: Sequence[jax.Array], keys_of: Callable[[jax.Array, int], jax.Array], k: jax.Array
+) -> _search.State:
+  """The k highest of other keys, uint32, a race for each leaf."""
   total = jnp.stack([_wide.constant(math.prod(x.shape)) for x in xs])
-  blocks = lambda window, shift: _count(tie_keys, xs, window, shift)
-  found, _ = _search.run(blocks, _wide.wide, _search.start(k, total, _U32, None), k, total)
-  cut = jnp.where(found.low == 0, ~found.low, ~found.low + 1)  # low = 0 keeps all of a leaf
-  return jnp.where(keep == 0, _U32(0), cut)
+  blocks = lambda window, shift: _count(keys_of, xs, window, shift)
+  return _search.run(blocks, lambda b: b, _search.start(k, total, _U32, None), k, total)[0]
 
 
 def sample(xs: Sequence[jax.Array], sizes: Sequence[int]) -> list[jax.Array]:
@@ -75,9 +121,42 @@ def sample(xs: Sequence[jax.Array], sizes: Sequence[int]) -> list[jax.Array]:
     if not x.shape:
       out.append(jnp.broadcast_to(_keys.keys(x), places))
       continue
+    for axis, length in enumerate(x.shape):
+      if length >= 2**31:  # an index of 32 bits doesn't reach that far
+        x = lax.slice_in_dim(x, 0, length, length >> 20, axis)
     at = np.unravel_index(jittered(math.prod(x.shape), places), x.shape)
     out.append(_keys.keys(x[tuple(i.astype(np.int32) for i in at)]))
   return out
+
+
+def _is_long(x: jax.Array) -> bool:
+  """Whether some flat index takes more than 32 bits; the highest one is no key of a tie."""
+  return math.prod(x.shape) >= LONG
+
+
+def _long_index(shape: tuple[int, ...]) -> tuple[jax.Array, jax.Array]:
+  """The row-major index of each element as the two words of a wide count."""
+  high, low = jnp.zeros(shape, _U32), jnp.zeros(shape, _U32)
+  for axis, length in enumerate(shape):
+    stride = math.prod(shape[axis + 1 :])
+    for number, by in _iotas(shape, axis, length):
+      words = _wide.times(number, by * stride)
+      high, low = high + words[..., 0], low + words[..., 1]
+  words = _wide.carried(jnp.stack([high, low], axis=-1))
+  return words[..., 0], words[..., 1]
+
+
+def _iotas(shape: tuple[int, ...], axis: int, length: int) -> list[tuple[jax.Array, int]]:
+  """The index along an axis, as numbers of 32 bits and what these are to be multiplied by."""
+  if length <= LONG:
+    return [(lax.broadcasted_iota(_U32, shape, axis), 1)]
+  split = (*shape[:axis], -(-length >> _wide.BASE), 1 << _wide.BASE, *shape[axis + 1 :])
+  joined = (*shape[:axis], split[axis] << _wide.BASE, *shape[axis + 1 :])
+  parts = [lax.broadcasted_iota(_U32, split, axis + i).reshape(joined) for i in range(2)]
+  return [
+    (lax.slice_in_dim(part, 0, length, axis=axis), by)
+    for part, by in zip(parts, (1 << _wide.BASE, 1))
+  ]
 
 
 def flat_index(shape: tuple[int, ...]) -> jax.Array:
@@ -100,5 +179,5 @@ def _count(
   counts = []
   for i, x in enumerate(xs):
     away = (jnp.maximum(keys_of(x, i), window[i]) - window[i]) >> shift[i]
-    counts.append(jnp.stack([jnp.sum(away == j, dtype=_U32) for j in range(_search.BINS)]))
+    counts.append(jnp.stack([_wide.count(away == j) for j in range(_search.BINS)]))
   return jnp.stack(counts)

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from jprune import _checks, tree
+from jprune._entry import explicit
 from jprune.typing import Masks
 
 
@@ -42,6 +43,7 @@ class PackedMask:
     """Shape of the mask, a bool for each weight."""
     return () if self.length is None else (*self.bits.shape[:-1], self.length)
 
+  @explicit
   def unpack(self) -> jax.Array:
     """The mask as bools.
 
@@ -52,6 +54,7 @@ class PackedMask:
     return unpack_leaf(self)
 
 
+@explicit
 def pack(masks: Masks) -> Masks:
   """Packs bool masks at one bit a weight; pure, usable inside ``jit``.
 
@@ -72,6 +75,7 @@ def pack(masks: Masks) -> Masks:
   return _map(pack_leaf, masks)
 
 
+@explicit
 def unpack(masks: Masks) -> Masks:
   """The inverse of :func:`pack`; bool leaves stay as they are.
 

@@ -1,20 +1,24 @@
 """Patterns: which weights live and die together.
 
 Selection counts *units*. A pattern says what the units of a leaf are, gives each a score, and
-spreads a mask over units back to weights. NaN marks a weight that was pruned before; it adds
-nothing to its unit's score, and a unit of NaN alone stays pruned.
+spreads a mask over units back to weights. A weight that was pruned before adds nothing to its
+unit's score, and a unit of such weights alone stays pruned. A pattern of the user's finds NaN in
+their place; those that stand here are told by a mask, so that there is no NaN on the way.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
 from jprune import _checks
+from jprune.masks import _keys
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,17 +83,19 @@ class Block:
     return (*shape[:-2], *(-(-n // length) for n, length in zip(shape[-2:], self.shape)))
 
   def unit_scores(self, scores: jax.Array) -> jax.Array:
-    """Mean score of each tile, ``units(scores.shape)``."""
+    """Mean score of each tile, ``units(scores.shape)``; NaN where all scores are."""
+    return _or_nan(*self.known_scores(scores, ~jnp.isnan(scores)))
+
+  def known_scores(self, scores: jax.Array, known: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Mean of the known scores of each tile, and whether there are any."""
     rows, cols = self.shape
     missing = [(0, 0)] * (scores.ndim - 2)
     missing += [(0, -n % length) for n, length in zip(scores.shape[-2:], self.shape)]
-    filled = jnp.pad(scores, missing, constant_values=jnp.nan)
     *lead, tall, wide = self.units(scores.shape)
-    tiles = filled.reshape(*lead, tall, rows, wide, cols)
-    height = np.minimum(rows, scores.shape[-2] - rows * np.arange(tall))
-    width = np.minimum(cols, scores.shape[-1] - cols * np.arange(wide))
-    sizes = (height[:, None] * width[None]).reshape((1,) * len(lead) + (tall, wide))
-    return _mean(tiles, (-3, -1), sizes)
+    tiles = lambda x: jnp.pad(x, missing).reshape(*lead, tall, rows, wide, cols)
+    height, width = (_lengths(*each) for each in zip((rows, cols), scores.shape[-2:]))
+    sizes = (height[:, None] * width[None]).reshape((1,) * len(lead) + (height.size, width.size))
+    return _mean(tiles(scores), tiles(known), (-3, -1), sizes)
 
   def expand(self, units: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     """Each tile's bool for all of its weights."""
@@ -124,11 +130,15 @@ class Channel:
     _checks.check_axis(function, self.axis, path, shape)
 
   def unit_scores(self, scores: jax.Array) -> jax.Array:
-    """Mean score of each slice, ``(channels,)``."""
+    """Mean score of each slice, ``(channels,)``; NaN where all scores are."""
+    return _or_nan(*self.known_scores(scores, ~jnp.isnan(scores)))
+
+  def known_scores(self, scores: jax.Array, known: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Mean of the known scores of each slice, and whether there are any."""
     axis = self.axis % scores.ndim
     others = tuple(i for i in range(scores.ndim) if i != axis)
     size = math.prod(scores.shape[i] for i in others)
-    return _mean(scores, others, np.full(scores.shape[axis], size))
+    return _mean(scores, known, others, jnp.full((1,), max(size, 1), jnp.float32))
 
   def expand(self, units: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     """Each channel's bool for all of its weights."""
@@ -179,7 +189,52 @@ class NOfM:
       raise _checks.not_divisible(function, self.axis, path, shape, 'm', self.m)
 
 
-def _mean(x: jax.Array, axes: tuple[int, ...], sizes: np.ndarray) -> jax.Array:
-  known = jnp.where(jnp.isnan(x), jnp.zeros((), x.dtype), x).astype(jnp.float32)
-  mean = jnp.sum(known, axis=axes) / jnp.asarray(np.maximum(sizes, 1), jnp.float32)
-  return jnp.where(jnp.all(jnp.isnan(x), axis=axes), jnp.nan, mean)
+def unit_scores(pattern: Any, x: jax.Array, dtype: Any) -> jax.Array:
+  """Scores of a pattern's units, or their marked bits (:mod:`._keys`).
+
+  Args:
+    pattern: any pattern but :class:`NOfM`.
+    x: floats of one leaf, or their marked bits.
+    dtype: of the floats.
+  """
+  if isinstance(pattern, Unstructured):
+    return x
+  if not _keys.are_bits(x) and not hasattr(pattern, 'known_scores'):
+    return pattern.unit_scores(x)
+  return _keys.marked(*known_units(pattern, x, dtype))
+
+
+def known_units(pattern: Any, x: jax.Array, dtype: Any) -> tuple[jax.Array, jax.Array]:
+  """Scores of a pattern's units as floats, none of them NaN, and which units have one."""
+  scores, known = _keys.unmarked(_keys.marked(x), _keys.widened(dtype))
+  if isinstance(pattern, Unstructured):
+    return scores, known
+  if hasattr(pattern, 'known_scores'):
+    return pattern.known_scores(scores, known)
+
+  def of_users(scores: jax.Array, known: jax.Array) -> tuple[jax.Array, jax.Array]:
+    units = pattern.unit_scores(_or_nan(scores, known))
+    nan = jnp.isnan(units)
+    return jnp.where(nan, jnp.zeros_like(units), units), ~nan
+
+  return jax.jit(of_users)(scores, known)  # no NaN comes out
+
+
+def _or_nan(x: jax.Array, known: jax.Array) -> jax.Array:
+  return jnp.where(known, x, jnp.asarray(jnp.nan, x.dtype))
+
+
+def _lengths(length: int, size: int) -> jax.Array:
+  """How long each tile of an axis is, float32: all but the last ``length``; ``(1,)`` if all are."""
+  if size % length == 0:
+    return jnp.full((1,), length, jnp.float32)
+  count = -(-size // length)
+  last = lax.iota(jnp.uint32, count) == np.uint32(count - 1)
+  return jnp.where(last, jnp.float32(size - length * (count - 1)), jnp.float32(length))
+
+
+def _mean(
+  x: jax.Array, known: jax.Array, axes: tuple[int, ...], sizes: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+  total = jnp.sum(jnp.where(known, x, jnp.zeros((), x.dtype)).astype(jnp.float32), axis=axes)
+  return total / sizes, jnp.any(known, axis=axes)

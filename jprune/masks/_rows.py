@@ -11,6 +11,7 @@ from jax import lax
 
 from jprune.masks import _flat, _keys, _search, _select, _wide
 
+LONG = 2**32  # from here on a row is too long for one count
 _U32 = jnp.uint32
 
 
@@ -27,6 +28,11 @@ def largest(x: jax.Array, k: Any, axis: int) -> jax.Array:
     if x.size == 0 or k in (0, x.shape[axis]):
       return jnp.full(x.shape, bool(k) and x.size > 0, bool)
     k = jnp.asarray(_wide.constant(k))
+  if x.shape[axis] >= LONG:
+    rows = jnp.moveaxis(x, axis, -1)
+    one = lambda row: _select.largest([row], [k])[0]
+    masks = jax.vmap(one)(rows.reshape(-1, x.shape[axis]))
+    return jnp.moveaxis(masks.reshape(rows.shape), -1, axis)
   return _largest(x, k, axis, _select.way(x))
 
 
@@ -57,11 +63,10 @@ def _largest(x: jax.Array, k: jax.Array, axis: int, way: Any) -> jax.Array:
 
 def _in_lanes(x: jax.Array, axis: int) -> tuple[Any, int]:
   """Counts rows as :mod:`jprune.masks._flat` counts its rest: copied, padded to whole words."""
-  rows = jnp.moveaxis(x, axis, -1).reshape(-1, x.shape[axis])
-  padding = -rows.shape[1] % 64
-  rows = jnp.pad(rows, ((0, 0), (0, padding)), constant_values=jnp.nan)
   form = _keys.layout(x)
-  rows = _keys.bits(rows) if form.signed == 'int16' else rows
+  rows = _keys.bits(jnp.moveaxis(x, axis, -1).reshape(-1, x.shape[axis]))
+  padding = -rows.shape[1] % 64
+  rows = jnp.pad(rows, ((0, 0), (0, padding)), constant_values=_keys.mark(rows.dtype))
 
   def count(window: jax.Array, shift: jax.Array) -> jax.Array:
     return _flat.rows_bins(rows, form, window, shift)

@@ -123,15 +123,15 @@ def run(
   """Searches inside a trace, and counts the ties with the keys that were found.
 
   Args:
-    blocks: ``(window, shift)`` to uint32 counts ``(B, 8)``, for as many blocks as the caller has
-      parts to count.
+    blocks: ``(window, shift)`` to counts ``(B, 8)``, for as many blocks as the caller has parts to
+      count: uint32, or wide.
     bins: those to wide counts ``(G, 8, 2)``.
     state: from :func:`start`.
     k: wide counts ``(G, 2)``.
     total: wide counts ``(G, 2)``.
 
   Returns:
-    The last state; and uint32 ``(B,)`` ties with ``low``, of use where ``upto`` is not ``k``. They
+    The last state; and ``(B,)`` ties with ``low``, of use where ``upto`` is not ``k``. They
     are the last pass of the same loop, so that the code that counts is compiled only once.
   """
 
@@ -147,7 +147,7 @@ def run(
     return ~jnp.all(state.done) | ~(tied | jnp.all(_wide.equal(state.upto, k)))
 
   shape = jax.eval_shape(blocks, state.window, state.shift)
-  none = jnp.zeros(shape.shape[:1], jnp.uint32)
+  none = jnp.zeros(shape.shape[:1] + shape.shape[2:], jnp.uint32)
   state, ties, _ = lax.while_loop(unfinished, body, (state, none, jnp.bool_(False)))
   return state, ties
 

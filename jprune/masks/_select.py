@@ -32,7 +32,7 @@ def largest(xs: Sequence[jax.Array], ks: Sequence[Any]) -> list[jax.Array]:
   """Masks of the k largest of each leaf.
 
   Args:
-    xs: floating arrays.
+    xs: floating arrays, or marked bits (:mod:`._keys`).
     ks: for each a Python int, or a traced wide count ``(2,)``.
   """
   if _is_concrete(xs, ks):
@@ -45,14 +45,23 @@ def largest(xs: Sequence[jax.Array], ks: Sequence[Any]) -> list[jax.Array]:
 
 
 def largest_together(xs: Sequence[jax.Array], k: Any) -> list[jax.Array]:
-  """Masks of the k largest of all leaves taken together; dtypes are compared by value."""
-  dtypes = {x.dtype for x in xs}
-  if len(dtypes) > 1:
-    common = jnp.dtype('float64' if jnp.dtype('float64') in dtypes else 'float32')
-    xs = [x.astype(common) for x in xs]  # exact: each holds the values of the narrower ones
+  """Masks of the k largest of all leaves taken together; floats are compared by value.
+
+  Bits are compared with bits of the same kind of floats only.
+  """
+  xs = of_one_dtype(xs)
   if _is_concrete(xs, [k]):
     return _driven(xs, k)
   return _traced(xs, [k], together=True)
+
+
+def of_one_dtype(xs: Sequence[jax.Array]) -> list[jax.Array]:
+  """Floats as they are if they have one dtype, else as one that holds the values of all."""
+  dtypes = {x.dtype for x in xs}
+  if len(dtypes) == 1:
+    return list(xs)
+  common = jnp.dtype('float64' if jnp.dtype('float64') in dtypes else 'float32')
+  return [x.astype(common) for x in xs]
 
 
 def _is_concrete(xs: Sequence[Any], ks: Sequence[Any]) -> bool:
@@ -90,17 +99,16 @@ def _traced(
   state = _search.start(k, total, key_dtype, _sample(way, leaves, sizes, together))
   state, ties = _search.run(count, bins, state, k, total)
   key = state.low[race]
-  every = jnp.asarray(sizes, _U32)
+  every = jnp.stack([_wide.constant(size) for size in sizes])
 
   def resolve() -> jax.Array:
-    exact = _wide.equal(state.upto, k)[race]
-    left = _wide.subtract(k, state.above)
-    keep = _wide.narrow(left)
+    exact = _wide.equal(state.upto, k)[race][:, None]
+    keep = _wide.subtract(k, state.above)
     if together:
       # padding ranks with NaN, but is none of the leaf's ties
       padding = jnp.asarray([way.counted(size) - size for size in sizes], _U32)
-      padding = jnp.where(key == way.nan_key(leaves), padding, 0)
-      keep = _shared(_wide.narrow(way.per_leaf(leaves, ties)) - padding, left)
+      padding = _wide.wide(jnp.where(key == way.nan_key(leaves), padding, 0))
+      keep = _shared(_wide.subtract(way.per_leaf(leaves, ties), padding), keep)
     return jnp.where(exact, every, way.cuts(leaves, key, jnp.where(exact, _U32(0), keep), ties))
 
   cut = lax.cond(jnp.all(_wide.equal(state.upto, k)), lambda: every, resolve)
@@ -133,11 +141,9 @@ def _sample(way: Any, leaves: Any, sizes: Sequence[int], together: bool) -> jax.
 
 
 def _shared(ties: jax.Array, left: jax.Array) -> jax.Array:
-  """Gives ``left`` ties, a wide count ``(1, 2)``, to the leaves in order: uint32 per leaf."""
-  before = _wide.running_total(_wide.wide(ties))
-  before = _wide.subtract(before, _wide.wide(ties))
-  reached = jnp.where(_wide.at_least(left, before)[:, None], before, left)
-  return jnp.minimum(ties, _wide.narrow(_wide.subtract(left, reached)))
+  """Gives ``left`` ties, a wide count ``(1, 2)``, to the leaves in order: wide ``(leaves, 2)``."""
+  before = _wide.subtract(_wide.running_total(ties), ties)
+  return _wide.least(ties, _wide.subtract(left, _wide.least(before, left)))
 
 
 # --------------------------------------------------------------------------- on concrete arrays
@@ -203,7 +209,7 @@ def _masked(x: jax.Array, keys: np.ndarray | None, key: Any, left: int | None) -
       ties -= way.counted(x.size) - x.size
     used = min(left, ties)
     cut = x.size if used == ties else _cut(x, key, used, way)
-  return _mask(x, key, np.uint32(cut), way), used
+  return _mask(x, key, _wide.constant(cut), way), used
 
 
 def _cut(x: jax.Array, key: Any, keep: int, way: Any) -> int:
@@ -211,7 +217,7 @@ def _cut(x: jax.Array, key: Any, keep: int, way: Any) -> int:
   if keep == 0:
     return 0
   if way is _native:
-    return int(_cut_by_device(x, key, np.uint32(keep), way))
+    return _wide.value(_cut_by_device(x, key, _wide.constant(keep), way))
   held = np.asarray(x).reshape(-1)  # the leaf itself: one CPU, no copy
   for begin in range(0, x.size, ON_HOST):
     ties = np.flatnonzero(_keys.host_ties(held[begin : begin + ON_HOST], int(key)))

@@ -8,12 +8,14 @@ import jax
 import jax.numpy as jnp
 
 from jprune import _checks, tree
+from jprune._entry import public
 from jprune.masks._auto import following
 from jprune.masks._leaves import scored
 from jprune.masks._patterns import Unstructured
 from jprune.typing import Masks, Params, Scores, Where
 
 
+@public
 def threshold(scores: Scores, thresholds: Any) -> Masks:
   """Keeps the weights whose score reaches the threshold.
 
@@ -52,6 +54,7 @@ def thresholds_of(scores: Scores, thresholds: Any) -> list[Any]:
   return values
 
 
+@public
 def bernoulli(params: Params, rate: Any, key: jax.Array, *, where: Where = None) -> Masks:
   """Prunes each weight with probability ``rate``, independently.
 

@@ -7,18 +7,19 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 from jprune import _checks, tree
-from jprune.masks import _rows, _select
+from jprune._entry import public
+from jprune.masks import _keys, _rows, _select
 from jprune.masks._auto import following
 from jprune.masks._leaves import kept, scored, sparsities_of
 from jprune.masks._n_of_m import n_of_m_leaf
 from jprune.masks._pack import PackedMask, unpack_leaf
-from jprune.masks._patterns import NOfM, Unstructured
+from jprune.masks._patterns import NOfM, Unstructured, unit_scores
 from jprune.typing import Masks, Pattern, Scores, Sparsities
 
 
+@public
 def top_k(
   scores: Scores, sparsities: Sparsities = None, *, pattern: Pattern | NOfM = Unstructured()
 ) -> Masks:
@@ -53,6 +54,7 @@ def top_k(
   return select('top_k', scores, sparsities, pattern)
 
 
+@public
 def top_k_global(scores: Scores, sparsity: float, *, pattern: Pattern = Unstructured()) -> Masks:
   """Prunes exactly ``round(sparsity * units)`` of the lowest-scoring units of all leaves.
 
@@ -81,6 +83,7 @@ def top_k_global(scores: Scores, sparsity: float, *, pattern: Pattern = Unstruct
   return select_global('top_k_global', scores, sparsity, pattern)
 
 
+@public
 def top_k_rows(scores: Scores, sparsities: Sparsities, *, axis: int = -2) -> Masks:
   """Prunes exactly ``round(sparsity * size)`` weights of every row along an axis.
 
@@ -135,12 +138,13 @@ def select(
     raise _checks.no_sparsity(function)
   values = sparsities_of(function, scores, sparsities)
   leaves, treedef = scored(function, scores, pattern)
-  leaves, before = _marked(leaves, earlier)
   chosen = [i for i, (x, s) in enumerate(zip(leaves, values)) if x is not None and s is not None]
   ks = [kept(values[i], [_units(pattern, leaves[i])]) for i in chosen]
+  dtypes = [leaves[i].dtype for i in chosen]
+  leaves, before = _marked(leaves, earlier)
 
   def run(xs: Sequence[jax.Array], ks: Sequence[Any]) -> list[jax.Array]:
-    masks = _select.largest([pattern.unit_scores(x) for x in xs], ks)
+    masks = _select.largest([unit_scores(pattern, *each) for each in zip(xs, dtypes)], ks)
     return [pattern.expand(mask, x.shape) for mask, x in zip(masks, xs)]
 
   masks = following(run, [leaves[i] for i in chosen], ks)
@@ -155,12 +159,18 @@ def select_global(
     raise _checks.pattern_not_global(function, pattern)
   _checks.check_fraction(function, 'sparsity', sparsity)
   leaves, treedef = scored(function, scores, pattern)
-  leaves, before = _marked(leaves, earlier)
   chosen = [i for i, x in enumerate(leaves) if x is not None]
   k = kept(sparsity, [_units(pattern, leaves[i]) for i in chosen])
+  if earlier is not None:  # one kind of bits is compared
+    leaves = list(leaves)
+    for i, x in zip(chosen, _select.of_one_dtype([leaves[i] for i in chosen])):
+      leaves[i] = x
+  dtypes = [leaves[i].dtype for i in chosen]
+  leaves, before = _marked(leaves, earlier)
 
   def run(xs: Sequence[jax.Array], k: Any) -> list[jax.Array]:
-    masks = _select.largest_together([pattern.unit_scores(x) for x in xs], k)
+    units = [unit_scores(pattern, *each) for each in zip(xs, dtypes)]
+    masks = _select.largest_together(units, k)
     return [pattern.expand(mask, x.shape) for mask, x in zip(masks, xs)]
 
   masks = following(run, [leaves[i] for i in chosen], k)
@@ -174,7 +184,7 @@ def _units(pattern: Any, leaf: jax.Array) -> int:
 
 
 def _marked(leaves: Sequence[Any], earlier: Masks) -> tuple[list[Any], list[Any]]:
-  """Scores with NaN where an earlier mask pruned, so that those rank last; and the masks.
+  """Scores as bits, marked where an earlier mask pruned, so that those rank last; the masks.
 
   ``earlier`` has the structure of the scores, ``None`` where there was no mask.
   """
@@ -183,8 +193,7 @@ def _marked(leaves: Sequence[Any], earlier: Masks) -> tuple[list[Any], list[Any]
   held = tree.flatten(earlier, is_leaf=lambda leaf: leaf is None or isinstance(leaf, PackedMask))[1]
   before = [None if mask is None else unpack_leaf(mask) for mask in held]
   marked = [
-    x if x is None or mask is None else jnp.where(mask, x, jnp.asarray(jnp.nan, x.dtype))
-    for x, mask in zip(leaves, before, strict=True)
+    None if x is None else _keys.marked(x, mask) for x, mask in zip(leaves, before, strict=True)
   ]
   return marked, before
 

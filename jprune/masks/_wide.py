@@ -1,20 +1,24 @@
 """Exact counts past 2**32 without 64-bit integers (``jax_enable_x64`` may be off).
 
 A wide count is a uint32 array with a last axis of two words, ``high * 2**16 + low`` with
-``low < 2**16``: exact up to 2**48, and 65,536 of them can be summed before a carry.
+``low < 2**16``: exact below 2**48, and 65,536 of them can be summed before a carry.
 """
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
 BASE = 16
 _MASK = (1 << BASE) - 1
+_NARROW = 2**32 - 1  # the most that one word counts
 
 
 def wide(count: jax.Array) -> jax.Array:
@@ -39,9 +43,41 @@ def carried(words: jax.Array) -> jax.Array:
   return jnp.stack([high + (low >> BASE), low & _MASK], axis=-1)
 
 
+def count(hits: jax.Array) -> jax.Array:
+  """How many of an array of bools are true: a wide count ``(2,)``, by sums over whole axes."""
+  if math.prod(hits.shape) <= _NARROW:
+    return wide(jnp.sum(hits, dtype=jnp.uint32))
+  longest = max(range(hits.ndim), key=hits.shape.__getitem__)
+  if hits.shape[longest] > _NARROW:
+    edges = [*range(0, hits.shape[longest], _NARROW // 2 + 1), hits.shape[longest]]
+    parts = [lax.slice_in_dim(hits, *ends, axis=longest) for ends in itertools.pairwise(edges)]
+    return total(jnp.stack([count(part) for part in parts]), axis=0)
+  summed, size = [], 1
+  for axis in sorted(range(hits.ndim), key=hits.shape.__getitem__, reverse=True):
+    if size * hits.shape[axis] <= _NARROW:
+      summed.append(axis)
+      size *= hits.shape[axis]
+  return total(wide(jnp.sum(hits, axis=tuple(summed), dtype=jnp.uint32).reshape(-1)), axis=0)
+
+
 def total(counts: jax.Array, axis: int) -> jax.Array:
-  """Sum along an axis, counted without the words' axis."""
+  """Sum along an axis, counted without the words' axis and from the front."""
+  size = counts.shape[axis]
+  if size > 1 << BASE:
+    missing = [(0, -size % (1 << BASE) if i == axis else 0) for i in range(counts.ndim)]
+    parts = (*counts.shape[:axis], -1, 1 << BASE, *counts.shape[axis + 1 :])
+    return total(total(jnp.pad(counts, missing).reshape(parts), axis + 1), axis)
   return carried(jnp.sum(counts, axis=axis, dtype=jnp.uint32))
+
+
+def times(number: jax.Array, by: int) -> jax.Array:
+  """uint32 ``(...)`` times a Python int: wide counts ``(..., 2)``, if they are below 2**48."""
+  low, high = number & _MASK, number >> BASE
+  digits = [jnp.uint32((by >> (BASE * i)) & _MASK) for i in range(3)]
+  first, *second = low * digits[0], low * digits[1], high * digits[0]
+  whole = low * digits[2] + high * digits[1] + sum(each >> BASE for each in second)
+  middle = (first >> BASE) + sum(each & _MASK for each in second)
+  return jnp.stack([(whole << BASE) + middle, first & _MASK], axis=-1)
 
 
 def running_total(counts: jax.Array, axis: int = 0) -> jax.Array:
@@ -77,10 +113,15 @@ def approximate(a: jax.Array) -> jax.Array:
   return a[..., 0].astype(jnp.float32) * (1 << BASE) + a[..., 1].astype(jnp.float32)
 
 
+def least(a: jax.Array, b: jax.Array) -> jax.Array:
+  """The lesser of both."""
+  return jnp.where(at_least(a, b)[..., None], b, a)
+
+
 def narrow(a: jax.Array) -> jax.Array:
   """uint32, saturating."""
   fits = a[..., 0] <= _MASK
-  return jnp.where(fits, (a[..., 0] << BASE) | a[..., 1], jnp.uint32(0xFFFFFFFF))
+  return jnp.where(fits, (a[..., 0] << BASE) | a[..., 1], jnp.uint32(2**32 - 1))
 
 
 def rounded_product(fraction: jax.Array, count: int) -> jax.Array:

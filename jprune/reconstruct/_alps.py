@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jprune import _checks
+from jprune._entry import public
 from jprune.masks import NOfM, Unstructured
 from jprune.reconstruct import _alps_core, _least_squares, _work
 from jprune.reconstruct._leaves import Outcome, Solved, Uses
@@ -18,6 +19,7 @@ from jprune.typing import Masks, Params, Sparsities, Where
 _ROWS = 2  # times as many as inputs: with fewer, exact weights would follow their noise
 
 
+@public
 def alps(
   params: Params,
   stats: Any,

@@ -12,7 +12,7 @@ from jax import lax
 from jax.scipy.linalg import cho_solve
 
 from jprune import _checks
-from jprune._transfers import meant
+from jprune._entry import public
 from jprune.masks._apply import aligned, zero_where_pruned
 from jprune.masks._pack import unpack_leaf
 from jprune.reconstruct import _hessian, _leaves
@@ -23,7 +23,7 @@ from jprune.typing import Masks, Params, Where
 _MEMORY = 2**24  # entries of the matrices that are factorised at a time
 
 
-@meant
+@public
 def least_squares(
   params: Params, masks: Masks, stats: Any, *, where: Where = None, damping: float = 0.0
 ) -> tuple[Params, Masks, Repair]:

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jprune import _checks, tree
-from jprune._transfers import meant
+from jprune._entry import public
 from jprune.graph._stats import Use
 from jprune.masks import NOfM, Unstructured
 from jprune.reconstruct import _choose, _counts, _hessian, _leaves
@@ -19,7 +19,7 @@ from jprune.reconstruct._place import on_one_device, returned
 from jprune.typing import Masks, Scores, Sparsities, Where
 
 
-@meant
+@public
 def per_output(
   scores: Scores,
   stats: Any,

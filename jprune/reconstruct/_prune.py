@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from jprune import _batches, _checks, distributions, scores, tree
+from jprune._entry import public
 from jprune.graph._capture import Capturing
 from jprune.graph._stats import Stats
 from jprune.masks import NOfM, Unstructured
@@ -22,6 +23,7 @@ from jprune.typing import Distribution, Masks, Params, Scorer, Where
 _BY_SHAPE = (distributions.uniform, distributions.er, distributions.erk)
 
 
+@functools.partial(public, name='reconstruct.prune')
 def prune(
   fn: Callable[..., Any],
   params: Params,

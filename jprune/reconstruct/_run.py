@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from jprune import _checks, tree
-from jprune._transfers import meant
+from jprune._entry import explicit
 from jprune.graph._stats import Stats
 from jprune.masks import NOfM
 from jprune.reconstruct import _leaves, _scorers, _stages
@@ -48,7 +48,7 @@ class Run:
   def params(self) -> Params:
     return self.treedef.unflatten(list(self.leaves.values()))
 
-  @meant
+  @explicit
   def score(self, stats: Stats | None) -> None:
     """Scores leaves for distributions that look at them; of those that have seen no row, none."""
     paths = self._chosen
@@ -61,7 +61,7 @@ class Run:
       given = tree.along(NAME, 'scorer', self._dense, scores)
       self._scores |= {path: each for path, each in zip(self.paths, given) if path in paths}
 
-  @meant
+  @explicit
   def distribute(self, distribution: Distribution) -> None:
     """Sets the sparsity of each leaf, by scores if there are any, else by shapes alone."""
     given = {
@@ -79,7 +79,7 @@ class Run:
       if path in self._chosen and value is not None
     }
 
-  @meant
+  @explicit
   def stage(self, stage: _stages.Stage, stats: Stats) -> None:
     """Prunes the leaves of a stage."""
     known, unseen = without_unseen(stats)
@@ -141,7 +141,7 @@ class Run:
       new, masks, report = self._method(one, stats, share, pattern=pattern, where=where)
     return new[path], masks[path], report[path]
 
-  @meant
+  @explicit
   def result(self, why: Sequence[tuple[str, str]]) -> tuple[Params, Masks, Repair]:
     """The params, their masks, and the report of all leaves."""
     known = dict(why) | dict.fromkeys(self._unseen, 'no batch runs a product with it')

@@ -8,6 +8,7 @@ import jax
 import numpy as np
 
 from jprune import _checks
+from jprune._entry import public
 from jprune.masks import NOfM, Unstructured
 from jprune.reconstruct import _sparsegpt_core, _work
 from jprune.reconstruct._leaves import Outcome, Solved, Uses
@@ -15,6 +16,7 @@ from jprune.reconstruct._report import Repair
 from jprune.typing import Masks, Params, Sparsities, Where
 
 
+@public
 def sparsegpt(
   params: Params,
   stats: Any,

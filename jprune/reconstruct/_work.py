@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from jprune import _checks
-from jprune._transfers import meant
+from jprune._entry import explicit
 from jprune.masks import NOfM
 from jprune.reconstruct import _counts, _leaves
 from jprune.reconstruct._leaves import Outcome, Solved, Uses
@@ -20,7 +20,7 @@ Solver = Callable[[jax.Array, jax.Array, jax.Array, np.ndarray, tuple[Any, Any]]
 """``(matrices, gram, rows, counts, orders) -> Solved``, with the options of a method bound."""
 
 
-@meant
+@explicit
 def leaf_by_leaf(
   function: str,
   params: Params,

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from jprune._entry import explicit
 from jprune.masks import PackedMask
 
 _BLOCK = 2**26  # elements in one int32 sum: even at 8 set bits each it stays below 2^31
@@ -29,6 +30,7 @@ class _Ones(NamedTuple):
   device: Callable[[jax.Array], jax.Array]
 
 
+@explicit
 def nonzeros(leaves: Sequence[Any]) -> list[int]:
   """How many values of each leaf aren't zero; the kept weights, if the leaf is a mask.
 

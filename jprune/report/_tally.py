@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from jprune import _checks, tree
+from jprune._entry import public
 from jprune.graph import MacCount
 from jprune.graph._mac_count import count_macs
 from jprune.masks import PackedMask
@@ -152,6 +153,7 @@ class Tally:
     return _table.html(self)
 
 
+@public
 def tally(
   params: Params,
   masks: Masks = None,

@@ -8,10 +8,12 @@ import jax
 import jax.numpy as jnp
 
 from jprune import _powers
+from jprune._entry import public
 from jprune.scores._stats import per_input, raised, score_uses
 from jprune.typing import Params, Scores
 
 
+@public
 def activation(params: Params, stats: Any) -> Scores:
   r"""Norm of each input of a kernel, over all rows that were captured.
 
@@ -51,6 +53,7 @@ def activation(params: Params, stats: Any) -> Scores:
   return score_uses('activation', params, stats, _norm, degrees=(0, 1))
 
 
+@public
 def activation_mean(params: Params, stats: Any) -> Scores:
   r"""How far the mean of each input of a kernel lies from zero.
 
@@ -86,6 +89,7 @@ def activation_mean(params: Params, stats: Any) -> Scores:
   return score_uses('activation_mean', params, stats, _mean, degrees=(0, 1))
 
 
+@public
 def activation_active(params: Params, stats: Any) -> Scores:
   r"""Fraction of rows in which an input of a kernel isn't zero: one less APoZ.
 

@@ -10,12 +10,14 @@ import jax.numpy as jnp
 from jax import lax
 
 from jprune import _powers
+from jprune._entry import public
 from jprune.scores._stats import one_by_one, score_uses, unit_scaled
 from jprune.typing import Params, Scores
 
 _EPSILON = float(jnp.finfo(jnp.float32).eps)
 
 
+@public
 def correlation(params: Params, stats: Any) -> Scores:
   r"""Absolute correlation between what a weight contributes and the output that it is part of.
 

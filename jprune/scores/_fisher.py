@@ -8,11 +8,13 @@ import jax.numpy as jnp
 
 from jprune import _checks
 from jprune._batches import as_iterable
+from jprune._entry import public
 from jprune.scores._gradients import half_square_times, summed, weights_of
 from jprune.scores._taylor_batches import sample_count, sample_term
 from jprune.typing import LossFn, Params, Scores
 
 
+@public
 def fisher(
   params: Params, loss_fn: LossFn, *batches: Any, chunk: int = 16, progress: bool = True
 ) -> Scores:

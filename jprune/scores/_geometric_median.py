@@ -15,6 +15,7 @@ from jax import lax
 from jax.sharding import AxisType
 
 from jprune import _checks
+from jprune._entry import public
 from jprune.scores._common import score_leaves
 from jprune.typing import Params, Scores
 
@@ -22,6 +23,7 @@ _SHORT = 32  # weights of a filter; up to here differences are no slower than pr
 _BLOCK = 2**22  # distances that are held at a time
 
 
+@public
 def geometric_median(params: Params, axis: int = -1) -> Scores:
   r"""How far each filter lies from all the others of its leaf: FPGM.
 

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from jprune._batches import as_iterable
+from jprune._entry import public
 from jprune.scores._gradients import (
   Leaves,
   Loss,
@@ -22,6 +23,7 @@ from jprune.scores._gradients import (
 from jprune.typing import LossFn, Params, Scores
 
 
+@public
 def grasp(params: Params, loss_fn: LossFn, *batches: Any, progress: bool = True) -> Scores:
   r"""How much a weight adds to the gradient flow: GraSP.
 

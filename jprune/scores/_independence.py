@@ -16,6 +16,7 @@ import numpy as np
 from jax import lax
 
 from jprune import _checks, _powers
+from jprune._entry import public
 from jprune.scores._stats import one_by_one, per_input, score_uses
 from jprune.typing import Params, Scores
 
@@ -24,6 +25,7 @@ _SMALLEST = 0x00800000  # bits of the smallest normal float32
 _STEP = 64  # of float32 numbers between two scores: what a mean over a unit's weights won't blur
 
 
+@public
 def independence(params: Params, stats: Any, graph: Any = None) -> Scores:
   r"""How much of each input of a kernel is no linear function of more important inputs.
 

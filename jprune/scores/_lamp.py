@@ -15,6 +15,7 @@ from jax import lax
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from jprune import _checks
+from jprune._entry import public
 from jprune.scores._common import score_leaves
 from jprune.typing import Params, Scores
 
@@ -22,6 +23,7 @@ _LARGEST = 0x7F7FFFFF  # bits of the largest finite float32
 _TARGET = 46  # exponent of the scaled largest weight: the squares of 2^31 such weights still add up
 
 
+@public
 def lamp(params: Params) -> Scores:
   r"""Layer-adaptive magnitude: what a weight adds to those of its leaf that outlive it.
 

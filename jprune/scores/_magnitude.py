@@ -8,10 +8,12 @@ import jax
 import jax.numpy as jnp
 
 from jprune import _checks
+from jprune._entry import public
 from jprune.scores._common import score_leaves
 from jprune.typing import Params, Scores
 
 
+@public
 def magnitude(params: Params, p: float = 1) -> Scores:
   r"""How large each weight is.
 

@@ -11,6 +11,7 @@ from jax import lax
 
 from jprune import _checks
 from jprune._batches import as_iterable
+from jprune._entry import public
 from jprune.scores._gradients import (
   Leaves,
   Loss,
@@ -24,6 +25,7 @@ from jprune.scores._gradients import (
 from jprune.typing import LossFn, Params, Scores
 
 
+@public
 def obd(
   params: Params,
   loss_fn: LossFn,

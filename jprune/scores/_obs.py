@@ -10,12 +10,14 @@ from jax import lax
 from jax.scipy.linalg import solve_triangular
 
 from jprune import _checks
+from jprune._entry import public
 from jprune.scores._stats import one_by_one, raised, score_uses
 from jprune.typing import Params, Scores
 
 _TRIES = 12  # far more than any finite matrix needs: the last adds 10^4 times the mean
 
 
+@public
 def obs(params: Params, stats: Any, damping: float = 0.01) -> Scores:
   r"""How much the output changes without a weight when the other weights are adjusted.
 

@@ -12,9 +12,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from jprune import _checks, tree
+from jprune._entry import public
 from jprune.typing import Params, Scores
 
 
+@public
 def random(params: Params, key: jax.Array) -> Scores:
   """Independent uniform scores: every subset of weights is equally likely to be kept.
 

@@ -8,10 +8,12 @@ import jax
 import jax.numpy as jnp
 
 from jprune import _checks
+from jprune._entry import public
 from jprune.scores._stats import raised, score_uses, unit_scaled
 from jprune.typing import Params, Scores
 
 
+@public
 def ria(params: Params, stats: Any, a: float = 0.5) -> Scores:
   r"""Relative importance and activations: no input and no output loses all of its weights.
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from jprune._batches import as_iterable
+from jprune._entry import public
 from jprune.scores._gradients import gradients, summed, times, weights_of
 from jprune.typing import LossFn, Params, Scores
 
 
+@public
 def snip(params: Params, loss_fn: LossFn, *batches: Any, progress: bool = True) -> Scores:
   r"""Connection sensitivity: how much the loss moves when a weight is removed.
 

@@ -22,14 +22,14 @@ from jax import lax
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from jprune import _checks, _powers, tree
-from jprune._transfers import meant
+from jprune._entry import explicit
 from jprune.typing import Params, Scores
 
 _NEAR = 60  # powers of two that scores are left at
 _APART = 200  # more than which scores of two leaves can't be
 
 
-@meant
+@explicit
 def score_uses(
   function: str,
   params: Params,

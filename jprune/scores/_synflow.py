@@ -20,6 +20,7 @@ import numpy as np
 from jax import lax
 
 from jprune import _checks, tree
+from jprune._entry import public
 from jprune.scores._gradients import Leaves, Weights, all_finite, placed_like, zeros_like
 from jprune.typing import Params, Scores
 
@@ -30,6 +31,7 @@ _TINY = 2.0**-60  # largest scores below this are scaled up, so that the small o
 _CLOSE = 1e-5
 
 
+@public
 def synflow(params: Params, fn: Callable[..., Any], *args: Any) -> Scores:
   r"""How much of the flow of an all-positive copy of the network passes a weight: no data.
 
@@ -137,7 +139,7 @@ def _in_range(
     return [jnp.abs(each) for each in found], same
 
   def body(state: Any) -> Any:
-    step, sign, best, finite, _ = state
+    step, sign, best, finite, some, _ = state
     found, same = attempt(sign * jnp.asarray(_INPUT)[step], sign * jnp.asarray(_OUTPUT)[step])
     largest = jnp.max(jnp.stack([jnp.max(each, initial=0.0) for each in found]))
     each = jnp.stack(all_finite(found)) & jnp.isfinite(largest) & same
@@ -146,11 +148,12 @@ def _in_range(
     good = fits & ((largest > 0) | (sign > 0))
     best = [jnp.where(good, new, old) for new, old in zip(found, best)]
     finite = jnp.where(good | (step == 0), each, finite)
-    return step + 1, sign, best, finite, good & (largest >= _TINY)
+    return step + 1, sign, best, finite, some | good, good & (largest >= _TINY)
 
   undecided = lambda state: ~state[-1] & (state[0] < len(_INPUT))
-  start = [jnp.full_like(zeros_like(leaf), jnp.nan) for leaf in floating]
-  none = jnp.zeros(len(floating), bool)
-  state = (jnp.int32(0), jnp.int32(1), start, none, jnp.asarray(False))
-  _, _, best, finite, _ = lax.while_loop(undecided, body, state)
-  return best, finite
+  start = [zeros_like(leaf) for leaf in floating]
+  none, no = jnp.zeros(len(floating), bool), jnp.asarray(False)
+  state = (jnp.int32(0), jnp.int32(1), start, none, no, no)
+  _, _, best, finite, some, _ = lax.while_loop(undecided, body, state)
+  nan = lambda: [jnp.full_like(each, jnp.nan) for each in best]
+  return lax.cond(some, lambda: best, nan), finite  # no NaN is made where none is returned

@@ -6,9 +6,11 @@ import jax
 import jax.numpy as jnp
 
 from jprune import _checks, tree
+from jprune._entry import public
 from jprune.typing import Params, Scores
 
 
+@public
 def taylor(params: Params, grads: Params) -> Scores:
   r"""How much the loss changes, to first order, when a weight is removed.
 

@@ -18,6 +18,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from jprune import _checks, tree
 from jprune._batches import as_iterable
+from jprune._entry import public
 from jprune.scores._gradients import (
   Leaves,
   Loss,
@@ -32,6 +33,7 @@ from jprune.scores._gradients import (
 from jprune.typing import LossFn, Params, Scores
 
 
+@public
 def taylor_batches(params: Params, loss_fn: LossFn, *batches: Any, progress: bool = True) -> Scores:
   r"""How much the mean loss changes, to first order, when a weight is removed.
 
@@ -73,6 +75,7 @@ def taylor_batches(params: Params, loss_fn: LossFn, *batches: Any, progress: boo
   return weights.scores(times, [each / count for each in total])
 
 
+@public
 def taylor_samples(
   params: Params, loss_fn: LossFn, *batches: Any, chunk: int = 16, progress: bool = True
 ) -> Scores:

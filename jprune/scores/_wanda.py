@@ -7,10 +7,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jprune._entry import public
 from jprune.scores._stats import raised, score_uses
 from jprune.typing import Params, Scores
 
 
+@public
 def wanda(params: Params, stats: Any) -> Scores:
   r"""Size of a weight times the norm of its input, over all rows that were captured.
 

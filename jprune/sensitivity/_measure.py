@@ -8,6 +8,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from jprune import _checks, tree
+from jprune._entry import check_dtypes, explicit
 from jprune.masks._apply import zero_where_pruned
 from jprune.typing import Params
 
@@ -28,6 +29,7 @@ def measured(
 
 def check_params(function: str, params: Params) -> None:
   """Metrics are numbers, so nothing here runs under a trace; and points are known by paths."""
+  check_dtypes(function, params)
   paths, leaves, _ = tree.flatten(params)
   _checks.check_distinct(function, paths)
   for path, leaf in zip(paths, leaves):
@@ -42,11 +44,13 @@ class Masked:
   the same types at every point.
   """
 
+  @explicit
   def __init__(self, params: Params, chosen: Sequence[bool]) -> None:
     _, leaves, self._treedef = tree.flatten(params)
     strong = lambda leaf: jnp.asarray(leaf, leaf.dtype)  # not weakly typed: masked ones aren't
     self._leaves = [strong(leaf) if yes else leaf for leaf, yes in zip(leaves, chosen)]
 
+  @explicit
   def __call__(self, masks: Mapping[int, Any]) -> Params:
     """The params with the leaves at these places masked."""
     held = list(self._leaves)

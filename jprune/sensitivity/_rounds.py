@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -11,6 +11,7 @@ import numpy as np
 
 from jprune import _checks, tree
 from jprune._batches import shown
+from jprune._entry import explicit
 from jprune.masks._apply import zero_where_pruned
 from jprune.report._count import nonzeros
 from jprune.sensitivity._measure import Masked, measured
@@ -55,6 +56,7 @@ class Setup:
     masks = _flat(self.masks(self.scores, sparsity))
     return sum(nonzeros(masks)) == sum(map(tree.size, masks))
 
+  @explicit
   def pruned(self, params: Params, masks: Masks) -> Params:
     """The params with exactly 0.0 where they are pruned."""
     leaves, found = tree.flatten(params)[1], tree.along(self.function, 'masks', params, masks)
@@ -118,8 +120,15 @@ def _tuned(
       raise _checks.not_tuned(setup.function, path, tuned, leaf)
     out.append(tuned)
   pairs = zip(out, tree.along(setup.function, 'masks', params, masks))
-  stray = [jnp.where(mask, jnp.zeros_like(leaf), leaf) for leaf, mask in pairs if mask is not None]
-  return setup.pruned(treedef.unflatten(out), masks), sum(nonzeros(stray))
+  return setup.pruned(treedef.unflatten(out), masks), _stray(pairs)
+
+
+@explicit
+def _stray(pairs: Iterable[tuple[Any, Any]]) -> int:
+  """How many weights aren't 0 where they are pruned."""
+  return sum(
+    nonzeros([jnp.where(mask, jnp.zeros_like(x), x) for x, mask in pairs if mask is not None])
+  )
 
 
 def _lent(setup: Setup, params: Params, masks: Masks) -> Params:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from jprune import _checks, distributions, tree
+from jprune._entry import explicit
 from jprune.masks import NOfM
 from jprune.masks._top_k import select, select_global
 from jprune.typing import Masks, Params, Scorer, Scores
@@ -28,6 +29,7 @@ def scores_of(
   return treedef.unflatten(out)
 
 
+@explicit
 def called(function: str, params: Params, scorer: Scorer | Scores) -> Scores:
   """The scores of all leaves: those of a function of the params, or the scores themselves."""
   if scorer is None or isinstance(scorer, str):
@@ -39,6 +41,7 @@ def called(function: str, params: Params, scorer: Scorer | Scores) -> Scores:
   return scorer(params)
 
 
+@explicit
 def masks_of(
   function: str,
   params: Params,

@@ -8,11 +8,14 @@ from typing import Any
 import jax.numpy as jnp
 
 from jprune import tree
+from jprune._entry import explicit
 from jprune.masks import NOfM
+from jprune.masks._patterns import known_units
 from jprune.masks._top_k import _marked
 from jprune.typing import Masks, Params, Scores
 
 
+@explicit
 def cuts(
   params: Params, scores: Scores, masks: Masks, pattern: Any, before: Masks
 ) -> dict[str, float | None]:
@@ -31,18 +34,20 @@ def cuts(
   """
   paths, _, _ = tree.flatten(params)
   held = tree.along('run', 'masks', params, masks)
-  marked, _ = _marked(tree.along('run', 'scores', params, scores), before)
+  found = tree.along('run', 'scores', params, scores)
+  marked, _ = _marked(found, before)
   return {
-    path: _cut(score, mask, pattern)
-    for path, score, mask in zip(paths, marked, held)
+    path: _cut(bits, score.dtype, mask, pattern)
+    for path, bits, score, mask in zip(paths, marked, found, held)
     if mask is not None
   }
 
 
-def _cut(scores: Any, mask: Any, pattern: Any) -> float | None:
+def _cut(bits: Any, dtype: Any, mask: Any, pattern: Any) -> float | None:
   if isinstance(pattern, NOfM):
     return None
-  scores = jnp.asarray(scores)
-  units = pattern.expand(pattern.unit_scores(scores), scores.shape)
-  kept = jnp.where(mask & ~jnp.isnan(units), units, jnp.asarray(jnp.inf, units.dtype))
+  units, known = (
+    pattern.expand(each, bits.shape) for each in known_units(pattern, jnp.asarray(bits), dtype)
+  )
+  kept = jnp.where(mask & known, units, jnp.asarray(jnp.inf, units.dtype))
   return float(jnp.min(kept)) if kept.size else math.inf

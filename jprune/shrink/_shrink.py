@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 from jprune import _checks
+from jprune._entry import public
 from jprune.graph._channels import graph_of
 from jprune.graph._kept import kept_units, mask_arrays
 from jprune.graph._mac_count import partly_pruned
@@ -71,6 +72,7 @@ class Shrunk:
     return f'Shrunk({self.plan!r})'
 
 
+@public
 def shrink(
   fn: Callable[..., Any],
   params: Params,

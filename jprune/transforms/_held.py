@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from jprune import _checks, tree
+from jprune._entry import check_dtypes
 from jprune.masks._apply import aligned
 from jprune.masks._pack import PackedMask
 from jprune.typing import Masks, Params
@@ -26,6 +27,7 @@ def held_masks(function: str, params: Params, masks: Masks) -> Masks:
       that is not floating.
   """
   paths, leaves, treedef = tree.flatten(params, is_end)
+  check_dtypes(function, params)
   if is_placeholder(params) or (leaves and all(map(is_hole, leaves))):
     return params
   mask_paths, found, _ = tree.flatten(masks, is_end)

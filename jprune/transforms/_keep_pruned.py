@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from jprune import _checks, tree
+from jprune._entry import explicit
 from jprune.masks._pack import unpack_leaf
 from jprune.transforms._held import along_masks, held_masks, is_end, is_hole, laid_out_as
 from jprune.typing import Masks, Params
@@ -76,11 +77,13 @@ def keep_pruned(masks: Masks) -> optax.GradientTransformationExtraArgs:
     Array([0.9, 0. ], dtype=float32)
   """
 
+  @explicit
   def init_fn(params):
     held = held_masks('keep_pruned', params, masks)
     _check_finite_where_pruned(params, held)
     return KeepPrunedState(held)
 
+  @explicit
   def update_fn(updates, state, params=None, **extra_args):
     del extra_args
     if params is None:

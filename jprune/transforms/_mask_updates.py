@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from jprune._entry import explicit
 from jprune.masks._pack import unpack_leaf
 from jprune.transforms._held import along_masks, held_masks, is_end, is_hole, laid_out_as
 from jprune.typing import Masks
@@ -58,9 +59,11 @@ def mask_updates(masks: Masks) -> optax.GradientTransformationExtraArgs:
     {'w': Array([-0.5, -0. ], dtype=float32)}
   """
 
+  @explicit
   def init_fn(params):
     return MaskUpdatesState(held_masks('mask_updates', params, masks))
 
+  @explicit
   def update_fn(updates, state, params=None, **extra_args):
     del params, extra_args
     found = jax.tree.leaves(state.masks, is_leaf=is_end)

@@ -1,0 +1,76 @@
+"""What public calls do before anything else, and what JAX's transfer guard sees of them.
+
+Under ``jax.transfer_guard('disallow')`` operations outside of ``jit`` may not even have a Python
+number as operand: ``x * 2`` and ``jnp.zeros(3)`` are refused. A call of this library moves its own
+constants, counts and, where they are NumPy's, its arguments, on purpose: as explicitly as
+``jax.device_put`` does. So 'disallow' lets it, and 'disallow_explicit' doesn't.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any, ParamSpec, TypeVar
+
+import jax
+
+from jprune import _checks, tree
+
+P = ParamSpec('P')
+R = TypeVar('R')
+
+_IMPLICIT = {'disallow': 'allow', 'log': 'allow'}
+_GUARDS = ('host_to_device', 'device_to_device', 'device_to_host')
+_TREES = ('params', 'scores')
+
+
+def public(function: Callable[P, R], name: str | None = None) -> Callable[P, R]:
+  """The function, explicit in its transfers, once its trees hold nothing that JAX can't.
+
+  Args:
+    function: whose arguments ``params`` and ``scores`` are looked at.
+    name: of the function in messages, if it isn't its own.
+  """
+  places = {
+    argument: place
+    for place, argument in enumerate(inspect.signature(function).parameters)
+    if argument in _TREES
+  }
+
+  @functools.wraps(function)
+  def call(*args: P.args, **kwargs: P.kwargs) -> R:
+    for argument, place in places.items():
+      given = args[place] if place < len(args) else kwargs.get(argument)
+      check_dtypes(name or function.__name__, given, argument)
+    return explicitly(*args, **kwargs)
+
+  explicitly = explicit(function)
+  return call
+
+
+def explicit(function: Callable[P, R]) -> Callable[P, R]:
+  """The function, whose transfers count as explicit."""
+
+  @functools.wraps(function)
+  def call(*args: P.args, **kwargs: P.kwargs) -> R:
+    levels = [getattr(jax.config, f'jax_transfer_guard_{way}') for way in _GUARDS]
+    if not _IMPLICIT.keys() & set(levels):
+      return function(*args, **kwargs)
+    with contextlib.ExitStack() as stack:
+      for way, level in zip(_GUARDS, levels):
+        if level in _IMPLICIT:
+          stack.enter_context(getattr(jax, f'transfer_guard_{way}')(_IMPLICIT[level]))
+      return function(*args, **kwargs)
+
+  return call
+
+
+def check_dtypes(function: str, given: Any, argument: str = 'params') -> None:
+  """Refuses leaves of dtypes that JAX lacks, by name. Leaves that are no arrays are let through."""
+  if all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(given)):
+    return
+  for path, leaf in zip(*tree.flatten(given)[:2]):
+    if tree.is_array(leaf):
+      _checks.check_dtype(function, argument, path, leaf)
