@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, ParamSpec, TypeVar
 
 import jax
@@ -21,7 +21,7 @@ from jprune import _checks, tree
 P = ParamSpec('P')
 R = TypeVar('R')
 
-_IMPLICIT = {'disallow': 'allow', 'log': 'allow'}
+_IMPLICIT = ('disallow', 'log')
 _GUARDS = ('host_to_device', 'device_to_device', 'device_to_host')
 _TREES = ('params', 'scores')
 
@@ -44,9 +44,9 @@ def public(function: Callable[P, R], name: str | None = None) -> Callable[P, R]:
     for argument, place in places.items():
       given = args[place] if place < len(args) else kwargs.get(argument)
       check_dtypes(name or function.__name__, given, argument)
-    return explicitly(*args, **kwargs)
+    with _explicit():
+      return function(*args, **kwargs)
 
-  explicitly = explicit(function)
   return call
 
 
@@ -55,16 +55,20 @@ def explicit(function: Callable[P, R]) -> Callable[P, R]:
 
   @functools.wraps(function)
   def call(*args: P.args, **kwargs: P.kwargs) -> R:
-    levels = [getattr(jax.config, f'jax_transfer_guard_{way}') for way in _GUARDS]
-    if not _IMPLICIT.keys() & set(levels):
-      return function(*args, **kwargs)
-    with contextlib.ExitStack() as stack:
-      for way, level in zip(_GUARDS, levels):
-        if level in _IMPLICIT:
-          stack.enter_context(getattr(jax, f'transfer_guard_{way}')(_IMPLICIT[level]))
+    with _explicit():
       return function(*args, **kwargs)
 
   return call
+
+
+@contextlib.contextmanager
+def _explicit() -> Iterator[None]:
+  """Lifts the guard of implicit transfers; that of explicit ones stays."""
+  with contextlib.ExitStack() as stack:
+    for way in _GUARDS:
+      if getattr(jax.config, f'jax_transfer_guard_{way}') in _IMPLICIT:
+        stack.enter_context(getattr(jax, f'transfer_guard_{way}')('allow'))
+    yield
 
 
 def check_dtypes(function: str, given: Any, argument: str = 'params') -> None:
