@@ -61,6 +61,22 @@ COMPUTED = {
   'batch_norm_then_leaky_relu': lambda h, p, x: (
     jax.nn.leaky_relu((h - p['a']) * lax.rsqrt(p['b'] + 5.0)) @ p['o']
   ),
+  'ghost_of_a_value_from_outside_of_remat': lambda h, p, x: (
+    jax.checkpoint(lambda u: u.sum(-1))(jnp.cos(h)) + jnp.cos(h).max(-1)
+  ),
+  'bound_that_is_converted': lambda h, p, x: jax.jit(
+    lambda h, c: jnp.maximum(h, c.astype(jnp.uint8))
+  )(h.astype(jnp.uint8), -1).sum(-1),
+  'complex_bound': lambda h, p, x: jnp.abs(
+    lax.max(lax.complex(h, 0 * h), jnp.full((4, 8), 1j))
+  ).sum(-1),
+  'whole_quotient_by_zero': lambda h, p, x: (
+    h.astype(int) // jnp.exp(x[:, :1] - 1).astype(int)
+  ).sum(-1),
+  'short_integers_that_wrap': lambda h, p, x: (
+    p['w'].sum(0, keepdims=True).astype(jnp.uint8)
+    // (jnp.maximum(255 - jnp.abs(x[:, :1]).astype(jnp.uint8), 1) + 1)
+  ).sum(-1),
   'safe_division': lambda h, p, x: (
     jax.nn.leaky_relu(h / jnp.where(x[:, :1] > 0, x[:, :1], 1.0)) @ p['o']
   ),
@@ -76,6 +92,13 @@ FROZEN = {
   'bits': lambda h, p, x: (lax.bitcast_convert_type(-x[:, :1] * p['a'], jnp.int64) < 0).sum(-1),
   'sign_of_infinity': lambda h, p, x: jnp.tanh(1 / jnp.maximum(h, -jnp.exp(x[:, :1]))).sum(-1),
   'branch_cut': lambda h, p, x: jnp.sqrt(lax.complex(-jnp.exp(0 * h), h)).imag.sum(-1),
+  'function_at_indices': lambda h, p, x: h.at[jnp.array([0, 2])].apply(jnp.cos).sum(-1),
+  'nan_of_pruned_units_alone': lambda h, p, x: jnp.nan_to_num(
+    jnp.where(np.arange(8) < 2, h * jnp.sqrt(x[:, :1]), h).sum(-1), nan=1.0
+  ),
+  'bits_that_may_be_nan': lambda h, p, x: jnp.nan_to_num(
+    h * lax.bitcast_convert_type(x[:, :1].astype(int) | -1, jnp.float64), nan=1.0
+  ).sum(-1),
   'nan_filled_in': lambda h, p, x: jnp.nan_to_num(filled(p['w']), nan=1.0).sum(-1),
   'division_that_is_caught': lambda h, p, x: jnp.where(
     jnp.isfinite(divided(h, x)), divided(h, x), 1.0
@@ -119,4 +142,28 @@ def test_what_cannot_be_computed_is_frozen(name):
   if found.groups:  # such as params of which there are no zeros with a sign
     assert differs(fn, params, x, found) < 1e-9
   reasons = set(found.frozen.values())
-  assert any('pruned entries' in reason for reason in reasons), reasons
+  assert any('pruned entries' in why or 'is applied' in why for why in reasons), reasons
+
+
+def test_short_sums_of_many_ghosts_wrap():
+  params = {'w': jnp.asarray(np.random.default_rng(0).standard_normal((6, 300)))}
+  fn = lambda p, x: ((x @ p['w']) == 0).astype(jnp.int8).sum(-1, dtype=jnp.int8)
+  masks = {'w': jnp.arange(300)[None].repeat(6, 0) >= 180}
+  assert graph.channels(fn, params, jnp.ones((4, 6))).groups
+  assert graph.verify(fn, params, masks, jnp.ones((4, 6))).largest == 0
+
+
+@pytest.mark.parametrize('extreme', [jnp.max, jnp.min])
+def test_pruned_channels_that_tie_share_the_derivative(extreme):
+  """Those that stay are rounded to zero, which pruned ones are."""
+  params = {'w': jnp.asarray(np.random.default_rng(0).standard_normal((6, 8)))}
+  straight = lambda h: h + lax.stop_gradient(jnp.round(h) - h)
+  fn = lambda p, x: extreme(straight(0.01 * x @ p['w']), -1)
+  masks = {'w': jnp.arange(8)[None].repeat(6, 0) >= 3}
+  x = jnp.ones((4, 6))
+  small, masked = jprune.shrink(fn, params, masks, x), jprune.apply(params, masks)
+  slope = lambda fn, p: jax.grad(lambda p: fn(p, x).sum())(p)
+  expected = small.slice(slope(fn, masked))['w']
+  assert small.params['w'].shape == (6, 5)
+  np.testing.assert_allclose(slope(small.fn, small.params)['w'], expected, rtol=1e-12)
+  np.testing.assert_allclose(expected, 0.01 * 4 / 8, rtol=1e-12)
