@@ -56,10 +56,8 @@ class Verification:
     lines = [self._first_line()]
     if self.inputs:
       worst = max(self.inputs, key=self.inputs.__getitem__)
-      most = f'most on {worst} ({self.inputs[worst]:.3g})' if self.inputs[worst] else 'exactly'
-      lines.append(
-        f'Compared on inputs as given and on {len(self.inputs)} kinds of hard ones, {most}.'
-      )
+      most = f'; most on {worst}, {self.inputs[worst]:.3g}' if self.inputs[worst] else ''
+      lines.append(f'Compared on the inputs and on {len(self.inputs)} kinds of hard ones{most}.')
     lines += [f'Left out: {name}, {why}.' for name, why in self.skipped.items()]
     return '\n'.join(lines)
 
@@ -127,8 +125,10 @@ def verify(
     >>> masks = {'in': jnp.stack([keep] * 2), 'out': keep[:, None]}
     >>> verify(fn, params, masks, jnp.ones((4, 2))).largest
     0.0
-    >>> len(verify(fn, params, masks, jnp.ones((4, 2)), inputs='hard').inputs)
-    8
+    >>> print(verify(fn, params, masks, jnp.ones((4, 2)), inputs='hard'))
+    Masked and shrunk agree exactly in 1 result; 6 of 9 weights are left.
+    Compared on the inputs and on 7 kinds of hard ones.
+    Left out: nothing along axis 1, for which fn raises TypeError.
   """
   _checks.check_no_keywords('verify', keywords)
   _checks.check_choice('verify', 'inputs', inputs, (None, 'hard'))
