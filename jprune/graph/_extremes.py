@@ -41,9 +41,11 @@ def _shared(
 ) -> tuple[Any, Any]:
   values, operands = primals
   found = extreme(name, axes, times, values, operands)
-  weights = []
+  weights, wide = [], jnp.float32 if found.dtype.itemsize < 4 else found.real.dtype
   for value, operand, often in zip(values, operands, times, strict=True):
-    ties = (operand == jnp.expand_dims(found, axes)).sum(axes, dtype=jnp.float32) * float(often)
+    ties = (operand == jnp.expand_dims(found, axes)).sum(axes, dtype=wide) * jnp.asarray(
+      often, wide
+    )
     weights.append(jnp.where(value == found, ties, jnp.zeros_like(ties)))
   total = functools.reduce(jnp.add, weights)
   share = lambda w, t: jnp.where(w == 0, jnp.zeros_like(t), t * (w / total).astype(t.dtype))

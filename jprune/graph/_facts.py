@@ -54,7 +54,7 @@ _MOVE = _named(
   'broadcast_in_dim reshape transpose squeeze expand_dims slice split rev gather dynamic_slice '
   'copy convert_element_type stop_gradient'
 )
-# Short integers come round again.
+# Integers of fewer than 32 bits are likely to wrap.
 _WRAP = _named(
   'add sub mul neg abs integer_pow pow square dot_general reduce_sum cumsum reduce_prod'
 )
@@ -67,6 +67,8 @@ _TELL_COMPLEX = _named('sqrt rsqrt log log1p pow acos asin atan acosh asinh atan
 _INVERT = {'div': 1, 'pow': 0, 'integer_pow': 0, 'rsqrt': 0, 'digamma': 0}
 # What comes of them is no NaN where an operand is one, or another one.
 _CATCH = frozenset(['sort', 'top_k', 'pow', 'select_and_gather_add', 'select_and_scatter_add'])
+# Of a real number they are the same at +0.0 and at -0.0.
+_FORGET_SIGN = _named('abs square cos cosh exp exp2 logistic erfc acos')
 # What is zero there is +0.0 wherever that of the operand is.
 _KEEP_SIGN = _named(
   'broadcast_in_dim reshape transpose squeeze expand_dims concatenate stack unstack pad slice '
@@ -151,7 +153,14 @@ def _revised(
   if value == ZERO:
     return value, NULL | doubt | _sign(site, var, kinds, flags)
   made = worst & MADE if name in _MOVE else MADE
-  return value, flags_out & ~(_DOUBT | MADE) | doubt | worst & SIGNS | made
+  signs = 0 if _forgets_sign(name, var) else worst & SIGNS
+  return value, flags_out & ~(_DOUBT | MADE) | doubt | signs | made
+
+
+def _forgets_sign(name: str, var: Any) -> bool:
+  if jnp.issubdtype(var.aval.dtype, jnp.complexfloating):
+    return False
+  return name in _FORGET_SIGN or not _is_inexact(var.aval.dtype)
 
 
 def _sign(site: Site, var: Any, kinds: Sequence[int], flags: Sequence[int]) -> int:
@@ -160,6 +169,8 @@ def _sign(site: Site, var: Any, kinds: Sequence[int], flags: Sequence[int]) -> i
     return 0
   if site.name == 'sub':
     return flags[0] & SIGNS
+  if site.name == 'gather':
+    return gathered(site, flags) & SIGNS
   return joined(site, flags) & SIGNS if site.name in _KEEP_SIGN else SIGNS
 
 

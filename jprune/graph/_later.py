@@ -47,9 +47,8 @@ def couple_later(
     same = all(new.get(a) <= old.get(a) for new, old in zip(found, outs) for a in old.of)
   if not same or not all(map(_is_as_it_was, pruned)):
     children = frame.children[site.index]
-    for role in [
-      role for role in children if role != 'body'
-    ]:  # so that the next try is checked too
+    # Without them the next try is checked too.
+    for role in [each for each in children if each != 'body']:
       del children[role]
     raise _checks.other_rule(place(site.eqn, frame))
 

@@ -23,10 +23,16 @@ NEGATIVE = 1
 NULL = 2
 INFINITE = 4
 NAN = 8
-SIGNS = 16  # pruned entries that are equal may still differ in the sign of zero
-FRAIL = 32  # pruned entries may be NaN instead of what their status says; so are those that stay
-TORN = 64  # they may be NaN where those that stay are infinite
-MADE = 128  # more than a param, moved
+# Entries at pruned indices that are equal may still differ in the sign of zero: 0 * x is -0.0 for
+# a negative x.
+SIGNS = 16
+# They may be NaN where their status says something else, as those of h * x are where x is NaN; in
+# that case those that stay are NaN as well.
+FRAIL = 32
+# The same, where those that stay may be infinite instead, as with h / 0: sums of the two differ.
+TORN = 64
+# The value was computed; without this bit it is a param, moved at most.
+MADE = 128
 REAL = NEGATIVE | NULL
 WILD = INFINITE | NAN
 
@@ -150,6 +156,8 @@ def _rem(site: Site, flags: Sequence[int]) -> int:
 
 def _max(site: Site, flags: Sequence[int]) -> int:
   a, b = flags
+  if -math.inf in (bounds := [site.frame.scalar(var) for var in site.eqn.invars]):
+    return flags[1 - bounds.index(-math.inf)]  # as softmax takes it, which is no bound
   out = (a | b) & ~REAL | a & b & NEGATIVE
   return out | (a | b) & NULL if a & REAL and b & REAL else out
 
@@ -261,7 +269,8 @@ def _gamma(site: Site, flags: Sequence[int]) -> int:
 def _erf_inv(site: Site, flags: Sequence[int]) -> int:
   """It has a value between -1 and 1, which is where ``jax.random.normal`` draws from."""
   made = _maker(site.frame, site.eqn.invars[0])
-  drawn = made is not None and made.params.get('name') == '_uniform'
+  drawn = made is not None and made.params.get('name') == '_uniform' and 'jaxpr' in made.params
+  drawn = drawn and any(e.primitive.name == 'random_bits' for e in made.params['jaxpr'].eqns)
   return flags[0] if drawn else _singular(site, flags)
 
 
@@ -277,8 +286,10 @@ def _bits(site: Site, flags: Sequence[int]) -> int:
   if made is None or made.primitive.name != 'or':
     return REAL | WILD
   shifted = _maker(site.frame, made.invars[0])
+  one = np.ones((), site.eqn.outvars[0].aval.dtype).view(f'u{made.outvars[0].aval.dtype.itemsize}')
+  exponent = site.frame.constant(made.invars[1])
   drawn = shifted is not None and shifted.primitive.name == 'shift_right_logical'
-  return REAL if drawn else REAL | WILD
+  return REAL if drawn and exponent is not None and (exponent == one).all() else REAL | WILD
 
 
 def gathered(site: Site, flags: Sequence[int]) -> int:

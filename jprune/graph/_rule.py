@@ -21,7 +21,7 @@ BAD = 3  # they may be infinite or NaN
 
 
 class Facts(NamedTuple):
-  """What else is known of entries, as bits of `_facts`.
+  """What else is known of entries, as bits that `_ranges` explains.
 
   Attributes:
     default: what any entry may be.

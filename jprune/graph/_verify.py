@@ -95,7 +95,8 @@ def verify(
   shrunk one: a pruned channel that is ``0 / 0`` makes the masked function NaN, and is not there in
   the shrunk one.
 
-  Compiled once for each function and for shapes and pruned channels, as :func:`capture` is.
+  Compiled once for each function, shapes and pruned channels, as :func:`capture` is: a change of
+  what ``fn`` closes over is not seen by a later call, as under ``jax.jit``.
 
   Args:
     fn: ``fn(params, *args)``, as for :func:`jprune.shrink`.
@@ -147,8 +148,8 @@ def verify(
   masked = [masked_leaf(leaf, mask) for leaf, mask in zip(leaves, found)]
   small = [sliced_leaf(leaf, kept.get(path, {})) for path, leaf in zip(paths, masked)]
   shapes = {path: leaf.shape for path, leaf in graph.leaves.items()}
-  key = tuple(shapes.items()), treedef, _hashable(kept)
-  shrunk = _PROGRAMS.of(fn, key, lambda fn: Program(fn, shapes, treedef, kept))
+  program_key = tuple(shapes.items()), treedef, _hashable(kept)
+  shrunk = _PROGRAMS.of(fn, program_key, lambda fn: Program(fn, shapes, treedef, kept))
   sides = _Sides(same, shrunk, treedef.unflatten(masked), treedef.unflatten(small))
   states = [None if i is None else kept.get(paths[i], {}) for i in graph.states]
   outputs, ratios = sides.compared(args, states)
@@ -157,9 +158,9 @@ def verify(
     if (why := sides.why_not(varied)) is not None:
       skipped[name] = why
       continue
-    found, each = sides.compared(varied, states)
+    apart, each = sides.compared(varied, states)
     by_kind[name] = max(each, default=0.0)
-    outputs = {path: max(apart, found[path]) for path, apart in outputs.items()}
+    outputs = {path: max(most, apart[path]) for path, most in outputs.items()}
     ratios += each
   sizes = tuple(sum(int(np.size(leaf)) for leaf in each) for each in (leaves, small))
   largest = max(outputs.values(), default=0.0)

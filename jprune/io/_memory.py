@@ -53,7 +53,7 @@ def too_large(function: str, path: str, leaf: Leaf, there: int | None = None) ->
 
 def available() -> int | None:
   """Bytes that can be had without driving others out; ``None`` where the system doesn't tell."""
-  found = [_of_machine(), _of_group('/sys/fs/cgroup/memory.max')]
+  found = [_of_machine(), _of_group('/sys/fs/cgroup')]
   return min((each for each in found if each is not None), default=None)
 
 
@@ -67,8 +67,14 @@ def _of_machine() -> int | None:
   return None
 
 
-def _of_group(path: str) -> int | None:
-  """The limit that a container may have; the file says ``max`` where there is none."""
-  with contextlib.suppress(OSError, ValueError), open(path, 'rb') as file:
-    return int(file.read())
+def _of_group(folder: str) -> int | None:
+  """What a container's limit leaves, which is ``max`` where there is none; caches can go."""
+  with contextlib.suppress(OSError, ValueError, LookupError):
+    with open(f'{folder}/memory.max', 'rb') as file:
+      limit = int(file.read())
+    with open(f'{folder}/memory.current', 'rb') as file:
+      used = int(file.read())
+    with open(f'{folder}/memory.stat', 'rb') as file:
+      rows = dict(line.split() for line in file)
+    return max(0, limit - used + int(rows[b'inactive_file']))
   return None

@@ -77,6 +77,10 @@ COMPUTED = {
     p['w'].sum(0, keepdims=True).astype(jnp.uint8)
     // (jnp.maximum(255 - jnp.abs(x[:, :1]).astype(jnp.uint8), 1) + 1)
   ).sum(-1),
+  'softmax_of_what_is_hidden': lambda h, p, x: (
+    jax.nn.softmax(jnp.where(x[:, :1] > 0, h, -1e9), axis=0) * jnp.cos(h)
+  ).sum(1),
+  'division_by_what_has_no_sign': lambda h, p, x: (1 / jnp.cos(h)).sum(1),
   'safe_division': lambda h, p, x: (
     jax.nn.leaky_relu(h / jnp.where(x[:, :1] > 0, x[:, :1], 1.0)) @ p['o']
   ),
@@ -87,6 +91,9 @@ FROZEN = {
   'angle': lambda h, p, x: jnp.angle(COMPLEX(p, x)).sum(-1),
   'atan2': lambda h, p, x: jnp.arctan2(x[:, :1] * p['a'], x[:, 1:2] * p['b']).sum(-1),
   'angle_of_a_negative': lambda h, p, x: jnp.angle(lax.complex(-jax.nn.relu(h), 0 * h)).sum(-1),
+  'sign_of_what_is_filled_in': lambda h, p, x: jnp.signbit(
+    jnp.take(p['w'], TOKENS, axis=0, mode='fill', fill_value=-0.0)
+  ).sum(1),
   'signbit': lambda h, p, x: jnp.signbit(x[:, :1] * p['a']).sum(-1),
   'copysign': lambda h, p, x: jnp.copysign(1.0, x[:, :1] * p['a']).sum(-1),
   'bits': lambda h, p, x: (lax.bitcast_convert_type(-x[:, :1] * p['a'], jnp.int64) < 0).sum(-1),

@@ -2,6 +2,7 @@
 
 import argparse
 import collections
+import sys
 
 import jax
 
@@ -34,7 +35,8 @@ def main():
   print()
   for kind, number in kinds.items():
     print(*kind, number)
+  return bool(kinds)
 
 
 if __name__ == '__main__':
-  main()
+  sys.exit(main())
