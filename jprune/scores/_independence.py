@@ -169,11 +169,13 @@ def _of_units(gram: jax.Array, blocks: jax.Array, power: jax.Array) -> jax.Array
   exists = jnp.zeros(size, bool).at[blocks].set(True)
 
   def next_unit(state: _State, rest: jax.Array) -> _State:
-    """Starts with the unit of which most is left; of none the largest."""
+    """Starts with the unit of which most is left; of none the largest; of equals the first."""
     left = of_unit(jnp.where(rest, state.left, 0.0))
     waiting = exists & (state.order == size)
     rank = jnp.where(jnp.any(waiting & (left > 0)), left, whole)
-    unit = jnp.argmax(jnp.where(waiting, rank, -jnp.inf)).astype(jnp.int32)
+    most = jnp.max(jnp.where(waiting, rank, -jnp.inf))
+    # equal but for rounding, as copies are
+    unit = jnp.argmax(waiting & (rank + of_unit(noise) >= most)).astype(jnp.int32)
     more = jnp.any(waiting)
     return state._replace(
       order=state.order.at[unit].set(jnp.where(more, state.picked, state.order[unit])),

@@ -25,7 +25,7 @@ from jprune import _checks, _powers, tree
 from jprune._entry import explicit
 from jprune.typing import Params, Scores
 
-_NEAR = 60  # powers of two that scores are left at
+_NEAR = 90  # powers of two that scores are left at: those of leaves' largest weights and inputs
 _APART = 200  # more than which scores of two leaves can't be
 
 
