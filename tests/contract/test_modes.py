@@ -71,7 +71,7 @@ def made():
   made.key, made.x = keys[0], jax.random.normal(keys[0], (3, 4))
   made.params = {
     'in': jax.random.normal(keys[1], (4, 4)),
-    'out': jax.random.normal(keys[2], (4, 2)),
+    'out': jax.random.normal(keys[2], (4, 4)),  # of one shape, so that half as much is compiled
   }
   made.grads = jax.tree.map(jnp.negative, made.params)
   made.masks = jprune.prune(made.params, 0.5)
