@@ -29,7 +29,7 @@ def reshape_and_back(g):
   """To other factors, something along one of them, and back."""
   name = g.pick('f', 1)
   shape = g.shape(name)
-  sizes = _sizes(g, int(np.prod(shape)))
+  sizes = _sizes(g, int(np.prod(shape))) or (1,)
   axis = int(g.rng.integers(len(sizes)))
   change = g.choice(
     [

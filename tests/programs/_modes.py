@@ -88,12 +88,20 @@ def _dot(a, b):
   return sum(((x * y).real.astype(jnp.float64).sum() for x, y in zip(a, b)), jnp.zeros(()))
 
 
+def _where_kept(pair, values, path):
+  """Values of a result, zero at the places that it loses where it is the state of a leaf."""
+  places = np.arange(values.size).reshape(values.shape)
+  return np.where(np.isin(places, pair.cut(places, path)), values, 0.0)
+
+
 def runs(pair, outs, mode):
   """Two functions, of masked params and inputs and of small params and inputs."""
   full = [
     np.cos(1.7 * np.arange(x.size) + i).reshape(x.shape)
     for i, x in enumerate(jax.tree.leaves(outs))
   ]
+  # what is cut off a result is in none of the two sums that are differentiated
+  full = [_where_kept(pair, w, path) for w, path in zip(full, pair.states, strict=True)]
   small = [pair.cut(w, path) for w, path in zip(full, pair.states, strict=True)]
   ways = [
     np.asarray(np.cos(np.arange(np.size(x)) + i).reshape(np.shape(x)), x.dtype)
