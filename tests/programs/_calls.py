@@ -118,7 +118,7 @@ def conv(g):
   kernel = g.choice(['HWIO', 'HWIO', 'OIHW'])
   sizes = dict(zip(layout, g.shape(name)))
   n, out = sizes['C'], int(g.choice([2, 4, 6]))
-  groups = int(g.choice([1, 1, 1, *(k for k in (2, 3, n) if n % k == 0)]))
+  groups = int(g.choice([1, 1, 1, *(k for k in (2, 3, n) if k and n % k == 0)]))
   out = out if out % groups == 0 else out * groups
   shapes = {'H': int(g.choice([1, 2, 3])), 'W': int(g.choice([1, 2])), 'I': n // groups, 'O': out}
   w = g.param([shapes[c] for c in kernel])
