@@ -7,6 +7,21 @@ os.environ['XLA_FLAGS'] = (
 )
 
 import jax
+import pytest
 
 jax.config.update('jax_numpy_dtype_promotion', 'strict')
 jax.config.update('jax_numpy_rank_promotion', 'raise')
+
+
+@pytest.fixture
+def compilations():
+  """An entry for each program that XLA compiles; a cache of JAX would forget some when full."""
+  seen = []
+
+  def listener(event, duration, **_):
+    if event == '/jax/core/compile/backend_compile_duration':
+      seen.append(event)
+
+  jax.monitoring.register_event_duration_secs_listener(listener)
+  yield seen
+  jax.monitoring.unregister_event_duration_listener(listener)

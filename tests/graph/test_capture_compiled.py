@@ -59,19 +59,6 @@ CALLS = {
 }
 
 
-@pytest.fixture
-def compilations():
-  seen = []
-
-  def listener(event, duration, **_):
-    if event == '/jax/core/compile/backend_compile_duration':
-      seen.append(event)
-
-  jax.monitoring.register_event_duration_secs_listener(listener)
-  yield seen
-  jax.monitoring.unregister_event_duration_listener(listener)
-
-
 @pytest.mark.parametrize('name', CALLS)
 def test_once_for_equal_shapes(name, compilations):
   call, model = CALLS[name], Model()

@@ -164,20 +164,20 @@ def test_narrow_weights_stay_so(method, dtype):
   assert report['w'].error_after < report['w'].error_before
 
 
-def test_compiles_once_for_each_shape():
+def test_compiles_once_for_each_shape(compilations):
   rng = np.random.default_rng(0)
   params, inputs = {}, {}
   for i in range(4):
     params[str(i)] = rng.normal(size=(37, 11)).astype(np.float32)
     inputs[str(i)] = reference.decaying(rng, 100, 37).astype(np.float32)
   stats = of_inputs(inputs, dict.fromkeys(params, 11))
-  solve = _sparsegpt_core.solve
-  before = solve._cache_size()
-  sparsities = {'0': 0.1, '1': 0.5, '2': 0.5, '3': 0.9}
-  sparsegpt(params, stats, sparsities, damping=0.02)
-  assert solve._cache_size() == before + 1
-  sparsegpt(params, stats, 0.3, damping=0.03)
-  assert solve._cache_size() == before + 1
+  one = lambda path: ({path: params[path]}, of_inputs({path: inputs[path]}, {path: 11}))
+  sparsegpt(*one('0'), 0.1, damping=0.02)
+  assert compilations
+  compilations.clear()
+  sparsegpt(*one('1'), 0.5, damping=0.03)
+  sparsegpt(params, stats, {'0': 0.1, '1': 0.5, '2': 0.5, '3': 0.9}, damping=0.02)
+  assert compilations == []
 
 
 def test_solver_is_a_pure_function():

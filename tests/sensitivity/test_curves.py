@@ -135,7 +135,7 @@ def test_channel_groups():
     assert curve.metrics[j] == evaluate(jprune.apply(params, masks))
 
 
-def test_evaluate_compiles_once_and_selection_not_per_sparsity():
+def test_evaluate_compiles_once_and_selection_not_per_sparsity(compilations):
   params = jax.tree.map(lambda leaf: np.asarray(leaf), toy())  # NumPy leaves too
   traces = []
 
@@ -153,29 +153,19 @@ def test_evaluate_compiles_once_and_selection_not_per_sparsity():
   params['d'] = jnp.zeros((2, 2)) + 1.0
   curves(summed, params, [0.0, 0.3], scorer=scorer)
   assert (len(traces), len(scored)) == (1, 1)
-  compiled = []
-  listen = lambda event, *_, **__: compiled.append(event) if 'backend_compile' in event else None
-  jax.monitoring.register_event_duration_secs_listener(listen)
-  try:
-    curves(summed, params, np.linspace(0.3, 0.7, 9), scorer=scorer)
-  finally:
-    jax.monitoring.clear_event_listeners()
-  assert compiled == []
+  compilations.clear()
+  curves(summed, params, np.linspace(0.3, 0.7, 9), scorer=scorer)
+  assert compilations == []
   assert len(traces) == 1
 
 
-def test_large_leaves_do_not_compile_per_sparsity():
+def test_large_leaves_do_not_compile_per_sparsity(compilations):
   params = {'w': jax.random.normal(jax.random.key(0), (600, 600))}  # past what NumPy selects
   evaluate = lambda params: float(params['w'][0, 0])
   curves(evaluate, params, [0.3])
-  compiled = []
-  listen = lambda event, *_, **__: compiled.append(event) if 'backend_compile' in event else None
-  jax.monitoring.register_event_duration_secs_listener(listen)
-  try:
-    curves(evaluate, params, [0.1, 0.2, 0.7])
-  finally:
-    jax.monitoring.clear_event_listeners()
-  assert compiled == []
+  compilations.clear()
+  curves(evaluate, params, [0.1, 0.2, 0.7])
+  assert compilations == []
 
 
 def test_params_keep_dtype_weak_type_and_other_leaves():
