@@ -1,5 +1,8 @@
 """What a traced function does with its params: channels, multiply-adds, inputs of its products."""
 
+from jprune._roles import Factor as Factor
+from jprune._roles import Role as Role
+from jprune._roles import Roles as Roles
 from jprune.graph._capture import capture as capture
 from jprune.graph._capture import capture_batches as capture_batches
 from jprune.graph._channels import ChannelGraph as ChannelGraph
@@ -7,6 +10,7 @@ from jprune.graph._channels import channels as channels
 from jprune.graph._groups import Group as Group
 from jprune.graph._groups import Member as Member
 from jprune.graph._groups import Position as Position
+from jprune.graph._leaf_roles import roles as roles
 from jprune.graph._mac_count import MacCount as MacCount
 from jprune.graph._mac_count import macs as macs
 from jprune.graph._moments import Moments as Moments
