@@ -8,10 +8,13 @@ from typing import Any
 
 import jax
 
-from jprune import _checks, distributions, scores, tree
+from jprune import _checks, _roles, distributions, scores, tree
 from jprune._entry import public
+from jprune._roles import Roles
 from jprune.masks import NOfM, Unstructured
 from jprune.masks._apply import aligned
+from jprune.masks._forms import Forms
+from jprune.masks._leaves import sparsities_of
 from jprune.masks._top_k import select, select_global
 from jprune.typing import Distribution, Masks, Params, Pattern, Scorer, Scores, Where
 
@@ -35,6 +38,7 @@ def prune(
   where: Where = None,
   key: jax.Array | None = None,
   masks: Masks = None,
+  roles: Roles | None = None,
   **scorer_args: Any,
 ) -> Masks:
   """Masks that prune a fraction of the lowest-scoring weights; the params stay as they are.
@@ -58,6 +62,10 @@ def prune(
     masks: of an earlier round. What they pruned stays pruned and counts towards the sparsity; a
       leaf that is sparser already than asked stays as it is. Leaves that are not selected keep
       their earlier mask.
+    roles: what a function does with each leaf, from :func:`jprune.graph.roles`, or by names
+      where it isn't given. The layers of a stack are pruned as leaves of their own, each to its
+      sparsity; distributions that know fan-in and fan-out and patterns that run along inputs take
+      them from here.
     **scorer_args: passed to the scorer.
 
   Returns:
@@ -80,24 +88,38 @@ def prune(
   if isinstance(pattern, NOfM) and distribution is not distributions.uniform:
     raise _checks.pattern_shares_alike('prune', pattern)
   _checks.check_measured_pattern('prune', distribution, pattern)
+  if roles is not None:
+    _roles.check('prune', *zip(*_shapes(params).items()), roles)
+  if where is None and roles is not None:
+    where = lambda path, leaf: roles[path].kind == 'kernel'
   chosen = tree.selected('prune', params, where)
   before = None
   if masks is not None:
     before = jax.tree.structure(params).unflatten(aligned('prune', params, masks))
   scored = _scores(params, chosen, scorer, key, scorer_args)
+  forms = Forms('prune', scored, pattern, roles, shapes=_shapes(params))
+  parts, before = forms.split(scored), None if before is None else forms.split(before)
   if isinstance(pattern, NOfM):
-    new = select('prune', scored, sparsity, pattern, before)
+    new = select('prune', parts, sparsity, forms.pattern, before)
   elif distribution is distributions.global_:
     if sparsity is None:
       raise _checks.no_sparsity('prune')
-    new = select_global('prune', scored, sparsity, pattern, before)
+    new = select_global('prune', parts, sparsity, forms.pattern, before)
   else:
     if sparsity is not None:
       _checks.check_fraction('prune', 'sparsity', sparsity)
     elif getattr(distribution, 'func', distribution) in _NEED_SPARSITY:
       raise _checks.no_sparsity('prune')
-    new = select('prune', scored, distribution(params, scored, sparsity), pattern, before)
-  return new
+    knowing = {} if roles is None or not _takes(distribution, 'roles') else {'roles': roles}
+    shares = distribution(params, scored, sparsity, **knowing)
+    shares = forms.shares(sparsities_of('prune', scored, shares))
+    new = select('prune', parts, shares, forms.pattern, before)
+  return forms.join(new)
+
+
+def _shapes(params: Params) -> dict[str, tuple[int, ...]]:
+  paths, leaves, _ = tree.flatten(params)
+  return {path: tuple(getattr(leaf, 'shape', ())) for path, leaf in zip(paths, leaves)}
 
 
 def _scores(
@@ -109,7 +131,7 @@ def _scores(
     raise _checks.bad_scorer('prune', scorer)
   bound = scorer.keywords if isinstance(scorer, functools.partial) else {}
   if callable(scorer):
-    if _takes_key(scorer):
+    if _takes(scorer, 'key'):
       key = bound.get('key') if key is None else key
       scorer_args = {**scorer_args, 'key': key}
     elif key is not None:
@@ -134,8 +156,8 @@ def _scores(
   return treedef.unflatten(out)
 
 
-def _takes_key(scorer: Any) -> bool:
+def _takes(function: Any, argument: str) -> bool:
   try:
-    return 'key' in inspect.signature(scorer).parameters
+    return argument in inspect.signature(function).parameters
   except ValueError:  # a builtin without a signature
     return False

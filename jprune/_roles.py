@@ -7,6 +7,7 @@ from names and shapes; read by whatever has to know which weights feed one outpu
 from __future__ import annotations
 
 import dataclasses
+import html
 import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -116,6 +117,29 @@ class Role:
     back = sorted(range(len(order)), key=order.__getitem__)
     return parts.transpose(back).reshape(self.shape)
 
+  def layers_first(self, leaf: jax.Array) -> jax.Array:
+    """A leaf as ``(stack, ...)``, the other axes as they are."""
+    order, sizes, rest = self._layers()
+    parts = leaf.reshape([factor.size for factor in self.factors])
+    return parts.transpose(order).reshape(self.stack, *rest)
+
+  def layers_placed(self, layers: jax.Array) -> jax.Array:
+    """An array of the leaf's shape from ``(stack, ...)``."""
+    order, sizes, _ = self._layers()
+    back = sorted(range(len(order)), key=order.__getitem__)
+    return layers.reshape(sizes).transpose(back).reshape(self.shape)
+
+  def _layers(self) -> tuple[list[int], list[int], list[int]]:
+    """The factors with those of the stack first, their sizes, and the axes that are left."""
+    first = self._places()[0]
+    order = [*first, *(i for i in range(len(self.factors)) if i not in first)]
+    rest = list(self.shape)
+    for i in first:
+      rest[self.factors[i].axis] //= self.factors[i].size
+    mine = {self.factors[i].axis for i in first}
+    kept = [n for axis, n in enumerate(rest) if axis not in mine or n != 1]
+    return order, [self.factors[i].size for i in order], kept
+
   def _places(self) -> tuple[list[int], list[int], list[int], list[int]]:
     """Places of the factors of the stack, the window, the inputs and the outputs."""
     parts: tuple[list[int], ...] = ([], [], [], [])
@@ -187,6 +211,12 @@ class Roles(Mapping[str, Role]):
 
   def __repr__(self) -> str:
     return f'Roles({len(self.kernels)} kernels of {len(self)} leaves)'
+
+  def _repr_html_(self) -> str:
+    line = lambda tag, cells: ''.join(f'<{tag}>{html.escape(cell)}</{tag}>' for cell in cells)
+    rows = ''.join(f'<tr>{line("td", self._cells(path))}</tr>' for path in self)
+    head = line('th', ('leaf', 'shape', 'role', 'axes', 'why'))
+    return f'<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>'
 
   def _cells(self, path: str) -> tuple[str, str, str, str, str]:
     role = self._roles[path]

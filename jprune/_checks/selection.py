@@ -224,6 +224,8 @@ def pattern_shares_alike(function: str, pattern: Any) -> ValueError:
   return ValueError(message(function, 'distribution', constraint, 'another one', fix))
 
 
-def axis_not_known(function: str, path: str) -> ValueError:
-  fix = 'Only what was captured from a function knows which axes it contracts.'
-  return ValueError(message(function, 'pattern', 'one with an axis', 'axis None', fix, path))
+def axis_not_known(function: str, path: str, shape: tuple[int, ...]) -> ValueError:
+  constraint = 'an axis where nothing tells which axes of a leaf are its inputs'
+  got = f'None for shape {tuple(shape)}'
+  fix = 'Pass axis=, or roles=jprune.graph.roles(fn, params, *args), or exclude it with where=.'
+  return ValueError(message(function, 'axis', constraint, got, fix, path))

@@ -7,8 +7,10 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from jprune import _checks, tree
+from jprune import _checks, _roles, tree
 from jprune._entry import public
+from jprune._named_roles import roles_by_name
+from jprune._roles import Role, Roles
 from jprune.distributions._common import competing
 from jprune.typing import Distribution, Params, Scores, Sparsities
 
@@ -20,10 +22,16 @@ def erk(
   sparsity: float | None = None,
   *,
   power: float = 1,
+  roles: Roles | None = None,
 ) -> Sparsities | Distribution:
-  r"""Erdős-Rényi-Kernel: density in proportion to the sum over the product of all dims.
+  r"""Erdős-Rényi-Kernel: density in proportion to the sum over the product of a kernel's dims.
 
   .. math:: 1 - s_l = \min\bigl(1,\ \epsilon\, (\textstyle\sum_d n_d / \prod_d n_d)^{power}\bigr)
+
+  The dims are fan-in, fan-out and those of the window: one matrix gets one sparsity, however its
+  inputs and outputs are divided into axes, and the layers of a stack get what each would get by
+  itself. Where neither roles nor names tell (three axes of an unknown name), they are those of the
+  shape.
 
   One factor :math:`\epsilon` for all leaves meets the overall sparsity. Leaves whose density
   would exceed 1 stay dense (sparsity 0.0), and the factor is solved again for the others.
@@ -39,6 +47,8 @@ def erk(
       sparsity is spread over the other leaves. A scalar counts as one dim of size 1.
     sparsity: fraction of zeros over all these leaves together, in [0, 1].
     power: 0 gives all leaves one density; larger numbers, larger differences between leaves.
+    roles: what a function does with each leaf, from :func:`jprune.graph.roles`; by names where it
+      isn't given. :func:`jprune.prune` passes on what it is given.
 
   Returns:
     A Python float for each leaf, ``None`` where ``scores`` is ``None``.
@@ -58,7 +68,8 @@ def erk(
   References:
     Evci et al., Rigging the lottery: making all tickets winners, ICML 2020, arXiv:1911.11134
   """
-  return _distribute('erk', erk, lambda dims: dims, params, scores, sparsity, power)
+  counted = lambda shape, role: (role.fan_in, role.fan_out, *role.window) if role else shape
+  return _distribute('erk', erk, counted, params, scores, sparsity, power, roles)
 
 
 @public
@@ -68,20 +79,23 @@ def er(
   sparsity: float | None = None,
   *,
   power: float = 1,
+  roles: Roles | None = None,
 ) -> Sparsities | Distribution:
   r"""Erdős-Rényi: density in proportion to (fan-in + fan-out) / (fan-in · fan-out).
 
   .. math:: 1 - s_l = \min\bigl(1,\ \epsilon\,
      (\frac{n_{in} + n_{out}}{n_{in} n_{out}})^{power}\bigr)
 
-  Fan-in and fan-out are the last two dims, as in Flax kernels; leading dims, such as the window
-  of a convolution, are left out of account. All else is as in :func:`erk`.
+  Fan-in and fan-out are numbers of inputs and outputs; the window of a convolution is left out of
+  account. Where neither roles nor names tell them, they are the last two dims. All else is as in
+  :func:`erk`.
 
   Args:
     params: tree of arrays or shape structs; or nothing at all, as in :func:`erk`.
     scores: tree of that structure and those shapes; ``None`` where a leaf stays dense.
     sparsity: fraction of zeros over all these leaves together, in [0, 1].
     power: as in :func:`erk`.
+    roles: as in :func:`erk`.
 
   Returns:
     A Python float for each leaf, ``None`` where ``scores`` is ``None``.
@@ -100,33 +114,48 @@ def er(
     Mocanu et al., Scalable training of artificial neural networks with adaptive sparse
     connectivity inspired by network science, Nature Communications 2018, arXiv:1707.04780
   """
-  return _distribute('er', er, lambda dims: dims[-2:], params, scores, sparsity, power)
+  counted = lambda shape, role: (role.fan_in, role.fan_out) if role else shape[-2:]
+  return _distribute('er', er, counted, params, scores, sparsity, power, roles)
 
 
 def _distribute(
   function: str,
   distribution: Callable[..., Any],
-  counted: Callable[[tuple[int, ...]], tuple[int, ...]],
+  counted: Callable[[tuple[int, ...], Role | None], tuple[int, ...]],
   params: Params,
   scores: Scores,
   sparsity: float | None,
   power: float,
+  roles: Roles | None,
 ) -> Any:
   """Both distributions; ``counted`` picks the dims that count."""
   exponent = _checks.non_negative_number(function, 'power', power)
   if params is None and scores is None and sparsity is None:
-    return functools.partial(distribution, power=exponent)
+    known = {} if roles is None else {'roles': roles}
+    return functools.partial(distribution, power=exponent, **known)
   overall = _checks.static_fraction(function, 'sparsity', sparsity)
   found, treedef = competing(function, params, scores)
   sizes = [tree.size(score) if score is not None else 0 for score in found]
-  shares = {
-    i: exponent * _log_share(counted(tuple(found[i].shape))) for i, size in enumerate(sizes) if size
-  }
+  dims = _dims(function, params, counted, roles)
+  shares = {i: exponent * _log_share(dims[i]) for i, size in enumerate(sizes) if size}
   keep = sum(size - _zeros(size, overall) for size in sizes)
   solved = _solve({i: sizes[i] for i in shares}, shares, keep)
   return treedef.unflatten(
     [None if score is None else solved.get(i, 0.0) for i, score in enumerate(found)]
   )
+
+
+def _dims(
+  function: str, params: Params, counted: Callable[..., Any], roles: Roles | None
+) -> list[tuple[int, ...]]:
+  """The dims of each leaf that count."""
+  paths, leaves, _ = tree.flatten(params)
+  shapes = {path: tuple(getattr(leaf, 'shape', ())) for path, leaf in zip(paths, leaves)}
+  if roles is not None:
+    _roles.check(function, paths, list(shapes.values()), roles)
+  found = roles if roles is not None else roles_by_name(shapes)
+  known = [found[path] if found[path] and found[path].known else None for path in paths]
+  return [counted(shapes[path], role) for path, role in zip(paths, known)]
 
 
 def _log_share(dims: tuple[int, ...]) -> float:

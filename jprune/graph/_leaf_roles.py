@@ -130,7 +130,7 @@ class _KernelAxes:
   ) -> str:
     """What is done along a piece, by what the function does along its atoms elsewhere."""
     mine, side = self._atoms([piece]), ('batch', 'inputs', 'outputs')
-    if name in side and mine and mine <= heads and self._is_whole(piece):
+    if name in side and mine and mine <= heads:
       return HEADS
     # one of several outputs or inputs along which there are matrices side by side, or a router
     several = name in ('inputs', 'outputs') and self._atoms(getattr(self._use, name)) > mine
@@ -163,10 +163,14 @@ class _KernelAxes:
     return Role('kernel', self._shape, why, tuple(placed), places)
 
   def _atoms(self, pieces: Sequence[Piece]) -> set[Atom]:
-    return {atom for piece in pieces for atom in resolve(self._dims[piece.axis])}
-
-  def _is_whole(self, piece: Piece) -> bool:
-    return piece.step * piece.size == self._shape[piece.axis] and piece.step == 1
+    found: set[Atom] = set()
+    for piece in pieces:
+      width = 1
+      for atom in reversed(resolve(self._dims[piece.axis])):
+        inside = piece.step <= width and width * atom.size <= piece.step * piece.size
+        found |= {atom} if inside else set()
+        width *= atom.size
+    return found
 
 
 _SIDES = (
@@ -190,17 +194,19 @@ _WORDS = {
 def _sizes(pieces: Sequence[Piece], size: int) -> list[int] | None:
   """How long each piece of an axis is, the largest step first; ``None`` if they leave gaps.
 
-  The first may be a part of what there is, as one of several slices is.
+  The first may be a part of what there is, as one of several slices is, and a piece that was
+  indexed (of size 0) is as long as the others leave it.
   """
-  out, width = [], 1
-  for piece in reversed(pieces):
-    if piece.step != width:
+  if not pieces or pieces[-1].step != 1:
+    return None
+  out, above = [], size
+  for i, piece in enumerate(pieces):
+    length, rest = divmod(above, piece.step)
+    if rest or (i and piece.size not in (0, length)):
       return None
-    if piece is pieces[0]:
-      return [size // width, *out] if size % width == 0 else None
-    out.insert(0, piece.size)
-    width *= piece.size
-  return None
+    out.append(length)
+    above = piece.step
+  return out
 
 
 def _new_values(traced: Traced, kernels: set[int]) -> set[int]:

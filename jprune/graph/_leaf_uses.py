@@ -210,7 +210,11 @@ class LeafUses:
     if eqn.primitive.name == 'stack':
       add = lambda axes: (*axes[:axis], (), *axes[axis:])
       views = [view._replace(axes=add(view.axes)) for view in views]
-    return tuple({view.leaf: view for view in views}.values())
+    found: dict[int, View] = {}
+    for view in views:
+      before = found.get(view.leaf)
+      found[view.leaf] = view if before is None else _together(before, view, axis)
+    return tuple(_resized(view, eqn.outvars[0].aval.shape) for view in found.values())
 
   def _looked_up(self, frame: Frame, eqn: Any, held: list[Views]) -> Views:
     """Some indices of a leaf, or one.
@@ -387,6 +391,16 @@ def _laid_out(
   for axis, where in places.items():
     out[where] = axes[axis] or out[where]
   return out
+
+
+def _together(a: View, b: View, axis: int) -> View:
+  """Two parts of a leaf side by side: the axis that each is an index of is an axis again."""
+  apart = [(x, y) for x, y in zip(a.fixed, b.fixed) if x != y]
+  if len(a.fixed) != len(b.fixed) or len(apart) != 1 or a.axes[axis]:
+    return a
+  piece = apart[0][0]
+  axes = (*a.axes[:axis], (piece._replace(offset=0, size=2),), *a.axes[axis + 1 :])
+  return a._replace(axes=axes, fixed=tuple(x for x in a.fixed if x != piece))
 
 
 def _one_piece(pieces: Pieces, size: int) -> Pieces:

@@ -45,6 +45,16 @@ def following(
   return [jax.device_put(mask, x.sharding) for mask, x in zip(masks, xs)]
 
 
+def unsharded(x: jax.Array) -> jax.Array:
+  """The array with no sharding in its type, so that it may be taken apart and put together."""
+  mesh = jax.typeof(x).sharding.mesh
+  if not mesh.explicit_axes:
+    return x
+  if tree.is_traced(x):
+    return jax.sharding.reshard(x, jax.sharding.PartitionSpec(*[None] * x.ndim))
+  return jax.device_put(x, _elsewhere(x.sharding))
+
+
 def placed(mask: Any, x: jax.Array) -> jax.Array:
   """A concrete mask where ``x`` lies; left free to be moved if ``x`` is."""
   if x.committed:

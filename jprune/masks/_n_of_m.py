@@ -9,16 +9,26 @@ import jax.numpy as jnp
 
 from jprune import _checks
 from jprune._entry import public
+from jprune._roles import Roles
 from jprune.masks import _keys
 from jprune.masks._auto import following
+from jprune.masks._forms import in_form
 from jprune.masks._leaves import scored
 from jprune.masks._patterns import NOfM
 from jprune.typing import Masks, Scores
 
 
 @public
-def n_of_m(scores: Scores, n: int, m: int, axis: int = -2, *, pad: bool = False) -> Masks:
-  """Keeps the n best of every m consecutive weights along an axis.
+def n_of_m(
+  scores: Scores,
+  n: int,
+  m: int,
+  axis: int | None = None,
+  *,
+  pad: bool = False,
+  roles: Roles | None = None,
+) -> Masks:
+  """Keeps the n best of every m consecutive weights along the inputs, or along an axis.
 
   Among equal scores the lower index is kept.
 
@@ -26,10 +36,11 @@ def n_of_m(scores: Scores, n: int, m: int, axis: int = -2, *, pad: bool = False)
     scores: tree of floating arrays; ``None`` leaves get ``None``.
     n: weights kept in each group, 1 to ``m``.
     m: size of a group.
-    axis: along which groups lie; -2 is the contraction axis of Flax kernels ``(..., in, out)``,
-      the axis along which hardware wants its N:M.
+    axis: along which groups lie; ``None`` for the inputs of a kernel, along which hardware wants
+      its N:M, as roles or names tell (:class:`NOfM`).
     pad: where the axis doesn't divide, let the last group have fewer than ``m`` weights (it
       keeps ``n`` of them, or all it has) instead of raising an error.
+    roles: what a function does with each leaf, from :func:`jprune.graph.roles`.
 
   Returns:
     Bool masks.
@@ -48,10 +59,14 @@ def n_of_m(scores: Scores, n: int, m: int, axis: int = -2, *, pad: bool = False)
     Mishra et al., Accelerating sparse deep neural networks, 2021, arXiv:2104.08378
   """
   _checks.check_n_of_m('n_of_m', n, m)
-  _checks.check_int('n_of_m', 'axis', axis)
-  pattern = NOfM(n, m, axis, pad)
-  leaves, treedef = scored('n_of_m', scores, pattern)
-  return treedef.unflatten([None if x is None else n_of_m_leaf(x, pattern) for x in leaves])
+  if axis is not None:
+    _checks.check_int('n_of_m', 'axis', axis)
+
+  def chosen(scores: Scores, _: Any, pattern: NOfM) -> Masks:
+    leaves, treedef = scored('n_of_m', scores, pattern)
+    return treedef.unflatten([None if x is None else n_of_m_leaf(x, pattern) for x in leaves])
+
+  return in_form('n_of_m', scores, None, NOfM(n, m, axis, pad), roles, chosen)
 
 
 def n_of_m_leaf(x: jax.Array, pattern: NOfM) -> jax.Array:

@@ -111,7 +111,8 @@ class Channel:
   outputs, its bias, the next kernel's inputs) are not tied by this pattern.
 
   Attributes:
-    axis: the axis whose indices are the units; -1 for the output channels of Flax kernels.
+    axis: the axis whose indices are the units; ``None`` for the outputs of a kernel, of each layer
+      by themselves where layers are stacked, as roles or names tell.
 
   Examples:
     >>> w = jnp.array([[1.0, 5.0], [2.0, 4.0]])
@@ -120,13 +121,16 @@ class Channel:
            [False,  True]], dtype=bool)
   """
 
-  axis: int
+  axis: int | None = None
 
   def __post_init__(self) -> None:
-    _checks.check_int('Channel', 'axis', self.axis)
+    if self.axis is not None:
+      _checks.check_int('Channel', 'axis', self.axis)
 
   def check(self, function: str, path: str, shape: tuple[int, ...]) -> None:
     """Refuses leaves that haven't the axis."""
+    if self.axis is None:
+      raise _checks.axis_not_known(function, path, shape)
     _checks.check_axis(function, self.axis, path, shape)
 
   def unit_scores(self, scores: jax.Array) -> jax.Array:
@@ -154,8 +158,9 @@ class NOfM:
   Attributes:
     n: weights kept in each group.
     m: size of a group.
-    axis: along which groups lie; -2 is the contraction axis of Flax kernels. ``None`` stands for
-      the last axis that is contracted, where that is known: in :mod:`jprune.reconstruct`.
+    axis: along which groups lie; ``None`` for the inputs of a kernel, as roles or names tell:
+      ``(..., inputs, outputs)`` of a Flax kernel, the first axis of its queries, the second of a
+      PyTorch weight. A matrix of any other name has inputs, then outputs.
     pad: where the axis doesn't divide, let the last group have fewer than ``m`` weights (it
       keeps ``n`` of them, or all it has) instead of raising an error.
 
@@ -167,7 +172,7 @@ class NOfM:
 
   n: int
   m: int
-  axis: int | None = -2
+  axis: int | None = None
   pad: bool = False
 
   def __post_init__(self) -> None:
@@ -183,7 +188,7 @@ class NOfM:
   def check(self, function: str, path: str, shape: tuple[int, ...]) -> None:
     """Refuses leaves that haven't the axis, and axes that don't divide unless padded."""
     if self.axis is None:
-      raise _checks.axis_not_known(function, path)
+      raise _checks.axis_not_known(function, path, shape)
     _checks.check_axis(function, self.axis, path, shape)
     if not self.pad and shape[self.axis] % self.m:
       raise _checks.not_divisible(function, self.axis, path, shape, 'm', self.m)

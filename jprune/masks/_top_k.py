@@ -10,8 +10,10 @@ import jax
 
 from jprune import _checks, tree
 from jprune._entry import public
+from jprune._roles import Roles
 from jprune.masks import _keys, _rows, _select
 from jprune.masks._auto import following
+from jprune.masks._forms import in_form, rows
 from jprune.masks._leaves import kept, scored, sparsities_of
 from jprune.masks._n_of_m import n_of_m_leaf
 from jprune.masks._pack import PackedMask, unpack_leaf
@@ -21,7 +23,11 @@ from jprune.typing import Masks, Pattern, Scores, Sparsities
 
 @public
 def top_k(
-  scores: Scores, sparsities: Sparsities = None, *, pattern: Pattern | NOfM = Unstructured()
+  scores: Scores,
+  sparsities: Sparsities = None,
+  *,
+  pattern: Pattern | NOfM = Unstructured(),
+  roles: Roles | None = None,
 ) -> Masks:
   """Prunes exactly ``round(sparsity * units)`` of the lowest-scoring units of each leaf.
 
@@ -35,6 +41,9 @@ def top_k(
       structure of the scores (``None`` = stays dense), or a dict from leaf path to number. Not
       for :class:`NOfM`, which has its own.
     pattern: which weights live and die together.
+    roles: what a function does with each leaf, from :func:`jprune.graph.roles`. The layers of a
+      stack, its experts and what is vmapped over then are leaves of their own, and patterns see
+      ``(window, inputs, outputs)``.
 
   Returns:
     Bool masks with the structure and shapes of ``scores``.
@@ -51,11 +60,18 @@ def top_k(
     >>> top_k(scores, {'b': 0.25})
     {'a': None, 'b': Array([ True,  True,  True, False], dtype=bool)}
   """
-  return select('top_k', scores, sparsities, pattern)
+  chosen = lambda scores, shares, pattern: select('top_k', scores, shares, pattern)
+  return in_form('top_k', scores, sparsities, pattern, roles, chosen)
 
 
 @public
-def top_k_global(scores: Scores, sparsity: float, *, pattern: Pattern = Unstructured()) -> Masks:
+def top_k_global(
+  scores: Scores,
+  sparsity: float,
+  *,
+  pattern: Pattern = Unstructured(),
+  roles: Roles | None = None,
+) -> Masks:
   """Prunes exactly ``round(sparsity * units)`` of the lowest-scoring units of all leaves.
 
   One threshold over all leaves; among equal scores the first leaf in tree order, and in it the
@@ -67,6 +83,7 @@ def top_k_global(scores: Scores, sparsity: float, *, pattern: Pattern = Unstruct
     sparsity: fraction of zeros over all scored leaves, in [0, 1].
     pattern: which weights live and die together; not :class:`NOfM`, where nothing is left to
       choose.
+    roles: as for :func:`top_k`.
 
   Returns:
     Bool masks with the structure and shapes of ``scores``.
@@ -80,26 +97,35 @@ def top_k_global(scores: Scores, sparsity: float, *, pattern: Pattern = Unstruct
     >>> top_k_global(scores, 0.5)
     {'a': Array([False,  True, False, False], dtype=bool), 'b': Array([ True,  True], dtype=bool)}
   """
-  return select_global('top_k_global', scores, sparsity, pattern)
+  chosen = lambda scores, _, pattern: select_global('top_k_global', scores, sparsity, pattern)
+  return in_form('top_k_global', scores, None, pattern, roles, chosen)
 
 
 @public
-def top_k_rows(scores: Scores, sparsities: Sparsities, *, axis: int = -2) -> Masks:
-  """Prunes exactly ``round(sparsity * size)`` weights of every row along an axis.
+def top_k_rows(
+  scores: Scores,
+  sparsities: Sparsities,
+  *,
+  axis: int | None = None,
+  roles: Roles | None = None,
+) -> Masks:
+  """Prunes exactly ``round(sparsity * size)`` of the weights that feed each output.
 
-  With ``axis=-2``, the contraction axis of Flax kernels ``(..., in, out)``, each output keeps
-  the same number of inputs. Among equal scores of a row the lowest index is kept first.
+  Each output of a kernel keeps the same number of weights; with ``axis``, each row along it.
+  Among equal scores of a row the lowest index is kept first.
 
   Args:
     scores: tree of floating arrays, higher = keep; ``None`` leaves get ``None``.
     sparsities: as for :func:`top_k`.
-    axis: along which weights compete; all other axes index rows.
+    axis: along which weights compete; all other axes index rows. ``None`` for inputs and window of
+      a kernel, as roles or names tell; a matrix of any other name has inputs, then outputs.
+    roles: what a function does with each leaf, from :func:`jprune.graph.roles`.
 
   Returns:
     Bool masks with the structure and shapes of ``scores``.
 
   Raises:
-    ValueError: as for :func:`top_k`, or if a leaf hasn't the axis.
+    ValueError: as for :func:`top_k`, if a leaf hasn't the axis, or nothing tells its inputs.
     TypeError: if a leaf is not floating.
 
   Examples:
@@ -109,11 +135,24 @@ def top_k_rows(scores: Scores, sparsities: Sparsities, *, axis: int = -2) -> Mas
            [ True, False],
            [ True,  True]], dtype=bool)
   """
-  _checks.check_int('top_k_rows', 'axis', axis)
   if sparsities is None:
     raise _checks.no_sparsity('top_k_rows')
-  values = sparsities_of('top_k_rows', scores, sparsities)
-  leaves, treedef = scored('top_k_rows', scores, _Axis(axis))
+  if axis is None:
+    scored('top_k_rows', scores, Unstructured())
+    forms = rows('top_k_rows', scores, roles)
+    shares = forms.shares(sparsities_of('top_k_rows', scores, sparsities))
+    columns = jax.tree.map(lambda x: x.reshape(-1, x.shape[-1]), forms.split(scores))
+    masks = _along('top_k_rows', columns, shares, -2)
+    parts = jax.tree.map(lambda mask, x: mask.reshape(x.shape), masks, forms.split(scores))
+    return forms.join(parts)
+  _checks.check_int('top_k_rows', 'axis', axis)
+  return _along('top_k_rows', scores, sparsities, axis)
+
+
+def _along(function: str, scores: Scores, sparsities: Sparsities, axis: int) -> Masks:
+  """Masks of rows along an axis that all leaves have."""
+  values = sparsities_of(function, scores, sparsities)
+  leaves, treedef = scored(function, scores, _Axis(axis))
   ks = [
     None if x is None or s is None else kept(s, [x.shape[axis]]) for x, s in zip(leaves, values)
   ]

@@ -1,0 +1,160 @@
+"""Roles of kernels by their names, and by what lies beside them, where no function is at hand.
+
+Libraries agree on few layouts:
+
+| library | leaf | axes | its bias |
+|---|---|---|---|
+| Flax (linen, NNX), Haiku ``w`` | ``kernel``, ``w`` | ``(*window, inputs, *outputs)`` | ``(*outputs,)`` |
+| Flax attention, MaxText | ``query/kernel``, ``key``, ``value`` | ``(inputs, heads, outputs)`` | ``(heads, outputs)`` |
+| | ``out/kernel`` | ``(heads, inputs, outputs)`` | ``(outputs,)`` |
+| Equinox, PyTorch | ``weight`` | ``(outputs, inputs, *window)`` | ``(outputs,)`` or ``(outputs, 1, 1)`` |
+
+Layers that a scan runs over are stacked along a first axis, biases and norms with them: a bias
+of ``(layers, outputs)`` beside a kernel of ``(layers, inputs, outputs)``, a norm's scale of two
+axes. A matrix by any other name has inputs, then outputs, as in ``x @ w``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from jprune._roles import HEADS, INPUTS, LAYERS, OUTPUTS, WINDOW, Role, by_axes
+
+Shape = tuple[int, ...]
+
+_INTO_HEADS = re.compile(r'^(q|k|v|query|key|value|(q|k|v|query|key|value)_proj|to_[qkv])$')
+_OUT_OF_HEADS = re.compile(r'^(o|out|o_proj|out_proj|attn_out|attention_output|to_out)$')
+_KERNELS = ('kernel', 'w', 'weight')
+_BIASES = ('bias', 'b')
+_OUTPUTS_FIRST = 'weight'
+# of norms, which have one axis for each layer
+_SCALES = ('scale', 'offset', 'gamma', 'beta')
+
+
+def roles_by_name(leaves: Mapping[str, Shape]) -> dict[str, Role | None]:
+  """The role of each leaf as a kernel; ``None`` where neither its name nor its shape tells.
+
+  Whether a leaf is a kernel at all is not asked here.
+
+  Args:
+    leaves: shapes by path.
+  """
+  depths = _stack_depths(leaves)
+  return {path: _by_name(path, shape, depths[path], leaves) for path, shape in leaves.items()}
+
+
+class _Leaf(NamedTuple):
+  """A leaf as one layer of a stack has it."""
+
+  name: str
+  module: str
+  shape: Shape
+
+
+def _by_name(path: str, shape: Shape, depth: int, leaves: Mapping[str, Shape]) -> Role | None:
+  leaf = _leaf(path, shape[depth:])
+  words = _words(leaf, _bias(path, depth, leaves))
+  if words is None:
+    return None
+  words = (LAYERS,) * depth + words
+  out_of_heads = words.count(HEADS) == 1 and words.index(HEADS) < words.index(INPUTS)
+  contracted = [w in (INPUTS, WINDOW) or (w == HEADS and out_of_heads) for w in words]
+  return by_axes(shape, words, contracted, 'by its name')
+
+
+def _words(leaf: _Leaf, bias: Shape | None) -> tuple[str, ...] | None:
+  """A word for each axis of one layer."""
+  rank = len(leaf.shape)
+  if rank < 2:
+    return None
+  if rank == 2:
+    return (OUTPUTS, INPUTS) if leaf.name == _OUTPUTS_FIRST else (INPUTS, OUTPUTS)
+  into = _INTO_HEADS.match(leaf.module) or _INTO_HEADS.match(leaf.name)
+  if rank == 3 and into:
+    return (INPUTS, HEADS, OUTPUTS)
+  if rank == 3 and (_OUT_OF_HEADS.match(leaf.module) or _OUT_OF_HEADS.match(leaf.name)):
+    return (HEADS, INPUTS, OUTPUTS)
+  if leaf.name == _OUTPUTS_FIRST:
+    return (OUTPUTS, INPUTS, *(WINDOW,) * (rank - 2))
+  outputs = len(bias) if bias is not None and leaf.shape[-len(bias) :] == bias else 0
+  if outputs > 1 and outputs < rank:
+    return (INPUTS,) * (rank - outputs) + (OUTPUTS,) * outputs
+  if outputs == 1 or (leaf.name in _KERNELS and rank in (4, 5)):
+    return (*(WINDOW,) * (rank - 2), INPUTS, OUTPUTS)
+  return None
+
+
+def _bias(path: str, depth: int, leaves: Mapping[str, Shape]) -> Shape | None:
+  """The shape of the bias beside a kernel, as one layer has it."""
+  if _leaf(path, ()).name not in _KERNELS:
+    return None
+  found = _beside(path, leaves, _BIASES)
+  return None if found is None else found[depth:]
+
+
+def _leaf(path: str, shape: Shape) -> _Leaf:
+  module, _, name = path.rpartition('/')
+  return _Leaf(*_last_words(name, module), shape)
+
+
+def _last_words(name: str, module: str) -> tuple[str, str]:
+  """The name of a leaf and of its module, in paths with slashes or with dots."""
+  words = [*module.replace('.', '/').split('/'), *name.split('.')]
+  return words[-1], words[-2] if len(words) > 1 else ''
+
+
+def _beside(path: str, leaves: Mapping[str, Shape], names: Sequence[str]) -> Shape | None:
+  """The shape of a leaf of the same module that has one of the names."""
+  name = _leaf(path, ()).name
+  stem = path[: len(path) - len(name)]
+  return next((leaves[stem + each] for each in names if stem + each in leaves), None)
+
+
+# ------------------------------------------------------------------------------------- stacks
+
+
+def _stack_depths(leaves: Mapping[str, Shape]) -> dict[str, int]:
+  """How many first axes of each leaf number layers."""
+  depths = dict.fromkeys(leaves, 0)
+  roots: dict[str, list[str]] = {}
+  for path in leaves:
+    words = path.split('/')
+    for end in range(len(words)):
+      roots.setdefault('/'.join(words[:end]), []).append(path)
+  settled: set[str] = set()
+  for members in roots.values():  # outer modules come before what is in them
+    while not settled.intersection(members) and _is_stack(members, leaves, depths):
+      for path in members:
+        depths[path] += 1
+    settled.update(path for path in members if depths[path])
+  return depths
+
+
+def _is_stack(members: Sequence[str], leaves: Mapping[str, Shape], depths: dict[str, int]) -> bool:
+  """Whether all leaves of a module have one first size, and one of them shows that it's layers."""
+  rest = {path: leaves[path][depths[path] :] for path in members}
+  sizes = {shape[:1] for shape in rest.values()}
+  if len(sizes) != 1 or not min(map(len, rest.values())) or sizes == {(1,)}:
+    return False
+  return any(_shows_stack(path, rest) for path in members)
+
+
+def _shows_stack(path: str, leaves: Mapping[str, Shape]) -> bool:
+  """Whether a bias or a norm has an axis more than one layer of it would have."""
+  shape, leaf = leaves[path], _leaf(path, leaves[path])
+  if len(shape) < 2 or leaf.name not in (*_SCALES, *_BIASES):
+    return False
+  kernel = _beside(path, leaves, _KERNELS)
+  if kernel is None:  # of a norm
+    return len(shape) == 2 and 1 not in shape
+  if len(kernel) <= len(shape) or kernel[0] != shape[0]:
+    return False
+  if _beside(path, leaves, (_OUTPUTS_FIRST,)):
+    return kernel[1] == shape[1] != 1
+  outputs = len(shape) - 1
+  if kernel[-outputs:] != shape[1:]:
+    return False
+  # else one layer with several axes of outputs, as of heads
+  return kernel[-outputs - 1 :] != shape or (len(kernel) > 2 and not _INTO_HEADS.match(leaf.module))

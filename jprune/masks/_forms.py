@@ -1,0 +1,179 @@
+"""Leaves in the form in which a function multiplies by them.
+
+Selection works on leaves as they lie. Where roles tell that a leaf holds a matrix for each layer, or
+which of its axes are inputs, it is taken apart before: into layers, which then are leaves like any
+others, and into ``(window, inputs, outputs)`` where the pattern asks what is an input. So a matrix
+gets one mask, however it is stacked, reshaped or transposed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jprune import _checks, _roles, tree
+from jprune._named_roles import roles_by_name
+from jprune._roles import Role
+from jprune.masks._auto import following, unsharded
+from jprune.masks._leaves import scored, sparsities_of
+from jprune.masks._pack import PackedMask, unpack_leaf
+from jprune.masks._patterns import Block, Channel, NOfM, Unstructured
+
+
+@dataclasses.dataclass(frozen=True)
+class Form:
+  """How one leaf is taken apart.
+
+  Attributes:
+    role: of the leaf.
+    stack: how many parts there are; 0 if the leaf stays whole.
+    matrices: whether a part is ``(window, inputs, outputs)``, else it has the axes of the leaf that
+      don't number layers.
+  """
+
+  role: Role | None = None
+  stack: int = 0
+  matrices: bool = False
+
+  def parts(self, x: Any) -> Any:
+    """The leaf, or a tuple of its parts."""
+    if not self.stack:
+      return x
+    if x is None:
+      return (None,) * self.stack
+    found = self._taken(unsharded(jnp.asarray(x)))
+    return tuple(found[i] for i in range(self.stack))
+
+  def whole(self, parts: Sequence[jax.Array]) -> jax.Array:
+    """The leaf again."""
+    one = jnp.stack(list(parts))
+    if self.matrices:
+      return self.role.placed(one)
+    return self.role.layers_placed(one)
+
+  def _taken(self, x: jax.Array) -> jax.Array:
+    return self.role.matrices(x) if self.matrices else self.role.layers_first(x)
+
+
+class Forms:
+  """How the leaves of a tree are taken apart for a pattern; and that pattern, for the parts.
+
+  Args:
+    function: who asks, for messages.
+    tree_of: tree of arrays, ``None`` included: those that are selected.
+    pattern: any pattern.
+    roles: given, or ``None`` for those that names tell.
+    named: whether names tell of layers where no roles are given.
+    shapes: of all leaves by path, also those that are not selected; names are read beside them.
+  """
+
+  def __init__(
+    self,
+    function: str,
+    tree_of: Any,
+    pattern: Any,
+    roles: Mapping[str, Role] | None,
+    named: bool = True,
+    shapes: Mapping[str, tuple[int, ...]] | None = None,
+  ) -> None:
+    paths, leaves, self._treedef = tree.flatten(tree_of, is_leaf=lambda x: x is None)
+    self._leaves = leaves
+    self._given = roles is not None
+    if shapes is None:
+      shapes = {path: x.shape for path, x in zip(paths, leaves) if x is not None}
+    if roles is not None:
+      _roles.check(function, list(shapes), list(shapes.values()), roles)
+    found = roles if roles is not None else roles_by_name(shapes)
+    by_axis = _asks_for_axes(pattern)
+    self.forms = []
+    for path, x in zip(paths, leaves):
+      role = None if x is None else found[path]
+      known = role is not None and role.known
+      if x is not None and by_axis and not known:
+        raise _checks.axis_not_known(function, path, x.shape)
+      self.forms.append(self._form(role, pattern, by_axis, named) if known else Form())
+    self.pattern = _on_matrices(pattern) if by_axis else pattern
+
+  def _form(self, role: Role, pattern: Any, by_axis: bool, named: bool) -> Form:
+    matrices = by_axis or (self._given and isinstance(pattern, Block))
+    apart = matrices or isinstance(pattern, (Unstructured, Block))
+    stack = role.stack if self._given or named or matrices else 1
+    if not apart or not (matrices or stack > 1):
+      return Form()
+    return Form(role, stack, matrices)
+
+  @property
+  def plain(self) -> bool:
+    """Whether all leaves stay as they are."""
+    return not any(form.stack for form in self.forms)
+
+  def split(self, tree_of: Any) -> Any:
+    """A tree of arrays along the leaves (scores, masks), each leaf taken apart."""
+    is_leaf = lambda x: x is None or isinstance(x, PackedMask)
+    leaves = tree.flatten(tree_of, is_leaf=is_leaf)[1]
+    unpacked = (unpack_leaf(x) if isinstance(x, PackedMask) else x for x in leaves)
+    return self._treedef.unflatten([form.parts(x) for form, x in zip(self.forms, unpacked)])
+
+  def shares(self, values: Sequence[Any]) -> Any:
+    """Numbers for the leaves as numbers for their parts; an array holds one for each layer."""
+    out = []
+    for form, value in zip(self.forms, values, strict=True):
+      each = np.ndim(value) == 1 if value is not None else False
+      if form.stack:
+        out.append(tuple(value[i] if each else value for i in range(form.stack)))
+      else:
+        out.append(value)
+    return self._treedef.unflatten(out)
+
+  def join(self, masks: Any) -> Any:
+    """Masks of the leaves from those of their parts."""
+    parts = self._treedef.flatten_up_to(masks)
+    out = []
+    for form, leaf, part in zip(self.forms, self._leaves, parts):
+      if not form.stack or part is None:
+        out.append(part)
+      elif any(x is None for x in part):  # it is not among those with a sparsity
+        out.append(None)
+      else:
+        whole: Callable[..., Any] = lambda xs, parts, form=form: [form.whole(parts)]
+        out.append(following(whole, [jnp.asarray(leaf)], list(part))[0])
+    return self._treedef.unflatten(out)
+
+
+def _asks_for_axes(pattern: Any) -> bool:
+  return isinstance(pattern, (NOfM, Channel)) and pattern.axis is None
+
+
+def _on_matrices(pattern: Any) -> Any:
+  """The pattern on ``(window, inputs, outputs)``."""
+  return dataclasses.replace(pattern, axis=-2 if isinstance(pattern, NOfM) else -1)
+
+
+def rows(function: str, scores: Any, roles: Mapping[str, Role] | None) -> Forms:
+  """Leaves as matrices each of whose columns holds what feeds one output."""
+  return Forms(function, scores, Channel(), roles)
+
+
+def in_form(
+  function: str,
+  scores: Any,
+  sparsities: Any,
+  pattern: Any,
+  roles: Mapping[str, Role] | None,
+  select: Callable[[Any, Any, Any], Any],
+) -> Any:
+  """``select(scores, sparsities, pattern)`` on leaves that are taken apart where need be."""
+  if roles is None and not _asks_for_axes(pattern):
+    return select(scores, sparsities, pattern)
+  scored(function, scores, Unstructured())
+  forms = Forms(function, scores, pattern, roles, named=False)
+  if forms.plain:
+    return select(scores, sparsities, forms.pattern)
+  if sparsities is not None:
+    sparsities = forms.shares(sparsities_of(function, scores, sparsities))
+  return forms.join(select(forms.split(scores), sparsities, forms.pattern))
