@@ -18,7 +18,7 @@ import numpy as np
 
 from jprune import _checks, _roles, tree
 from jprune._named_roles import roles_by_name
-from jprune._roles import Role
+from jprune._roles import HEADS, INPUTS, OUTPUTS, Role
 from jprune.masks._auto import following, unsharded
 from jprune.masks._leaves import scored, sparsities_of
 from jprune.masks._pack import PackedMask, unpack_leaf
@@ -96,11 +96,15 @@ class Forms:
       known = role is not None and role.known
       if x is not None and by_axis and not known:
         raise _checks.axis_not_known(function, path, x.shape)
+      if by_axis and known and isinstance(pattern, NOfM):
+        _check_divides(function, path, role, pattern)
       self.forms.append(self._form(role, pattern, by_axis, named) if known else Form())
     self.pattern = _on_matrices(pattern) if by_axis else pattern
 
   def _form(self, role: Role, pattern: Any, by_axis: bool, named: bool) -> Form:
     matrices = by_axis or (self._given and isinstance(pattern, Block))
+    if matrices and role.stack == 1 and role.axes[-2:] == (INPUTS, OUTPUTS):
+      return Form()  # it lies as matrices do
     apart = matrices or isinstance(pattern, (Unstructured, Block))
     stack = role.stack if self._given or named or matrices else 1
     if not apart or not (matrices or stack > 1):
@@ -147,6 +151,15 @@ class Forms:
 
 def _asks_for_axes(pattern: Any) -> bool:
   return isinstance(pattern, (NOfM, Channel)) and pattern.axis is None
+
+
+def _check_divides(function: str, path: str, role: Role, pattern: NOfM) -> None:
+  """Refuses inputs that aren't a multiple of ``m``, in the words of the leaf as it lies."""
+  if not pattern.pad and role.fan_in % pattern.m:
+    places = (i for i, word in enumerate(role.axes) if INPUTS in word or word == HEADS)
+    axis = max(places, default=len(role.shape) - 2)
+    axis -= len(role.shape)
+    raise _checks.not_divisible(function, axis, path, role.shape, 'm', pattern.m)
 
 
 def _on_matrices(pattern: Any) -> Any:

@@ -137,7 +137,8 @@ def test_n_of_m_brings_its_own_sparsity():
     jprune.masks.top_k_global({'w': jnp.ones((4, 4))}, 0.5, pattern=NOfM(2, 4))
 
 
-def test_an_axis_that_only_products_know_is_refused():
-  message = r"prune: `pattern` must be one with an axis; got axis None at leaf 'w'\. Only what was"
-  with pytest.raises(ValueError, match=message):
-    jprune.prune({'w': jnp.ones((4, 2))}, pattern=NOfM(2, 4, axis=None))
+def test_inputs_that_nothing_tells_are_asked_for():
+  message = r"prune: `axis` must be an axis where .*; got None for shape \(4, 2, 8\) at leaf 'w'\. Pass"
+  for pattern in (NOfM(2, 4), Channel()):
+    with pytest.raises(ValueError, match=message):
+      jprune.prune({'w': jnp.ones((4, 2, 8))}, None if isinstance(pattern, NOfM) else 0.5, pattern=pattern)
