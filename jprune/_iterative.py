@@ -59,8 +59,8 @@ def synflow_prune(
     *args: further arguments; floating arrays are replaced by ones, shape structs will do.
     sparsity: fraction of zeros over all selected leaves, in [0, 1).
     rounds: how many rounds, at least 1; 1 prunes at once.
-    where: selects the leaves to prune, as for :func:`jprune.prune`; by default floating leaves
-      with two or more dimensions. All other leaves take part in the flow.
+    where: selects the leaves to prune, as for :func:`jprune.prune`. All other leaves take part in
+      the flow.
     pattern: which weights live and die together; not :class:`~jprune.masks.NOfM`.
     masks: of an earlier pruning. What they pruned stays pruned and counts towards the sparsity;
       leaves that are not selected keep their mask.
@@ -78,8 +78,8 @@ def synflow_prune(
 
   Examples:
     >>> fn = lambda params, x: jax.nn.relu(x @ params['in']) @ params['out']
-    >>> params = {'in': jnp.array([[1.0, -2.0]]), 'out': jnp.array([[3.0], [-1.0]])}
-    >>> synflow_prune(params, fn, jnp.zeros((1, 1)), sparsity=0.5, rounds=2)['out'][:, 0]
+    >>> params = {'in': jnp.array([[1.0, -2.0]] * 2), 'out': jnp.array([[3.0, 3.0], [-1.0, -1.0]])}
+    >>> synflow_prune(params, fn, jnp.zeros((1, 2)), sparsity=0.5, rounds=2)['out'][:, 0]
     Array([ True, False], dtype=bool)
 
   References:

@@ -8,7 +8,7 @@ from typing import Any
 
 import jax
 
-from jprune import _checks, _roles, distributions, scores, tree
+from jprune import _checks, distributions, scores, tree
 from jprune._entry import public
 from jprune._roles import Roles
 from jprune.masks import NOfM, Unstructured
@@ -55,9 +55,12 @@ def prune(
     distribution: what each leaf contributes, ``(params, scores, sparsity) -> sparsities``;
       ``distributions.global_`` sets one threshold over all leaves.
     pattern: which weights live and die together.
-    where: selects the leaves to prune: a predicate ``(path, leaf) -> bool``, a regular
-      expression searched for in the path, a list of these, or a tree of bools. By default
-      floating leaves with two or more dimensions.
+    where: selects the leaves to prune. By default kernels: by ``roles``, or, as far as names
+      tell, all floating leaves with two axes longer than 1 that are no biases, norms, class tokens,
+      position tables or state (:func:`jprune.tree.left_out` says why a leaf is left out). A regular
+      expression that is searched for in paths narrows the default; a predicate
+      ``(path, leaf) -> bool`` or a tree of bools chooses exactly. Of a list of these, any; a leaf's
+      exact path in it chooses that leaf.
     key: a typed random key, for scorers that take one.
     masks: of an earlier round. What they pruned stays pruned and counts towards the sparsity; a
       leaf that is sparser already than asked stays as it is. Leaves that are not selected keep
@@ -73,9 +76,10 @@ def prune(
     keep), ``None`` for the others.
 
   Raises:
-    ValueError: if nothing is selected, the sparsity is outside [0, 1], the pattern doesn't fit a
-      shape or isn't that of an :class:`~jprune.sensitivity.Allocation`, scores are NaN, or
-      structures differ.
+    ValueError: if nothing is selected, a regular expression finds only what the default leaves
+      out, or weights are quantised; if the sparsity is outside [0, 1], the pattern doesn't fit a
+      shape or isn't that of an :class:`~jprune.sensitivity.Allocation`, scores are NaN, structures
+      differ, or the roles are of other leaves.
     TypeError: if a selected leaf is not floating, or a key is missing or not wanted.
 
   Examples:
@@ -88,11 +92,7 @@ def prune(
   if isinstance(pattern, NOfM) and distribution is not distributions.uniform:
     raise _checks.pattern_shares_alike('prune', pattern)
   _checks.check_measured_pattern('prune', distribution, pattern)
-  if roles is not None:
-    _roles.check('prune', *zip(*_shapes(params).items()), roles)
-  if where is None and roles is not None:
-    where = lambda path, leaf: roles[path].kind == 'kernel'
-  chosen = tree.selected('prune', params, where)
+  chosen = tree.selected('prune', params, where, roles)
   before = None
   if masks is not None:
     before = jax.tree.structure(params).unflatten(aligned('prune', params, masks))

@@ -9,7 +9,7 @@ Examples:
   (Array([[ True,  True],
          [ True, False]], dtype=bool), None)
 
-  >>> where: Where = 'bias$'  # or lambda path, leaf: leaf.ndim == 1, or a list of these
+  >>> where: Where = ['bias']  # or lambda path, leaf: leaf.ndim == 1
   >>> jprune.prune(params, 0.5, where=where)['kernel'] is None
   True
 
@@ -42,9 +42,18 @@ params (``None`` = stays dense); or a dict from leaf path to number (paths that 
 stay dense)."""
 
 Where: TypeAlias = Any
-"""What selects leaves: a predicate ``(path, leaf) -> bool``, a regular expression that is
-searched for in the leaf's path, a list of these (any of them selects), a tree of bools with
-the structure of the params, or ``None``: floating leaves of two or more dimensions."""
+"""What selects leaves:
+
+- ``None``: kernels, by the roles of a function where there are any, else as far as names tell:
+  floating leaves with two axes longer than 1 that are no biases, norms, class tokens, position
+  tables or state. :func:`jprune.tree.left_out` says why a leaf is left out.
+- a regular expression, searched for in the leaf's path: those of the default that it is found in.
+  ``'^(?!.*head)'`` is all kernels but the head's.
+- a predicate ``(path, leaf) -> bool``: exactly these, whatever they are.
+- a tree of bools with the structure of the params: exactly these.
+- a list of these: what any of them selects. A string that is the path of a leaf selects exactly
+  that one; each entry has to select something.
+"""
 
 Schedule: TypeAlias = Callable[[Any], Any]
 """``count -> sparsity``: the step, an int or an int array, to a fraction in [0, 1]."""
@@ -56,9 +65,10 @@ class Scorer(Protocol):
   Examples:
     >>> def grown(params, *, initial):
     ...   return jax.tree.map(lambda now, then: abs(now) - abs(then), params, initial)
-    >>> now, then = jnp.array([[1.0, 3.0]]), jnp.array([[0.0, 4.0]])
+    >>> now, then = jnp.array([[1.0, 3.0]] * 2), jnp.array([[0.0, 4.0]] * 2)
     >>> jprune.prune({'w': now}, 0.5, scorer=grown, initial={'w': then})['w']
-    Array([[ True, False]], dtype=bool)
+    Array([[ True, False],
+           [ True, False]], dtype=bool)
   """
 
   def __call__(self, params: Params, **scorer_args: Any) -> Scores: ...

@@ -218,10 +218,13 @@ from jprune._checks.training import other_than_init as other_than_init
 from jprune._checks.trees import as_bool as as_bool
 from jprune._checks.trees import bad_regex as bad_regex
 from jprune._checks.trees import bad_where as bad_where
+from jprune._checks.trees import check_roles as check_roles
 from jprune._checks.trees import empty_tree as empty_tree
 from jprune._checks.trees import not_floating as not_floating
 from jprune._checks.trees import nothing_selected as nothing_selected
+from jprune._checks.trees import only_left_out as only_left_out
 from jprune._checks.trees import other_structure as other_structure
+from jprune._checks.trees import quantised as quantised
 from jprune._checks.words import kind as kind
 from jprune._checks.words import listed as listed
 from jprune._checks.words import message as message

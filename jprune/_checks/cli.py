@@ -30,7 +30,7 @@ def as_options(text: str, file: str) -> str:
     text: the message.
     file: what the command calls the file that it reads.
   """
-  words = {**_OPTIONS, '`path`': f'`{file}`'}
+  words = {**_OPTIONS, '`path`': f'`{file}`', '`params`': f'`{file}`'}
   pattern = "'[^']*'|" + '|'.join(map(re.escape, words))
   said = re.sub(pattern, lambda found: words.get(found[0], found[0]), text)
   return re.sub(r'--where ([.,;])', r'--where\1', said)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -45,7 +45,8 @@ def nothing_selected(function: str, where: Any, paths: Sequence[str]) -> ValueEr
     f'Did you mean {listed(near)}?'
     if near
     else (
-      'By default floating leaves with two or more dimensions are selected.'
+      'By default floating leaves with two axes longer than 1 are, unless their names speak '
+      'against it: jprune.tree.left_out(params) says why. A predicate chooses exactly.'
       if where is None
       else 'Leaf paths look like those above.'
     )
@@ -62,6 +63,40 @@ def _near(where: str, paths: Sequence[str]) -> list[str]:
     if all(ratio() > 0.5 for ratio in bounds):
       near.append(path)
   return near
+
+
+def only_left_out(function: str, where: Any, found: Sequence[tuple[str, str]]) -> ValueError:
+  """A pattern narrows the default, and of what it finds nothing is in that."""
+  shown = ', '.join(f"'{path}' ({why})" for path, why in found[:3])
+  more = f' and {len(found) - 3} more' if len(found) > 3 else ''
+  got = f'where={getattr(where, "pattern", where)!r}, which finds only {shown}{more}'
+  fix = (
+    'A regular expression narrows the default. To choose these all the same, pass a list of their '
+    'paths, a predicate (path, leaf) -> bool, or a tree of bools.'
+  )
+  constraint = 'a filter that selects at least one leaf of those that the default takes'
+  return ValueError(message(function, 'where', constraint, got, fix))
+
+
+def quantised(function: str, path: str, leaf: Any, scales: str) -> ValueError:
+  """Weights whose scales stand in another leaf: by themselves they don't say how large they are."""
+  fix = (
+    'Dequantise the weights first (weight times scale, in a floating dtype), or leave them out '
+    "with where=, such as where='^(?!.*NAME)'."
+  )
+  got = f"{kind(leaf)} with scales '{scales}'"
+  return ValueError(message(function, 'params', 'weights that are not quantised', got, fix, path))
+
+
+def check_roles(function: str, roles: Any, paths: Sequence[str]) -> None:
+  """Roles of exactly these leaves."""
+  constraint = 'what jprune.graph.roles(fn, params, ...) gives for these params'
+  if not isinstance(roles, Mapping):
+    fix = 'Trace the function: roles=jprune.graph.roles(model.apply, params, x).'
+    raise TypeError(message(function, 'roles', constraint, kind(roles), fix))
+  if got := differing(paths, list(roles)):
+    fix = 'Ask for the roles of the tree that is pruned.'
+    raise ValueError(message(function, 'roles', constraint, got, fix))
 
 
 def not_floating(function: str, argument: str, path: str, leaf: Any) -> TypeError:

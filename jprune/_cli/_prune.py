@@ -103,11 +103,11 @@ def _choice(
 
 def _tally(source: Source, choice: _select.Choice) -> Tally:
   """Of all leaves, the masks that others had before included."""
-  rows = []
+  rows, left_out = [], source.left_out()
   for i in source.order:
     plan = source.plans[i]
     has_mask = i in choice.kept or plan.mask is not None
-    rows.append(masked_row(source, i, choice.kept.get(i, plan.kept), has_mask))
+    rows.append(masked_row(source, i, choice.kept.get(i, plan.kept), has_mask, left_out[i]))
   return Tally(tuple(rows))
 
 

@@ -37,11 +37,8 @@ class Choice(NamedTuple):
 
 def selected(source: Source, where: list[str] | None) -> list[int]:
   """The leaves that are pruned, in the order of the tree."""
-  order = source.order
-  params = source.tree([source.struct(i) for i in range(len(order))])
-  # a lone expression as it is: the message quotes it
-  filters = where[0] if where and len(where) == 1 else where
-  return [i for i, yes in zip(order, tree.selected('prune', params, filters), strict=True) if yes]
+  chosen = tree.selected('prune', source.structs(), where)
+  return [i for i, yes in zip(source.order, chosen, strict=True) if yes]
 
 
 def per_leaf(source: Source, chosen: list[int], name: str, sparsity: float, rank: Rank) -> Choice:

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jprune import _checks
+from jprune import _checks, tree
 from jprune.io import _container, _leaf, _load, _structure
 from jprune.io._save import CHECKSUM, KEY
 
@@ -57,6 +57,14 @@ class Source(NamedTuple):
   def struct(self, i: int) -> jax.ShapeDtypeStruct:
     """A leaf without values."""
     return jax.ShapeDtypeStruct(self.plans[i].shape, jnp.dtype(self.plans[i].dtype))
+
+  def structs(self) -> Any:
+    """The tree of all leaves without values."""
+    return self.tree([self.struct(i) for i in range(len(self.plans))])
+
+  def left_out(self) -> dict[int, str | None]:
+    """Why the default selection leaves a leaf out, if it does, by its place in the file."""
+    return dict(zip(self.order, tree.left_out(self.structs()), strict=True))
 
   def read(self, i: int) -> tuple[np.ndarray, np.ndarray | None]:
     """A leaf and its mask, if it has one; the only way to the file's data."""

@@ -18,23 +18,25 @@ def run(args: argparse.Namespace) -> None:
   with opened('tally', args.file) as source:
     order = source.order
     leaves = _batches.shown('tally', order, args.progress, 'leaf', len(order))
-    tally = Tally(tuple(_row(source, i) for i in leaves))
+    left_out = source.left_out()
+    tally = Tally(tuple(_row(source, i, left_out[i]) for i in leaves))
   text = json.dumps(tally.to_dict(), indent=2) if args.json else str(tally)
   say(text)
 
 
-def _row(source: Source, i: int) -> LeafTally:
+def _row(source: Source, i: int, left_out: str | None) -> LeafTally:
   if source.masked:
     plan = source.plans[i]
-    return masked_row(source, i, plan.kept, plan.mask is not None)
+    return masked_row(source, i, plan.kept, plan.mask is not None, left_out)
   values, _ = source.read(i)
   nonzero = nonzeros([values])[0]
   return row_of(source.plans[i].path, values, nonzero, why_dense(values, nonzero, None, False))
 
 
-def masked_row(source: Source, i: int, kept: int, has_mask: bool) -> LeafTally:
+def masked_row(
+  source: Source, i: int, kept: int, has_mask: bool, left_out: str | None
+) -> LeafTally:
   """A leaf by its mask: no values are looked at."""
   struct = source.struct(i)
-  return row_of(
-    source.plans[i].path, struct, kept, why_dense(struct, kept, True if has_mask else None, True)
-  )
+  why = why_dense(struct, kept, True if has_mask else None, True, left_out)
+  return row_of(source.plans[i].path, struct, kept, why)

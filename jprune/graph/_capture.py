@@ -70,7 +70,7 @@ def capture(
     params: tree of arrays.
     *args: trees of arrays. Data may be sharded; statistics are of all of it.
     gram: whether to collect products of pairs of inputs: ``inputs ** 2`` floats for each.
-    where: selects the leaves; by default floating ones with two or more dimensions.
+    where: selects the leaves, as for :func:`jprune.prune`.
     weights: of tokens, such as a padding mask: an array whose axes are the first ones of the first
       argument that starts with them. A row has the weight of the token at its place, whatever
       was mixed into it; what lies under a weight of 0 may be NaN. Leaves whose rows are not at the

@@ -65,8 +65,9 @@ def channels(
       of two the larger. A group that loses nothing anyway stays as it is.
     min_keep: each group keeps at least so many units.
     where: which members count, as a filter of leaves; a group without a selected member stays as
-      it is. By default floating leaves with two or more dimensions; for a group that has none, all
-      of its floating members.
+      it is. By default kernels, as for :func:`jprune.prune`; for a group that has none, all of its
+      floating members. A regular expression narrows that default to kernels; for the scales of
+      norms say ``lambda path, leaf: path.endswith('scale')``.
     reduce: how the weights of a unit, over all of its members, become its score: ``'mean'``,
       ``'sum'``, ``'max'``, ``'l2'``; or a function from the mean score of each member's weights,
       ``(members, units)``, to one number for each unit (NaN where a member has no weights of a
@@ -194,10 +195,12 @@ def _scored(scores: Scores, graph: Any, where: Where) -> tuple[list[Any], dict[s
 
 def _usual_members(graph: Any) -> set[str]:
   """Kernels: what default ``where`` selects. All members of groups that have none of these."""
+  why = tree.left_out(graph.treedef.unflatten(graph.leaves.values()))
+  usual = {path for path, each in zip(graph.leaves, why, strict=True) if each is None}
   out = set()
   for group in graph.groups:
     paths = {member.path for member in group.members}
-    out |= {path for path in paths if tree.default_where(path, graph.leaves[path])} or paths
+    out |= paths & usual or paths
   return out
 
 

@@ -26,8 +26,10 @@ class Unstructured:
   """Every weight is its own unit.
 
   Examples:
-    >>> jprune.prune({'w': jnp.array([[1.0, 3.0, 2.0]])}, 1 / 3, pattern=Unstructured())['w']
-    Array([[False,  True,  True]], dtype=bool)
+    >>> w = jnp.array([[1.0, 3.0], [2.0, 4.0]])
+    >>> jprune.prune({'w': w}, 1 / 4, pattern=Unstructured())['w']
+    Array([[False,  True],
+           [ True,  True]], dtype=bool)
   """
 
   def check(self, function: str, path: str, shape: tuple[int, ...]) -> None:
@@ -165,9 +167,10 @@ class NOfM:
       keeps ``n`` of them, or all it has) instead of raising an error.
 
   Examples:
-    >>> w = jnp.array([[0.25], [-1.33], [0.43], [-0.11]])
-    >>> jprune.prune({'w': w}, pattern=NOfM(2, 4))['w'].ravel()
-    Array([False,  True,  True, False], dtype=bool)
+    >>> w = jnp.array([[0.25, 1.0], [-1.33, 2.0], [0.43, 3.0], [-0.11, 4.0]])
+    >>> jprune.prune({'w': w}, pattern=NOfM(2, 4))['w'].T
+    Array([[False,  True,  True, False],
+           [False, False,  True,  True]], dtype=bool)
   """
 
   n: int

@@ -66,7 +66,7 @@ def bernoulli(params: Params, rate: Any, key: jax.Array, *, where: Where = None)
     rate: probability in [0, 1] of being pruned: a number, a tree with the structure of the
       params, or a dict from leaf path to number (``None`` or left out = stays dense).
     key: a typed random key.
-    where: selects leaves; by default floating leaves with two or more dimensions.
+    where: selects leaves, as for :func:`jprune.prune`.
 
   Returns:
     Bool masks; ``None`` for leaves that are not selected.

@@ -61,7 +61,7 @@ def alps(
     stats: a :class:`jprune.graph.Stats` of these params, captured with ``gram=True``.
     sparsity: as for :func:`sparsegpt`.
     pattern: as for :func:`sparsegpt`.
-    where: which leaves; by default the floating ones of two or more dimensions.
+    where: which leaves, as for :func:`jprune.prune`.
     per_output: whether each output loses the same number of weights, or one more.
     damping: what is added to the diagonal of the Gram matrix, as a fraction of its mean, for the
       search, and for the weights if there are fewer than two rows for each input.
@@ -77,13 +77,13 @@ def alps(
 
   Examples:
     >>> fn = lambda params, x: x @ params['w']
-    >>> params = {'w': jnp.array([[1.0], [2.0]])}
+    >>> params = {'w': jnp.array([[1.0, 1.0], [2.0, 3.0]])}
     >>> x = jnp.array([[1.0, 1.0], [1.0, 1.0]])  # the inputs are equal
     >>> _, stats = jprune.graph.capture(fn, params, x, gram=True)
     >>> small, masks, report = alps(params, stats, 0.5, damping=1e-4)
     >>> small['w'].round(2)
-    Array([[0.],
-           [3.]], dtype=float32)
+    Array([[0., 0.],
+           [3., 4.]], dtype=float32)
 
   References:
     Meng et al., ALPS: improved optimization for highly sparse one-shot pruning for large language

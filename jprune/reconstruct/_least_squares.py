@@ -45,7 +45,7 @@ def least_squares(
     masks: tree of the same structure; leaves bool or packed, of the param's shape, or ``None``
       (= the leaf stays as it is).
     stats: a :class:`jprune.graph.Stats` of these params, captured with ``gram=True``.
-    where: which of the leaves with a mask are repaired, by default those of two or more dimensions;
+    where: which of the leaves with a mask are repaired, as for :func:`jprune.prune`;
       the others are only masked.
     damping: pull of the kept weights towards what they were, as a fraction of the mean of the
       diagonal of :math:`H`, over which it is added; at least 0. With none the fit is exact; more
@@ -64,14 +64,14 @@ def least_squares(
 
   Examples:
     >>> fn = lambda params, x: x @ params['w']
-    >>> params = {'w': jnp.array([[1.0], [2.0], [4.0]])}
+    >>> params = {'w': jnp.array([[1.0, 1.0], [2.0, 3.0], [4.0, 5.0]])}
     >>> x = jnp.array([[1.0, 1.0, 0.0], [2.0, 2.0, 1.0]])  # the first two inputs are equal
     >>> _, stats = jprune.graph.capture(fn, params, x, gram=True)
-    >>> masks = {'w': jnp.array([[False], [True], [True]])}
+    >>> masks = {'w': jnp.array([[False] * 2, [True] * 2, [True] * 2])}
     >>> least_squares(params, masks, stats)[0]['w'].round(2)
-    Array([[0.],
-           [3.],
-           [4.]], dtype=float32)
+    Array([[0., 0.],
+           [3., 4.],
+           [4., 5.]], dtype=float32)
 
   References:
     Hassibi and Stork, Second order derivatives for network pruning: optimal brain surgeon,
@@ -91,7 +91,7 @@ def least_squares(
     else:
       _checks.check_values('least_squares', path, leaf)
       out[i] = zero_where_pruned(leaf, held[i])
-      left[i] = f'only masked, {_leaves.why_not_selected(leaf)}'
+      left[i] = f'only masked, {found.left_out[i] or "not selected"}'
   held = [None if mask is None else unpack_leaf(mask) for mask in held]
   outcomes = {
     i: _leaves.outcome_of(refitted_leaf, found.paths[i], found.leaves[i], uses, held[i], damping)

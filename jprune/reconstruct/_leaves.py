@@ -53,12 +53,13 @@ class Outcome(NamedTuple):
 
 
 class Chosen(NamedTuple):
-  """The leaves of a tree, and which of them are to be repaired."""
+  """The leaves of a tree, which of them are to be repaired, and why the default leaves some out."""
 
   paths: list[str]
   leaves: list[Any]
   treedef: Any
   selected: list[bool]
+  left_out: list[str | None]
 
 
 def chosen(function: str, params: Params, stats: Any, where: Where) -> Chosen:
@@ -66,7 +67,7 @@ def chosen(function: str, params: Params, stats: Any, where: Where) -> Chosen:
   _checks.check_stats(function, stats)
   selected = tree.selected(function, params, where)
   paths, leaves, treedef = tree.flatten(params)
-  return Chosen(paths, leaves, treedef, selected)
+  return Chosen(paths, leaves, treedef, selected, tree.left_out(params))
 
 
 def uses_of(function: str, stats: Any, path: str, leaf: Any) -> list[tuple[Use, Moments]]:
@@ -178,7 +179,7 @@ def gathered(
   masks = [outcomes[i].mask if i in outcomes else None for i in range(len(found.leaves))]
   rows = tuple(noted(outcomes[i].row, stats) for i in sorted(outcomes))
   why = [
-    (path, left.get(i) or why_not_selected(found.leaves[i]))
+    (path, left.get(i) or found.left_out[i] or 'not selected')
     for i, path in enumerate(found.paths)
     if i not in outcomes
   ]
@@ -192,13 +193,6 @@ def noted(row: LeafRepair, stats: Any) -> LeafRepair:
   if others:
     notes.append(f'{", ".join(others)}; its errors are those of the captured product alone')
   return dataclasses.replace(row, note='; '.join(notes))
-
-
-def why_not_selected(leaf: Any) -> str:
-  """Why a leaf was left alone."""
-  if not tree.is_floating(leaf):
-    return 'not a floating array'
-  return 'fewer than two dimensions' if len(leaf.shape) < 2 else 'not selected'
 
 
 # ----------------------------------------------------------------------------------- the checks

@@ -47,7 +47,7 @@ def per_output(
       (``None`` = stays dense), or a dict from leaf path to number. Left out for
       :class:`jprune.masks.NOfM`.
     pattern: ``Unstructured()``, or an ``NOfM`` whose axis is summed over in the product.
-    where: which leaves; by default the scored ones of two or more dimensions.
+    where: which leaves, as for :func:`jprune.prune`.
 
   Returns:
     Bool masks, ``None`` for other leaves.

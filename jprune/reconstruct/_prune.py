@@ -62,7 +62,7 @@ def prune(
     scorer: for ``least_squares`` and ``None``, and for distributions that look at scores: a
       function of params, and of ``stats``, with Gram matrices, if it takes them.
     distribution: what each leaf contributes, as for :func:`jprune.prune`.
-    where: selects the leaves; by default floating ones with two or more dimensions.
+    where: selects the leaves, as for :func:`jprune.prune`.
     weights: ``weights(batch)`` are weights of tokens, such as a padding mask.
     sequential: whether to run the model anew before each stage, so that what comes later makes up
       for what was pruned before; leaves that share their inputs are one stage, and a scan over

@@ -56,7 +56,7 @@ def sparsegpt(
       :class:`jprune.masks.NOfM`.
     pattern: ``Unstructured()``, or an ``NOfM`` whose axis is summed over in the product, as -2 is
       in kernels ``(inputs, outputs)``; it must divide.
-    where: which leaves; by default the floating ones of two or more dimensions.
+    where: which leaves, as for :func:`jprune.prune`.
     per_output: whether each output loses the same number of weights, where that is no integer
       some of them one more, instead of all weights of a block competing. Not looked at with an
       ``NOfM``.
@@ -76,13 +76,13 @@ def sparsegpt(
 
   Examples:
     >>> fn = lambda params, x: x @ params['w']
-    >>> params = {'w': jnp.array([[1.0], [2.0]])}
+    >>> params = {'w': jnp.array([[1.0, 1.0], [2.0, 3.0]])}
     >>> x = jnp.array([[1.0, 1.0], [1.0, 1.0]])  # the inputs are equal
     >>> _, stats = jprune.graph.capture(fn, params, x, gram=True)
     >>> small, masks, report = sparsegpt(params, stats, 0.5, damping=1e-4)
     >>> small['w'].round(2)  # the second makes up for the first
-    Array([[0.],
-           [3.]], dtype=float32)
+    Array([[0., 0.],
+           [3., 4.]], dtype=float32)
 
   References:
     Frantar and Alistarh, SparseGPT: massive language models can be accurately pruned in one-shot,

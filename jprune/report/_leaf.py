@@ -34,6 +34,8 @@ class LeafTally:
     macs: in a tally of a function, the multiply-adds (:class:`jprune.graph.Macs`) of the products
       that multiply by this leaf.
     shape_shrunk: in a tally of a function, the shape without the channels that are wholly pruned.
+    role: in a tally with roles, the kind of the leaf's: ``'kernel'``, ``'vector'``, ``'table'``,
+      ``'state'`` or ``'unused'``.
 
   Examples:
     >>> row = jprune.tally({'w': jnp.ones((2, 2))}, {'w': jnp.eye(2, dtype=bool)}).rows[0]
@@ -52,6 +54,7 @@ class LeafTally:
   dense_because: str | None = None
   macs: Macs | None = None
   shape_shrunk: tuple[int, ...] | None = None
+  role: str | None = None
 
   @property
   def sparsity(self) -> float:
@@ -66,24 +69,29 @@ class LeafTally:
   def to_dict(self) -> dict[str, Any]:
     """Fields, sparsity and compression as plain, JSON-serialisable Python values.
 
-    ``macs`` and ``shape_shrunk`` are there only in a tally of a function.
+    ``macs`` and ``shape_shrunk`` are there only in a tally of a function, ``role`` only in one with
+    roles.
     """
     shape = None if self.shape is None else list(self.shape)
     fields = {**dataclasses.asdict(self), 'shape': shape, **ratios(self)}
     macs, small = fields.pop('macs'), fields.pop('shape_shrunk')
+    if self.role is None:
+      del fields['role']
     if macs is None:
       return fields
     return {**fields, 'macs': self.macs._asdict(), 'shape_shrunk': list(small)}
 
 
-def row_of(path: str, leaf: Any, nonzero: int, why: str | None) -> LeafTally:
+def row_of(
+  path: str, leaf: Any, nonzero: int, why: str | None, role: str | None = None
+) -> LeafTally:
   if not _is_arraylike(leaf):
-    return LeafTally(path, None, type(leaf).__name__, 0, 0, 0, 0, 'dense', why)
+    return LeafTally(path, None, type(leaf).__name__, 0, 0, 0, 0, 'dense', why, role=role)
   shape, dtype = tuple(int(n) for n in np.shape(leaf)), _dtype(leaf)
   stored = smallest_storage(shape, nonzero, dtype.itemsize)
   size = size_of(leaf)
-  dense = size * dtype.itemsize
-  return LeafTally(path, shape, str(dtype), size, nonzero, dense, stored.bytes, stored.format, why)
+  counts = size, nonzero, size * dtype.itemsize, stored.bytes
+  return LeafTally(path, shape, str(dtype), *counts, stored.format, why, role=role)
 
 
 def bytes_shrunk(row: LeafTally) -> int:
@@ -91,8 +99,18 @@ def bytes_shrunk(row: LeafTally) -> int:
   return row.bytes_dense // max(row.size, 1) * math.prod(row.shape_shrunk or ())
 
 
-def why_dense(leaf: Any, nonzero: int, mask: Any, masked: bool) -> str | None:
-  """Why nothing of a leaf was pruned, as far as the leaf itself tells; ``None`` if some was."""
+def why_dense(
+  leaf: Any, nonzero: int, mask: Any, masked: bool, left_out: str | None = None
+) -> str | None:
+  """Why nothing of a leaf was pruned; ``None`` if some was.
+
+  Args:
+    leaf: an array, a shape struct, or anything.
+    nonzero: how many of its weights are.
+    mask: its mask; anything but ``None`` counts as one.
+    masked: whether the tally is of masks.
+    left_out: why the default leaves it out.
+  """
   size = size_of(leaf)
   if nonzero < size:
     return None
@@ -106,6 +124,8 @@ def why_dense(leaf: Any, nonzero: int, mask: Any, masked: bool) -> str | None:
     return 'its mask keeps every weight'
   if not jnp.issubdtype(_dtype(leaf), jnp.floating):
     return 'not floating'
+  if left_out and tree.is_array(leaf):
+    return left_out
   return 'fewer than two dimensions' if len(np.shape(leaf)) < 2 else 'not selected'
 
 

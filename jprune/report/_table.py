@@ -55,6 +55,7 @@ _COLUMNS = (
   _Column('as', lambda row: row.format, None, '<'),
   _both('ratio', lambda it: ratio(it.compression)),
 )
+_ROLE = _Column('role', lambda row: row.role or '', None, '<')
 _SMALL = _Column('as shrunk', lambda row: _small_type(row), None, '<')
 _MACS = _both('MACs', lambda it: count(it.macs.dense))
 _FEWER_MACS = (
@@ -76,7 +77,7 @@ class _Others(NamedTuple):
 
 def text(tally: Tally) -> str:
   """The tables of at most ``WIDTH`` columns, then the exact totals and what was left dense."""
-  lines = [*_block(_COLUMNS, tally.rows, tally), '']
+  lines = [*_block(_columns(tally), tally.rows, tally), '']
   if tally.macs is not None:
     rows = [row for row in _with_others(tally) if row.macs.dense]
     lines += [*_block(_mac_columns(tally), rows, tally), '']
@@ -104,7 +105,7 @@ def _block(columns: Sequence[_Column], rows: Sequence[Any], tally: Tally) -> lis
 
 def html(tally: Tally) -> str:
   """A plain table with all paths in full."""
-  columns, rows = _COLUMNS, tally.rows
+  columns, rows = _columns(tally), tally.rows
   if tally.macs is not None:
     columns, rows = (*columns, *_mac_columns(tally)[1:]), _with_others(tally)
   header, *body, total = _cells(columns, rows, tally)
@@ -157,6 +158,11 @@ def _exact_totals(tally: Tally) -> list[str]:
   return [*lines, f'As shrunk: {small}, {tally.bytes_shrunk:,} bytes.', *notes(macs)]
 
 
+def _columns(tally: Tally) -> tuple[_Column, ...]:
+  has_roles = any(row.role for row in tally.rows)
+  return (*_COLUMNS[:2], _ROLE, *_COLUMNS[2:]) if has_roles else _COLUMNS
+
+
 def _mac_columns(tally: Tally) -> tuple[_Column, ...]:
   leaf = _LEAF._replace(total=lambda _: 'total')
   return (leaf, _SMALL, _MACS, *_FEWER_MACS) if tally.macs.masked else (leaf, _MACS)
@@ -170,7 +176,7 @@ def _with_others(tally: Tally) -> list[Any]:
 def _cells(columns: Sequence[_Column], rows: Sequence[Any], tally: Tally) -> list[list[str]]:
   """Header, rows and total."""
   cell = lambda column, row: (
-    '' if isinstance(row, _Others) and column in _COLUMNS[1:] else column.leaf(row)
+    '' if isinstance(row, _Others) and column in (_ROLE, *_COLUMNS[1:]) else column.leaf(row)
   )
   body = [[cell(column, row) for column in columns] for row in rows]
   total = [column.total(tally) if column.total else '' for column in columns]

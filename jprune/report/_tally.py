@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from jprune import _checks, tree
@@ -160,6 +160,7 @@ def tally(
   *,
   fn: Callable[..., Any] | None = None,
   args: tuple[Any, ...] | list[Any] = (),
+  roles: Mapping[str, Any] | None = None,
 ) -> Tally:
   """Counts what pruning saved: weights, bytes and multiply-adds, per leaf and in all.
 
@@ -177,12 +178,15 @@ def tally(
       channels of which nothing is left. Masks that prune a channel in some leaves only are fine;
       it stays, and a line says so.
     args: further arguments of ``fn``: a tuple of trees of arrays or shape structs.
+    roles: what a function does with each leaf, :func:`jprune.graph.roles`: one more column, and
+      the reasons why leaves were left dense.
 
   Returns:
     A :class:`Tally`: ``print`` it, ``.plot()`` it, or read its rows and totals.
 
   Raises:
-    ValueError: if there is no leaf, or the masks' structure or shapes differ.
+    ValueError: if there is no leaf, the masks' structure or shapes differ, or the roles are of
+      other leaves.
     TypeError: if a mask is not bool or a shape struct, or if an array is traced; if ``fn`` is no
       function or can't be traced with these arguments; if ``args`` is no tuple, or there is no
       ``fn`` to take them.
@@ -212,6 +216,8 @@ def tally(
     raise _checks.empty_tree('tally')
   if not isinstance(args, (tuple, list)) or (args and fn is None):
     raise _checks.bad_args('tally', args)
+  if roles is not None:
+    _checks.check_roles('tally', roles, paths)
   _refuse_traced('params', paths, leaves)
   if masks is None:
     found: list[Any] = [None] * len(leaves)
@@ -221,10 +227,11 @@ def tally(
     _refuse_traced('masks', paths, [_bits(mask) for mask in found])
     _refuse_shape_structs(paths, found)
   counts = iter(nonzeros([leaf for leaf in counted if leaf is not None]))
-  rows = []
-  for path, leaf, mask, source in zip(paths, leaves, found, counted):
+  rows, left_out = [], tree.left_out(params, roles)
+  for path, leaf, mask, source, left in zip(paths, leaves, found, counted, left_out):
     nonzero = size_of(leaf) if source is None else next(counts)
-    rows.append(row_of(path, leaf, nonzero, why_dense(leaf, nonzero, mask, masks is not None)))
+    why = why_dense(leaf, nonzero, mask, masks is not None, left)
+    rows.append(row_of(path, leaf, nonzero, why, None if roles is None else roles[path].kind))
   return Tally(tuple(rows)) if fn is None else _with_macs(rows, fn, params, args, masks)
 
 

@@ -51,7 +51,7 @@ def obs(params: Params, stats: Any, damping: float = 0.01) -> Scores:
 
   Examples:
     >>> fn = lambda params, x: x @ params['w']
-    >>> params = {'w': jnp.ones((3, 1))}
+    >>> params = {'w': jnp.ones((3, 2))}
     >>> x = jnp.array([[2.0, 2.0, 0.0], [0.0, 0.0, 2.0]])  # the first two are copies
     >>> _, stats = jprune.graph.capture(fn, params, x, gram=True)
     >>> [round(score, 4) for score in obs(params, stats)['w'][:, 0].tolist()]

@@ -66,17 +66,17 @@ def allocate(
     TypeError: if not exactly one budget is given, or ``count`` is missing or not wanted.
 
   Examples:
-    >>> params = {'a': jnp.array([[3.0, 1.0]]), 'b': jnp.array([[2.0, 0.5]])}
-    >>> evaluate = lambda params: params['a'].sum() + params['b'].sum()
+    >>> params = {'a': jnp.array([[3.0, 1.0]] * 2), 'b': jnp.array([[2.0, 0.5]] * 2)}
+    >>> evaluate = lambda params: (params['a'] + params['b']).sum() / 2
     >>> found = jprune.sensitivity.curves(evaluate, params, [0.0, 0.5, 1.0])
-    >>> print(allocate(found, params=1))
+    >>> print(allocate(found, params=2))
     group            weights  pruned  sparsity  drop
     ------------------------------------------------
-    a                      2       1    50.00%     1
-    b                      2       2   100.00%   2.5
-    total, 2 groups        4       3    75.00%   3.5
+    a                      4       2    50.00%     1
+    b                      4       4   100.00%   2.5
+    total, 2 groups        8       6    75.00%   3.5
     <BLANKLINE>
-    For at most 1 weight: predicted drop 3.5 (the least possible), metric 3.
+    For at most 2 weights: predicted drop 3.5 (the least possible), metric 3.
   """
   if not isinstance(sensitivity, Sensitivity):
     raise _checks.no_sensitivity(_NAME, sensitivity)

@@ -28,11 +28,11 @@ class Share:
     drop: ``baseline - metric`` there, the group pruned alone; negative where pruning helped.
 
   Examples:
-    >>> params = {'a': jnp.array([[3.0, 1.0]]), 'b': jnp.array([[2.0, 0.5]])}
-    >>> evaluate = lambda params: params['a'].sum() + params['b'].sum()
+    >>> params = {'a': jnp.array([[3.0, 1.0]] * 2), 'b': jnp.array([[2.0, 0.5]] * 2)}
+    >>> evaluate = lambda params: (params['a'] + params['b']).sum() / 2
     >>> found = jprune.sensitivity.curves(evaluate, params, [0.0, 0.5, 1.0])
     >>> jprune.sensitivity.allocate(found, sparsity=0.5).rows[0]
-    Share(name='a', size=2, pruned=1, sparsity=0.5, drop=1.0)
+    Share(name='a', size=4, pruned=2, sparsity=0.5, drop=1.0)
   """
 
   name: str
@@ -71,14 +71,15 @@ class Allocation(Mapping[str, float]):
     scorer: the name of the scorer with which it was measured.
 
   Examples:
-    >>> params = {'a': jnp.array([[3.0, 1.0]]), 'b': jnp.array([[2.0, 0.5]])}
-    >>> evaluate = lambda params: params['a'].sum() + params['b'].sum()
+    >>> params = {'a': jnp.array([[3.0, 1.0]] * 2), 'b': jnp.array([[2.0, 0.5]] * 2)}
+    >>> evaluate = lambda params: (params['a'] + params['b']).sum() / 2
     >>> found = jprune.sensitivity.curves(evaluate, params, [0.0, 0.5, 1.0])
     >>> allocation = jprune.sensitivity.allocate(found, sparsity=0.5)
     >>> dict(allocation), allocation.loss
     ({'a': 0.5, 'b': 0.5}, 1.5)
     >>> jprune.prune(params, distribution=allocation)['b']
-    Array([[ True, False]], dtype=bool)
+    Array([[ True, False],
+           [ True, False]], dtype=bool)
   """
 
   sparsities: Mapping[str, float]

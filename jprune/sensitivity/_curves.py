@@ -75,13 +75,13 @@ def curves(
     TypeError: if a selected leaf is not floating or traced, or a scorer needs further arguments.
 
   Examples:
-    >>> params = {'a': jnp.array([[3.0, 1.0]]), 'b': jnp.array([[2.0, 0.5]])}
-    >>> evaluate = lambda params: params['a'].sum() + params['b'].sum()
+    >>> params = {'a': jnp.array([[3.0, 1.0]] * 2), 'b': jnp.array([[2.0, 0.5]] * 2)}
+    >>> evaluate = lambda params: (params['a'] + params['b']).sum() / 2
     >>> print(curves(evaluate, params, [0.0, 0.5, 1.0]))
     group  weights    0  0.5    1  mean drop
     ----------------------------------------
-    a            2  6.5  5.5  2.5      1.667
-    b            2  6.5    6    4          1
+    a            4  6.5  5.5  2.5      1.667
+    b            4  6.5    6    4          1
     <BLANKLINE>
     Metric by sparsity, each group pruned alone; 6.5 dense.
   """

@@ -36,7 +36,7 @@ class Step:
       before the metric was measured.
 
   Examples:
-    >>> params = {'w': jnp.arange(1.0, 11.0)[None]}
+    >>> params = {'w': jnp.arange(1.0, 11.0).reshape(2, 5)}
     >>> evaluate = lambda params: params['w'].sum()
     >>> jprune.sensitivity.run(params, evaluate, sparsity=0.4).steps[1]
     Step(name='pruned', round=1, size=10, pruned=4, metric=45.0, reset=0)
@@ -76,7 +76,7 @@ class Result:
     search: how the sparsity was found, a :class:`Search`, if there was a floor.
 
   Examples:
-    >>> params = {'w': jnp.arange(1.0, 11.0)[None]}
+    >>> params = {'w': jnp.arange(1.0, 11.0).reshape(2, 5)}
     >>> evaluate = lambda params: params['w'].sum()
     >>> result = jprune.sensitivity.run(params, evaluate, sparsity=0.4)
     >>> result.before, result.after, result.sparsity

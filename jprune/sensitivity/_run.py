@@ -110,7 +110,7 @@ def run(
       All arguments are checked before the first evaluation.
 
   Examples:
-    >>> params = {'w': jnp.arange(1.0, 11.0)[None], 'b': jnp.zeros(1)}
+    >>> params = {'w': jnp.arange(1.0, 11.0).reshape(2, 5), 'b': jnp.zeros(1)}
     >>> evaluate = lambda params: params['w'].sum() / 55
     >>> result = run(params, evaluate, min_metric=0.8)
     >>> result.sparsity, result.thresholds, round(result.after, 4)

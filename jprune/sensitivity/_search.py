@@ -181,7 +181,7 @@ def search(
       function isn't one.
 
   Examples:
-    >>> params = {'w': jnp.arange(1.0, 11.0)[None]}
+    >>> params = {'w': jnp.arange(1.0, 11.0).reshape(2, 5)}
     >>> prune_at = lambda s: jprune.apply(params, jprune.prune(params, s))
     >>> evaluate = lambda params: params['w'].sum() / 55
     >>> search(evaluate, prune_at, min_metric=0.8)

@@ -29,11 +29,11 @@ class Curve:
     metrics: at each sparsity.
 
   Examples:
-    >>> params = {'a': jnp.array([[3.0, 1.0]]), 'b': jnp.array([[2.0, 0.5]])}
-    >>> evaluate = lambda params: params['a'].sum() + params['b'].sum()
+    >>> params = {'a': jnp.array([[3.0, 1.0]] * 2), 'b': jnp.array([[2.0, 0.5]] * 2)}
+    >>> evaluate = lambda params: (params['a'] + params['b']).sum() / 2
     >>> curve = jprune.sensitivity.curves(evaluate, params, [0.0, 0.5]).curves[0]
     >>> curve.name, curve.pruned, curve.metrics
-    ('a', {'a': (0, 1)}, (6.5, 5.5))
+    ('a', {'a': (0, 2)}, (6.5, 5.5))
   """
 
   name: str
@@ -75,8 +75,8 @@ class Sensitivity:
     scorer: what the scorer is called, with the plain values that were bound to it.
 
   Examples:
-    >>> params = {'a': jnp.array([[3.0, 1.0]]), 'b': jnp.array([[2.0, 0.5]])}
-    >>> evaluate = lambda params: params['a'].sum() + params['b'].sum()
+    >>> params = {'a': jnp.array([[3.0, 1.0]] * 2), 'b': jnp.array([[2.0, 0.5]] * 2)}
+    >>> evaluate = lambda params: (params['a'] + params['b']).sum() / 2
     >>> sensitivity = jprune.sensitivity.curves(evaluate, params, [0.0, 0.5, 1.0])
     >>> sensitivity.metrics
     ((6.5, 5.5, 2.5), (6.5, 6.0, 4.0))

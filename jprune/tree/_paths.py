@@ -1,23 +1,16 @@
-"""Canonical leaf paths, the selection of leaves, and exact sizes.
-
-Every room names a leaf by the path that this module gives it, and walks a second tree (masks,
-scores, sparsities) *along the params*: at each leaf of the params stands that tree's leaf,
-``None`` included.
-"""
+"""Canonical leaf paths, exact sizes, and trees walked along the params."""
 
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from jprune import _checks
-from jprune.typing import Params, Where
+from jprune.typing import Params
 
 
 def path_string(path: tuple[Any, ...]) -> str:
@@ -192,102 +185,5 @@ def by_leaf(
   return along(function, argument, params, values, reference)
 
 
-def default_where(path: str, leaf: Any) -> bool:
-  """Floating leaves with two or more dimensions: biases, norms and scalars stay dense.
-
-  What ``where=None`` stands for.
-
-  Args:
-    path: name of the leaf; not looked at.
-    leaf: anything.
-
-  Returns:
-    Whether the leaf is selected. One without elements is not.
-
-  Examples:
-    >>> default_where('kernel', jnp.ones((2, 3))), default_where('bias', jnp.ones(3))
-    (True, False)
-  """
-  del path
-  return is_floating(leaf) and len(leaf.shape) >= 2 and size(leaf) > 0
-
-
-def selected(function: str, params: Params, where: Where = None) -> list[bool]:
-  """Which leaves ``where`` selects, in tree order.
-
-  Args:
-    function: who asks, for the message.
-    params: tree of arrays.
-    where: any kind of :data:`jprune.typing.Where`.
-
-  Returns:
-    A Python bool for each leaf.
-
-  Raises:
-    ValueError: if there is no leaf at all, or none is selected, or a selected leaf is not a
-      floating array; if ``where`` is a malformed regular expression.
-    TypeError: if ``where`` is of no known kind.
-
-  Examples:
-    >>> params = {'Dense_0': {'kernel': jnp.ones((2, 3)), 'bias': jnp.ones(3)}}
-    >>> selected('prune', params), selected('prune', params, 'bias')
-    ([False, True], [True, False])
-  """
-  paths, leaves, _ = flatten(params)
-  if not leaves:
-    raise _checks.empty_tree(function)
-  if _is_bool_tree(where):
-    chosen = [bool(value) for value in along(function, 'where', params, where)]
-  else:
-    predicate = as_predicate(function, where)
-    chosen = [predicate(path, leaf) for path, leaf in zip(paths, leaves)]
-  if not any(size(leaf) for leaf, yes in zip(leaves, chosen) if yes and is_array(leaf)):
-    raise _checks.nothing_selected(function, where, paths)
-  for path, leaf, yes in zip(paths, leaves, chosen):
-    if yes and not is_floating(leaf):
-      raise _checks.not_floating(function, 'where', path, leaf)
-  return chosen
-
-
-def as_predicate(function: str, where: Where) -> Callable[[str, Any], bool]:
-  """Turns every kind of leaf filter but a bool tree into ``(path, leaf) -> bool``.
-
-  Args:
-    function: who asks, for the message.
-    where: a predicate, a regular expression, a list of filters, or ``None``.
-
-  Returns:
-    The predicate; a leaf that any filter of a list selects is selected.
-
-  Raises:
-    ValueError: if a regular expression is malformed.
-    TypeError: if ``where`` is of no known kind.
-
-  Examples:
-    >>> predicate = as_predicate('prune', ['kernel$', 'embed'])
-    >>> predicate('Dense_0/kernel', None), predicate('Dense_0/bias', None)
-    (True, False)
-  """
-  if where is None:
-    return default_where
-  if isinstance(where, (str, re.Pattern)):
-    try:
-      pattern = re.compile(where)
-    except re.error as error:
-      raise _checks.bad_regex(function, where, error) from None
-    return lambda path, leaf: pattern.search(path) is not None
-  if isinstance(where, (list, tuple)) and where:
-    predicates = [as_predicate(function, each) for each in where]
-    return lambda path, leaf: any(predicate(path, leaf) for predicate in predicates)
-  if callable(where):
-    return lambda path, leaf: _checks.as_bool(function, where(path, leaf), path)
-  raise _checks.bad_where(function, where)
-
-
 def _is_leaf(value: Any) -> bool:
   return value is None or jax.tree_util.treedef_is_leaf(jax.tree.structure(value))
-
-
-def _is_bool_tree(where: Where) -> bool:
-  leaves = jax.tree.leaves(where)
-  return bool(leaves) and all(isinstance(leaf, (bool, np.bool_)) for leaf in leaves)

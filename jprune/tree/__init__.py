@@ -1,0 +1,18 @@
+"""Canonical leaf paths, the selection of leaves, and exact sizes.
+
+Every room names a leaf by the path that this one gives it, and walks a second tree (masks,
+scores, sparsities) *along the params*: at each leaf of the params stands that tree's leaf,
+``None`` included.
+"""
+
+from jprune.tree._paths import along as along
+from jprune.tree._paths import by_leaf as by_leaf
+from jprune.tree._paths import flatten as flatten
+from jprune.tree._paths import is_array as is_array
+from jprune.tree._paths import is_floating as is_floating
+from jprune.tree._paths import is_traced as is_traced
+from jprune.tree._paths import path_string as path_string
+from jprune.tree._paths import size as size
+from jprune.tree._where import default_where as default_where
+from jprune.tree._where import left_out as left_out
+from jprune.tree._where import selected as selected

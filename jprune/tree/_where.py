@@ -1,0 +1,224 @@
+"""Which leaves ``where`` selects, and why its default leaves the others out."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from jprune import _checks
+from jprune.tree import _names
+from jprune.tree._paths import along, flatten, is_array, is_floating, size
+from jprune.tree._quantised import scales_of
+from jprune.typing import Params, Where
+
+
+def left_out(params: Params, roles: Mapping[str, Any] | None = None) -> list[str | None]:
+  """Why the default, ``where=None``, doesn't select leaves, in tree order; ``None`` where it does.
+
+  With roles it selects kernels. Without it is careful: floating leaves of at least two axes longer
+  than 1, outside collections of state, whose names aren't those of biases, scales and offsets,
+  norms, class tokens, position tables or state, in the words of linen, NNX, Haiku, Equinox, Keras,
+  Hugging Face and others. A bias is one however many axes it has: ``(heads, dims)`` in attention,
+  ``(layers, units)`` in a stack of layers. Names that may be those of matrices go by what stands
+  beside them: ``b`` is a bias beside a ``w`` that has its axes and more.
+
+  Args:
+    params: tree of arrays.
+    roles: what a function does with each leaf, by path: :func:`jprune.graph.roles`.
+
+  Returns:
+    A phrase or ``None`` for each leaf.
+
+  Examples:
+    >>> params = {'kernel': jnp.ones((3, 2, 4)), 'bias': jnp.ones((2, 4)), 'cls': jnp.ones((1, 4))}
+    >>> left_out(params)
+    ['a bias by its name', 'one axis longer than 1', None]
+  """
+  paths, leaves, _ = flatten(params)
+  if roles is None:
+    shapes = [tuple(leaf.shape) if is_array(leaf) else None for leaf in leaves]
+    why = _names.reasons(paths, shapes)
+    why = [state or name for state, name in zip(_state_by_type(params), why)]
+    return [_no_matrix(leaf) or each for leaf, each in zip(leaves, why)]
+  out = []
+  for path, leaf in zip(paths, leaves):
+    role = roles[path]
+    why_not = None if role.kind == 'kernel' else f'{role.kind}: {role.why}'
+    out.append(_no_weights(leaf) or why_not)
+  return out
+
+
+def _no_weights(leaf: Any) -> str | None:
+  if not is_array(leaf):
+    return 'not an array'
+  if not is_floating(leaf):
+    return 'not floating'
+  return None if size(leaf) else 'no weights'
+
+
+def _no_matrix(leaf: Any) -> str | None:
+  """Why a leaf can be no kernel, whatever it is called."""
+  if why := _no_weights(leaf):
+    return why
+  if len(leaf.shape) < 2:
+    return 'fewer than two dimensions'
+  long = sum(n > 1 for n in leaf.shape)
+  return None if long > 1 else f'{["no", "one"][long]} axis longer than 1'
+
+
+def _state_by_type(params: Params) -> list[str | None]:
+  """Leaves in NNX variables other than params, and in Equinox's state, which have no names."""
+  out = []
+  for node in jax.tree.leaves(params, is_leaf=lambda node: bool(_state_type(node))):
+    name = _state_type(node)
+    out += [f'in a {name}'] * len(jax.tree.leaves(node)) if name else [None]
+  return out
+
+
+def _state_type(node: Any) -> str | None:
+  """The library's name of a type that holds state; the libraries themselves aren't imported."""
+  for kind in type(node).__mro__:
+    if kind.__module__.startswith('flax.nnx') and kind.__name__ in _NNX_STATE:
+      return f'nnx.{kind.__name__}'
+    if kind.__module__.startswith('equinox.nn') and kind.__name__ == 'State':
+      return 'equinox.nn.State'
+  return None
+
+
+_NNX_STATE = ('BatchStat', 'Cache', 'Intermediate', 'Perturbation', 'RngState', 'OptState')
+
+
+def default_where(path: str, leaf: Any) -> bool:
+  """What ``where=None`` says of a leaf that stands alone: :func:`left_out` of it.
+
+  Args:
+    path: name of the leaf.
+    leaf: anything.
+
+  Returns:
+    Whether the leaf is selected.
+
+  Examples:
+    >>> default_where('kernel', jnp.ones((2, 3))), default_where('bias', jnp.ones((2, 3)))
+    (True, False)
+  """
+  return left_out({path: leaf}) == [None]
+
+
+def selected(
+  function: str, params: Params, where: Where = None, roles: Mapping[str, Any] | None = None
+) -> list[bool]:
+  """Which leaves ``where`` selects, in tree order.
+
+  Predicates, trees of bools and, in a list, the exact paths of leaves choose exactly. Regular
+  expressions narrow the default: of what they find, they take what :func:`left_out` has no reason
+  to leave out.
+
+  Args:
+    function: who asks, for the message.
+    params: tree of arrays.
+    where: any kind of :data:`jprune.typing.Where`.
+    roles: what a function does with each leaf, by path: :func:`jprune.graph.roles`. By default
+      names tell.
+
+  Returns:
+    A Python bool for each leaf.
+
+  Raises:
+    ValueError: if there is no leaf at all, or none is selected, or an entry of a list selects none;
+      if a regular expression is malformed, or finds only what the default leaves out; if the roles
+      are of other leaves; if the default, or a regular expression, comes upon quantised weights.
+    TypeError: if ``where`` is of no known kind, or a selected leaf is not a floating array.
+
+  Examples:
+    >>> params = {'Dense_0': {'kernel': jnp.ones((2, 3)), 'bias': jnp.ones(3)}}
+    >>> selected('prune', params), selected('prune', params, ['Dense_0/bias'])
+    ([False, True], [True, False])
+  """
+  paths, leaves, _ = flatten(params)
+  if not leaves:
+    raise _checks.empty_tree(function)
+  if roles is not None:
+    _checks.check_roles(function, roles, paths)
+  if _is_bool_tree(where):
+    chosen = [bool(value) for value in along(function, 'where', params, where)]
+  else:
+    chosen = _filtered(function, where, paths, leaves, left_out(params, roles))
+  if not any(size(leaf) for leaf, yes in zip(leaves, chosen) if yes and is_array(leaf)):
+    raise _checks.nothing_selected(function, where, paths)
+  for path, leaf, yes in zip(paths, leaves, chosen):
+    if yes and not is_floating(leaf):
+      raise _checks.not_floating(function, 'where', path, leaf)
+  return chosen
+
+
+def _filtered(
+  function: str, where: Where, paths: list[str], leaves: list[Any], why: list[str | None]
+) -> list[bool]:
+  """Which leaves any filter but a tree of bools selects."""
+  if isinstance(where, (list, tuple)) and where:
+    chosen = [False] * len(paths)
+    for each in where:
+      if isinstance(each, str) and each in paths:
+        more = [path == each for path in paths]
+      else:
+        more = _filtered(function, each, paths, leaves, why)
+      if not any(more):
+        raise _checks.nothing_selected(function, each, paths)
+      chosen = [one or other for one, other in zip(chosen, more)]
+    return chosen
+  if where is None or isinstance(where, (str, re.Pattern)):
+    found = [True] * len(paths) if where is None else _searched(function, where, paths)
+    _refuse_quantised(function, paths, leaves, found)
+    chosen = [yes and each is None for yes, each in zip(found, why)]
+    if where is not None and any(found) and not any(chosen):
+      raise _only_left_out(function, where, paths, leaves, found, why)
+    return chosen
+  if callable(where):
+    answers = [(where(path, leaf), path) for path, leaf in zip(paths, leaves)]
+    return [_checks.as_bool(function, answer, path) for answer, path in answers]
+  raise _checks.bad_where(function, where)
+
+
+def _searched(function: str, where: str | re.Pattern[str], paths: list[str]) -> list[bool]:
+  try:
+    pattern = re.compile(where)
+  except re.error as error:
+    raise _checks.bad_regex(function, where, error) from None
+  return [pattern.search(path) is not None for path in paths]
+
+
+def _only_left_out(
+  function: str,
+  where: Any,
+  paths: list[str],
+  leaves: list[Any],
+  found: list[bool],
+  why: list[str | None],
+) -> Exception:
+  """The error for a pattern that finds only what the default leaves out."""
+  there = [i for i, yes in enumerate(found) if yes]
+  if not any(is_array(leaves[i]) and size(leaves[i]) for i in there):
+    return _checks.nothing_selected(function, where, paths)
+  floating = [i for i in there if is_floating(leaves[i])]
+  if not floating:
+    return _checks.not_floating(function, 'where', paths[there[0]], leaves[there[0]])
+  return _checks.only_left_out(function, where, [(paths[i], why[i]) for i in floating])
+
+
+def _refuse_quantised(
+  function: str, paths: list[str], leaves: list[Any], found: list[bool]
+) -> None:
+  dtypes = [str(leaf.dtype) if is_array(leaf) else None for leaf in leaves]
+  for path, leaf, yes, scale in zip(paths, leaves, found, scales_of(paths, dtypes)):
+    if yes and scale is not None:
+      raise _checks.quantised(function, path, leaf, scale)
+
+
+def _is_bool_tree(where: Where) -> bool:
+  leaves = jax.tree.leaves(where)
+  return bool(leaves) and all(isinstance(leaf, (bool, np.bool_)) for leaf in leaves)
