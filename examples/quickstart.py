@@ -142,8 +142,8 @@ def run(seed: int, data: Data, adam: optax.GradientTransformation, epochs: int =
   fresh = initial(jax.random.key(seed))
   dense = train(adam, fresh, data, epochs, seed, f'seed {seed}, dense')
 
-  # Params to masks. By default arrays of two or more dimensions are pruned: kernels, but neither
-  # biases nor BatchNorm. With `global_` all of them compete for one budget.
+  # Params to masks. By default kernels are pruned, but neither biases nor BatchNorm. With `global_`
+  # all of them compete for one budget.
   masks = jprune.prune(dense, SPARSITY, distribution=jprune.distributions.global_)
   pruned = jprune.apply(dense, masks)
 

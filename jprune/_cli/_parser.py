@@ -31,7 +31,9 @@ Sets a fraction of the weights of IN to zero and writes OUT, which appears whole
 Exactly as many weights go as asked; the masks are those of jprune.prune on the loaded file.
 """
 _PRUNE_EPILOG = """\
-by default all floating leaves of two or more dimensions are pruned, and the others copied.
+by default all floating leaves with two axes longer than 1 are pruned but biases, norms, class
+tokens, position tables and running statistics, as far as names tell; the others are copied, and the
+table says why. --where narrows that; a leaf's exact path chooses it whatever it is.
 
 --axis, where it is not given, follows the file: 1 if its metadata says format=pt, so kernels
 are (out, in, ...); -1 for format=mlx; -2 for format=flax or tf and for files that jprune wrote,
@@ -42,7 +44,7 @@ examples:
   python -m jprune prune in.safetensors out.safetensors --n-of-m 2:4 --format dense
   python -m jprune prune in.safetensors out.safetensors --sparsity 0.5 --where 'mlp.*weight$'
   python -m jprune prune in.safetensors out.safetensors --sparsity 0.5 \\
-    --where '^(?!.*(embed|lm_head)).*weight$'     all weights but those of some layers
+    --where '^(?!.*(embed|lm_head))'     all matrices but those of some layers
 """
 
 
@@ -93,7 +95,10 @@ def _add_prune(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
   )
   add('--axis', type=int, metavar='A', help='along which the groups of --n-of-m lie')
   add('--pad', action='store_true', help='let the last group of --n-of-m be smaller than M')
-  where = 'prune only leaves whose path it is found in; give it again for more'
+  where = (
+    'of these prune only leaves whose path it is found in, or exactly the leaf whose path it is; '
+    'give it again for more'
+  )
   add('--where', type=_regex, action='append', metavar='REGEX', help=where)
   files = parser.add_argument_group('files')
   files.add_argument(

@@ -82,7 +82,7 @@ def test_n_of_m_with_smaller_last_groups(tmp_path, shape, axis):
   run('prune', into, tmp_path / 'out', '--n-of-m', '2:4', *more)
   params = as_jax(params)
   pattern = jprune.masks.NOfM(2, 4, axis, pad=True)
-  assert_same(tmp_path / 'out', params, jprune.prune(params, pattern=pattern, where='w'))
+  assert_same(tmp_path / 'out', params, jprune.prune(params, pattern=pattern, where=['w']))
 
 
 @pytest.mark.parametrize('distribution', ['uniform', 'global'])
@@ -144,10 +144,12 @@ def test_where(tmp_path):
   params = weights('float32')
   into = foreign(tmp_path / 'in', params)
   run('prune', into, tmp_path / 'a', '--sparsity', 0.5, '--where', '^(?!conv).*weight')
-  run('prune', into, tmp_path / 'b', '--sparsity', 0.5, '--where', 'bias', '--where', 'conv')
+  run(
+    'prune', into, tmp_path / 'b', '--sparsity', 0.5, '--where', 'layers.2.bias', '--where', 'conv'
+  )
   params = as_jax(params)
   assert_same(tmp_path / 'a', params, jprune.prune(params, 0.5, where='layers.*weight'))
-  assert_same(tmp_path / 'b', params, jprune.prune(params, 0.5, where=['bias', 'conv']))
+  assert_same(tmp_path / 'b', params, jprune.prune(params, 0.5, where=['layers.2.bias', 'conv']))
 
 
 def nested(seed=0):

@@ -251,13 +251,13 @@ CALLS = {
   'transforms.keep_pruned transforms.KeepPrunedState': lambda m: updated(jprune.keep_pruned, m),
   'transforms.mask_updates transforms.MaskUpdatesState': lambda m: updated(jprune.mask_updates, m),
   'tree.along': lambda m: tree.along('f', 'masks', m.params, m.masks),
-  'tree.as_predicate': lambda m: tree.as_predicate('f', 'in')('in', None),
   'tree.by_leaf': lambda m: tree.by_leaf('f', 'x', m.params, {'in': 0.5}),
   'tree.default_where': lambda m: tree.default_where('in', m.params['in']),
   'tree.flatten': lambda m: tree.flatten(m.params)[:2],
   'tree.is_array': lambda m: tree.is_array(m.x),
   'tree.is_floating': lambda m: tree.is_floating(m.x),
   'tree.is_traced': lambda m: tree.is_traced(m.x),
+  'tree.left_out': lambda m: tree.left_out(m.params),
   'tree.path_string': lambda m: tree.path_string((jax.tree_util.DictKey('in'),)),
   'tree.selected': lambda m: tree.selected('f', m.params),
   'tree.size': lambda m: tree.size(m.x),
@@ -318,7 +318,7 @@ def test_minus_infinity_ranks_above_what_was_pruned_before():
   for fraction, kept in ((0.25, [1, 1, 0, 1]), (0.5, [1, 0, 0, 1]), (0.75, [0, 0, 0, 1])):
     for distribution in (distributions.uniform, distributions.global_):
       found = jprune.prune(
-        scores, fraction, scorer=scores, masks=before, distribution=distribution, where='.'
+        scores, fraction, scorer=scores, masks=before, distribution=distribution, where=['w']
       )
       assert found['w'].astype(int).tolist() == kept
 

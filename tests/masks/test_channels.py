@@ -17,6 +17,8 @@ from tests.masks.channel_graphs import graph_of, graphs, kept_of, mlp
 
 SCOPES = ('local', 'global', 'isomorphic')
 
+every = lambda path, leaf: True
+
 
 def leaf_of(tree, path):
   return functools.reduce(lambda node, key: node[key], path.split('/'), tree)
@@ -76,7 +78,7 @@ def test_is_the_oracle(made, scope, sparsity, reduce, round_to, min_keep):
   if reduce == 'l2':
     tree = jax.tree.map(np.abs, tree)
   options = {'scope': scope, 'reduce': reduce, 'round_to': round_to, 'min_keep': min_keep}
-  found = quietly(masks.channels, tree, graph, sparsity, normalize=None, where='.', **options)
+  found = quietly(masks.channels, tree, graph, sparsity, normalize=None, where=every, **options)
   assert_masks(found, graph, oracle(graph, tree, **options, sparsity=sparsity))
 
 
@@ -85,7 +87,9 @@ def test_is_the_oracle(made, scope, sparsity, reduce, round_to, min_keep):
 def test_is_the_oracle_under_jit(made, scope, sparsity, reduce):
   graph, tree = made
   options = {'scope': scope, 'reduce': reduce, 'round_to': 2, 'min_keep': 2}
-  run = jax.jit(lambda s: masks.channels(s, graph, sparsity, normalize=None, where='.', **options))
+  run = jax.jit(
+    lambda s: masks.channels(s, graph, sparsity, normalize=None, where=every, **options)
+  )
   assert_masks(quietly(run, tree), graph, oracle(graph, tree, **options, sparsity=sparsity))
 
 
@@ -96,7 +100,14 @@ def test_a_target_is_met_by_the_least_pruning(made, scope, fraction, by_macs, ro
   count = graph.macs_at if by_macs else graph.params_at
   name = 'target_macs' if by_macs else 'target_params'
   run = functools.partial(
-    quietly, masks.channels, tree, graph, scope=scope, round_to=round_to, normalize=None, where='.'
+    quietly,
+    masks.channels,
+    tree,
+    graph,
+    scope=scope,
+    round_to=round_to,
+    normalize=None,
+    where=every,
   )
   ways = [
     oracle(graph, tree, scope, sparsity, round_to=round_to)
@@ -134,7 +145,7 @@ def test_a_target_of_one_prunes_nothing_and_the_least_possible_one_is_named():
 
 def test_leaves_outside_of_groups_and_groups_without_a_selected_member():
   params, graph = mlp()
-  found = masks.channels(params, graph, 0.5, where='Dense_0/bias')
+  found = masks.channels(params, graph, 0.5, where=['Dense_0/bias'])
   assert found['step'] is None
   assert found['Dense_2'] == {'kernel': None, 'bias': None}
   assert found['Dense_1']['bias'] is None
@@ -147,9 +158,9 @@ def test_leaves_outside_of_groups_and_groups_without_a_selected_member():
 
 def test_every_kind_of_where():
   params, graph = mlp()
-  want = masks.channels(params, graph, 0.5, where='bias')
   tree = jax.tree_util.tree_map_with_path(lambda path, leaf: path[-1].key == 'bias', params)
-  for where in (['0/bias', '1/bias'], lambda path, leaf: len(leaf.shape) == 1, tree):
+  want = masks.channels(params, graph, 0.5, where=tree)
+  for where in (['Dense_0/bias', 'Dense_1/bias'], lambda path, leaf: len(leaf.shape) == 1):
     found = masks.channels(params, graph, 0.5, where=where)
     jax.tree.map(np.testing.assert_array_equal, found, want)
 
@@ -180,7 +191,7 @@ def test_isomorphic_groups_of_other_sizes_compete():
   tree['extra'] = {'scale': jnp.arange(6.0)}
   groups = [(g.name, g.size, [(m.path, m.axis, None) for m in g.members]) for g in graph.groups]
   graph = graph_of(tree, *groups, ('extra', 6, [('extra/scale', 0, None)]))
-  found = masks.channels(tree, graph, 0.5, scope='isomorphic', normalize=None, where='.')
+  found = masks.channels(tree, graph, 0.5, scope='isomorphic', normalize=None, where=every)
   assert found['extra']['scale'].tolist() == [False] * 3 + [True] * 3
   assert int(found['Dense_0']['bias'].sum()) == 4
   assert int(found['Dense_1']['bias'].sum()) == 2
@@ -262,4 +273,7 @@ def test_kernels_count_by_default_and_all_members_where_there_are_none():
   found = masks.channels(params, graph, 0.5)
   assert found['a']['bias'].tolist() == [True, False]
   assert found['scale'].tolist() == [True, False]
-  assert masks.channels(params, graph, 0.5, where='a')['a']['bias'].tolist() == [False, True]
+  assert masks.channels(params, graph, 0.5, where=['a/kernel', 'a/bias'])['a']['bias'].tolist() == [
+    False,
+    True,
+  ]

@@ -11,6 +11,7 @@ from jprune.masks import _units
 from tests.masks.channel_graphs import graph_of, kept_of, mlp
 
 SCOPES = ('local', 'global', 'isomorphic')
+layers = lambda path, leaf: path.startswith('Dense_')
 
 
 def test_none_and_other_dtypes_add_nothing():
@@ -89,7 +90,7 @@ def test_traced_nan_ranks_last():
   params, graph = mlp()
   params['Dense_0']['bias'] = params['Dense_0']['bias'].at[2].set(jnp.nan)
   for scope in SCOPES:
-    found = jax.jit(lambda s, c=scope: masks.channels(s, graph, 1 / 16, scope=c, where='Dense_'))(
+    found = jax.jit(lambda s, c=scope: masks.channels(s, graph, 1 / 16, scope=c, where=layers))(
       params
     )
     assert kept_of(found, graph)[0] + kept_of(found, graph)[1] in (14, 15)
@@ -131,14 +132,14 @@ def test_a_function_reduces_members():
     seen.append(means.shape)
     return means[0]
 
-  found = masks.channels(params, graph, 0.5, reduce=first, where='Dense_')
+  found = masks.channels(params, graph, 0.5, reduce=first, where=layers)
   assert seen == [(3, 6), (3, 10)]
   for layer in ('Dense_0', 'Dense_1'):
     want = masks.channels(
       params, graph, {graph.groups[int(layer[-1])].name: 0.5}, where=f'{layer}/kernel'
     )
     np.testing.assert_array_equal(found[layer]['bias'], want[layer]['bias'])
-  traced = jax.jit(lambda s: masks.channels(s, graph, 0.5, reduce=first, where='Dense_'))(params)
+  traced = jax.jit(lambda s: masks.channels(s, graph, 0.5, reduce=first, where=layers))(params)
   jax.tree.map(np.testing.assert_array_equal, traced, found)
 
 

@@ -81,12 +81,18 @@ def test_functions_that_reduce_to_something_else():
     text.format('float32 of shape .2,.'),
     0.5,
     reduce=lambda x: x.mean(axis=1),
-    where='a/',
+    where=['a/kernel', 'a/bias'],
   )
   refused(
-    ValueError, text.format('int32 of shape .4,.'), 0.5, reduce=lambda x: jnp.arange(4), where='a/'
+    ValueError,
+    text.format('int32 of shape .4,.'),
+    0.5,
+    reduce=lambda x: jnp.arange(4),
+    where=['a/kernel', 'a/bias'],
   )
-  refused(ValueError, text.format('NoneType'), 0.5, reduce=lambda x: None, where='a/')
+  refused(
+    ValueError, text.format('NoneType'), 0.5, reduce=lambda x: None, where=['a/kernel', 'a/bias']
+  )
 
 
 def test_groups_by_name():
@@ -104,7 +110,7 @@ def test_groups_by_name():
     "`sparsity` must be a dict of groups that have scores; got 'k', of which no member",
     {'k': 0.5},
     graph=both,
-    where='bias',
+    where=['a/bias'],
   )
 
 
@@ -120,7 +126,7 @@ def test_scores():
       0.5,
       scores=nan,
       reduce=reduce,
-      where='a/',
+      where=['a/kernel', 'a/bias'],
     )
   masks.channels(nan, GRAPH, 0.5, where='kernel')  # it has no part in this
   structs = jax.eval_shape(lambda: PARAMS)
@@ -137,13 +143,13 @@ def test_where():
   alone = graph_of({**PARAMS, 'c': jnp.ones(2)}, ('g', 4, [('a/bias', 0, None)]))
   scores = {**PARAMS, 'c': jnp.ones(2)}
   text = 'scores for at least one selected member of a group; got none'
-  refused(ValueError, text, 0.5, where='c', scores=scores, graph=alone)
+  refused(ValueError, text, 0.5, where=['c'], scores=scores, graph=alone)
 
 
 def test_other_objects_with_the_attributes_of_a_graph_will_do():
   names = ('groups', 'leaves', 'treedef')
   graph = types.SimpleNamespace(**{name: getattr(GRAPH, name) for name in names})
-  assert masks.channels(PARAMS, graph, 0.5, where='a/')['a']['bias'].tolist() == [
+  assert masks.channels(PARAMS, graph, 0.5, where=['a/kernel', 'a/bias'])['a']['bias'].tolist() == [
     False,
     False,
     True,

@@ -21,18 +21,19 @@ from tests import reference
 
 # the time of these tests is that of LLVM
 FAST = {'xla_backend_optimization_level': 0, 'xla_llvm_disable_expensive_passes': True}
+every = lambda path, leaf: True
 CALLS = {
-  'uniform': lambda w, s, m, key: jprune.prune(w, 0.5, where='.', masks=m),
-  'traced sparsity': lambda w, s, m, key: jprune.prune(w, s, where='.'),
+  'uniform': lambda w, s, m, key: jprune.prune(w, 0.5, where=every, masks=m),
+  'traced sparsity': lambda w, s, m, key: jprune.prune(w, s, where=every),
   'global_': lambda w, s, m, key: masks.top_k_global(w, s),
-  'erk': lambda w, s, m, key: jprune.prune(w, 0.5, where='.', distribution=distributions.erk),
+  'erk': lambda w, s, m, key: jprune.prune(w, 0.5, where=every, distribution=distributions.erk),
   'n_of_m': lambda w, s, m, key: masks.n_of_m(w, 2, 4, axis=-1, pad=True),
   'pattern NOfM': lambda w, s, m, key: masks.top_k(w, pattern=NOfM(1, 2, axis=0, pad=True)),
   'Channel': lambda w, s, m, key: masks.top_k(w, 0.5, pattern=Channel(0)),
   'last Channel': lambda w, s, m, key: masks.top_k_global(w, 0.5, pattern=Channel(-1)),
   'rows': lambda w, s, m, key: masks.top_k_rows(w, s, axis=0),
   'rows along the last axis': lambda w, s, m, key: masks.top_k_rows(w, 0.5, axis=-1),
-  'bernoulli': lambda w, s, m, key: masks.bernoulli(w, s, key, where='.'),
+  'bernoulli': lambda w, s, m, key: masks.bernoulli(w, s, key, where=every),
   'threshold': lambda w, s, m, key: masks.threshold(w, s.astype(jnp.bfloat16)),
   'random': lambda w, s, m, key: scores.random(w, key=key),
   'magnitude': lambda w, s, m, key: scores.magnitude(w),
@@ -69,7 +70,7 @@ def test_blocks_and_vmap_by_shapes():
   models = jax.ShapeDtypeStruct((2, 3, 2**31), jnp.float32)
   run = jax.vmap(lambda w: masks.top_k_global({'w': w}, 0.5, pattern=Block((2, 3), pad=True)))
   assert jax.eval_shape(run, models)['w'].shape == models.shape
-  run = jax.vmap(lambda w: jprune.prune({'w': w}, 0.5, where='.'))
+  run = jax.vmap(lambda w: jprune.prune({'w': w}, 0.5, where=every))
   for shape in (models.shape, (2, 2**33 + 5)):
     assert jax.eval_shape(run, jax.ShapeDtypeStruct(shape, jnp.float32))['w'].shape == shape
 

@@ -37,7 +37,7 @@ def test_bernoulli_draws_by_rate():
   assert not bernoulli(params, {'c': 1.0}, jax.random.key(0))['c'].any()
   assert bernoulli(params, 0, jax.random.key(0))['c'].all()
   assert not bernoulli(params, 1, jax.random.key(0))['c'].any()
-  assert bernoulli(params, 1.0, jax.random.key(0), where='b')['b'].tolist() == [False] * 3
+  assert bernoulli(params, 1.0, jax.random.key(0), where=['b'])['b'].tolist() == [False] * 3
 
 
 SELECTORS = {

@@ -31,7 +31,7 @@ def test_rows_and_what_was_left_alone():
   np.testing.assert_array_equal(new['c'], params['c'])
   assert dict(report.left_alone) == {
     'b': 'fewer than two dimensions',
-    'd': 'not a floating array',
+    'd': 'not floating',
     'e': 'no sparsity given',
   }
   assert [masks[name] for name in 'bde'] == [None, None, None]

@@ -13,7 +13,7 @@ from tests.sensitivity.test_run import TOY, total
 
 
 def whole():
-  fn = lambda params, x: x @ params['w'] + params['v'][:, :5] + params['b'].sum()[None, None]
+  fn = lambda params, x: x @ params['w'] + params['v'][:1] + params['b'].sum()[None, None]
   return run(
     TOY,
     total,

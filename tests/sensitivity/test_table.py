@@ -115,9 +115,10 @@ def test_channels_scored_by_other_members_are_refused(tmp_path):
   graph = jprune.graph.channels(fn, params, x)
   given = {'evaluate': metric, 'params': params, 'sparsities': POINTS, 'graph': graph}
   whole = curves(**given, where='kernel', table=path)
-  assert whole.metrics != curves(**given, where='bias').metrics
+  biases = ['a/bias', 'b/bias', 'c/bias']
+  assert whole.metrics != curves(**given, where=biases).metrics
   with pytest.raises(ValueError, match='of a run with other scores'):
-    curves(**given, where='bias', table=path)
+    curves(**given, where=biases, table=path)
   # other members of the same leaves, as where an axis is reversed
   turned = lambda params, x: fn(
     {**params, 'b': {**params['b'], 'kernel': params['b']['kernel'][::-1]}}, x

@@ -103,11 +103,15 @@ def names(where):
   [
     (None, ['Dense_0/kernel', 'Dense_1/kernel']),
     ('kernel', ['Dense_0/kernel', 'Dense_1/kernel']),
-    ('^Dense_1/', ['Dense_1/bias', 'Dense_1/kernel']),
+    ('^Dense_1/', ['Dense_1/kernel']),
+    ('.', ['Dense_0/kernel', 'Dense_1/kernel']),
+    ('^(?!Dense_0)', ['Dense_1/kernel']),
     (re.compile('DENSE_0/K', re.IGNORECASE), ['Dense_0/kernel']),
     (lambda path, leaf: leaf.dtype == jnp.bfloat16, ['Dense_1/kernel']),
     (lambda path, leaf: np.bool_(path.endswith('bias')), ['Dense_0/bias', 'Dense_1/bias']),
-    (['Dense_0/b', lambda path, leaf: path == 'scale'], ['Dense_0/bias', 'scale']),
+    (['Dense_0/bias', lambda path, leaf: path == 'scale'], ['Dense_0/bias', 'scale']),
+    (['Dense_0/bias', '^Dense_1'], ['Dense_0/bias', 'Dense_1/kernel']),
+    (('kernel', ['scale']), ['Dense_0/kernel', 'Dense_1/kernel', 'scale']),
     (jax.tree.map(lambda leaf: leaf.shape == (3,), PARAMS), ['Dense_0/bias']),
   ],
 )
@@ -145,7 +149,19 @@ def test_leaves_that_are_not_arrays_are_left_alone():
     (3, TypeError, 'f: `where` must be a predicate, a regular expression'),
     ([], TypeError, 'f: `where` must be a predicate'),
     (lambda path, leaf: None, TypeError, 'f: `where` must be a predicate that returns a bool'),
-    ('.', TypeError, "f: `where` must be a filter of floating leaves; got int32 .* 'count'"),
+    ('count', TypeError, "f: `where` must be a filter of floating leaves; got int32 .* 'count'"),
+    (['count'], TypeError, "f: `where` must be a filter of floating leaves; got int32 .* 'count'"),
+    (
+      'bias|scale',
+      ValueError,
+      r"f: `where` must be .* that the default takes; got where='bias.scale', which finds only "
+      r"'Dense_0/bias' \(fewer than two dimensions\), .*. A regular expression narrows "
+      'the default. To choose these all the same, pass a list of their paths, a predicate',
+    ),
+    (re.compile('bias$'), ValueError, "got where='bias.', which finds only 'Dense_0/bias'"),
+    (['kernel', 'Dense_9'], ValueError, "got where='Dense_9', which selects no weights out of"),
+    (['kernel', 'bias'], ValueError, "got where='bias', which finds only 'Dense_0/bias'"),
+    (['kernel', lambda path, leaf: False], ValueError, 'which selects no weights out of'),
     ({'Dense_0': True}, ValueError, 'f: `where` must be a tree with the structure of'),
   ],
 )
@@ -157,7 +173,7 @@ def test_filters_that_cannot_be_meant(where, error, words):
 def test_nothing_to_select_from():
   with pytest.raises(ValueError, match='f: `params` must be a tree with at least one leaf'):
     tree.selected('f', {})
-  with pytest.raises(ValueError, match='By default floating leaves with two or more dimensions'):
+  with pytest.raises(ValueError, match=r'By default floating leaves .*left_out'):
     tree.selected('f', {'b': BIAS})
 
 
@@ -172,3 +188,88 @@ def test_along_and_by_leaf():
   frozen = flax.core.freeze({'a': {'w': 1}, 'b': 2})
   with pytest.raises(ValueError, match='the same leaf paths in other containers'):
     tree.along('f', 'x', params, frozen)
+
+
+class Role(NamedTuple):
+  kind: str
+  why: str = ''
+
+
+ROLES = {
+  'Dense_0/bias': Role('kernel'),  # whatever its name and its axes
+  'Dense_0/kernel': Role('kernel'),
+  'Dense_1/bias': Role('vector', 'it is added'),
+  'Dense_1/kernel': Role('table', 'it is looked up'),
+  'count': Role('state', 'no gradient reaches it'),
+  'empty': Role('kernel'),
+  'key': Role('unused', 'nothing uses it'),
+  'scale': Role('vector', 'it is multiplied by'),
+}
+
+
+def test_roles_take_the_place_of_names():
+  find = lambda where: tree.selected('f', PARAMS, where, ROLES)
+  paths = tree.flatten(PARAMS)[0]
+  assert [p for p, yes in zip(paths, find(None)) if yes] == ['Dense_0/bias', 'Dense_0/kernel']
+  assert [p for p, yes in zip(paths, find('bias')) if yes] == ['Dense_0/bias']
+  assert [p for p, yes in zip(paths, find(['Dense_1/bias'])) if yes] == ['Dense_1/bias']
+  why = dict(zip(paths, tree.left_out(PARAMS, ROLES)))
+  assert why['Dense_1/kernel'] == 'table: it is looked up'
+  assert why['count'] == 'not floating'
+  assert why['empty'] == 'no weights'
+  with pytest.raises(ValueError, match=r"which finds only 'Dense_1/bias' \(vector: it is added\)"):
+    find('Dense_1/bias')
+  masks = jprune.prune(PARAMS, 0.5, roles=ROLES)
+  assert masks['Dense_1']['kernel'] is None
+  assert masks['Dense_0']['bias'].shape == (3,)
+
+
+def test_roles_of_other_leaves():
+  words = 'prune: `roles` must be what jprune.graph.roles.* gives for these params; got no leaf '
+  with pytest.raises(ValueError, match=words + "'a' and an unknown leaf 'b'"):
+    jprune.prune({'a': KERNEL}, 0.5, roles={'b': Role('kernel')})
+  with pytest.raises(TypeError, match='`roles` must be .*; got function. Trace the function'):
+    jprune.prune({'a': KERNEL}, 0.5, roles=lambda params: params)
+
+
+SCALE = jnp.ones((4, 1))
+QUANTISED = {
+  'fp8': ({'l.weight': jnp.ones((4, 2), jnp.float8_e4m3fn), 'l.weight_scale': SCALE}, 'l.weight'),
+  'int8': ({'l.weight': jnp.ones((4, 2), jnp.int8), 'l.SCB': jnp.ones(4)}, 'l.weight'),
+  'GPTQ': ({'l.qweight': jnp.ones((4, 2), jnp.int32), 'l.scales': SCALE}, 'l.qweight'),
+  'MLX': ({'l.weight': jnp.ones((4, 2), jnp.uint32), 'l.scales': SCALE}, 'l.weight'),
+  'bnb': ({'l.weight': jnp.ones((8, 1), jnp.uint8), 'l.weight.absmax': jnp.ones(4)}, 'l.weight'),
+  'qwix': (
+    {'kernel': {'array': {'qvalue': jnp.ones((4, 2), jnp.int8), 'scale': jnp.ones((1, 2))}}},
+    'kernel/array/qvalue',
+  ),
+  'MXFP4': (
+    {'up_blocks': jnp.ones((2, 4, 2), jnp.uint8), 'up_scales': jnp.ones((2, 4), jnp.uint8)},
+    'up_blocks',
+  ),
+}
+
+
+@pytest.mark.parametrize('name', QUANTISED)
+def test_quantised_weights_are_refused_unless_left_out(name):
+  params, path = QUANTISED[name]
+  params = {**params, 'head': {'kernel': KERNEL}}
+  words = rf"f: `params` must be weights that are not quantised; .* scales '.*' at leaf '{path}'"
+  for where in (None, '.', ['.']):
+    with pytest.raises(ValueError, match=words + '. Dequantise the weights first'):
+      tree.selected('f', params, where)
+  assert sum(tree.selected('f', params, 'head')) == 1
+  assert sum(tree.selected('f', params, lambda path, leaf: path == 'head/kernel')) == 1
+  del params['head']
+  assert set(tree.left_out(params)) - {None, 'not floating'} or name == 'MXFP4'
+
+
+def test_small_dtypes_without_scales_are_weights_like_others():
+  params = {
+    'l': {'kernel': jnp.ones((4, 2), jnp.float8_e4m3fn), 'bias': jnp.ones(2)},
+    'norm': {'scale': jnp.ones(2)},
+    'swin': {'index': jnp.ones((4, 4), jnp.int32), 'scale': jnp.ones(4)},
+  }
+  assert [p for p, yes in zip(tree.flatten(params)[0], tree.selected('f', params)) if yes] == [
+    'l/kernel'
+  ]
