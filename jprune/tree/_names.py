@@ -92,7 +92,7 @@ TABLE = (
     'a scale',
     r'(.*_)?(scales?|gamma|gain)(_(inv|tril|weight|input)|_?\d+)?|layer_scale(_.*)?|lambda_?\d*'
     r'|(.+_)?weight_g|negative_slope|prelu(_weight)?|alpha|(.+_)?a_logs?|scale_shift_table'
-    r'|time_(mix(_[a-z]+)?|decay|first|faaaa)',
+    r'|(.*_)?decay|time_(mix(_[a-z]+)?|first|faaaa)',
     '',
     'linen, NNX, Haiku and MaxText `scale`; Keras and ConvNeXt `gamma`; BEiT `lambda_1`; DiT '
     '`scale_shift_table`; PReLU `negative_slope`, `alpha`; wav2vec 2 `weight_g`; decays of Mamba '

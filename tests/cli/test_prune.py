@@ -329,3 +329,52 @@ def test_progress(tmp_path, monkeypatch, option, wanted):
   seen.clear()
   run('tally', into, *option)
   assert seen == [('tally', wanted, 'leaf', 3)]
+
+
+def test_what_stays_dense_by_default_and_how_to_insist(tmp_path, capsys):
+  rng = np.random.default_rng(0)
+  shapes = {
+    'model.embed_tokens.weight': (64, 32),
+    'model.layers.0.input_layernorm.weight': (32,),
+    'model.layers.0.mlp.up_proj.weight': (64, 32),
+    'model.norm.weight': (2, 32),  # as in a stack
+    'wpe.weight': (16, 32),
+  }
+  params = {name: rng.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
+  into = foreign(tmp_path / 'in', params, {'format': 'pt'})
+  run('prune', into, tmp_path / 'a', '--sparsity', 0.5, '--where', '^(?!.*embed)')
+  said = capsys.readouterr().out
+  for reason in (
+    'fewer than two dimensions (1): model.layers.0.input_layernorm.weight',
+    'not selected (1): model.embed_tokens.weight',
+    "a norm's vector by its name (1): model.norm.weight",
+    'a position table by its name (1): wpe.weight',
+  ):
+    assert reason in said
+  params = as_jax(params)
+  assert_same(tmp_path / 'a', params, jprune.prune(params, 0.5, where='up_proj'))
+  run('prune', into, tmp_path / 'b', '--sparsity', 0.5, '--where', 'model.norm.weight')
+  assert_same(tmp_path / 'b', params, jprune.prune(params, 0.5, where=['model.norm.weight']))
+  run('prune', into, tmp_path / 'c', '--sparsity', 0.5, '--where', 'norm', code=1)
+  error = capsys.readouterr().err
+  assert '`--where` must be a filter that selects at least one leaf of those that the' in error
+  assert 'finds only ' in error
+  assert not (tmp_path / 'c').exists()
+
+
+def test_quantised_files_are_refused_and_their_scales_never_pruned(tmp_path, capsys):
+  head = np.random.default_rng(0).normal(size=(8, 16)).astype(np.float32)
+  params = {
+    'head.weight': head,
+    'l.weight': head.astype(jnp.float8_e4m3fn),
+    'l.weight_scale': np.ones((8, 2), np.float32),
+  }
+  into = foreign(tmp_path / 'in', params, {'format': 'pt'})
+  run('prune', into, tmp_path / 'out', '--sparsity', 0.5, code=1)
+  said = capsys.readouterr().err
+  assert '`IN` must be weights that are not quantised; got float8_e4m3fn of shape (8, 16)' in said
+  assert "with scales 'l.weight_scale' at leaf 'l.weight'. Dequantise the weights first" in said
+  run('prune', into, tmp_path / 'out', '--sparsity', 0.5, '--where', '^(?!l.weight$)')
+  params = as_jax(params)
+  only = lambda path, leaf: path == 'head.weight'
+  assert_same(tmp_path / 'out', params, jprune.prune(params, 0.5, where=only))

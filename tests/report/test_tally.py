@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+from typing import NamedTuple
 
 import equinox as eqx
 import flax.linen as nn
@@ -274,3 +275,55 @@ def test_tallies_are_frozen_values():
 
 def test_public_names():
   assert {'LeafTally', 'Tally', 'tally'} <= set(dir(jprune.report))
+
+
+class Role(NamedTuple):
+  kind: str
+  why: str
+
+
+def test_what_the_default_left_out_stands_there_with_the_reason():
+  params = {
+    'attention': {'kernel': jnp.ones((8, 2, 4)), 'bias': jnp.ones((2, 4))},
+    'embed': jnp.ones((9, 8)),
+    'norm': {'scale': jnp.ones((3, 8))},
+    'cls': jnp.ones((1, 1, 8)),
+  }
+  report = tally(params, jprune.prune(params, 0.5, where='attention|norm'))
+  assert reasons(report) == {
+    'attention/bias': 'a bias by its name',
+    'attention/kernel': None,
+    'cls': 'one axis longer than 1',
+    'embed': 'not selected',
+    'norm/scale': 'a scale by its name',
+  }
+  for text in (str(report), report._repr_html_()):
+    for why in set(reasons(report).values()) - {None}:
+      assert f'{why} (1)' in text
+  assert report.to_dict()['left_dense']['a bias by its name'] == ['attention/bias']
+  assert 'role' not in str(report)
+  assert 'role' not in report.to_dict()['leaves'][0]
+
+
+def test_roles_are_a_column_and_the_reasons():
+  params = {'w': jnp.ones((4, 4)), 'e': jnp.ones((9, 4)), 'longer/path/of/b': jnp.ones((2, 4))}
+  roles = {
+    'e': Role('table', 'rows of it are gathered'),
+    'longer/path/of/b': Role('vector', 'it is added'),
+    'w': Role('kernel', 'a product multiplies by it'),
+  }
+  masks = jprune.prune(params, 0.5, roles=roles)
+  fn = lambda params, x: x @ params['w']
+  report = tally(params, masks, roles=roles)
+  assert [row.role for row in report.rows] == ['table', 'vector', 'kernel']
+  assert reasons(report)['e'] == 'table: rows of it are gathered'
+  lines = str(report).splitlines()
+  assert lines[0].split()[:4] == ['leaf', 'shape', 'role', 'size']
+  assert lines[4].split()[:3] == ['w', 'f32[4,4]', 'kernel']
+  assert max(map(len, lines)) <= 100
+  assert '<th style="text-align: left">role</th>' in report._repr_html_()
+  whole = tally(params, masks, roles=roles, fn=fn, args=(jnp.ones((2, 4)),))
+  assert [leaf['role'] for leaf in whole.to_dict()['leaves']] == ['table', 'vector', 'kernel']
+  assert 'kernel</td>' in whole._repr_html_()
+  with pytest.raises(ValueError, match="tally: `roles` must be .*; got no leaf 'e'"):
+    tally(params, masks, roles={'w': roles['w'], 'longer/path/of/b': roles['w']})

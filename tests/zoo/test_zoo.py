@@ -10,6 +10,7 @@ import pytest
 
 from jprune import tree
 from tests.zoo import CASES
+from tests.zoo.selection import recorded, selection
 
 each = pytest.mark.parametrize('name', CASES)
 made = functools.cache(lambda name: CASES[name].make())
@@ -52,6 +53,15 @@ def test_params_are_float32_and_no_leaf_is_constant(name):
     assert len(np.unique(leaf)) == leaf.size, path
     assert (leaf != 0).all(), path
     assert not path.endswith('var') or (leaf > 0).all(), path
+
+
+@each
+def test_what_is_pruned_by_default_is_what_was_read_and_found_right(name):
+  assert selection(made(name)[1]) == recorded().get(name)
+
+
+def test_no_network_is_recorded_that_is_not_there():
+  assert recorded().keys() == CASES.keys()
 
 
 @each
