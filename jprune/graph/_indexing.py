@@ -1,4 +1,10 @@
-"""Primitives that read and write at indices, known while tracing or not."""
+"""Primitives that read and write at indices, known while tracing or not.
+
+Along an axis that a slice takes whole there is one place where it can start, so that axis is not
+indexed, whatever the index operand says. Where indices out of bounds are clamped or excluded, they
+make no difference; where such a slice is filled or dropped, it is so as a whole, at the indices
+that stay just where it is at all of them.
+"""
 
 from __future__ import annotations
 
@@ -36,10 +42,9 @@ def _couple_gather(site: Site, ins: list[Dims]) -> list[Dims]:
     i for i in range(len(operand)) if i not in numbers.collapsed_slice_dims and i not in batching
   ]
   for position, axis in zip(numbers.offset_dims, windows):
-    whole = p['slice_sizes'][axis] == size_of(operand[axis])
-    if whole and axis not in numbers.start_index_map:
+    if p['slice_sizes'][axis] == size_of(operand[axis]):
       out[position] = operand[axis]
-    else:
+    elif taken is None or axis != taken.axis:
       site.freeze(operand[axis], _DYNAMIC)
   for axis, other in batching.items():
     site.unify(operand[axis], indices[other])
@@ -73,7 +78,10 @@ def _constant_start(site: Site) -> list[int] | None:
 
 
 class _Take(NamedTuple):
-  """``x[..., indices, ...]`` at a list of constants: the axis, the indices, the axis of results."""
+  """``x[..., indices, ...]`` at a list of constants: the axis, the indices, the axis of results.
+
+  Other axes are taken whole, also where ``vmap`` writes a zero for each beside the indices.
+  """
 
   axis: int
   indices: np.ndarray
@@ -81,15 +89,20 @@ class _Take(NamedTuple):
 
 
 def _constant_take(site: Site) -> _Take | None:
-  numbers = site.params['dimension_numbers']
-  if len(numbers.start_index_map) != 1 or numbers.operand_batching_dims:
+  numbers, shape, sizes = (
+    site.params['dimension_numbers'],
+    site.in_shapes[0],
+    site.params['slice_sizes'],
+  )
+  cut = [axis for axis, (size, part) in enumerate(zip(shape, sizes)) if size != part]
+  one = cut or list(numbers.start_index_map)
+  if len(one) != 1 or one[0] not in numbers.start_index_map or sizes[one[0]] != 1:
     return None
-  (axis,) = numbers.start_index_map
-  if numbers.collapsed_slice_dims != (axis,) or (indices := site.constant(1)) is None:
+  if numbers.operand_batching_dims or (indices := site.constant(1)) is None:
     return None
-  flat, shape = np.asarray(indices).reshape(-1), site.in_shapes[0]
-  windows = zip(shape, site.params['slice_sizes'])
-  if any(size != part for i, (size, part) in enumerate(windows) if i != axis):
+  (axis,), place = one, numbers.start_index_map.index(one[0])
+  flat, others = indices[..., place].reshape(-1), np.delete(indices, place, axis=-1)
+  if others.any() and site.params['mode'] == lax.GatherScatterMode.FILL_OR_DROP:
     return None
   several = [i for i, n in enumerate(indices.shape[:-1]) if n != 1]
   if len(several) != 1 or not flat.size or flat.min() < 0 or flat.max() >= shape[axis]:
@@ -157,8 +170,10 @@ def _small_gather(site: Site, xs: list[Any]) -> list[Any]:
   if taken is not None and (keep := site.keep(dims[taken.axis])) is not None:
     axis, chosen, position = taken
     places = (np.cumsum(keep) - 1)[chosen[keep[chosen]]]
-    windows = [i for i in p['dimension_numbers'].offset_dims if i < position]
-    moved = jnp.moveaxis(take_axis(xs[0], places, axis), axis, len(windows))
+    numbers = p['dimension_numbers']
+    windows = [i for i in range(len(dims)) if i not in numbers.collapsed_slice_dims]
+    before = [i for at, i in zip(numbers.offset_dims, windows) if at < position and i != axis]
+    moved = jnp.moveaxis(take_axis(xs[0], places, axis), axis, len(before))
     return [lax.reshape(moved, site.small_shape(out))]
   sizes = tuple(
     site.small_size(dim) if length == size else length
@@ -187,8 +202,7 @@ def _couple_scatter(site: Site, ins: list[Dims]) -> list[Dims]:
     i for i in range(len(operand)) if i not in numbers.inserted_window_dims and i not in batching
   ]
   for position, axis in zip(numbers.update_window_dims, windows):
-    whole = size_of(operand[axis]) == size_of(updates[position])
-    if whole and axis not in numbers.scatter_dims_to_operand_dims:
+    if size_of(operand[axis]) == size_of(updates[position]):
       site.unify(operand[axis], updates[position])
     else:
       site.freeze(operand[axis], _DYNAMIC)

@@ -19,10 +19,15 @@ import jprune
 PERMUTATION = np.array([5, 0, 3, 7, 1, 4, 2, 6])
 EVERYWHERE = np.zeros(8, int)  # of an axis with a single index
 TABLE = np.array([0.5, 2.0])
+WINDOWS = lax.GatherDimensionNumbers((1, 2), (), (0, 1))
 
 
 def along_batch(move):
   return lambda x: move(x, 0)
+
+
+def row_of_each(x):
+  return (x.sum(-1) > 0).astype(int)
 
 
 FREE = {
@@ -52,6 +57,15 @@ FREE = {
   'rev': lambda x: x[:, ::-1],
   'gather': lambda x: x[:, PERMUTATION],
   'gather_of_another_axis': lambda x: x[jnp.argsort(jnp.arange(x.shape[0]) % 2)],
+  'slices_one_by_one': lambda x: jax.vmap(lambda i: x[i])(row_of_each(x)),
+  'slices_at_constants_one_by_one': lambda x: jax.vmap(lambda i: x[i])(jnp.array([1, 0])),
+  'updates_one_by_one': lambda x: jax.vmap(
+    lambda row, i: lax.dynamic_update_slice(x, row[None], (i, i))
+  )(x, row_of_each(x)).sum(0),
+  'rolls_one_by_one': lambda x: jax.vmap(lambda n: jnp.roll(x, n, 0))(row_of_each(x)).sum(0),
+  'fill_of_windows_over_all': lambda x: lax.gather(
+    x, jnp.stack([row_of_each(x)] * 2, 1), WINDOWS, (1, 8), mode='fill', fill_value=0
+  )[:, 0],
   'gather_by_what_is_zero': lambda x: x * jnp.asarray(TABLE)[(x > 0).astype('uint8')],
   'sum_of_what_is_read_by_zero': lambda x: (
     x * jnp.asarray(TABLE)[(x > 0).astype('uint8')].sum(-1, keepdims=True)

@@ -50,6 +50,46 @@ def equinox_conv():
   return equinox(eqx.nn.Sequential(layers), normal(2, 3, 6, 6))
 
 
+@case(
+  (
+    ('table/weight', 1),
+    ('norm/(weight|bias)', 0),
+    ('up/weight', 0),
+    ('up/weight', 1),
+    ('up/bias', 0),
+    ('down/weight', 0),
+    ('down/weight', 1),
+    ('down/bias', 0),
+    ('head/weight', 1),
+  ),
+  (('table/weight', 0), ('head/weight', 0), ('head/bias', 0)),
+)
+def equinox_language_model():
+  """Its layers take one vector; sequences are turned round up to their lengths."""
+  keys = jax.random.split(jax.random.key(0), 4)
+  layers = {
+    'table': eqx.nn.Embedding(11, 8, key=keys[0]),
+    'norm': eqx.nn.LayerNorm(8),
+    'up': eqx.nn.Linear(8, 6, key=keys[1]),
+    'down': eqx.nn.Linear(6, 8, key=keys[2]),
+    'head': eqx.nn.Linear(8, 5, key=keys[3]),
+  }
+  params, static = eqx.partition(layers, eqx.is_inexact_array)
+
+  def fn(params, ids, lengths):
+    layers = eqx.combine(params, static)
+
+    def one(ids, length):
+      x = jax.vmap(layers['table'])(ids)
+      x = x + jnp.roll(x[::-1], length, axis=0)
+      hidden = jax.vmap(layers['up'])(jax.vmap(layers['norm'])(x))
+      return jax.vmap(layers['head'])(x + jax.vmap(layers['down'])(jax.nn.gelu(hidden)))
+
+    return jax.vmap(one)(ids, lengths)
+
+  return fn, _case.fill(params), (_case.tokens(), jnp.array([3, 4]))
+
+
 class NnxCnn(nnx.Module):
   def __init__(self, rngs):
     self.stem = nnx.Conv(3, 8, (3, 3), rngs=rngs)

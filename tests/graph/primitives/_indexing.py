@@ -79,6 +79,28 @@ def _window(rng):
 
 
 @form('gather')
+def _beside_whole_axes(rng):
+  """Windows that take all of an axis, with an index for that one too, out of bounds or not."""
+  shape = sizes(rng, 3, low=1)
+  operand, (chosen, beyond) = Operand(shape, _dtype(rng)), mode(rng)
+  axis, count = int(rng.integers(3)), int(rng.integers(1, 4))
+  part = tuple(int(rng.integers(1, n + 1)) if i == axis else n for i, n in enumerate(shape))
+  collapsed = (axis,) if part[axis] == 1 and rng.random() < 0.5 else ()
+  numbers = lax.GatherDimensionNumbers(tuple(range(1, 4 - len(collapsed))), collapsed, (0, 1, 2))
+  options = {'mode': chosen, 'fill_value': _fill(rng, operand, chosen).get('fill_value')}
+  gather = lambda x, at: lax.gather(x, at, numbers, part, **options)
+  if rng.random() < 0.5:
+    room = np.array(shape) - part
+    at = rng.integers(0, room + 1, (count, 3)).astype(np.int32)
+    at += (rng.random((count, 3)) < 0.2) * np.int32(beyond)
+    return Instance(lambda x: gather(x, at), (operand,), alike=False)
+  starts = index((count,), shape[axis] - part[axis] + 1, beyond)
+  columns = lambda i, j: jnp.stack([i if k == axis else j for k in range(3)], 1)
+  fn = lambda x, i, j: gather(x, columns(i, j))
+  return Instance(fn, (operand, starts, index((count,), 1, beyond)))
+
+
+@form('gather')
 def _several_axes(rng):
   """Pairs of indices; a pair of lists that are spread against each other."""
   operand, (chosen, beyond) = Operand(sizes(rng, 3, low=2), _dtype(rng)), mode(rng)

@@ -92,7 +92,20 @@ def _one_each(name, rng):
   return Instance(fn, (Operand((n, m)), Operand((n, k)), index((n, k), m, 1)))
 
 
-for _make in (_at_list, _at_one, _window, _of_constant, _one_each):
+def _whole_axes(name, rng):
+  """Windows that take all of an axis, with an index for that one too, out of bounds or not."""
+  shape, (chosen, beyond) = sizes(rng, 2, low=1), _mode(rng)
+  axis = int(rng.integers(2))
+  part = tuple(int(rng.integers(1, n + 1)) if i == axis else n for i, n in enumerate(shape))
+  numbers = lax.ScatterDimensionNumbers((0, 1), (), (0, 1))
+  write = getattr(lax, name.replace('-', '_'))
+  how = lax.GatherScatterMode.from_any({'drop': 'fill'}.get(chosen, chosen))
+  fn = lambda x, y, i, j: write(x, jnp.stack([j, i] if axis else [i, j]), y, numbers, mode=how)
+  starts = index((), shape[axis] - part[axis] + 1, beyond), index((), 1, beyond)
+  return Instance(fn, (Operand(shape), Operand(part), *starts))
+
+
+for _make in (_at_list, _at_one, _window, _of_constant, _one_each, _whole_axes):
   forms(_NAMES, _make)
 
 
