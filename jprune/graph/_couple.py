@@ -6,8 +6,10 @@ from typing import Any
 
 from jprune.graph import _control as _control
 from jprune.graph import _custom as _custom
+from jprune.graph import _custom_vjp as _custom_vjp
 from jprune.graph import _elementwise as _elementwise
 from jprune.graph import _indexing as _indexing
+from jprune.graph import _packages as _packages
 from jprune.graph import _products as _products
 from jprune.graph import _reductions as _reductions
 from jprune.graph import _shapes as _shapes
@@ -80,7 +82,7 @@ class Coupling:
     """Couples a jaxpr that an equation calls, in a frame of its own."""
     inner, consts = closed(jaxpr)
     frame = Frame(without_dead(inner) if rule else inner, consts)
-    frame.caller = (site.frame, site.eqn)
+    frame.caller, frame.role, frame.is_rule = (site.frame, site.eqn), role, rule
     if inline:
       frame.outer = (site.frame, site.index, tuple(site.eqn.invars))
     site.frame.children.setdefault(site.index, {})[role] = frame

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from jprune.graph._atoms import Dims, fresh, fresh_all, size_of
+from jprune.graph._frame import HANDED_ON
 from jprune.graph._rule import ANY, BAD, UNIFORM, ZERO, Site, Status, rule, same_params
 from jprune.graph._sharding import divided
 
@@ -65,6 +66,8 @@ _KEEP_ZERO = frozenset(
     'population_count',
     'integer_pow',
     'select_n',
+    'select_if_vmap',
+    *HANDED_ON,
     'max',
     'min',
     'clamp',
@@ -161,7 +164,7 @@ def combined(site: Site, values: list[int]) -> int:
     return BAD if site.params['y'] < 0 else UNIFORM
   if name in BREAK_ZERO and worst == ZERO:
     return BAD
-  if name == 'select_n':
+  if name in ('select_n', 'select_if_vmap'):
     cases = values[1:]
     return ZERO if max(cases) == ZERO else max(max(cases), values[0], UNIFORM)
   if name in ('max', 'min', 'clamp') and _keeps_zero(site, values):

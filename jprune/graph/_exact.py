@@ -18,11 +18,12 @@ from jprune.graph._atoms import Atom, Dim, leaves, resolve
 from jprune.graph._elementwise import ELEMENTWISE
 from jprune.graph._facts import undoubted, with_facts
 from jprune.graph._frame import Frame
+from jprune.graph._packages import CALLED
 from jprune.graph._ranges import SIGNS, of_value
 from jprune.graph._rule import ANY, RULES, UNIFORM, ZERO, Facts, Site, Status
 
 _MOST_GHOSTS = 3
-_INLINE = frozenset(('jit', 'pjit', 'closed_call', 'core_call'))
+_INLINE = CALLED | {'jit', 'pjit', 'closed_call', 'core_call'}
 _GHOSTABLE = ELEMENTWISE | frozenset(
   [
     'broadcast_in_dim',

@@ -19,6 +19,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from jprune.graph._atoms import Atom
+from jprune.graph._frame import HANDED_ON
 from jprune.graph._ranges import (
   FRAIL,
   INFINITE,
@@ -75,8 +76,9 @@ _KEEP_SIGN = _named(
   'split rev tile dynamic_slice dynamic_update_slice gather copy copy_p stop_gradient name sub add '
   'add_any convert_element_type optimization_barrier sharding_constraint layout_constraint '
   'mesh_cast reshard pvary device_put abs square sqrt select_n reduce_sum reduce_max psum complex '
-  'real imag'
+  'real imag select_if_vmap'
 )
+_KEEP_SIGN |= HANDED_ON
 
 
 def undoubted(status: Status) -> Status:

@@ -19,9 +19,12 @@ from jax.interpreters import partial_eval
 from jprune.graph._atoms import Atom, Cause, Dims, counts, fresh_all
 from jprune.graph._sharding import struct
 
+# Of Equinox: they hand their operand on, and complain where it is batched or differentiated.
+HANDED_ON = frozenset(['nonbatchable', 'nontraceable', 'nondifferentiable_backward'])
 # Evaluated where a rule asks for an index that is known while tracing.
 _FOLDED = frozenset(
   [
+    *HANDED_ON,
     'abs',
     'add',
     'and',
@@ -83,7 +86,12 @@ class Frame:
     copies: what is known of the values, fixed while tracing, that equations copy, by their index.
     caller: the frame and the equation that called this one.
     outer: the frame and the operands from which the inputs come, where the call is inlined.
+    role: which of the jaxprs that its caller calls it is; ``None`` of the function itself.
+    is_rule: whether it is a derivative rule.
     closed: of a derivative rule, the variables of the calling frame that are its first inputs.
+    moving: of a derivative rule, the operands of its caller by which it is one.
+    params: of the function itself, how many of its inputs are params.
+    perturbed: of which variables there are derivatives by the params, once somebody asks.
   """
 
   def __init__(self, jaxpr: Any, consts: Any = ()) -> None:
@@ -96,7 +104,12 @@ class Frame:
     self.ghosts: dict[int, tuple[Any, ...]] = {}
     self.given_up: set[int] = set()
     self.caller: tuple[Frame, Any] | None = None
+    self.role: Any = None
+    self.is_rule = False
     self.closed: list[Any] = []
+    self.moving: tuple[int, ...] = ()
+    self.params = 0
+    self.perturbed: dict[Any, bool] | None = None
     self.outer: tuple[Frame, int, tuple[Any, ...]] | None = None
     self._makers: dict[Any, int] | None = None
     self._literals: dict[int, Dims] = {}

@@ -10,13 +10,13 @@ import jax.numpy as jnp
 from jax.extend import core
 
 from jprune.graph._elementwise import ELEMENTWISE
-from jprune.graph._frame import Frame, place
+from jprune.graph._frame import HANDED_ON, Frame, place
 from jprune.graph._sources import Source
 from jprune.graph._views import Factor, View, grown, moved, reshaped
 
 _CASTS = ['convert_element_type', 'copy', 'copy_p', 'reduce_precision', 'optimization_barrier']
 _PLACED = ['sharding_constraint', 'layout_constraint', 'mesh_cast', 'reshard', 'pvary', 'name']
-_AS_IT_IS = frozenset([*_CASTS, *_PLACED, 'stop_gradient'])
+_AS_IT_IS = HANDED_ON.union(_CASTS, _PLACED, ['stop_gradient'])
 _ARGUMENTS = 1  # as the level of a source: no product of the function is in it
 
 

@@ -88,7 +88,7 @@ def _of_eqn(
     frozenset(a for dim in frame.dims_of(v) for a in resolve(dim)) & tokens if yes else _IN_PLACE
     for v, yes in zip(eqn.invars, given)
   ]
-  if name == 'select_n':
+  if name in ('select_n', 'select_if_vmap'):
     return _any(ins[1:])
   combined = frozenset(
     atom

@@ -15,11 +15,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from jprune.graph._elementwise import ELEMENTWISE
+from jprune.graph._frame import HANDED_ON
 
 _DRAWN = frozenset(['rng_uniform'])  # another value each time, though no effect says so
 _SPREAD = ['broadcast_in_dim', 'reshape', 'squeeze', 'expand_dims', 'copy', 'copy_p', 'name']
 _PLACED = ['sharding_constraint', 'layout_constraint', 'mesh_cast', 'reshard', 'pvary']
-_SAME = frozenset([*_SPREAD, *_PLACED])
+_SAME = HANDED_ON.union(_SPREAD, _PLACED)
 
 
 class Numbers:

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
 
-from jprune.graph._frame import Frame
+from jprune.graph._frame import HANDED_ON, Frame
 from jprune.graph._indexing import filling
 from jprune.graph._rule import Site
 
@@ -162,9 +162,18 @@ def _max(site: Site, flags: Sequence[int]) -> int:
   return out | (a | b) & NULL if a & REAL and b & REAL else out
 
 
+def _min(site: Site, flags: Sequence[int]) -> int:
+  """What is not negative is infinite upwards only, where a finite bound ends it."""
+  out = joined(site, flags)
+  bounded = any(not b & WILD and not a & NEGATIVE for a, b in (flags, flags[::-1]))
+  return out & ~INFINITE if bounded else out
+
+
 def _clamp(site: Site, flags: Sequence[int]) -> int:
   least = flags[0] | flags[2]  # where the bounds are the wrong way round, the high one is it
   out = joined(site, flags) & ~REAL
+  if not (flags[0] | flags[2]) & WILD:
+    out &= ~INFINITE
   return out | (REAL if least & NEGATIVE else least & NULL)
 
 
@@ -209,6 +218,10 @@ def origin(frame: Frame, var: Any) -> tuple[Frame, Any]:
     outer, _, operands = frame.outer
     frame, var = outer, operands[list(frame.jaxpr.invars).index(var)]
   return frame, var
+
+
+def _select_if_vmap(site: Site, flags: Sequence[int]) -> int:
+  return flags[1] | flags[2]
 
 
 def _converted(site: Site, flags: Sequence[int]) -> int:
@@ -316,9 +329,10 @@ RANGES: dict[str, Range] = {
     'split rev tile dynamic_slice dynamic_update_slice copy copy_p stop_gradient sort '
     'optimization_barrier name sharding_constraint layout_constraint mesh_cast reshard pvary '
     'device_put tanh sinh asinh atan erf expm1 sign cbrt cummax cummin '
-    'pmax pmin min scatter real',
+    'pmax pmin scatter real',
     joined,
   ),
+  **_each(' '.join(HANDED_ON), joined),
   **_each('reduce_sum psum cumsum', _summed),
   **_each('cumprod reduce_prod', _powers),
   **_each('dot_general conv_general_dilated ragged_dot_general', _multiplied),
@@ -329,7 +343,7 @@ RANGES: dict[str, Range] = {
   **_each('abs square', _even),
   **_each('floor ceil round reduce_precision', _rounded),
   **_each('add add_any', _add),
-  **_each('eq ne lt le gt ge is_finite iota', _no_sign),
+  **_each('eq ne lt le gt ge is_finite iota unvmap_any unvmap_all', _no_sign),
   **_each('asin acos acosh atanh logit igamma igammac', _singular),
   **_each('polygamma zeta regularized_incomplete_beta', _singular),
   **_each('lgamma digamma', _gamma),
@@ -340,8 +354,10 @@ RANGES: dict[str, Range] = {
   'div': _div,
   'rem': _rem,
   'max': _max,
+  'min': _min,
   'clamp': _clamp,
   'select_n': _select,
+  'select_if_vmap': _select_if_vmap,
   'log': _log,
   'log1p': _log1p,
   'sqrt': _sqrt,

@@ -121,8 +121,8 @@ class Small(Sizes):
     return [self._value(run, var, _NOWHERE) for var in frame.jaxpr.outvars]
 
   def small_child(self, site: Site, role: Any, xs: list[Any]) -> list[Any]:
-    """The results of a jaxpr that an equation calls."""
-    frame = site.frame.children[site.index][role]
+    """The results of a jaxpr that an equation calls, by its role or as the frame that it is."""
+    frame = role if isinstance(role, Frame) else site.frame.children[site.index][role]
     run = _Run(frame, site.run if frame.outer is not None else None)
     if frame.outer is not None:
       site.run.children[site.index] = run

@@ -167,6 +167,7 @@ def _one_by_one(mask: np.ndarray) -> Sequence[np.ndarray]:
 
 # ------------------------------------------------------------------------------- single equations
 
+_CHOICES = ('select_n', 'select_if_vmap')
 _FIRST_ONLY = frozenset(['pad', 'tile', 'unstack'])
 _INDEXED = {'gather': 1, 'dynamic_slice': 1, 'dynamic_update_slice': 2}
 PRODUCTS = ('dot_general', 'ragged_dot_general', 'conv_general_dilated')
@@ -190,7 +191,7 @@ def _of_eqn(frame: Frame, eqn: Any, ins: list[Source]) -> list[Source]:
   if name in ELEMENTWISE:
     if len(eqn.outvars) > 1:
       return ins
-    used = [i for i in range(len(ins)) if not (name == 'select_n' and i == 0)]
+    used = [i for i in range(len(ins)) if not (name in _CHOICES and i == 0)]
     shape = eqn.outvars[0].aval.shape
     grown = [_grown(ins[i], eqn.invars[i], shape) for i in used]
     return [_joined(grown, name == 'mul')]

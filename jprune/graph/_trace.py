@@ -53,6 +53,7 @@ class Traced:
       raise _checks.nothing_returned(function)
     self.states = _states(self.paths, self.leaves, out_paths, outs)
     self.frame = Frame(without_dead(jaxpr.jaxpr), jaxpr.consts)
+    self.frame.params = len(self.leaves)
     self.dims: list[Dims] = [fresh_all(leaf.shape) for leaf in self.leaves]
     self._couple(out_paths, tree.flatten(args)[0])
     if exact:

@@ -1,10 +1,15 @@
 """Functions that bring their own derivative keep it in the small function."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax import lax
+from jax.custom_derivatives import SymbolicZero
 
+import jprune
 from tests.shrink import _masks
 from tests.shrink._networks import shrunk
 
@@ -274,3 +279,79 @@ def test_a_rule_may_close_over_what_is_no_param():
   slope = lambda fn, p: jax.grad(lambda p: jnp.sin(fn(p, net.x)).sum())(p)
   expected = net.small.plan.slice(slope(net.fn, net.masked))
   _masks.assert_same(expected, slope(net.small.fn, net.small.params), overall=True)
+
+
+@jax.custom_vjp
+def timed(x, times):
+  return jnp.round(4 * x) / 4 * times
+
+
+def _timed_forward(x, times):
+  assert not times.perturbed, 'times may not be differentiated by'
+  return timed(x.value, times.value), times.value
+
+
+timed.defvjp(_timed_forward, lambda times, g: (3.0 * g * times, None), symbolic_zeros=True)
+
+
+@jax.custom_jvp
+def weighted(x, times):
+  return jnp.floor(2 * x) * times
+
+
+@functools.partial(weighted.defjvp, symbolic_zeros=True)
+def _(primals, tangents):
+  assert isinstance(tangents[1], SymbolicZero), 'times may not be differentiated by'
+  return weighted(*primals), 5.0 * tangents[0] * primals[1]
+
+
+@jax.custom_jvp
+def either(x, times):
+  return jnp.floor(2 * x) * times
+
+
+@functools.partial(either.defjvp, symbolic_zeros=True)
+def _(primals, tangents):
+  (x, times), (dx, dtimes) = primals, tangents
+  by_x, by_times = (not isinstance(each, SymbolicZero) for each in tangents)
+  assert by_x != by_times, 'by one of them'
+  return either(x, times), 5.0 * dx * times if by_x else 7.0 * x * dtimes
+
+
+@pytest.mark.parametrize('rule', [timed, weighted, either])
+def test_a_rule_that_refuses_operands_is_one_by_what_params_have_a_part_in(rule):
+  """As JAX asks for it: also what comes out of loops, calls and branches of the arguments."""
+
+  def fn(params, x):
+    times = lax.scan(lambda c, y: (c + y.sum(), c), jnp.zeros(()), x)[0]
+    times = jax.jit(lax.stop_gradient)(params['stem'].sum()) + jnp.tanh(times)
+    return rule(x @ params['stem'], times) * params['scale'][None] @ params['head']
+
+  rng = np.random.default_rng(0)
+  shapes = {'stem': (3, 8), 'scale': (8,), 'head': (8, 2)}
+  params = {name: jnp.asarray(rng.standard_normal(shape)) for name, shape in shapes.items()}
+  net = shrunk(fn, params, jnp.asarray(rng.standard_normal((4, 3))))
+  assert net.small.params['stem'].shape == (3, 4)
+  slope = lambda fn, params: jax.grad(lambda p: jnp.sin(fn(p, net.x)).sum())(params)
+  expected = net.small.plan.slice(slope(net.fn, net.masked))
+  _masks.assert_same(expected, slope(net.small.fn, net.small.params), overall=True)
+  for fn, params in ((net.small.fn, net.small.params), (net.fn, net.masked)):
+    with pytest.raises(AssertionError, match='times may not|by one of them'):
+      jax.grad(lambda x, fn=fn, params=params: fn(params, x).sum())(net.x)
+
+
+def test_a_rule_by_other_operands_is_coupled_where_a_derivative_asks_for_it():
+  def fn(params, x, times):
+    return either(x @ params['stem'], times) * params['scale'][None] @ params['head']
+
+  rng = np.random.default_rng(0)
+  shapes = {'stem': (3, 8), 'scale': (8,), 'head': (8, 2)}
+  params = {name: jnp.asarray(rng.standard_normal(shape)) for name, shape in shapes.items()}
+  x = jnp.asarray(rng.standard_normal((4, 3)))
+  graph = jprune.graph.channels(fn, params, x, jnp.float64(0.7))
+  masks = _masks.masks_of(graph, _masks.half_kept(graph, rng))
+  small = jprune.shrink(fn, params, masks, x, jnp.float64(0.7))
+  by_times = lambda fn, params: jax.grad(lambda t: fn(params, x, t).sum())(jnp.float64(0.7))
+  expected = by_times(fn, jprune.apply(params, masks))
+  assert abs(expected) > 0
+  _masks.assert_same(expected, by_times(small.fn, small.params), overall=True)
