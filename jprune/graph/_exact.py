@@ -14,48 +14,14 @@ from typing import Any
 import numpy as np
 from jax.extend import core
 
-from jprune.graph._atoms import Atom, Dim, leaves, resolve
-from jprune.graph._elementwise import ELEMENTWISE
+from jprune.graph._atoms import Atom, Dim, leaves
 from jprune.graph._facts import undoubted, with_facts
 from jprune.graph._frame import Frame
-from jprune.graph._packages import CALLED
+from jprune.graph._ghosts import APART, GHOSTABLE, INLINE, carried, is_factor
 from jprune.graph._ranges import SIGNS, of_value
 from jprune.graph._rule import ANY, RULES, UNIFORM, ZERO, Facts, Site, Status
 
 _MOST_GHOSTS = 3
-_INLINE = CALLED | {'jit', 'pjit', 'closed_call', 'core_call'}
-_GHOSTABLE = ELEMENTWISE | frozenset(
-  [
-    'broadcast_in_dim',
-    'reshape',
-    'transpose',
-    'squeeze',
-    'expand_dims',
-    'slice',
-    'split',
-    'concatenate',
-    'pad',
-    'rev',
-    'gather',
-    'dynamic_slice',
-    'dynamic_update_slice',
-    'cumsum',
-    'cumprod',
-    'cummax',
-    'cummin',
-    'cumlogsumexp',
-    'reduce_window_sum',
-    'reduce_window_max',
-    'reduce_window_min',
-    'dot_general',
-    'reduce_sum',
-    'reduce_max',
-    'reduce_min',
-    'reduce_prod',
-    'reduce_and',
-    'reduce_or',
-  ]
-)
 
 
 class Exactness:
@@ -145,8 +111,8 @@ class Exactness:
     if isinstance(var, core.Literal) or atom not in self.live(frame, var):
       return True
     if self.read(frame, var).get(atom) == ZERO:
-      return _is_factor(frame, var, atom)
-    if not _is_factor(frame, var, atom):
+      return is_factor(frame, var, atom)
+    if not is_factor(frame, var, atom):
       return False
     index = frame.maker(var)
     if index is None:
@@ -157,18 +123,14 @@ class Exactness:
     eqn = frame.jaxpr.eqns[index]
     if index in frame.copies:
       return True
-    if eqn.primitive.name in _INLINE:
+    if eqn.primitive.name in INLINE:
       child = frame.children[index]['body']
       return self._ghostable(child, child.jaxpr.outvars[eqn.outvars.index(var)], atom)
-    return eqn.primitive.name in _GHOSTABLE and all(
-      self._ghostable(frame, operand, atom) for operand in eqn.invars
-    )
-
-
-def _is_factor(frame: Frame, var: Any, atom: Atom) -> bool:
-  """Whether the atom is a factor of just one dimension, not a segment of one."""
-  factors = sum(each is atom for dim in frame.dims_of(var) for each in resolve(dim))
-  return factors == 1 and frame.counts(var).get(atom) == 1
+    if eqn.primitive.name in APART:
+      able = all(carried(child, atom) for child in frame.children[index].values())
+    else:
+      able = eqn.primitive.name in GHOSTABLE
+    return able and all(self._ghostable(frame, operand, atom) for operand in eqn.invars)
 
 
 def _is_zero(value: Any) -> bool:

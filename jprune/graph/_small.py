@@ -18,9 +18,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
 
+from jprune import _checks
 from jprune.graph._atoms import Atom, Dim, Dims, leaves, resolve
 from jprune.graph._extremes import EXTREMES, extreme
-from jprune.graph._frame import Frame
+from jprune.graph._frame import Frame, place
+from jprune.graph._ghosts import carried
 from jprune.graph._rule import RULES, ZERO, Site, same_params
 from jprune.graph._sharding import take_axis
 
@@ -88,11 +90,12 @@ class Sizes:
 
 
 class _Run:
-  """The values of one run of a frame."""
+  """The values of one run of a frame, in the world in which its equation was asked for."""
 
-  def __init__(self, frame: Frame, outer: _Run | None = None) -> None:
+  def __init__(self, frame: Frame, outer: _Run | None = None, world: World = _NOWHERE) -> None:
     self.frame = frame
     self.outer = outer
+    self.world = world
     self.values: dict[Any, Any] = {}
     self.ghosts: dict[tuple[Any, World], Any] = {}
     self.children: dict[int, _Run] = {}
@@ -116,14 +119,17 @@ class Small(Sizes):
     for var, x in zip(frame.jaxpr.invars, xs):
       run.values[var] = x
     for index, eqn in enumerate(frame.jaxpr.eqns):
-      for var, out in zip(eqn.outvars, self._evaluate(run, index, _NOWHERE)):
+      for var, out in zip(eqn.outvars, self._evaluate(run, index, run.world)):
         run.values[var] = out
-    return [self._value(run, var, _NOWHERE) for var in frame.jaxpr.outvars]
+    return [self._value(run, var, run.world) for var in frame.jaxpr.outvars]
 
   def small_child(self, site: Site, role: Any, xs: list[Any]) -> list[Any]:
     """The results of a jaxpr that an equation calls, by its role or as the frame that it is."""
     frame = role if isinstance(role, Frame) else site.frame.children[site.index][role]
-    run = _Run(frame, site.run if frame.outer is not None else None)
+    for atom in site.world:
+      if not carried(frame, atom):  # a rule that was coupled later
+        raise _checks.other_rule(place(site.eqn, site.frame))
+    run = _Run(frame, site.run if frame.outer is not None else None, site.world)
     if frame.outer is not None:
       site.run.children[site.index] = run
     return self(frame, xs, run)
@@ -153,7 +159,8 @@ class Small(Sizes):
       return var.val
     if world:
       world = world & {atom for dim in run.frame.dims[var] for atom in leaves(dim)}
-    if not world:
+    here = run.world and run.world & {atom for dim in run.frame.dims[var] for atom in leaves(dim)}
+    if world == here:
       return run.values[var]
     key = (var, world)
     if key not in run.ghosts:

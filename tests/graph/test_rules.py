@@ -94,6 +94,9 @@ FREE = {
   'scan': lambda x: lax.scan(lambda c, _: (jnp.tanh(c), None), x, length=3)[0],
   'while': lambda x: lax.while_loop(lambda c: c[0] < 3, lambda c: (c[0] + 1, 2 * c[1]), (0, x))[1],
   'cond': lambda x: lax.cond(x.sum() > 0, jnp.sin, jnp.tanh, x),
+  'mean_of_a_rule': lambda x: (
+    x - jax.vmap(jax.nn.relu6)(x + jnp.cos(x.sum(-1, keepdims=True))).mean(-1, keepdims=True)
+  ),
   'random_bits': lambda x: x * jax.random.normal(jax.random.key(0), x.shape, x.dtype),
   'convert': lambda x: x.astype(jnp.bfloat16).astype(x.dtype),
   'stop_gradient': lax.stop_gradient,

@@ -355,3 +355,56 @@ def test_a_rule_by_other_operands_is_coupled_where_a_derivative_asks_for_it():
   expected = by_times(fn, jprune.apply(params, masks))
   assert abs(expected) > 0
   _masks.assert_same(expected, by_times(small.fn, small.params), overall=True)
+
+
+@jax.custom_jvp
+def squashed(x):
+  return jnp.round(4 * jnp.tanh(x)) / 4
+
+
+squashed.defjvp(
+  lambda primals, tangents: (squashed(*primals), 3.0 * tangents[0] * squashed(*primals))
+)
+
+GHOSTS = {
+  'relu': jax.nn.relu,
+  'softplus': jax.nn.softplus,
+  'in_jit': jax.jit(squashed),
+  'nested': lambda x: jax.nn.relu(squashed(x)) + jnp.tanh(jax.nn.relu(x)),
+}
+
+
+@pytest.mark.parametrize('name', GHOSTS)
+def test_one_ghost_stands_for_all_pruned_channels_in_front_of_a_rule(name):
+  """What pruned channels hold is the same for all of them, not zero, and in a mean of all."""
+
+  def fn(params, x):
+    shift = jnp.cos(x).sum(-1, keepdims=True)
+    hidden = GHOSTS[name](x @ params['stem'] + shift)
+    return (hidden - hidden.mean(-1, keepdims=True)) * params['scale'][None] @ params['head']
+
+  rng = np.random.default_rng(0)
+  shapes = {'stem': (3, 8), 'scale': (8,), 'head': (8, 2)}
+  params = {key: jnp.asarray(rng.standard_normal(shape)) for key, shape in shapes.items()}
+  net = shrunk(fn, params, jnp.asarray(rng.standard_normal((4, 3))))
+  assert net.small.params['stem'].shape == (3, 4)
+
+  def run(fn, params):
+    slope = jax.grad(lambda p, x: jnp.sin(fn(p, x)).sum(), (0, 1))
+    return fn(params, net.x), jax.jvp(lambda x: slope(params, x), (net.x,), (jnp.cos(net.x),))
+
+  value, ((by_params, by_x), (twice, by_x_twice)) = run(net.fn, net.masked)
+  slices = net.small.plan.slice
+  expected = value, ((slices(by_params), by_x), (slices(twice), by_x_twice))
+  _masks.assert_same(expected, run(net.small.fn, net.small.params), overall=True)
+
+
+def test_a_rule_over_channels_has_no_ghost():
+  def fn(params, x):
+    hidden = normalised(x @ params['stem'] + jnp.cos(x).sum(-1, keepdims=True), params['scale'])
+    return (hidden - hidden.mean(-1, keepdims=True)) @ params['head']
+
+  params = {'stem': np.ones((3, 8)), 'scale': np.ones(8), 'head': np.ones((8, 2))}
+  graph = jprune.graph.channels(fn, params, np.ones((4, 3)))
+  assert not graph.groups
+  assert 'summed over, where its pruned entries are not zero' in graph.frozen['stem', 1]
