@@ -57,7 +57,8 @@ class Coupling:
       self.unknown[site.name] = self.unknown.get(site.name, 0) + 1
       return self._give_up(site, ins, f'no rule for primitive {site.name}')
     try:
-      outs = [tuple(dims) for dims in rule.couple(site, ins)]
+      with site.eqn.ctx.manager:  # rules are traced
+        outs = [tuple(dims) for dims in rule.couple(site, ins)]
     except Exception as error:  # a form that the rule was not written for must never stop a user
       self.unknown[site.name] = self.unknown.get(site.name, 0) + 1
       return self._give_up(site, ins, f'the rule for {site.name} failed: {type(error).__name__}')

@@ -77,7 +77,7 @@ def _copy(var: Any, user: Any) -> Any:
   struct = jax.ShapeDtypeStruct(var.aval.shape, var.aval.dtype)
   # A new function each time: a trace that jax remembers would give the same variable twice.
   (made,) = jax.make_jaxpr(lambda x: lax.optimization_barrier(x))(struct).jaxpr.eqns
-  return made.replace(invars=[var], source_info=user.source_info)
+  return made.replace(invars=[var], source_info=user.source_info, ctx=user.ctx)
 
 
 def _read(fixed: dict[Any, Fixed], var: Any) -> Fixed | None:

@@ -58,10 +58,12 @@ class Recorder:
     for index, eqn in enumerate(frame.jaxpr.eqns):
       operands = [read(var) for var in eqn.invars]
       for i in self._here.get((frame, index), ()):
-        found[i] = self._moments(self._inputs[i], operands)
+        with eqn.ctx.manager:
+          found[i] = self._moments(self._inputs[i], operands)
       for factor in self._factors.get((frame, index), ()):
         self._numbers[factor] = operands[factor.operand]
-      outs, inside = self._evaluate(frame, index, operands)
+      with eqn.ctx.manager:
+        outs, inside = self._evaluate(frame, index, operands)
       found.update(inside)
       values.update(zip(eqn.outvars, outs))
     return [read(var) for var in frame.jaxpr.outvars], found

@@ -135,6 +135,10 @@ class Small(Sizes):
     return self(frame, xs, run)
 
   def _evaluate(self, run: _Run, index: int, world: World) -> list[Any]:
+    with run.frame.jaxpr.eqns[index].ctx.manager:  # such as the mesh under which it was traced
+      return self._in_context(run, index, world)
+
+  def _in_context(self, run: _Run, index: int, world: World) -> list[Any]:
     site = Site(self, run.frame, index, run, world)
     rule = RULES.get(site.name)
     if index in run.frame.copies:
