@@ -25,7 +25,8 @@ class MacCount:
   """Multiply-adds of matrix products and convolutions; all counts are exact Python ints.
 
   One multiplication with its addition is one MAC (half of what some count as FLOPs). A window of
-  a convolution that reaches into the padding counts in full. Without masks, the three counts of a
+  a convolution that reaches into the padding counts in full; zeros that a transposed convolution
+  puts between the pixels of its input count nowhere. Without masks, the three counts of a
   :class:`Macs` are the same. ``str()`` is a table of at most 100 columns; notebooks show it as
   HTML.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import math
 from typing import Any
 
@@ -19,10 +20,27 @@ def macs_of(frame: Frame, index: int, sizes: Sizes) -> int:
     summed = [left[axis] for axis in contracted]
     return math.prod(sizes.small_size(dim) for dim in (*out, *summed))
   if name == 'conv_general_dilated':
-    _, (_, into, *window), _ = eqn.params['dimension_numbers']
+    _, (_, into, *window), (batch, features, *places) = eqn.params['dimension_numbers']
     kernel, out = frame.dims_of(eqn.invars[1]), frame.dims[eqn.outvars[0]]
-    return math.prod(sizes.small_size(dim) for dim in (*out, *(kernel[i] for i in (into, *window))))
+    size = lambda dims: math.prod(sizes.small_size(dim) for dim in dims)
+    each = [(size([out[i]]), size([kernel[j]])) for i, j in zip(places, window)]
+    met = math.prod(_met(eqn.params, axis, *pair) for axis, pair in enumerate(each))
+    return met * size((out[batch], out[features], kernel[into]))
   return 0
+
+
+def _met(params: Any, axis: int, places: int, window: int) -> int:
+  """How often a window meets a pixel along one axis, the padding's included.
+
+  Between pixels that are moved apart, as a transposed convolution does it, lie zeros that nobody
+  multiplies by; pixels of the padding lie as far apart.
+  """
+  apart, (before, _) = params['lhs_dilation'][axis], params['padding'][axis]
+  if apart == 1:
+    return places * window
+  stride, step = params['window_strides'][axis], params['rhs_dilation'][axis]
+  starts = collections.Counter((i * stride - before) % apart for i in range(places))
+  return sum(starts[-i * step % apart] for i in range(window))
 
 
 def _dot_numbers(params: Any) -> Any:

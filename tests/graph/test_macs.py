@@ -168,6 +168,50 @@ def test_grouped_and_strided_convolutions():
   assert count.sparse == 2 * 4 * 5 * mask.sum()
 
 
+DILATED = [
+  {'window': (2, 2), 'lhs_dilation': (2, 2)},
+  {'window': (3, 2), 'lhs_dilation': (2, 3), 'strides': (1, 2)},
+  {'window': (4, 3), 'lhs_dilation': (3, 1), 'rhs_dilation': (2, 2)},
+  {'window': (3, 3), 'lhs_dilation': (4, 2), 'strides': (3, 2), 'rhs_dilation': (1, 3)},
+  {'window': (3, 3), 'lhs_dilation': (2, 3), 'padding': ((2, 4), (6, 3))},
+]
+
+
+@pytest.mark.parametrize('options', DILATED)
+def test_zeros_that_are_put_between_pixels_are_not_multiplied(options):
+  """Of ones by ones the result is how many products it is the sum of."""
+  options = {'strides': (1, 1), 'padding': ((0, 0), (0, 0)), **options}
+  window, strides, padding = (options.pop(key) for key in ('window', 'strides', 'padding'))
+  conv = functools.partial(
+    lax.conv_general_dilated,
+    window_strides=strides,
+    dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
+    **options,
+  )
+  x = np.ones((2, 5, 6, 3))
+  count = macs(lambda w, x: conv(x, w, padding=padding), np.ones((*window, 3, 4)), x)
+  apart = options['lhs_dilation']
+  pixels = [tuple(n // k for n in sides) for sides, k in zip(padding, apart)]  # of the padding
+  x = np.pad(x, ((0, 0), *pixels, (0, 0)), constant_values=1)
+  assert count.dense == conv(x, np.ones((*window, 3, 4)), padding=((0, 0), (0, 0))).sum()
+
+
+def test_a_transposed_convolution_multiplies_each_pixel_by_each_weight():
+  def fn(params, x):
+    x = jax.nn.relu(lax.conv_transpose(x, params['up'], (2, 2), 'SAME'))
+    return lax.conv_transpose(x, params['out'], (2, 2), 'VALID').sum((1, 2))
+
+  keep = np.arange(6) < 4
+  masks = {'up': np.tile(keep, (4, 4, 3, 1)), 'out': np.tile(keep[:, None], (2, 2, 1, 5))}
+  shapes = {'up': struct(4, 4, 3, 6), 'out': struct(2, 2, 6, 5)}
+  count = macs(fn, shapes, struct(1, 8, 8, 3), masks=masks)
+  up, out = 8 * 8 * 4 * 4 * 3, 16 * 16 * 2 * 2 * 5
+  assert of_leaves(count) == {
+    'up': Macs(up * 6, up * 4, up * 4),
+    'out': Macs(out * 6, out * 4, out * 4),
+  }
+
+
 # ------------------------------------------------------------------------------------------- masks
 
 PAIR = {'in': struct(3, 8), 'out': struct(8, 2)}

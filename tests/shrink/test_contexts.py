@@ -15,7 +15,8 @@ from tests.shrink._networks import shrunk
 def params():
   rng = np.random.default_rng(0)
   shapes = {'table': (7, 4), 'in': (4, 8), 'out': (8, 4)}
-  return {key: jnp.asarray(rng.standard_normal(shape), jnp.float32) for key, shape in shapes.items()}
+  normal = lambda shape: jnp.asarray(rng.standard_normal(shape), jnp.float32)
+  return {key: normal(shape) for key, shape in shapes.items()}
 
 
 def attending(params, ids):
