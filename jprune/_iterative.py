@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -17,8 +18,7 @@ from jprune.masks._apply import aligned, zero_where_pruned
 from jprune.masks._auto import following
 from jprune.masks._leaves import kept
 from jprune.masks._pack import unpack_leaf
-from jprune.masks._patterns import unit_scores
-from jprune.masks._top_k import _units
+from jprune.masks._patterns import unit_scores, units_shape
 from jprune.scores._gradients import Leaves, Weights, placed_like
 from jprune.scores._synflow import check_flow, flow_of
 from jprune.typing import Masks, Params, Pattern, Where
@@ -100,7 +100,7 @@ def synflow_prune(
       state[j] = jnp.ones_like(weights.floating[j], bool)
   flow, inputs = flow_of(weights, fn, args)
   schedule = schedules.exponential(0.0, sparsity, 0, rounds)
-  sizes = [_units(pattern, weights.floating[j]) for j in chosen]
+  sizes = [math.prod(units_shape(pattern, weights.floating[j])) for j in chosen]
   ks = [kept(schedule(r + 1), sizes) for r in range(rounds)]
 
   def score(state: Leaves, given: Any) -> tuple[Leaves, jax.Array]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import inspect
 from typing import Any
 
 import jax
@@ -11,21 +10,10 @@ import jax
 from jprune import _checks, distributions, scores, tree
 from jprune._entry import public
 from jprune._roles import Roles
+from jprune._selection import Asked, masks_by, takes
 from jprune.masks import NOfM, Unstructured
 from jprune.masks._apply import aligned
-from jprune.masks._forms import Forms
-from jprune.masks._leaves import sparsities_of
-from jprune.masks._top_k import select, select_global
 from jprune.typing import Distribution, Masks, Params, Pattern, Scorer, Scores, Where
-
-# custom ones may know their sparsities themselves, as `fixed` does
-_NEED_SPARSITY = (
-  distributions.uniform,
-  distributions.er,
-  distributions.erk,
-  distributions.owl,
-)
-
 
 @public
 def prune(
@@ -39,6 +27,9 @@ def prune(
   key: jax.Array | None = None,
   masks: Masks = None,
   roles: Roles | None = None,
+  min_keep: int = 0,
+  max_sparsity: float = 1.0,
+  per_output: bool = False,
   **scorer_args: Any,
 ) -> Masks:
   """Masks that prune a fraction of the lowest-scoring weights; the params stay as they are.
@@ -69,6 +60,16 @@ def prune(
       where it isn't given. The layers of a stack are pruned as leaves of their own, each to its
       sparsity; distributions that know fan-in and fan-out and patterns that run along inputs take
       them from here.
+    min_keep: the least number of weights (of units, with a pattern) that every selected leaf
+      keeps; a leaf that has fewer keeps all of them. What an earlier round pruned stays pruned
+      nevertheless.
+    max_sparsity: the largest fraction of zeros of a selected leaf. The best weights that
+      ``min_keep`` and ``max_sparsity`` ask for have the first places. With
+      ``distributions.global_`` the others compete for those that are left, and exactly
+      ``round(sparsity * size)`` weights go; with any other distribution a leaf that would lose
+      more than it may keeps more than its share, and the other leaves keep theirs.
+    per_output: whether both hold for each output of a leaf; where neither roles nor names tell
+      its outputs, for what lies at one index of the last axis.
     **scorer_args: passed to the scorer.
 
   Returns:
@@ -79,13 +80,20 @@ def prune(
     ValueError: if nothing is selected, a regular expression finds only what the default leaves
       out, or weights are quantised; if the sparsity is outside [0, 1], the pattern doesn't fit a
       shape or isn't that of an :class:`~jprune.sensitivity.Allocation`, scores are NaN, structures
-      differ, or the roles are of other leaves.
+      differ, the roles are of other leaves, or ``min_keep`` and ``max_sparsity`` keep more than
+      the sparsity leaves (a traced sparsity gives way to them).
     TypeError: if a selected leaf is not floating, or a key is missing or not wanted.
 
   Examples:
     >>> params = {'kernel': jnp.array([[0.1, -3.0], [2.0, 0.2]]), 'bias': jnp.ones(2)}
     >>> prune(params, 0.5)
     {'bias': None, 'kernel': Array([[False,  True], [ True, False]], dtype=bool)}
+
+    One threshold over all leaves may empty one of them:
+
+    >>> params = {'a': jnp.array([[0.1, 0.2]]), 'b': jnp.array([[3.0, 4.0]])}
+    >>> prune(params, 0.5, distribution=distributions.global_, min_keep=1)
+    {'a': Array([[False,  True]], dtype=bool), 'b': Array([[False,  True]], dtype=bool)}
   """
   if not callable(distribution):
     raise _checks.bad_distribution('prune', distribution)
@@ -97,29 +105,8 @@ def prune(
   if masks is not None:
     before = jax.tree.structure(params).unflatten(aligned('prune', params, masks))
   scored = _scores(params, chosen, scorer, key, scorer_args)
-  forms = Forms('prune', scored, pattern, roles, shapes=_shapes(params))
-  parts, before = forms.split(scored), None if before is None else forms.split(before)
-  if isinstance(pattern, NOfM):
-    new = select('prune', parts, sparsity, forms.pattern, before)
-  elif distribution is distributions.global_:
-    if sparsity is None:
-      raise _checks.no_sparsity('prune')
-    new = select_global('prune', parts, sparsity, forms.pattern, before)
-  else:
-    if sparsity is not None:
-      _checks.check_fraction('prune', 'sparsity', sparsity)
-    elif getattr(distribution, 'func', distribution) in _NEED_SPARSITY:
-      raise _checks.no_sparsity('prune')
-    knowing = {} if roles is None or not _takes(distribution, 'roles') else {'roles': roles}
-    shares = distribution(params, scored, sparsity, **knowing)
-    shares = forms.shares(sparsities_of('prune', scored, shares))
-    new = select('prune', parts, shares, forms.pattern, before)
-  return forms.join(new)
-
-
-def _shapes(params: Params) -> dict[str, tuple[int, ...]]:
-  paths, leaves, _ = tree.flatten(params)
-  return {path: tuple(getattr(leaf, 'shape', ())) for path, leaf in zip(paths, leaves)}
+  asked = Asked(distribution, pattern, roles, min_keep, max_sparsity, per_output)
+  return masks_by('prune', params, scored, sparsity, asked, before)
 
 
 def _scores(
@@ -131,7 +118,7 @@ def _scores(
     raise _checks.bad_scorer('prune', scorer)
   bound = scorer.keywords if isinstance(scorer, functools.partial) else {}
   if callable(scorer):
-    if _takes(scorer, 'key'):
+    if takes(scorer, 'key'):
       key = bound.get('key') if key is None else key
       scorer_args = {**scorer_args, 'key': key}
     elif key is not None:
@@ -154,10 +141,3 @@ def _scores(
       _checks.check_shape('prune', 'scorer', path, score, leaf.shape)
     out.append(score if yes else None)
   return treedef.unflatten(out)
-
-
-def _takes(function: Any, argument: str) -> bool:
-  try:
-    return argument in inspect.signature(function).parameters
-  except ValueError:  # a builtin without a signature
-    return False

@@ -36,6 +36,30 @@ def top_k_rows(leaf, k, axis):
   return np.moveaxis(out, -1, axis)
 
 
+def capped(leaves, alive, ks, rows):
+  """Masks with floors: the best of each row first, then the best of the rest, all of them alive.
+
+  Args:
+    leaves: scores of leaves.
+    alive: for each which weights may be kept.
+    ks: a number for each leaf, or one for all of them together; the floors may add to it.
+    rows: for each leaf a list of pairs: flat indices, and how many of them to keep at least.
+  """
+  ranked = [(-value, leaf, i) for leaf, x in enumerate(leaves) for i, value in enumerate(x.flat)]
+  ranked = sorted(each for each in ranked if alive[each[1]].flat[each[2]])
+  masks = [np.zeros(x.shape, bool) for x in leaves]
+  for leaf, of_leaf in enumerate(rows):
+    for indices, floor in of_leaf:
+      best = [i for _, at, i in ranked if at == leaf and i in set(indices)]
+      masks[leaf].flat[best[:floor]] = True
+  together = isinstance(ks, int)
+  for _, leaf, i in ranked:
+    kept = sum(mask.sum() for mask in masks) if together else masks[leaf].sum()
+    if kept < (ks if together else ks[leaf]):
+      masks[leaf].flat[i] = True
+  return masks
+
+
 def n_of_m(leaf, n, m, axis):
   """Mask of the n largest of every m along an axis; a short last group keeps at most n."""
   rows = np.moveaxis(np.asarray(leaf), axis, -1)

@@ -124,7 +124,9 @@ from jprune._checks.selection import bad_block as bad_block
 from jprune._checks.selection import bad_distribution as bad_distribution
 from jprune._checks.selection import bad_pattern as bad_pattern
 from jprune._checks.selection import bad_scorer as bad_scorer
+from jprune._checks.selection import caps_contradict as caps_contradict
 from jprune._checks.selection import check_axis as check_axis
+from jprune._checks.selection import check_caps as check_caps
 from jprune._checks.selection import check_int as check_int
 from jprune._checks.selection import check_n_of_m as check_n_of_m
 from jprune._checks.selection import check_threshold as check_threshold
@@ -132,6 +134,7 @@ from jprune._checks.selection import check_values as check_values
 from jprune._checks.selection import key_not_wanted as key_not_wanted
 from jprune._checks.selection import missing_arguments as missing_arguments
 from jprune._checks.selection import no_mapping as no_mapping
+from jprune._checks.selection import no_outputs as no_outputs
 from jprune._checks.selection import no_scores_at_hand as no_scores_at_hand
 from jprune._checks.selection import no_sparsity as no_sparsity
 from jprune._checks.selection import non_negative_number as non_negative_number
@@ -141,6 +144,7 @@ from jprune._checks.selection import not_divisible as not_divisible
 from jprune._checks.selection import not_scored as not_scored
 from jprune._checks.selection import not_static as not_static
 from jprune._checks.selection import nothing_scored as nothing_scored
+from jprune._checks.selection import pattern_capped as pattern_capped
 from jprune._checks.selection import pattern_has_sparsity as pattern_has_sparsity
 from jprune._checks.selection import pattern_not_global as pattern_not_global
 from jprune._checks.selection import pattern_shares_alike as pattern_shares_alike

@@ -61,6 +61,45 @@ def pattern_has_sparsity(function: str, pattern: Any, value: Any) -> ValueError:
   return ValueError(message(function, 'sparsity', constraint, repr(value), 'Leave it out.'))
 
 
+def check_caps(
+  function: str, min_keep: Any, max_sparsity: Any, sparsity: Any, per_output: Any
+) -> None:
+  check_int(function, 'min_keep', min_keep)
+  if min_keep < 0:
+    raise ValueError(message(function, 'min_keep', 'an int of at least 0', repr(min_keep)))
+  largest = static_fraction(function, 'max_sparsity', max_sparsity)
+  if not isinstance(per_output, bool):
+    raise TypeError(message(function, 'per_output', 'a bool', repr(per_output)))
+  if per_output and not min_keep and largest == 1.0:
+    constraint = 'False where nothing is to be kept of each output'
+    fix = 'Pass min_keep= or max_sparsity=, or leave it out.'
+    raise ValueError(message(function, 'per_output', constraint, 'True', fix))
+  if sparsity is None or isinstance(sparsity, jax.core.Tracer):
+    return
+  check_fraction(function, 'sparsity', sparsity)
+  if largest < float(np.asarray(sparsity)):
+    constraint = f'at least the sparsity {float(np.asarray(sparsity)):g}'
+    fix = 'It is the largest sparsity of a leaf; all leaves together reach no more.'
+    raise ValueError(message(function, 'max_sparsity', constraint, f'{largest:g}', fix))
+
+
+def caps_contradict(function: str, sparsity: Any, kept: int, size: int) -> ValueError:
+  constraint = f'at most {(size - kept) / size:g}, since {kept} of {size} have to be kept'
+  fix = 'Lower it, or lower min_keep=, or raise max_sparsity=.'
+  got = f'{float(np.asarray(sparsity)):g}'
+  return ValueError(message(function, 'sparsity', constraint, got, fix))
+
+
+def pattern_capped(function: str, argument: str, value: Any, pattern: Any) -> ValueError:
+  constraint = f'left out for {pattern}, every group of which keeps {pattern.n}'
+  return ValueError(message(function, argument, constraint, repr(value)))
+
+
+def no_outputs(function: str, pattern: Any, path: str) -> ValueError:
+  constraint = f'False for {pattern}, whose units are not parts of single outputs'
+  return ValueError(message(function, 'per_output', constraint, 'True', 'Leave it out.', path))
+
+
 def pattern_not_global(function: str, pattern: Any) -> ValueError:
   fix = 'Every group of it keeps the same number: use top_k, or prune without a distribution.'
   return ValueError(message(function, 'pattern', 'one with units that compete', repr(pattern), fix))

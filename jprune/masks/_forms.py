@@ -70,6 +70,7 @@ class Forms:
     roles: given, or ``None`` for those that names tell.
     named: whether names tell of layers where no roles are given.
     shapes: of all leaves by path, also those that are not selected; names are read beside them.
+    outputs_last: whether leaves are asked for whose last axis numbers outputs, and no other.
   """
 
   def __init__(
@@ -80,10 +81,11 @@ class Forms:
     roles: Mapping[str, Role] | None,
     named: bool = True,
     shapes: Mapping[str, tuple[int, ...]] | None = None,
+    outputs_last: bool = False,
   ) -> None:
     paths, leaves, self._treedef = tree.flatten(tree_of, is_leaf=lambda x: x is None)
     self._leaves = leaves
-    self._given = roles is not None
+    self._given, self._outputs_last = roles is not None, outputs_last
     if shapes is None:
       shapes = {path: x.shape for path, x in zip(paths, leaves) if x is not None}
     if roles is not None:
@@ -102,8 +104,11 @@ class Forms:
     self.pattern = _on_matrices(pattern) if by_axis else pattern
 
   def _form(self, role: Role, pattern: Any, by_axis: bool, named: bool) -> Form:
-    matrices = by_axis or (self._given and isinstance(pattern, Block))
-    if matrices and role.stack == 1 and role.axes[-2:] == (INPUTS, OUTPUTS):
+    as_given = self._given and isinstance(pattern, Block)
+    outputs = self._outputs_last and isinstance(pattern, (Unstructured, Block))
+    matrices = by_axis or as_given or outputs
+    plain = role.stack == 1 and role.axes[-2:] == (INPUTS, OUTPUTS)
+    if matrices and plain and role.fan_out == role.shape[-1]:
       return Form()  # it lies as matrices do
     apart = matrices or isinstance(pattern, (Unstructured, Block))
     stack = role.stack if self._given or named or matrices else 1

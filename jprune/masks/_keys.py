@@ -3,9 +3,9 @@
 -0.0 equals +0.0, denormals keep their order (no float comparison is ever made, so flushing does
 not matter), and every NaN shares one key below that of -inf.
 
-What ranks below all scores (weights that were pruned before, padding) is marked in the bits of the
-floats, as signed ints: a NaN among floats would be an error under ``jax_debug_nans``. Wherever
-floats are taken here, such marked bits are too.
+What ranks below all scores (weights that were pruned before, padding) or above them (what has to
+stay) is marked in the bits of the floats, as signed ints: a NaN among floats would be an error
+under ``jax_debug_nans``. Wherever floats are taken here, such marked bits are too.
 """
 
 from __future__ import annotations
@@ -37,10 +37,11 @@ class Layout(NamedTuple):
   low: int
 
 
-def _layout(bits: int, infinity: int) -> Layout:
-  rotate = 2**bits - 1 - infinity
+def _layout(bits: int, highest: int) -> Layout:
+  """``highest`` are the bits that get the highest key; infinity's among floats."""
+  rotate = 2**bits - 1 - highest
   return Layout(
-    f'int{bits}', f'uint{max(bits, 32)}', rotate, rotate - infinity - 1, -(2 ** (bits - 1))
+    f'int{bits}', f'uint{max(bits, 32)}', rotate, rotate - highest - 1, -(2 ** (bits - 1))
   )
 
 
@@ -50,11 +51,12 @@ _LAYOUTS = {
   'float32': _layout(32, 0x7F800000),
   'float64': _layout(64, 0x7FF0000000000000),
 }
-# marked bits: in either 16-bit format infinity lies at or below bfloat16's, and the mark above it
+# marked bits: in either 16-bit format infinity lies at or below bfloat16's, and the marks above
+# it; right above is what ranks before all scores
 _LAYOUTS |= {
-  'int16': _LAYOUTS['bfloat16'],
-  'int32': _LAYOUTS['float32'],
-  'int64': _LAYOUTS['float64'],
+  'int16': _layout(16, 0x7F81),
+  'int32': _layout(32, 0x7F800001),
+  'int64': _layout(64, 0x7FF0000000000001),
 }
 
 
@@ -90,6 +92,11 @@ def mark(dtype: Any) -> int:
   return int(jnp.iinfo(dtype).max)
 
 
+def is_marked(b: jax.Array) -> jax.Array:
+  """Where marked bits rank below all scores."""
+  return b == mark(b.dtype)
+
+
 @jax.jit
 def marked(x: jax.Array, known: jax.Array | None = None) -> jax.Array:
   """The bits of floats, marked where they are not known, and where they are NaN."""
@@ -101,10 +108,18 @@ def marked(x: jax.Array, known: jax.Array | None = None) -> jax.Array:
   return jnp.where(known, found, jnp.asarray(mark(found.dtype), found.dtype))
 
 
+@jax.jit
+def raised(x: jax.Array, kept: jax.Array) -> jax.Array:
+  """The marked bits of floats, or of marked bits, with ``kept`` above all scores."""
+  b = marked(x)
+  form = _LAYOUTS[b.dtype.name]
+  return jnp.where(kept, jnp.asarray(-2 * form.low - 1 - form.rotate, b.dtype), b)
+
+
 @functools.partial(jax.jit, static_argnames='dtype')
 def unmarked(b: jax.Array, dtype: Any) -> tuple[jax.Array, jax.Array]:
   """The floats of marked bits, 0 where they are marked; and where they are not."""
-  known = b != mark(b.dtype)
+  known = ~is_marked(b)
   return lax.bitcast_convert_type(jnp.where(known, b, jnp.zeros_like(b)), dtype), known
 
 

@@ -212,6 +212,12 @@ def unit_scores(pattern: Any, x: jax.Array, dtype: Any) -> jax.Array:
   return _keys.marked(*known_units(pattern, x, dtype))
 
 
+def units_shape(pattern: Any, leaf: Any) -> tuple[int, ...]:
+  """The shape of the units of a leaf of scores; of any pattern but :class:`NOfM`."""
+  scores = jax.ShapeDtypeStruct(leaf.shape, leaf.dtype)
+  return tuple(jax.eval_shape(pattern.unit_scores, scores).shape)
+
+
 def known_units(pattern: Any, x: jax.Array, dtype: Any) -> tuple[jax.Array, jax.Array]:
   """Scores of a pattern's units as floats, none of them NaN, and which units have one."""
   scores, known = _keys.unmarked(_keys.marked(x), _keys.widened(dtype))

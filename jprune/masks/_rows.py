@@ -1,4 +1,4 @@
-"""The k largest along one axis: as many races as there are rows, run side by side."""
+"""The k largest along some axes: as many races as there are rows, run side by side."""
 
 from __future__ import annotations
 
@@ -15,15 +15,20 @@ LONG = 2**32  # from here on a row is too long for one count
 _U32 = jnp.uint32
 
 
-def largest(x: jax.Array, k: Any, axis: int) -> jax.Array:
+def largest(x: jax.Array, k: Any, axis: int | tuple[int, ...]) -> jax.Array:
   """Mask of the k largest of each row along ``axis``.
 
   Args:
-    x: floating array.
+    x: floating array, or marked bits (:mod:`._keys`).
     k: a Python int, or a traced wide count ``(2,)``.
-    axis: along which a row lies.
+    axis: along which a row lies; or several, row-major in the order given.
   """
-  axis %= x.ndim
+  if isinstance(axis, tuple) and len(axis) != 1:
+    last = range(-len(axis), 0)
+    lead = jnp.moveaxis(x, axis, last)
+    joined = lead.reshape(*lead.shape[: x.ndim - len(axis)], -1)
+    return jnp.moveaxis(largest(joined, k, -1).reshape(lead.shape), last, axis)
+  axis = (axis if isinstance(axis, int) else axis[0]) % x.ndim
   if isinstance(k, int):
     if x.size == 0 or k in (0, x.shape[axis]):
       return jnp.full(x.shape, bool(k) and x.size > 0, bool)

@@ -11,13 +11,13 @@ import jax
 from jprune import _checks, tree
 from jprune._entry import public
 from jprune._roles import Roles
-from jprune.masks import _keys, _rows, _select
+from jprune.masks import _caps, _keys, _rows, _select
 from jprune.masks._auto import following
 from jprune.masks._forms import in_form, rows
 from jprune.masks._leaves import kept, scored, sparsities_of
 from jprune.masks._n_of_m import n_of_m_leaf
 from jprune.masks._pack import PackedMask, unpack_leaf
-from jprune.masks._patterns import NOfM, Unstructured, unit_scores
+from jprune.masks._patterns import NOfM, Unstructured, unit_scores, units_shape
 from jprune.typing import Masks, Pattern, Scores, Sparsities
 
 
@@ -162,9 +162,17 @@ def _along(function: str, scores: Scores, sparsities: Sparsities, axis: int) -> 
 
 
 def select(
-  function: str, scores: Scores, sparsities: Sparsities, pattern: Any, earlier: Masks = None
+  function: str,
+  scores: Scores,
+  sparsities: Sparsities,
+  pattern: Any,
+  earlier: Masks = None,
+  caps: _caps.Caps | None = None,
 ) -> Masks:
-  """:func:`top_k` under the caller's name; what ``earlier`` masks pruned stays pruned."""
+  """:func:`top_k` under the caller's name; what ``earlier`` masks pruned stays pruned.
+
+  A leaf that ``caps`` (of all leaves, ``None`` included) hold keeps more than its sparsity says.
+  """
   if isinstance(pattern, NOfM):
     if sparsities is not None:
       raise _checks.pattern_has_sparsity(function, pattern, sparsities)
@@ -178,12 +186,15 @@ def select(
   values = sparsities_of(function, scores, sparsities)
   leaves, treedef = scored(function, scores, pattern)
   chosen = [i for i, (x, s) in enumerate(zip(leaves, values)) if x is not None and s is not None]
-  ks = [kept(values[i], [_units(pattern, leaves[i])]) for i in chosen]
+  ks = [kept(values[i], [math.prod(units_shape(pattern, leaves[i]))]) for i in chosen]
   dtypes = [leaves[i].dtype for i in chosen]
   leaves, before = _marked(leaves, earlier)
 
   def run(xs: Sequence[jax.Array], ks: Sequence[Any]) -> list[jax.Array]:
-    masks = _select.largest([unit_scores(pattern, *each) for each in zip(xs, dtypes)], ks)
+    units = [unit_scores(pattern, *each) for each in zip(xs, dtypes)]
+    if caps is not None:
+      units, ks = _caps.of_each(_of_chosen(caps, chosen), units, ks)
+    masks = _select.largest(units, ks)
     return [pattern.expand(mask, x.shape) for mask, x in zip(masks, xs)]
 
   masks = following(run, [leaves[i] for i in chosen], ks)
@@ -191,7 +202,12 @@ def select(
 
 
 def select_global(
-  function: str, scores: Scores, sparsity: Any, pattern: Any, earlier: Masks = None
+  function: str,
+  scores: Scores,
+  sparsity: Any,
+  pattern: Any,
+  earlier: Masks = None,
+  caps: _caps.Caps | None = None,
 ) -> Masks:
   """:func:`top_k_global` under the caller's name; what ``earlier`` pruned stays pruned."""
   if isinstance(pattern, NOfM):
@@ -199,8 +215,8 @@ def select_global(
   _checks.check_fraction(function, 'sparsity', sparsity)
   leaves, treedef = scored(function, scores, pattern)
   chosen = [i for i, x in enumerate(leaves) if x is not None]
-  k = kept(sparsity, [_units(pattern, leaves[i]) for i in chosen])
-  if earlier is not None:  # one kind of bits is compared
+  k = kept(sparsity, [math.prod(units_shape(pattern, leaves[i])) for i in chosen])
+  if earlier is not None or caps is not None:  # one kind of bits is compared
     leaves = list(leaves)
     for i, x in zip(chosen, _select.of_one_dtype([leaves[i] for i in chosen])):
       leaves[i] = x
@@ -209,6 +225,8 @@ def select_global(
 
   def run(xs: Sequence[jax.Array], k: Any) -> list[jax.Array]:
     units = [unit_scores(pattern, *each) for each in zip(xs, dtypes)]
+    if caps is not None:
+      units, k = _caps.together(function, _of_chosen(caps, chosen), units, k, sparsity)
     masks = _select.largest_together(units, k)
     return [pattern.expand(mask, x.shape) for mask, x in zip(masks, xs)]
 
@@ -216,10 +234,8 @@ def select_global(
   return treedef.unflatten(_nested(_among(before, chosen, masks), before))
 
 
-def _units(pattern: Any, leaf: jax.Array) -> int:
-  """How many units of the pattern a leaf has."""
-  scores = jax.ShapeDtypeStruct(leaf.shape, leaf.dtype)
-  return math.prod(jax.eval_shape(pattern.unit_scores, scores).shape)
+def _of_chosen(caps: _caps.Caps, chosen: Sequence[int]) -> _caps.Caps:
+  return caps._replace(inputs=tuple(caps.inputs[i] for i in chosen))
 
 
 def _marked(leaves: Sequence[Any], earlier: Masks) -> tuple[list[Any], list[Any]]:

@@ -118,6 +118,11 @@ def least(a: jax.Array, b: jax.Array) -> jax.Array:
   return jnp.where(at_least(a, b)[..., None], b, a)
 
 
+def most(a: jax.Array, b: jax.Array) -> jax.Array:
+  """The greater of both."""
+  return jnp.where(at_least(a, b)[..., None], a, b)
+
+
 def narrow(a: jax.Array) -> jax.Array:
   """uint32, saturating."""
   fits = a[..., 0] <= _MASK

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 WIDTH = 100
 _GAP = '  '
 _NARROWEST = 16  # columns of the path, however long the shapes are
+_EMPTIED = 'Emptied, nothing but zeros: '
 _DEEPEST = 32  # keys in a heading, however many a path has
 
 
@@ -81,7 +82,8 @@ def text(tally: Tally) -> str:
   if tally.macs is not None:
     rows = [row for row in _with_others(tally) if row.macs.dense]
     lines += [*_block(_mac_columns(tally), rows, tally), '']
-  return '\n'.join([*lines, *_exact_totals(tally), *_left_dense(tally)])
+  emptied = [_listing(_EMPTIED, _names(tally.emptied))] if tally.emptied else []
+  return '\n'.join([*lines, *_exact_totals(tally), *emptied, *_left_dense(tally)])
 
 
 def _block(columns: Sequence[_Column], rows: Sequence[Any], tally: Tally) -> list[str]:
@@ -122,10 +124,12 @@ def html(tally: Tally) -> str:
   lines += [tag('td', line) for line in body]
   lines += ['</tbody>', '<tfoot>', tag('th', total), '</tfoot>', '</table>']
   lines += [f'<p>{_html.escape(line.strip())}</p>' for line in _exact_totals(tally)]
+  if tally.emptied:
+    lines.append(f'<p>{_html.escape(_EMPTIED + ", ".join(_names(tally.emptied)))}</p>')
   if tally.left_dense:
     lines += [f'<p>{_html.escape(_left_dense_title(tally))}</p>', '<ul>']
     for why, leaves in tally.left_dense.items():
-      names = ', '.join(printable(row.path) for row in leaves)
+      names = ', '.join(_names(leaves))
       lines.append(f'<li>{_html.escape(f"{why} ({len(leaves)}): {names}")}</li>')
     lines.append('</ul>')
   return '\n'.join(lines)
@@ -230,7 +234,7 @@ def _left_dense(tally: Tally) -> list[str]:
     return []
   lines = [_left_dense_title(tally)]
   for why, rows in tally.left_dense.items():
-    lines.append(_listing(f'  {why} ({len(rows)}): ', [printable(row.path) for row in rows]))
+    lines.append(_listing(f'  {why} ({len(rows)}): ', _names(rows)))
   return lines
 
 
@@ -238,6 +242,10 @@ def _left_dense_title(tally: Tally) -> str:
   rows = [row for group in tally.left_dense.values() for row in group]
   weights = plural(sum(row.size for row in rows), 'weight')
   return f'Left dense: {len(rows):,} of {plural(len(tally.rows), "leaf")}, {weights}.'
+
+
+def _names(rows: Sequence[Any]) -> list[str]:
+  return [printable(row.path) for row in rows]
 
 
 def _listing(start: str, names: list[str]) -> str:

@@ -112,12 +112,18 @@ class Tally:
         groups.setdefault(row.dense_because, []).append(row)
     return {reason: tuple(rows) for reason, rows in groups.items()}
 
+  @property
+  def emptied(self) -> tuple[LeafTally, ...]:
+    """The leaves that have weights, all of them pruned (without masks: zero), in tree order."""
+    return tuple(row for row in self.rows if row.size and not row.nonzero)
+
   def to_dict(self) -> dict[str, Any]:
     """Everything as plain, JSON-serialisable Python values (an infinite ratio is ``None``).
 
     Returns:
-      ``{'leaves': [...], 'total': {...}, 'left_dense': {reason: [path, ...]}}``; of a function also
-      ``'macs'``, as :meth:`jprune.graph.MacCount.to_dict` has them.
+      ``{'leaves': [...], 'total': {...}, 'left_dense': {reason: [path, ...]}, 'emptied':
+      [path, ...]}``; of a function also ``'macs'``, as :meth:`jprune.graph.MacCount.to_dict` has
+      them.
     """
     fields = ['size', 'nonzero', 'bytes_dense', 'bytes_stored', 'bytes_file']
     fields += [] if self.macs is None else ['size_shrunk', 'bytes_shrunk']
@@ -126,6 +132,7 @@ class Tally:
       'leaves': [row.to_dict() for row in self.rows],
       'total': {**{name: getattr(self, name) for name in fields}, **ratios(self)},
       'left_dense': {why: [row.path for row in rows] for why, rows in self.left_dense.items()},
+      'emptied': [row.path for row in self.emptied],
       **macs,
     }
 

@@ -6,10 +6,10 @@ import functools
 from collections.abc import Sequence
 from typing import Any
 
-from jprune import _checks, distributions, tree
+from jprune import _checks, tree
 from jprune._entry import explicit
-from jprune.masks import NOfM
-from jprune.masks._top_k import select, select_global
+from jprune._roles import Roles
+from jprune._selection import Asked, masks_by
 from jprune.typing import Masks, Params, Scorer, Scores
 
 
@@ -50,10 +50,7 @@ def masks_of(
   distribution: Any,
   pattern: Any,
   before: Masks = None,
+  roles: Roles | None = None,
 ) -> Masks:
   """Masks at an overall sparsity; what masks of an earlier round pruned stays pruned."""
-  if isinstance(pattern, NOfM):
-    return select(function, scored, None, pattern, before)
-  if distribution is distributions.global_:
-    return select_global(function, scored, sparsity, pattern, before)
-  return select(function, scored, distribution(params, scored, sparsity), pattern, before)
+  return masks_by(function, params, scored, sparsity, Asked(distribution, pattern, roles), before)

@@ -59,6 +59,16 @@ def test_nothing_left_dense_is_not_mentioned():
   assert 'Left dense' not in tally({'w': jnp.eye(3)})._repr_html_()
 
 
+def test_emptied_leaves_are_named():
+  params = {'<w>': jnp.ones((3, 3)), 'b': jnp.ones(3), 'none': jnp.ones((0, 2))}
+  report = tally(params, {'<w>': jnp.zeros((3, 3), bool), 'b': jnp.ones(3, bool), 'none': None})
+  assert 'Emptied, nothing but zeros: <w>' in str(report).splitlines()
+  assert '<p>Emptied, nothing but zeros: &lt;w&gt;</p>' in report._repr_html_()
+  assert report.to_dict()['emptied'] == ['<w>']
+  whole = tally(params)
+  assert 'Emptied' not in str(whole) + whole._repr_html_()
+
+
 def test_short_repr():
   report = tally({'w': jnp.eye(3)})
   assert repr(report) == 'Tally(1 leaf: 3 of 9 weights nonzero, 36 B dense, 39 B as stored)'

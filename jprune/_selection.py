@@ -1,0 +1,83 @@
+"""From scores to masks as :func:`jprune.prune` does it: distribute, then select."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any, NamedTuple
+
+from jprune import _checks, distributions, tree
+from jprune._roles import Roles
+from jprune.masks import NOfM
+from jprune.masks._caps import caps
+from jprune.masks._forms import Forms
+from jprune.masks._leaves import sparsities_of
+from jprune.masks._top_k import select, select_global
+from jprune.typing import Masks, Params, Scores
+
+# custom ones may know their sparsities themselves, as `fixed` does
+_NEED_SPARSITY = (
+  distributions.uniform,
+  distributions.er,
+  distributions.erk,
+  distributions.owl,
+)
+
+
+class Asked(NamedTuple):
+  """How weights are chosen; the arguments of :func:`jprune.prune` by these names."""
+
+  distribution: Any
+  pattern: Any
+  roles: Roles | None = None
+  min_keep: int = 0
+  max_sparsity: float = 1.0
+  per_output: bool = False
+
+
+def masks_by(
+  function: str,
+  params: Params,
+  scored: Scores,
+  sparsity: Any,
+  asked: Asked,
+  before: Masks = None,
+) -> Masks:
+  """Masks at an overall sparsity.
+
+  Args:
+    function: who asks, for messages.
+    params: tree of arrays.
+    scored: scores along the params, ``None`` where a leaf is not selected; checked.
+    sparsity: overall, checked; ``None`` where the pattern or the distribution has its own.
+    asked: how to choose.
+    before: masks of an earlier round along the params; what they pruned stays pruned.
+  """
+  distribution, pattern, roles = asked[:3]
+  paths, leaves, _ = tree.flatten(params)
+  shapes = {path: tuple(getattr(leaf, 'shape', ())) for path, leaf in zip(paths, leaves)}
+  forms = Forms(function, scored, pattern, roles, shapes=shapes, outputs_last=asked.per_output)
+  parts, before = forms.split(scored), None if before is None else forms.split(before)
+  bounds = caps(function, parts, forms.pattern, sparsity, *asked[3:])
+  if isinstance(pattern, NOfM):
+    masks = select(function, parts, sparsity, forms.pattern, before)
+  elif distribution is distributions.global_:
+    if sparsity is None:
+      raise _checks.no_sparsity(function)
+    masks = select_global(function, parts, sparsity, forms.pattern, before, bounds)
+  else:
+    if sparsity is not None:
+      _checks.check_fraction(function, 'sparsity', sparsity)
+    elif getattr(distribution, 'func', distribution) in _NEED_SPARSITY:
+      raise _checks.no_sparsity(function)
+    knowing = {} if roles is None or not takes(distribution, 'roles') else {'roles': roles}
+    shares = sparsities_of(function, scored, distribution(params, scored, sparsity, **knowing))
+    masks = select(function, parts, forms.shares(shares), forms.pattern, before, bounds)
+  return forms.join(masks)
+
+
+def takes(function: Any, argument: str) -> bool:
+  """Whether a function has an argument of this name."""
+  try:
+    return argument in inspect.signature(function).parameters
+  except ValueError:  # a builtin without a signature
+    return False
