@@ -14,6 +14,7 @@ from jprune.masks._patterns import Channel as Channel
 from jprune.masks._patterns import NOfM as NOfM
 from jprune.masks._patterns import Unstructured as Unstructured
 from jprune.masks._threshold import bernoulli as bernoulli
+from jprune.masks._threshold import from_zeros as from_zeros
 from jprune.masks._threshold import threshold as threshold
 from jprune.masks._top_k import top_k as top_k
 from jprune.masks._top_k import top_k_global as top_k_global

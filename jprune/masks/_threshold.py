@@ -1,4 +1,4 @@
-"""Masks without a count: by a threshold on the scores, or by chance."""
+"""Masks without a count: by a threshold on the scores, of the zeros there are, or by chance."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from jprune import _checks, tree
 from jprune._entry import public
+from jprune.masks import _keys
 from jprune.masks._auto import following
 from jprune.masks._leaves import scored
 from jprune.masks._patterns import Unstructured
@@ -52,6 +53,47 @@ def thresholds_of(scores: Scores, thresholds: Any) -> list[Any]:
     if value is not None:
       _checks.check_threshold('threshold', value, path)
   return values
+
+
+@public
+def from_zeros(params: Params, *, where: Where = None) -> Masks:
+  """The masks of weights that are pruned already, by another tool or long ago.
+
+  For :func:`jprune.keep_pruned`, or as ``masks=`` of a further round.
+
+  Args:
+    params: tree of arrays.
+    where: selects leaves, as for :func:`jprune.prune`; those left out stay dense, so that a bias
+      that is zero at first is not masked for ever.
+
+  Returns:
+    Bool masks, ``params != 0`` (both zeros are pruned, NaN isn't): all ``True`` of a selected leaf
+    without zeros, all ``False`` of one that holds nothing else; ``None`` for leaves that are not
+    selected.
+
+  Raises:
+    ValueError: if nothing is selected.
+    TypeError: if a leaf has no values, as shape structs.
+
+  Examples:
+    >>> params = {'kernel': jnp.array([[0.0, 2.0], [3.0, 0.0]]), 'bias': jnp.zeros(2)}
+    >>> from_zeros(params)
+    {'bias': None, 'kernel': Array([[False,  True], [ True, False]], dtype=bool)}
+  """
+  chosen = tree.selected('from_zeros', params, where)
+  paths, leaves, treedef = tree.flatten(params)
+  for path, leaf, yes in zip(paths, leaves, chosen):
+    if yes:
+      _checks.check_values('from_zeros', path, leaf)
+  arrays = [jnp.asarray(leaf) if yes else None for leaf, yes in zip(leaves, chosen)]
+  return treedef.unflatten([None if x is None else _nonzero(x) for x in arrays])
+
+
+def _nonzero(x: jax.Array) -> jax.Array:
+  zero = jnp.zeros((), x.dtype)
+  if jnp.issubdtype(x.dtype, jnp.floating):  # by the bits: a comparison may flush denormals
+    x, zero = _keys.keys(x), _keys.keys(zero)
+  return x != zero
 
 
 @public

@@ -164,6 +164,7 @@ CALLS = {
   'masks.bernoulli': lambda m: masks.bernoulli(m.params, 0.5, m.key),
   'masks.channels': lambda m: masks.channels(m.params, m.graph, 0.5, scope='global'),
   'masks.combine': lambda m: masks.combine(m.masks, m.channel_masks),
+  'masks.from_zeros': lambda m: masks.from_zeros(m.params),
   'masks.invert': lambda m: masks.invert(m.masks),
   'masks.n_of_m': lambda m: masks.n_of_m(m.params, 1, 3, pad=True),
   'masks.pack masks.unpack masks.PackedMask': lambda m: [

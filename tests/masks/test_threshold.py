@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import jprune
-from jprune.masks import bernoulli, n_of_m, threshold, top_k, top_k_global, top_k_rows
+from jprune.masks import bernoulli, from_zeros, n_of_m, threshold, top_k, top_k_global, top_k_rows
 
 
 def test_threshold_reaches():
@@ -103,6 +103,24 @@ def test_thresholds_and_rates():
     bernoulli(params, 0.5, jax.random.PRNGKey(0))
   with pytest.raises(TypeError, match=r'bernoulli: `key` must be .* None'):
     bernoulli(params, 0.5, None)
+
+
+def test_masks_of_zeros():
+  params = {'w': jnp.array([[0.0, -0.0, jnp.nan, 1e-45]]), 'b': jnp.zeros(2), 'n': np.zeros((1, 2))}
+  masks = from_zeros(params)
+  assert masks['w'].tolist() == [[False, False, True, True]]
+  assert masks['b'] is None
+  assert masks['n'].tolist() == [[False, False]]
+  assert from_zeros(params, where='b')['b'].tolist() == [False, False]
+  assert from_zeros({'w': jnp.ones((2, 2))})['w'].all()
+  later = jprune.prune(
+    params, 0.75, where='^w', scorer={**params, 'w': jnp.ones((1, 4))}, masks=masks
+  )
+  assert later['w'].tolist() == [[False, False, True, False]]
+  with pytest.raises(TypeError, match='from_zeros: `params` must be arrays; got a shape struct'):
+    from_zeros({'w': jax.ShapeDtypeStruct((2, 2), jnp.float32)})
+  with pytest.raises(ValueError, match='from_zeros: `where` must be'):
+    from_zeros({'b': jnp.zeros(2)}, where='none')
 
 
 def test_axes_that_a_leaf_has_not():
