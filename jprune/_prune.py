@@ -15,6 +15,7 @@ from jprune.masks import NOfM, Unstructured
 from jprune.masks._apply import aligned
 from jprune.typing import Distribution, Masks, Params, Pattern, Scorer, Scores, Where
 
+
 @public
 def prune(
   params: Params,

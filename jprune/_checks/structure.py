@@ -54,8 +54,11 @@ def bad_reduced(function: str, group: str, size: int, found: Any) -> ValueError:
   return ValueError(message(function, 'reduce', constraint, got, fix))
 
 
-def check_one_target(function: str, given: Sequence[str], names: Sequence[str]) -> None:
-  if len(given) != 1:
+def check_one_target(
+  function: str, given: Sequence[str], names: Sequence[str], by_name: bool = False
+) -> None:
+  """``by_name``: the first holds for what it names, and another may hold for the rest."""
+  if len(given) - (by_name and len(given) == 2) != 1 or (by_name and given[0] != names[0]):
     constraint = f'given alone: exactly one of {listed(names)}'
     got = listed(given) if given else 'none of them'
     fix = 'For example sparsity=0.5.' if not given else 'Leave the others out.'
@@ -83,31 +86,54 @@ def out_of_reach(function: str, argument: str, value: float, least: float) -> Va
   return ValueError(message(function, argument, constraint, f'{value!r}', fix))
 
 
-def by_group_not_local(function: str, scope: str) -> ValueError:
-  constraint = f'one number for scope={scope!r}, where groups compete'
-  fix = "Use scope='local', or pass a number."
-  return ValueError(message(function, 'sparsity', constraint, 'a dict', fix))
+def rest_and_target(function: str, argument: str) -> TypeError:
+  constraint = f"without the key '*' where {argument} says what all other groups lose"
+  return TypeError(message(function, 'sparsity', constraint, "a dict with '*'", 'Leave one out.'))
+
+
+def group_named_twice(function: str, group: str, keys: Sequence[str]) -> ValueError:
+  constraint = 'a dict that names each group once'
+  got = f"'{group}' by {keys[0]!r} and by {keys[1]!r}"
+  return ValueError(message(function, 'sparsity', constraint, got, 'Leave one of them out.'))
+
+
+def no_group_left(function: str, kept: int, left_out: int) -> ValueError:
+  by = [f'`keep` for {kept}'] if kept else []
+  by += [f'`where`, which leaves out a kernel that makes the channels, for {left_out}'] * (
+    left_out > 0
+  )
+  constraint = 'a filter that leaves a scored group to prune'
+  fix = 'Whole layers are named by `keep`; `where` names the leaves whose scores count.'
+  got = f'none, because of {" and ".join(by)}'
+  return ValueError(message(function, 'keep' if kept else 'where', constraint, got, fix))
 
 
 def no_group_sparsities(function: str) -> ValueError:
-  constraint = 'a number in [0, 1], or a dict from group name to number'
-  fix = 'The names are those of graph.groups.'
+  constraint = 'a number in [0, 1], or a dict from group or member to number'
+  fix = "The names are those of graph.groups; '*' stands for all others."
   return ValueError(message(function, 'sparsity', constraint, 'an empty dict', fix))
 
 
 def unknown_groups(function: str, unknown: Sequence[Any], names: Sequence[str]) -> ValueError:
-  """Names of groups that there aren't, with the names that look like them."""
+  """Keys that mean no group, with the names of groups and members that look like them."""
   near = [name for each in unknown for name in difflib.get_close_matches(str(each), names, 2)]
   fix = f'Did you mean {listed(dict.fromkeys(near))}?' if near else f'There are {listed(names)}.'
-  got = f'{listed(unknown)}, which no group is called'
-  return ValueError(message(function, 'sparsity', 'a dict whose keys are group names', got, fix))
+  got = f'{listed(unknown)}, which no group or member is called'
+  constraint = 'a dict whose keys are names of groups or members'
+  return ValueError(message(function, 'sparsity', constraint, got, fix))
 
 
-def groups_not_scored(function: str, names: Sequence[str]) -> ValueError:
-  constraint = 'a dict of groups that have scores'
-  got = f'{listed(names)}, of which no member is scored and selected'
+def groups_not_scored(function: str, names: Sequence[str], why: str | None = None) -> ValueError:
+  """``why``: what other arguments say of these groups, if that is the reason."""
+  constraint = 'a dict of groups that may be pruned'
+  got = f'{listed(names)}, {why or "of which no member is scored and selected"}'
   fix = 'Select a member with where=, or leave the group out of the dict.'
   return ValueError(message(function, 'sparsity', constraint, got, fix))
+
+
+def complex_scores(function: str, path: str, score: Any) -> TypeError:
+  fix = 'Scores are real: jprune.scores.magnitude and its kin make them of complex params.'
+  return TypeError(message(function, 'scores', 'real', f'complex scores, {kind(score)}', fix, path))
 
 
 def no_members_scored(function: str) -> ValueError:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -38,9 +38,11 @@ def other_structure(
   return ValueError(message(function, argument, constraint, got, fix))
 
 
-def nothing_selected(function: str, where: Any, paths: Sequence[str]) -> ValueError:
+def nothing_selected(
+  function: str, where: Any, paths: Sequence[str], argument: str = 'where'
+) -> ValueError:
   near = _near(where, paths) if isinstance(where, str) else []
-  got = f'where={where!r}, which selects no weights out of {listed(paths)}'
+  got = f'{argument}={where!r}, which selects no weights out of {listed(paths)}'
   fix = (
     f'Did you mean {listed(near)}?'
     if near
@@ -51,7 +53,9 @@ def nothing_selected(function: str, where: Any, paths: Sequence[str]) -> ValueEr
       else 'Leaf paths look like those above.'
     )
   )
-  return ValueError(message(function, 'where', 'a filter that selects at least one leaf', got, fix))
+  return ValueError(
+    message(function, argument, 'a filter that selects at least one leaf', got, fix)
+  )
 
 
 def _near(where: str, paths: Sequence[str]) -> list[str]:
@@ -88,17 +92,6 @@ def quantised(function: str, path: str, leaf: Any, scales: str) -> ValueError:
   return ValueError(message(function, 'params', 'weights that are not quantised', got, fix, path))
 
 
-def check_roles(function: str, roles: Any, paths: Sequence[str]) -> None:
-  """Roles of exactly these leaves."""
-  constraint = 'what jprune.graph.roles(fn, params, ...) gives for these params'
-  if not isinstance(roles, Mapping):
-    fix = 'Trace the function: roles=jprune.graph.roles(model.apply, params, x).'
-    raise TypeError(message(function, 'roles', constraint, kind(roles), fix))
-  if got := differing(paths, list(roles)):
-    fix = 'Ask for the roles of the tree that is pruned.'
-    raise ValueError(message(function, 'roles', constraint, got, fix))
-
-
 def not_floating(function: str, argument: str, path: str, leaf: Any) -> TypeError:
   constraint = (
     'floating where it is pruned' if argument != 'where' else 'a filter of floating leaves'
@@ -108,21 +101,22 @@ def not_floating(function: str, argument: str, path: str, leaf: Any) -> TypeErro
   )
 
 
-def bad_regex(function: str, where: Any, error: Exception) -> ValueError:
+def bad_regex(function: str, where: Any, error: Exception, argument: str = 'where') -> ValueError:
   fix = 'Escape special characters, or pass a predicate (path, leaf) -> bool.'
-  return ValueError(message(function, 'where', 'a regular expression', f'{where!r} ({error})', fix))
+  got = f'{where!r} ({error})'
+  return ValueError(message(function, argument, 'a regular expression', got, fix))
 
 
-def bad_where(function: str, where: Any) -> TypeError:
+def bad_where(function: str, where: Any, argument: str = 'where') -> TypeError:
   constraint = 'a predicate, a regular expression, a non-empty list of these, or a tree of bools'
-  return TypeError(message(function, 'where', constraint, repr(where), 'See jprune.typing.Where.'))
+  return TypeError(message(function, argument, constraint, repr(where), 'See jprune.typing.Where.'))
 
 
-def as_bool(function: str, answer: Any, path: str) -> bool:
+def as_bool(function: str, answer: Any, path: str, argument: str = 'where') -> bool:
   """The answer of a user's predicate, refused unless it is a bool."""
   if isinstance(answer, (bool, np.bool_)):
     return bool(answer)
   fix = 'Return True to select the leaf.'
   raise TypeError(
-    message(function, 'where', 'a predicate that returns a bool', repr(answer), fix, path)
+    message(function, argument, 'a predicate that returns a bool', repr(answer), fix, path)
   )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -16,12 +17,14 @@ from jprune.graph import _html, _plot, _report
 from jprune.graph._atoms import Atom, Cause, Dim, Family, resolve, size_of
 from jprune.graph._frame import described
 from jprune.graph._groups import Group, Member, Position
+from jprune.graph._keeping import without
 from jprune.graph._layout import free_atoms, layout, numbered
 from jprune.graph._macs import total_macs
+from jprune.graph._readers import readers
 from jprune.graph._readonly import ReadOnly
 from jprune.graph._small import Sizes
 from jprune.graph._trace import Traced
-from jprune.typing import Params
+from jprune.typing import Params, Where
 
 if TYPE_CHECKING:
   from matplotlib.axes import Axes
@@ -70,6 +73,34 @@ class ChannelGraph:
   def states(self) -> list[int | None]:
     """For each result of the function, the place of the param whose new value it is."""
     return self._traced.states
+
+  @functools.cached_property
+  def readers(self) -> tuple[frozenset[str], ...]:
+    """For each group, the leaves that only read its channels, as far as is known."""
+    return readers(self._traced, self._units)
+
+  def keeping(self, keep: Where) -> ChannelGraph:
+    """The graph without the groups that have a member in some leaves, which stay whole.
+
+    Args:
+      keep: which leaves: any kind of :data:`jprune.typing.Where`; a regular expression is searched
+        for in all paths.
+
+    Returns:
+      A graph in which the axes of these groups are frozen, with the reason ``'kept'``.
+
+    Raises:
+      ValueError: if ``keep`` names no leaf.
+
+    Examples:
+      >>> fn = lambda p, x: jax.nn.relu(jax.nn.relu(x @ p['stem']) @ p['mid']) @ p['head']
+      >>> params = {'stem': jnp.ones((3, 8)), 'mid': jnp.ones((8, 6)), 'head': jnp.ones((6, 2))}
+      >>> graph = jprune.graph.channels(fn, params, jnp.ones((1, 3)))
+      >>> kept = graph.keeping('stem')
+      >>> [group.name for group in kept.groups], kept.frozen['mid', 0]
+      (['mid[1]'], "kept, as part of 'stem[1]'")
+    """
+    return without(self, keep)
 
   def params_at(self, kept: Sequence[np.ndarray] | None = None) -> int:
     """Number of weights that are left, over all leaves.

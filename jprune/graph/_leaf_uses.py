@@ -383,9 +383,7 @@ def _places(eqn: Any) -> tuple[dict[int, int], list[int]]:
   return places, [axis for axis in range(out) if axis not in numbers.offset_dims]
 
 
-def _laid_out(
-  axes: Sequence[Pieces], places: dict[int, int], shape: Sequence[int]
-) -> list[Pieces]:
+def _laid_out(axes: Sequence[Pieces], places: dict[int, int], shape: Sequence[int]) -> list[Pieces]:
   """The axes of a view at their places in a shape; entries are the same along all others."""
   out: list[Pieces] = [(Piece(REPEATED, 0, 1, n),) if n != 1 else () for n in shape]
   for axis, where in places.items():

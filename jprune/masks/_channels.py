@@ -12,7 +12,7 @@ import numpy as np
 
 from jprune import _checks, tree
 from jprune._entry import public
-from jprune.masks import _compete, _slices, _units
+from jprune.masks import _compete, _part, _slices, _units
 from jprune.masks._auto import following
 from jprune.typing import Masks, Scores, Where
 
@@ -29,6 +29,8 @@ def channels(
   round_to: int = 1,
   min_keep: int = 1,
   where: Where = None,
+  keep: Where = None,
+  roles: Any = None,
   reduce: str | Callable[[jax.Array], jax.Array] = 'mean',
   normalize: str | None = 'mean',
   target_params: float | None = None,
@@ -41,6 +43,21 @@ def channels(
   its weights, in all members. Exactly ``round(sparsity * units)`` units are pruned, of each group
   or of all that compete, as far as ``min_keep`` and ``round_to`` allow; among equal scores the
   earlier group, and in it the lowest unit, is kept first. No group is ever emptied.
+
+  Groups that are factors of one axis share what the axis may lose, so that about ``1 - sparsity``
+  of its indices are left: of 32 channels under a GroupNorm of 8 groups, 16 stay at 0.5, not half of
+  the groups and half of the channels in each. With :math:`k_g` of :math:`n_g` units kept, and the
+  product over all factors of an axis (one that is there twice counts twice),
+
+  .. math:: \prod_g \frac{k_g}{n_g} \approx 1 - s
+
+  In local scope, units go one by one from the factor with the most units left, the smallest step,
+  as long as that brings the product nearer to :math:`1 - s`. In other scopes a group that would
+  keep :math:`k_g` units by itself keeps :math:`n_g (k_g / n_g)^{e_g}`, rounded; the :math:`e_g` of
+  the factors of an axis are equal and add up to 1 (:math:`1/2` each for two), so what is left of
+  the axis is the geometric mean of what each would leave. Axes of their own, as heads and head dims
+  of a kernel ``(inputs, heads, dims)``, share nothing, nor do the segments of a concatenation. The
+  plan of a shrunk function says what is left of shared axes.
 
   ================  ==============================================================================
   L1                ``channels(scores.magnitude(params), graph, 0.5)``
@@ -56,18 +73,26 @@ def channels(
     scores: tree with the structure of the params that ``graph`` was made of, higher = keep.
       ``None`` and leaves that aren't floating add nothing to any unit.
     graph: what :func:`jprune.graph.channels` found.
-    sparsity: fraction of the units to prune, in [0, 1]; or, for local scope, a dict from group
-      name to fraction (groups that are left out stay as they are). A Python number, not traced.
+    sparsity: fraction of the units to prune, in [0, 1], a Python number, not traced; or a dict of
+      groups, each with a fraction that is its own in every scope. Keys are the names of groups, or
+      members of them: ``'path[axis]'``, which means all groups of that axis together, or
+      ``'path[axis] position'``. Groups that are left out stay as they are; unless there is a key
+      ``'*'``, whose fraction is that of all others, or a target, which they then meet.
     scope: who competes. ``'local'``: each group by itself. ``'global'``: the units of all groups.
       ``'isomorphic'``: the units of groups of like structure, whose members have the same last
       path keys, axes and numbers of dimensions, whatever their sizes.
     round_to: the number of units that a pruned group keeps is a multiple of this: the nearest one,
       of two the larger. A group that loses nothing anyway stays as it is.
     min_keep: each group keeps at least so many units.
-    where: which members count, as a filter of leaves; a group without a selected member stays as
-      it is. By default kernels, as for :func:`jprune.prune`; for a group that has none, all of its
-      floating members. A regular expression narrows that default to kernels; for the scales of
-      norms say ``lambda path, leaf: path.endswith('scale')``.
+    where: the members whose scores count, as a filter of leaves, as for :func:`jprune.prune` (a
+      regular expression narrows the default; for the scales of norms say ``lambda path, leaf:
+      path.endswith('scale')``); a group without one stays as it is, and so does a group whose channels
+      are made by a kernel that it leaves out, if it selects any kernels. (Biases, norms, and the
+      next layer, which reads the channels, need not be selected.) By default kernels count: those
+      of ``roles``, or as names tell; for a group that has none, all of its floating members.
+    keep: leaves that stay whole, as a filter like ``where``: a group with a member in one of them
+      is not pruned, in any scope, for any target. ``graph.keeping(keep)`` shows which these are.
+    roles: what :func:`jprune.graph.roles` found, to know kernels by.
     reduce: how the weights of a unit, over all of its members, become its score: ``'mean'``,
       ``'sum'``, ``'max'``, ``'l2'``; or a function from the mean score of each member's weights,
       ``(members, units)``, to one number for each unit (NaN where a member has no weights of a
@@ -86,10 +111,11 @@ def channels(
 
   Raises:
     ValueError: if ``scores`` are of another structure or shape, NaN, or none of them belongs to a
-      selected member; if the graph has no groups, a sparsity or target is out of range, a target
-      can't be reached, or a word or a group's name is unknown.
-    TypeError: if not exactly one of ``sparsity``, ``target_params``, ``target_macs`` is given, or a
-      target with traced scores.
+      selected member; if the graph has no groups or ``where`` and ``keep`` leave none, ``where`` or
+      ``keep`` names no leaf, a sparsity or target is out of range, a target can't be reached, or a
+      word or a group's name is unknown.
+    TypeError: if not exactly one of ``sparsity``, ``target_params``, ``target_macs`` is given (or a
+      dict with a target), or a target with traced scores, or complex scores.
 
   Warns:
     UserWarning: if units of a group were to go, but ``round_to`` and ``min_keep`` let none.
@@ -111,13 +137,13 @@ def channels(
   """
   given = {'sparsity': sparsity, 'target_params': target_params, 'target_macs': target_macs}
   target = _checked(given, scope, round_to, min_keep, reduce, normalize)
-  found, leaves = _scored(scores, graph, where)
-  taking_part = _taking_part(graph, leaves, sparsity, scope)
-  groups = [graph.groups[i] for i in taking_part]
-  race = _compete.field(groups, scope, round_to, min_keep, graph.leaves)
+  part = _part.taking_part(_NAME, scores, graph, sparsity, target, where, keep, roles)
+  found, leaves = part.found, part.leaves
+  groups = [graph.groups[i] for i in part.places]
+  race = _compete.field(groups, scope, round_to, min_keep, graph.leaves, part.named)
   normalize = None if scope == 'local' else normalize
   traced = tree.is_traced(*leaves.values())
-  if traced and sparsity is None:
+  if traced and target:
     raise _checks.target_needs_values(_NAME, target, given[target])
 
   def ranked(leaves: Mapping[str, Any], xp: Any) -> tuple[Any, Any]:
@@ -125,14 +151,14 @@ def channels(
     return _compete.ranked(race, vectors, xp)
 
   if traced:
-    asked = _asked(race, groups, sparsity)
+    asked = race.asked(part.sparsity)
     _report(race, groups, asked, round_to, min_keep)
     return _traced_masks(graph, groups, race, asked, found, leaves, ranked)
   rank, place = ranked(leaves, np)
-  if sparsity is None:
-    asked = _asked_for(graph, taking_part, race, rank, place, target, given[target])
+  if target:
+    asked = _asked_for(graph, part.places, race, rank, place, target, given[target])
   else:
-    asked = _asked(race, groups, sparsity)
+    asked = race.asked(part.sparsity)
   _report(race, groups, asked, round_to, min_keep)
   keeps = _compete.survivors(race, rank, _compete.kept_counts(race, place, asked, np))
   lines = _slices.lines_of(groups, keeps, np)
@@ -149,92 +175,28 @@ def channels(
 
 def _checked(
   given: Mapping[str, Any], scope: Any, round_to: Any, min_keep: Any, reduce: Any, normalize: Any
-) -> str:
-  """Which of ``given`` is to be met, once all arguments are known to be good."""
+) -> str | None:
+  """The target, if one is to be met, once all arguments are known to be good."""
   named = [name for name, value in given.items() if value is not None]
-  _checks.check_one_target(_NAME, named, list(given))
+  by_name = isinstance(given['sparsity'], Mapping)
+  _checks.check_one_target(_NAME, named, list(given), by_name)
   _checks.check_choice(_NAME, 'scope', scope, _compete.SCOPES)
   _checks.check_choice(_NAME, 'normalize', normalize, _units.NORMALIZATIONS)
   if not callable(reduce) and not (isinstance(reduce, str) and reduce in _units.REDUCTIONS):
     raise _checks.bad_reduction(_NAME, reduce, _units.REDUCTIONS)
   _checks.check_positive_int(_NAME, 'round_to', round_to)
   _checks.check_positive_int(_NAME, 'min_keep', min_keep)
-  value = given[named[0]]
-  if not isinstance(value, Mapping) or named[0] != 'sparsity':
-    _checks.static_fraction(_NAME, named[0], value)
-    if named[0] != 'sparsity':
-      _checks.check_target(_NAME, named[0], value)
-  return named[0]
-
-
-def _scored(scores: Scores, graph: Any, where: Where) -> tuple[list[Any], dict[str, Any]]:
-  """The leaves of the scores along the params; and by path those that count, checked."""
-  if not all(hasattr(graph, name) for name in ('groups', 'leaves', 'treedef')):
-    raise _checks.bad_graph(_NAME, graph)
-  if not graph.groups:
-    raise _checks.no_groups(_NAME)
-  params = graph.treedef.unflatten(graph.leaves.values())
-  found = tree.along(_NAME, 'scores', params, scores)
-  members = {member.path for group in graph.groups for member in group.members}
-  if where is None:
-    usual = _usual_members(graph)
-    chosen = [path in usual for path in graph.leaves]
-  else:
-    chosen = tree.selected(_NAME, params, where)
-  leaves = {}
-  for (path, leaf), score, yes in zip(graph.leaves.items(), found, chosen, strict=True):
-    if tree.is_floating(score):
-      _checks.check_values(_NAME, path, score, 'scores')
-      _checks.check_shape(_NAME, 'scores', path, score, leaf.shape)
-      if yes and path in members:
-        leaves[path] = score
-  if not leaves:
-    raise _checks.no_members_scored(_NAME)
-  return found, leaves
-
-
-def _usual_members(graph: Any) -> set[str]:
-  """Kernels: what default ``where`` selects. All members of groups that have none of these."""
-  why = tree.left_out(graph.treedef.unflatten(graph.leaves.values()))
-  usual = {path for path, each in zip(graph.leaves, why, strict=True) if each is None}
-  out = set()
-  for group in graph.groups:
-    paths = {member.path for member in group.members}
-    out |= paths & usual or paths
-  return out
-
-
-def _taking_part(graph: Any, leaves: Mapping[str, Any], sparsity: Any, scope: str) -> list[int]:
-  """Groups with a member that counts; of those, where a dict says which, the ones it names."""
-  scored = [
-    i for i, group in enumerate(graph.groups) if any(m.path in leaves for m in group.members)
-  ]
-  if not isinstance(sparsity, Mapping):
-    return scored
-  if scope != 'local':
-    raise _checks.by_group_not_local(_NAME, scope)
-  if not sparsity:
-    raise _checks.no_group_sparsities(_NAME)
-  names = [group.name for group in graph.groups]
-  unknown = [name for name in sparsity if name not in set(names)]
-  if unknown:
-    raise _checks.unknown_groups(_NAME, unknown, names)
-  for name, value in sparsity.items():
-    _checks.static_fraction(_NAME, f'sparsity[{name!r}]', value)
-  unscored = [name for name in sparsity if names.index(name) not in scored]
-  if unscored:
-    raise _checks.groups_not_scored(_NAME, unscored)
-  return [i for i in scored if names[i] in sparsity]
+  target = named[-1]
+  if target != 'sparsity':
+    _checks.static_fraction(_NAME, target, given[target])
+    _checks.check_target(_NAME, target, given[target])
+    return target
+  if not by_name:
+    _checks.static_fraction(_NAME, target, given[target])
+  return None
 
 
 # -------------------------------------------------------------------------------- how many go
-
-
-def _asked(race: Any, groups: Sequence[Any], sparsity: Any) -> np.ndarray:
-  """How many units of each race are to go."""
-  if isinstance(sparsity, Mapping):
-    return np.array([round(float(sparsity[group.name]) * group.size) for group in groups])
-  return np.array([round(float(sparsity) * total) for total in race.totals.tolist()])
 
 
 def _asked_for(
@@ -251,7 +213,7 @@ def _asked_for(
       kept[i] = keep
     return count(kept)
 
-  goal, least = float(value) * dense, left(race.totals)
+  goal, least = float(value) * dense, left(_compete.all_asked(race))
   if least > goal:
     raise _checks.out_of_reach(_NAME, target, float(value), least / dense)
   return _compete.least_asked(race, left, goal)
@@ -261,11 +223,9 @@ def _report(
   race: Any, groups: Sequence[Any], asked: np.ndarray, round_to: int, min_keep: int
 ) -> None:
   """Names the groups of which units were to go, but none may."""
-  if not race.stuck.any():
-    return
   wanted = np.zeros(len(groups), bool)
   wanted[race.group_of] = asked[race.race_of] > 0
-  stuck = [group for group, yes in zip(groups, race.stuck & wanted) if yes]
+  stuck = [groups[i] for i in race.stuck if wanted[i]]
   if stuck:
     names, sizes = [group.name for group in stuck], [group.size for group in stuck]
     text = _checks.groups_left_dense(_NAME, names, sizes, round_to, min_keep)

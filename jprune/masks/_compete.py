@@ -2,7 +2,9 @@
 
 Units are ranked twice. Within its group a unit's *rank* says when it goes; within its race (the
 group itself, all groups, or the groups of like structure) its *place* says which groups pay. Both
-orders agree within a group, so a count for each group settles everything.
+orders agree within a group, so a count for each group settles everything. Groups that are factors
+of one axis share what it may lose: by themselves they are one race, in which a path says who pays;
+where they compete with others, each keeps a power of what it would.
 """
 
 from __future__ import annotations
@@ -13,6 +15,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+from jprune.masks import _shares
 
 SCOPES = ('local', 'global', 'isomorphic')
 
@@ -28,6 +32,11 @@ class Field(NamedTuple):
     totals: units of each race, ``(races,)``.
     most: how many units of each race may be pruned.
     round_to: what the number of kept units is a multiple of.
+    named: races of groups that compete with none, because their sparsity is given.
+    paths: by race, the groups of a family that has a race of its own, and how it loses its units.
+    kept_of: for each number of units that the race leaves to a group, from none to all, how many
+      it keeps; groups one after another.
+    stuck: groups that can lose nothing, and neither can another factor of their axis.
   """
 
   sizes: np.ndarray
@@ -37,35 +46,96 @@ class Field(NamedTuple):
   totals: np.ndarray
   most: np.ndarray
   round_to: int
+  named: dict[int, float]
+  paths: dict[int, tuple[list[int], _shares.Path]]
+  kept_of: np.ndarray
+  stuck: list[int]
 
-  @property
-  def stuck(self) -> np.ndarray:
-    """Which groups can lose nothing."""
-    return self.floors == self.sizes
+  def asked(self, sparsity: float | None) -> np.ndarray:
+    """How many units of each race are to go; of families, steps. ``None``: only named ones do."""
+    of = [self.named.get(r, sparsity) or 0.0 for r in range(len(self.totals))]
+    asked = [round(float(s) * total) for s, total in zip(of, self.totals.tolist())]
+    for r, (_, path) in self.paths.items():
+      asked[r] = int(np.searchsorted(path.levels, of[r], 'left'))
+    return np.array(asked)
 
 
 def field(
-  groups: Sequence[Any], scope: str, round_to: int, min_keep: int, leaves: Mapping[str, Any]
+  groups: Sequence[Any],
+  scope: str,
+  round_to: int,
+  min_keep: int,
+  leaves: Mapping[str, Any],
+  named: Sequence[tuple[float, Sequence[int]]] = (),
 ) -> Field:
-  """The field of some groups; ``leaves`` are those that their members are slices of, by path."""
+  """The field of some groups.
+
+  Args:
+    groups: channel groups that take part.
+    scope: one of ``SCOPES``; in which those compete that aren't named.
+    round_to: what the number of kept units is a multiple of.
+    min_keep: each group keeps so many units.
+    leaves: those that the members are slices of, by path.
+    named: sparsities with the places of the groups that they are for.
+  """
   sizes = np.array([group.size for group in groups])
   least = -(-min_keep // round_to) * round_to
   floors = np.where(least < sizes, least, sizes)
-  races = _races(groups, scope, leaves)
-  totals = np.zeros(races.max() + 1, np.int64)
+  of_name = {i: sparsity for sparsity, places in named for i in places}
+  free = [i for i in range(len(groups)) if i not in of_name]
+  pools = [places for _, places in named] + ([free] if scope == 'local' else [])
+  labels = _labels(groups, scope, leaves, free)
+  kept_of, paths = [np.arange(size + 1) for size in sizes.tolist()], []
+  stuck, spared = set(np.flatnonzero(floors == sizes).tolist()), set()
+  for pool in pools:
+    for members, blocks in _shares.families(groups, pool):
+      paths.append((members, _shares.path(_steps(members, sizes, floors, round_to), blocks)))
+      spared |= _spared(blocks, stuck)
+      for i in members:
+        labels[i] = ('family', members[0])
+  if scope != 'local':
+    for members, blocks in _shares.families(groups, free):
+      spared |= _spared(blocks, stuck)
+      for i, exponent in _shares.exponents(set(members) - stuck, blocks).items():
+        kept_of[i] = _shares.raised(int(sizes[i]), int(floors[i]), exponent)
+  numbers: dict[Any, int] = {}
+  races = np.array([numbers.setdefault(label, len(numbers)) for label in labels])
+  totals = np.zeros(len(numbers), np.int64)
   most = np.zeros_like(totals)
   np.add.at(totals, races, sizes)
   np.add.at(most, races, sizes - floors)
   group_of = np.repeat(np.arange(len(groups)), sizes)
-  return Field(sizes, floors, group_of, races[group_of], totals, most, round_to)
+  return Field(
+    sizes,
+    floors,
+    group_of,
+    races[group_of],
+    totals,
+    most,
+    round_to,
+    {int(races[i]): sparsity for i, sparsity in of_name.items()},
+    {int(races[members[0]]): (members, path) for members, path in paths},
+    np.concatenate(kept_of),
+    sorted(stuck - spared),
+  )
 
 
-def _races(groups: Sequence[Any], scope: str, leaves: Mapping[str, Any]) -> np.ndarray:
-  """The race of each group."""
-  if scope == 'local':
-    return np.arange(len(groups))
-  if scope == 'global':
-    return np.zeros(len(groups), int)
+def _steps(
+  members: Sequence[int], sizes: np.ndarray, floors: np.ndarray, round_to: int
+) -> dict[int, list[int]]:
+  """The numbers of units that each group of a family may keep, falling."""
+  return {i: _shares.falling(int(sizes[i]), int(floors[i]), round_to) for i in members}
+
+
+def _spared(blocks: Sequence[Mapping[int, int]], stuck: set[int]) -> set[int]:
+  """Groups that needn't lose anything, because another factor of their axis can."""
+  return {i for block in blocks if block.keys() - stuck for i in block}
+
+
+def _labels(
+  groups: Sequence[Any], scope: str, leaves: Mapping[str, Any], free: Sequence[int]
+) -> list[Any]:
+  """What the groups of a race have in common; those that aren't ``free`` are by themselves."""
 
   # what groups of like structure share: not sizes, nor where in the model they are
   def kind(group: Any) -> tuple[Any, ...]:
@@ -74,8 +144,10 @@ def _races(groups: Sequence[Any], scope: str, leaves: Mapping[str, Any]) -> np.n
       sorted((m.path.rpartition('/')[2], m.axis, len(leaves[m.path].shape)) for m in members)
     )
 
-  kinds: dict[Any, int] = {}
-  return np.array([kinds.setdefault(kind(group), len(kinds)) for group in groups])
+  out: list[Any] = [('alone', i) for i in range(len(groups))]
+  for i in free if scope != 'local' else ():
+    out[i] = 'all' if scope == 'global' else kind(groups[i])
+  return out
 
 
 def ranked(race: Field, vectors: Sequence[Any], xp: Any) -> tuple[Any, Any]:
@@ -107,7 +179,7 @@ def _inverse(order: Any, xp: Any) -> Any:
 
 
 def kept_counts(race: Field, place: Any, asked: np.ndarray, xp: Any) -> Any:
-  """How many units each group keeps when ``asked`` units of each race are to go."""
+  """How many units each group keeps when ``asked`` units of each race (or steps) are to go."""
   keep = race.totals - np.minimum(asked, race.most)
   stays = place < keep[race.race_of].astype(np.int32)
   count = len(race.sizes)
@@ -115,6 +187,12 @@ def kept_counts(race: Field, place: Any, asked: np.ndarray, xp: Any) -> Any:
     kept = jax.ops.segment_sum(stays.astype(jnp.int32), race.group_of.astype(np.int32), count)
   else:
     kept = np.bincount(race.group_of[stays], minlength=count)
+  ends = np.cumsum(race.sizes + 1)
+  kept = xp.asarray(race.kept_of, kept.dtype)[(ends - race.sizes - 1).astype(kept.dtype) + kept]
+  for r, (members, path) in race.paths.items():
+    settled = np.full(count, -1)
+    settled[members] = path.kept[min(int(asked[r]), len(path.levels))]
+    kept = xp.where(settled < 0, kept, settled.astype(kept.dtype))
   if race.round_to == 1:
     return kept
   # the nearest multiple, the larger one of two; a group that loses nothing stays as it is
@@ -132,6 +210,12 @@ def survivors(race: Field, rank: Any, kept: Any) -> list[Any]:
   return [stays[end - size : end] for end, size in zip(ends.tolist(), race.sizes.tolist())]
 
 
+def all_asked(race: Field) -> np.ndarray:
+  """As many units of each race as there are; of those that are named, what is given."""
+  free = [r not in race.named for r in range(len(race.totals))]
+  return np.where(free, race.totals, race.asked(None))
+
+
 def least_asked(race: Field, left: Callable[[np.ndarray], int], goal: float) -> np.ndarray:
   """The least numbers of units to prune, one for each race, that leave at most ``goal``.
 
@@ -144,12 +228,17 @@ def least_asked(race: Field, left: Callable[[np.ndarray], int], goal: float) -> 
       than ``goal``.
     goal: what may be left.
   """
-  changes = [(np.arange(total) + 0.5) / total for total in race.totals.tolist()]
-  levels = np.unique(np.concatenate(changes))
+  named = race.asked(None)
+  changes = [
+    race.paths[r][1].levels if r in race.paths else (np.arange(total) + 0.5) / total
+    for r, total in enumerate(race.totals.tolist())
+  ]
+  free = [r not in race.named for r in range(len(changes))]
+  levels = np.unique(np.concatenate([[], *(each for each, yes in zip(changes, free) if yes)]))
 
   def asked(step: int) -> np.ndarray:
     level = levels[step - 1] if step else -1.0
-    return np.array([np.searchsorted(each, level, 'right') for each in changes])
+    return np.where(free, [np.searchsorted(each, level, 'right') for each in changes], named)
 
   low, high = 0, len(levels)
   while low < high:

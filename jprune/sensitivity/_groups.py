@@ -13,6 +13,7 @@ import numpy as np
 from jprune import _checks, tree
 from jprune.masks import NOfM, _channels
 from jprune.masks._leaves import scored as checked
+from jprune.masks._part import taking_part
 from jprune.masks._top_k import select
 from jprune.report._count import nonzeros
 from jprune.sensitivity._record import fingerprint
@@ -110,17 +111,16 @@ def channel_groups(
   scores: Scores, graph: Any, where: Where
 ) -> tuple[list[Group], Mapping[str, Any]]:
   """The channel groups of a graph of which a member is scored; and the scores that count."""
-  _, leaves = _channels._scored(scores, graph, where)
-  taking_part = _channels._taking_part(graph, leaves, None, 'local')
+  part = taking_part('channels', scores, graph, where=where)
   out = []
-  for i in taking_part:
+  for i in part.places:
     group = graph.groups[i]
     paths = tuple(dict.fromkeys(member.path for member in group.members))
     sizes = {group.name: int(group.size)}
     known = [[m.path, m.axis, fingerprint(m.position.units)] for m in group.members]
     prune = _channel_pruner(scores, graph, group, where)
     out.append(Group(group.name, paths, sizes, prune, [sizes, known]))
-  return out, leaves
+  return out, part.leaves
 
 
 def _channel_pruner(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from jprune.graph import _html
@@ -12,17 +13,19 @@ if TYPE_CHECKING:
   from jprune.shrink._plan import Plan
 
 _HEADER = ('group', 'kept', 'of', 'share')
+_AXES = ('axis in which groups have parts', *_HEADER[1:])
 _MOST_GROUPS = 96  # rows of the table
 
 
 def text(plan: Plan) -> str:
   """What stays in all, of every group, and what had to stay; at most 100 columns."""
   lines = _summary(plan)
-  rows = _rows(plan)
-  if rows:
-    lines += ['', *table(_HEADER, [cells for cells, _ in rows[:_MOST_GROUPS]])]
-  if rest := sum(count for _, count in rows[_MOST_GROUPS:]):
-    lines.append(f'and {plural(rest, "more group")}')
+  for header, counted, what in ((_HEADER, plan.groups, 'group'), (_AXES, _axes(plan), 'axis')):
+    rows = _rows(counted)
+    if rows:
+      lines += ['', *table(header, [cells for cells, _ in rows[:_MOST_GROUPS]])]
+    if rest := sum(count for _, count in rows[_MOST_GROUPS:]):
+      lines.append(f'and {plural(rest, f"more {what}")}')
   lines += frozen_lines(plan.frozen)
   return '\n'.join([*lines, *notes(lines, (_where(name) for name, *_ in plan.groups))])
 
@@ -30,9 +33,10 @@ def text(plan: Plan) -> str:
 def html(plan: Plan) -> str:
   """A table of all groups, then the frozen axes by reason."""
   lines = [_html.paragraph(each) for each in _summary(plan)]
-  if plan.groups:
-    rows = [[_html.text(name), *_counts(size, kept)] for name, size, kept in plan.groups]
-    lines += _html.table(_HEADER, [[row[0], *map(_html.text, row[1:])] for row in rows])
+  for header, counted in ((_HEADER, plan.groups), (_AXES, _axes(plan))):
+    rows = [[name, *_counts(size, kept)] for name, size, kept in counted]
+    if rows:
+      lines += _html.table(header, [list(map(_html.text, row)) for row in rows])
   return '\n'.join([*lines, *_html.frozen_details(plan.frozen)])
 
 
@@ -52,10 +56,23 @@ def _counts(size: int, kept: int, each: str = '') -> tuple[str, str, str]:
   return f'{each}{kept:,}', f'{size:,}', percent(kept, size)
 
 
-def _rows(plan: Plan) -> list[tuple[tuple[str, ...], int]]:
-  """The cells of a row, and for how many groups it stands: those that differ in numbers only."""
+def _axes(plan: Plan) -> list[tuple[str, int, int]]:
+  """What is left of the axes of which the groups that are named after them are parts."""
+  found: dict[str, tuple[str, int, int]] = {}
+  for name, *_ in plan.groups:
+    if _where(name):
+      axis = name[: name.rindex('] ') + 1]
+      path, _, number = axis[:-1].rpartition('[')
+      if path in plan.shapes and number.isdecimal():
+        sizes = dict(enumerate(zip(plan.shapes[path], plan.small_shape(path))))
+        found |= {axis: (axis, *sizes[int(number)])} if int(number) in sizes else {}
+  return list(found.values())
+
+
+def _rows(counted: Sequence[tuple[str, int, int]]) -> list[tuple[tuple[str, ...], int]]:
+  """The cells of a row, and for how many names it stands: those that differ in numbers only."""
   kinds: dict[Any, list[str]] = {}
-  for name, size, kept in plan.groups:
+  for name, size, kept in counted:
     kinds.setdefault((int(size), int(kept), template(name)), []).append(name)
   rows = []
   for (size, kept, _), names in kinds.items():

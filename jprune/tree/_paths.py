@@ -86,6 +86,38 @@ def is_floating(leaf: Any) -> bool:
   return is_array(leaf) and jnp.issubdtype(leaf.dtype, jnp.floating)
 
 
+def is_complex(leaf: Any) -> bool:
+  """Whether a leaf is an array of complex numbers.
+
+  Args:
+    leaf: anything.
+
+  Returns:
+    A Python bool.
+
+  Examples:
+    >>> is_complex(jnp.ones(2, jnp.complex64)), is_complex(jnp.ones(2))
+    (True, False)
+  """
+  return is_array(leaf) and jnp.issubdtype(leaf.dtype, jnp.complexfloating)
+
+
+def is_inexact(leaf: Any) -> bool:
+  """Whether a leaf is a floating or a complex array: what has scores, and can be pruned.
+
+  Args:
+    leaf: anything.
+
+  Returns:
+    A Python bool.
+
+  Examples:
+    >>> is_inexact(jnp.ones(2, jnp.complex64)), is_inexact(jnp.arange(2))
+    (True, False)
+  """
+  return is_array(leaf) and jnp.issubdtype(leaf.dtype, jnp.inexact)
+
+
 def is_traced(*leaves: Any) -> bool:
   """Whether any of the leaves is a tracer, so that its values can't be looked at.
 

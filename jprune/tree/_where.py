@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jprune import _checks
+from jprune import _checks, _roles
 from jprune.tree import _names
 from jprune.tree._paths import along, flatten, is_array, is_floating, size
 from jprune.tree._quantised import scales_of
@@ -143,7 +143,7 @@ def selected(
   if not leaves:
     raise _checks.empty_tree(function)
   if roles is not None:
-    _checks.check_roles(function, roles, paths)
+    _roles.check(function, paths, [np.shape(leaf) for leaf in leaves], roles)
   if _is_bool_tree(where):
     chosen = [bool(value) for value in along(function, 'where', params, where)]
   else:
@@ -154,6 +154,51 @@ def selected(
     if yes and not is_floating(leaf):
       raise _checks.not_floating(function, 'where', path, leaf)
   return chosen
+
+
+def matching(function: str, argument: str, params: Params, chosen: Where) -> list[bool]:
+  """Which leaves a filter names, whatever they are, in tree order.
+
+  Args:
+    function: who asks, for the message.
+    argument: what the filter is called there.
+    params: tree of arrays.
+    chosen: any kind of :data:`jprune.typing.Where` but ``None``; a regular expression is searched
+      for in the paths of all leaves.
+
+  Returns:
+    A Python bool for each leaf.
+
+  Raises:
+    ValueError: if nothing is named, by an entry of a list neither; if a regular expression is
+      malformed.
+    TypeError: if the filter is of no known kind.
+
+  Examples:
+    >>> params = {'Dense_0': {'kernel': jnp.ones((2, 3)), 'bias': jnp.ones(3)}}
+    >>> matching('channels', 'keep', params, 'Dense')
+    [True, True]
+  """
+  paths, leaves, _ = flatten(params)
+  if _is_bool_tree(chosen):
+    named = [bool(value) for value in along(function, argument, params, chosen)]
+  elif isinstance(chosen, (list, tuple)) and chosen:
+    exact = lambda entry: [path == entry for path in paths]
+    each = [
+      exact(entry) if entry in paths else matching(function, argument, params, entry)
+      for entry in chosen
+    ]
+    named = [any(column) for column in zip(*each)]
+  elif isinstance(chosen, (str, re.Pattern)):
+    named = _searched(function, chosen, paths, argument)
+  elif callable(chosen):
+    answers = (chosen(path, leaf) for path, leaf in zip(paths, leaves))
+    named = [_checks.as_bool(function, a, path, argument) for a, path in zip(answers, paths)]
+  else:
+    raise _checks.bad_where(function, chosen, argument)
+  if not any(named):
+    raise _checks.nothing_selected(function, chosen, paths, argument)
+  return named
 
 
 def _filtered(
@@ -184,11 +229,13 @@ def _filtered(
   raise _checks.bad_where(function, where)
 
 
-def _searched(function: str, where: str | re.Pattern[str], paths: list[str]) -> list[bool]:
+def _searched(
+  function: str, where: str | re.Pattern[str], paths: list[str], argument: str = 'where'
+) -> list[bool]:
   try:
     pattern = re.compile(where)
   except re.error as error:
-    raise _checks.bad_regex(function, where, error) from None
+    raise _checks.bad_regex(function, where, error, argument) from None
   return [pattern.search(path) is not None for path in paths]
 
 

@@ -49,8 +49,15 @@ def test_a_kernel_is_followed_through_what_changes_it(change):
 
 def test_products_of_every_form():
   image, many = jnp.ones((2, 9, 9, 6)), jnp.ones((3, 5, 6))
-  conv = lambda groups: lambda p, x: jax.lax.conv_general_dilated(
-    x, p['w'], (1, 1), 'SAME', dimension_numbers=('NHWC', 'HWIO', 'NHWC'), feature_group_count=groups
+  conv = lambda groups: (
+    lambda p, x: jax.lax.conv_general_dilated(
+      x,
+      p['w'],
+      (1, 1),
+      'SAME',
+      dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
+      feature_group_count=groups,
+    )
   )
   of = lambda fn, shape, *args: axes(fn, shape, *args)[1]
   assert of(lambda p, x: x @ p['w'].T, (8, 6), X) == ('outputs', 'inputs')
@@ -155,7 +162,7 @@ def test_reports_and_lookups():
   assert found.kernels == ('kernel',)
   with pytest.raises(KeyError, match="no role of leaf 'kernle': did you mean 'kernel'"):
     found['kernle']
-  with pytest.raises(ValueError, match="prune: `roles` must be those of every leaf; got none"):
+  with pytest.raises(ValueError, match='prune: `roles` must be those of every leaf; got none'):
     jprune.prune({'other': W}, 0.5, roles=found)
   with pytest.raises(ValueError, match=r'got shape \(6, 8\) for a leaf of shape \(8, 6\)'):
     jprune.prune({'kernel': W.T, 'bias': jnp.ones(8)}, 0.5, roles=found)

@@ -33,6 +33,7 @@ class Graph:
   groups: tuple[Group, ...]
   leaves: dict[str, Any]
   treedef: Any
+  readers: tuple[frozenset[str], ...] | None = None
 
   def masks(self, kept):
     """Masks of all leaves, index by index."""
@@ -96,7 +97,8 @@ def mlp(hidden=(6, 10), seed=0):
     )
     for i, size in enumerate(hidden)
   ]
-  return params, graph_of(params, *groups)
+  readers = tuple(frozenset([f'Dense_{i + 1}/kernel']) for i in range(len(hidden)))
+  return params, dataclasses.replace(graph_of(params, *groups), readers=readers)
 
 
 def kept_of(found, graph):

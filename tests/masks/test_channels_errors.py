@@ -98,20 +98,57 @@ def test_functions_that_reduce_to_something_else():
 def test_groups_by_name():
   refused(
     ValueError,
-    "`sparsity` must be a dict whose keys are group names; got 'a/bas', .* Did you mean 'a/bias'",
+    "a dict whose keys are names of groups or members; got 'a/bas', .* Did you mean 'a/bias'",
     {'a/bas': 0.5},
   )
-  refused(ValueError, "got 'q', which no group is called. There are 'a/bias'", {'q': 0.5})
-  refused(ValueError, 'got an empty dict. The names are those of graph.groups', {})
-  refused(ValueError, "one number for scope='global'.* a dict", {'a/bias': 0.5}, scope='global')
+  refused(
+    ValueError, "'q', which no group or member is called. There are 'a/kernel.1.'", {'q': 0.5}
+  )
+  refused(ValueError, "got an empty dict. .* graph.groups; '.' stands for all others", {})
   both = graph_of(PARAMS, ('k', 3, [('a/kernel', 0, None)]), ('b', 4, [('a/bias', 0, None)]))
   refused(
     ValueError,
-    "`sparsity` must be a dict of groups that have scores; got 'k', of which no member",
+    "`sparsity` must be a dict of groups that may be pruned; got 'k', of which no member",
     {'k': 0.5},
     graph=both,
     where=['a/bias'],
   )
+  refused(
+    ValueError, "got 'k', of which `keep` names a member", {'k': 0.5}, graph=both, keep='kernel'
+  )
+  text = (
+    "a dict that names each group once; got 'a/bias' by 'a/bias' and by 'a/kernel.1.'. Leave one"
+  )
+  refused(ValueError, text, {'a/bias': 0.5, 'a/kernel[1]': 0.5})
+  text = (
+    "without the key '.' where target_macs says what all other groups lose; got a dict with '.'"
+  )
+  refused(TypeError, text, {'a/bias': 0.5, '*': 0.5}, target_macs=0.9)
+  refused(ValueError, r"`sparsity\['\*'\]` must be in \[0, 1\]", {'*': 2.0})
+
+
+def test_keep_and_roles():
+  refused(
+    ValueError, '`keep` must be a filter that selects .* got keep=.stem., which', 0.5, keep='stem'
+  )
+  refused(ValueError, "which selects no .* 'a/bias'", 0.5, keep=['kernel', 'stem'])
+  refused(ValueError, '`keep` must be a regular expression', 0.5, keep='(')
+  refused(TypeError, '`keep` must be a predicate, a regular .* got 3', 0.5, keep=3)
+  refused(TypeError, '`keep` must be a predicate that returns a bool', 0.5, keep=lambda p, x: None)
+  refused(ValueError, '`keep` must be a tree with the structure', 0.5, keep={'a': True})
+  text = '`keep` must be a filter that leaves a scored group to prune; got none, .* `keep` for 1'
+  refused(ValueError, text, 0.5, keep='bias')
+  text = (
+    '`where` must be a filter .* `where`, which leaves out a kernel that makes .*, for 1. Whole'
+  )
+  linked = graph_of(
+    {**PARAMS, 'b': jnp.ones((4, 2))}, ('g', 4, [('a/kernel', 1, None), ('b', 0, None)])
+  )
+  scores = {**PARAMS, 'b': jnp.ones((4, 2))}
+  refused(ValueError, text, 0.5, where='b$', graph=linked, scores=scores)
+  refused(TypeError, '`roles` must be roles by leaf path; got int. Make them', 0.5, roles=3)
+  text = "`roles` must be a role for each leaf; got none for 'a/bias', 'a/kernel', 'step'. Make"
+  refused(ValueError, text, 0.5, roles={})
 
 
 def test_scores():
@@ -131,6 +168,9 @@ def test_scores():
   masks.channels(nan, GRAPH, 0.5, where='kernel')  # it has no part in this
   structs = jax.eval_shape(lambda: PARAMS)
   refused(TypeError, '`scores` must be arrays; got a shape struct', 0.5, scores=structs)
+  odd = {**PARAMS, 'a': {**PARAMS['a'], 'bias': jnp.ones(4, jnp.complex64)}}
+  text = "`scores` must be real; got complex scores, complex64 of shape .4,. at leaf 'a/bias'"
+  refused(TypeError, text, 0.5, scores=odd)
   none = {'a': {'kernel': None, 'bias': None}, 'step': None}
   refused(ValueError, '`scores` must be scores for at least one selected member', 0.5, scores=none)
 

@@ -1,0 +1,180 @@
+"""Which channel groups take part in a selection, by whose scores, and which sparsities are given.
+
+A group takes part if one of its members counts. It stays whole if ``keep`` names one of its leaves,
+or if ``where``, choosing among kernels, leaves out one that makes its channels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from jprune import _checks, _roles, tree
+from jprune.typing import Scores, Where
+
+REST = '*'  # the key of a dict of groups that stands for all that no other key names
+
+
+class Part(NamedTuple):
+  """Who takes part.
+
+  Attributes:
+    found: leaves of the scores along the params, ``None`` where there are none.
+    leaves: the scores that count, by path.
+    places: the places in the graph of the groups that take part.
+    named: sparsities that are given by name, each with the places in ``places`` that it is for.
+    sparsity: that of the others; ``None`` if a target decides.
+  """
+
+  found: list[Any]
+  leaves: dict[str, Any]
+  places: list[int]
+  named: list[tuple[float, list[int]]]
+  sparsity: float | None
+
+
+def taking_part(
+  function: str,
+  scores: Scores,
+  graph: Any,
+  sparsity: Any = None,
+  target: str | None = None,
+  where: Where = None,
+  keep: Where = None,
+  roles: Any = None,
+) -> Part:
+  """What the arguments of :func:`jprune.masks.channels` say, checked."""
+  if not all(hasattr(graph, name) for name in ('groups', 'leaves', 'treedef')):
+    raise _checks.bad_graph(function, graph)
+  if not graph.groups:
+    raise _checks.no_groups(function)
+  params = graph.treedef.unflatten(graph.leaves.values())
+  found = tree.along(function, 'scores', params, scores)
+  kernels = _kernels(function, graph, params, roles)
+  chosen = _chosen(function, graph, params, where, kernels, roles)
+  leaves = _counting(function, graph, found, chosen)
+  scored = {i for i, group in enumerate(graph.groups) if paths_of(group) & leaves.keys()}
+  if not scored:
+    raise _checks.no_members_scored(function)
+  kept = kept_groups(function, graph, keep)
+  if where is not None and kernels & chosen:
+    outside = _left_out(graph, kernels - chosen)
+  else:  # vectors speak for their groups: nothing is said of kernels
+    outside = set()
+  places = sorted(scored - kept - outside)
+  if not places:
+    raise _checks.no_group_left(function, len(scored & kept), len(scored & outside))
+  if not isinstance(sparsity, Mapping):
+    return Part(found, leaves, places, [], sparsity)
+  reasons = dict.fromkeys(scored & outside, 'of which `where` leaves out a kernel')
+  reasons |= dict.fromkeys(kept, 'of which `keep` names a member')
+  if target and REST in sparsity:
+    raise _checks.rest_and_target(function, target)
+  among, named = _named(function, graph, sparsity, places, reasons, whole=bool(target))
+  return Part(found, leaves, among, named, sparsity.get(REST))
+
+
+def paths_of(group: Any) -> set[str]:
+  """The leaves that a group has slices of."""
+  return {member.path for member in group.members}
+
+
+def kept_groups(function: str, graph: Any, keep: Where) -> set[int]:
+  """The places of the groups with a member in a leaf that ``keep`` names."""
+  if keep is None:
+    return set()
+  params = graph.treedef.unflatten(graph.leaves.values())
+  named = tree.matching(function, 'keep', params, keep)
+  paths = {path for path, yes in zip(graph.leaves, named) if yes}
+  return {i for i, group in enumerate(graph.groups) if paths_of(group) & paths}
+
+
+def _kernels(function: str, graph: Any, params: Any, roles: Any) -> set[str]:
+  """The leaves that count by default where a group has one."""
+  if roles is not None:
+    shapes = [leaf.shape for leaf in graph.leaves.values()]
+    _roles.check(function, list(graph.leaves), shapes, roles)
+  why = tree.left_out(params, roles)
+  return {path for path, each in zip(graph.leaves, why, strict=True) if each is None}
+
+
+def _chosen(
+  function: str, graph: Any, params: Any, where: Where, kernels: set[str], roles: Any
+) -> set[str]:
+  """Kernels, or all members of groups that have none; what ``where`` selects if it is given."""
+  if where is None:
+    each = (paths_of(group) for group in graph.groups)
+    return {path for paths in each for path in paths & kernels or paths}
+  named = tree.selected(function, params, where, roles)
+  return {path for path, yes in zip(graph.leaves, named, strict=True) if yes}
+
+
+def _counting(function: str, graph: Any, found: Sequence[Any], chosen: set[str]) -> dict[str, Any]:
+  """The scores of members that are chosen, by path; all scores are checked."""
+  members = {path for group in graph.groups for path in paths_of(group)}
+  leaves = {}
+  for (path, leaf), score in zip(graph.leaves.items(), found, strict=True):
+    if tree.is_complex(score):
+      raise _checks.complex_scores(function, path, score)
+    if tree.is_floating(score):
+      _checks.check_values(function, path, score, 'scores')
+      _checks.check_shape(function, 'scores', path, score, leaf.shape)
+      if path in chosen & members:
+        leaves[path] = score
+  return leaves
+
+
+def _left_out(graph: Any, others: set[str]) -> set[int]:
+  """Groups whose channels one of the ``others`` makes; those that only read them don't."""
+  reads = getattr(graph, 'readers', None) or [set()] * len(graph.groups)
+  return {i for i, group in enumerate(graph.groups) if paths_of(group) & others - set(reads[i])}
+
+
+# ------------------------------------------------------------------------------------ given by name
+
+
+def _named(
+  function: str,
+  graph: Any,
+  sparsity: Mapping[str, float],
+  places: Sequence[int],
+  reasons: Mapping[int, str],
+  whole: bool,
+) -> tuple[list[int], list[tuple[float, list[int]]]]:
+  """The groups that take part, all of them if a target (``whole``) wants them; and by name."""
+  if not sparsity:
+    raise _checks.no_group_sparsities(function)
+  by_key = _by_key(graph)
+  unknown = [key for key in sparsity if key not in by_key and key != REST]
+  if unknown:
+    raise _checks.unknown_groups(function, unknown, list(by_key))
+  for key, value in sparsity.items():
+    _checks.static_fraction(function, f'sparsity[{key!r}]', value)
+  of: dict[int, str] = {}
+  for key in sparsity:
+    for i in by_key.get(key, ()):
+      if i in of:
+        raise _checks.group_named_twice(function, graph.groups[i].name, (of[i], key))
+      if i not in places:
+        raise _checks.groups_not_scored(function, [key], reasons.get(i))
+      of[i] = key
+  among = list(places) if whole or REST in sparsity else sorted(of)
+  own: dict[str, list[int]] = {key: [] for key in sparsity}
+  for place, i in enumerate(among):
+    if i in of:
+      own[of[i]].append(place)
+  return among, [(float(sparsity[key]), each) for key, each in own.items() if each]
+
+
+def _by_key(graph: Any) -> dict[str, list[int]]:
+  """The groups that a key may mean: one by its name, those of an axis by a member of theirs."""
+  found: dict[str, list[int]] = {}
+  for i, group in enumerate(graph.groups):
+    for member in group.members:
+      for key in (
+        f'{member.path}[{member.axis}]',
+        f'{member.path}[{member.axis}] {member.position}',
+      ):
+        if i not in found.setdefault(key, []):
+          found[key].append(i)
+  return found | {group.name: [i] for i, group in enumerate(graph.groups)}
