@@ -10,6 +10,7 @@ from jprune._checks.arrays import check_bool as check_bool
 from jprune._checks.arrays import check_dtype as check_dtype
 from jprune._checks.arrays import check_floating as check_floating
 from jprune._checks.arrays import check_fraction as check_fraction
+from jprune._checks.arrays import check_gradient as check_gradient
 from jprune._checks.arrays import check_key as check_key
 from jprune._checks.arrays import check_no_nan as check_no_nan
 from jprune._checks.arrays import check_numeric as check_numeric
@@ -104,6 +105,7 @@ from jprune._checks.repair import bad_call as bad_call
 from jprune._checks.repair import bad_method as bad_method
 from jprune._checks.repair import batches_read_once as batches_read_once
 from jprune._checks.repair import check_flag as check_flag
+from jprune._checks.repair import complex_leaf as complex_leaf
 from jprune._checks.repair import groups_cut as groups_cut
 from jprune._checks.repair import no_input_axis as no_input_axis
 from jprune._checks.repair import not_direct as not_direct

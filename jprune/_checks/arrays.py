@@ -50,6 +50,15 @@ def check_floating(function: str, argument: str, path: str, leaf: Any) -> None:
     raise TypeError(message(function, argument, 'a floating array', kind(leaf), fix, path))
 
 
+def check_gradient(function: str, path: str, leaf: Any, grad: Any) -> None:
+  """The gradient by a floating leaf is floating, by a complex one it is complex."""
+  if not jnp.issubdtype(leaf.dtype, jnp.complexfloating):
+    check_floating(function, 'grads', path, grad)
+  elif not jnp.issubdtype(getattr(grad, 'dtype', None), jnp.complexfloating):
+    fix = 'Take it with jax.grad, which gives the gradient by a complex leaf as a complex array.'
+    raise TypeError(message(function, 'grads', 'a complex array', kind(grad), fix, path))
+
+
 def check_no_nan(function: str, argument: str, path: str, leaf: Any) -> None:
   """NaN has no rank. Looks at concrete values only."""
   if isinstance(leaf, jax.core.Tracer) or leaf.size == 0:

@@ -4,10 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
-from jprune._checks.words import listed, message
+from jprune._checks.words import kind, listed, message
 
 _EXCLUDE = 'Exclude the leaf with where=.'
 _BEFORE = 'Mask and scale the params before they go into fn'
+
+
+def complex_leaf(function: str, argument: str, path: str, leaf: Any) -> TypeError:
+  """For what is known of real weights only."""
+  constraint = 'real where least squares or correlations are taken of it'
+  fix = 'Prune complex leaves by scores that they have, as jprune.scores.magnitude, without repair.'
+  got = f'complex weights, {kind(leaf)}'
+  return TypeError(message(function, argument, constraint, got, fix, path))
 
 
 def not_repairable_pattern(function: str, pattern: Any) -> TypeError:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jprune._checks.arrays import check_floating
@@ -15,10 +15,15 @@ def check_stats(function: str, stats: Any) -> None:
     raise not_stats(function, stats)
 
 
-def stats_of_others(function: str, paths: Sequence[str], captured: Sequence[str]) -> ValueError:
+def stats_of_others(
+  function: str, paths: Sequence[str], captured: Sequence[str], why: Mapping[str, str]
+) -> ValueError:
+  """``why``: reasons for which leaves were not captured."""
   got = f'those of {listed(captured)}, while the params have {listed(paths)}'
   if not captured:
     got = 'those of no leaf at all'
+  if reasons := [path for path in paths if path in why and path not in captured]:
+    got += f" ('{reasons[0]}' was not captured: {why[reasons[0]]})"
   fix = 'Capture them with the same tree of params.'
   return ValueError(message(function, 'stats', 'statistics of leaves of the params', got, fix))
 

@@ -242,7 +242,7 @@ def _filled(args: Any, key: jax.Array | None) -> Any:
   if missing:
     _checks.check_key('verify', key)
   for i, each in zip(missing, jax.random.split(key, len(missing)) if missing else ()):
-    if not tree.is_floating(leaves[i]):
+    if not tree.is_inexact(leaves[i]):
       raise _checks.not_drawn('verify', paths[i], leaves[i])
     leaves[i] = jax.random.normal(each, leaves[i].shape, leaves[i].dtype)
   return treedef.unflatten(leaves)

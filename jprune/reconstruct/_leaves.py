@@ -65,9 +65,27 @@ class Chosen(NamedTuple):
 def chosen(function: str, params: Params, stats: Any, where: Where) -> Chosen:
   """The leaves that ``where`` selects."""
   _checks.check_stats(function, stats)
-  selected = tree.selected(function, params, where)
+  selected = real(function, params, where)
   paths, leaves, treedef = tree.flatten(params)
-  return Chosen(paths, leaves, treedef, selected, tree.left_out(params))
+  why = [
+    'complex, which is not repaired' if tree.is_complex(leaf) else each
+    for leaf, each in zip(leaves, tree.left_out(params), strict=True)
+  ]
+  return Chosen(paths, leaves, treedef, selected, why)
+
+
+def real(function: str, params: Params, where: Where) -> list[bool]:
+  """Which leaves ``where`` selects; by default no complex ones, of which repair knows nothing.
+
+  Raises:
+    TypeError: if a filter selects a complex leaf, or there are no others to select.
+  """
+  selected = tree.selected(function, params, where)
+  paths, leaves, _ = tree.flatten(params)
+  odd = [i for i, leaf in enumerate(leaves) if selected[i] and tree.is_complex(leaf)]
+  if odd and (where is not None or len(odd) == sum(selected)):
+    raise _checks.complex_leaf(function, 'params', paths[odd[0]], leaves[odd[0]])
+  return [yes and i not in odd for i, yes in enumerate(selected)]
 
 
 def uses_of(function: str, stats: Any, path: str, leaf: Any) -> list[tuple[Use, Moments]]:

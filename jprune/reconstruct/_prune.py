@@ -13,7 +13,7 @@ from jprune._entry import public
 from jprune.graph._capture import Capturing
 from jprune.graph._stats import Stats
 from jprune.masks import NOfM, Unstructured
-from jprune.reconstruct import _scorers, _stages, _work
+from jprune.reconstruct import _leaves, _scorers, _stages, _work
 from jprune.reconstruct._least_squares import least_squares
 from jprune.reconstruct._report import Repair
 from jprune.reconstruct._run import NAME, Run
@@ -95,7 +95,7 @@ def prune(
   """
   _check(sparsity, pattern, distribution, method)
   with_stats = _scorers.takes_stats(NAME, scorer)
-  selected = tree.selected(NAME, params, where)
+  selected = _leaves.real(NAME, params, where)
   first, batches = _peeked(batches, sequential or chunked)
   capturing = functools.partial(Capturing, NAME, fn, gram=True, weights=weights)
   shapes = capturing(selected).shapes(params, first)

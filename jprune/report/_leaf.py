@@ -122,7 +122,7 @@ def why_dense(
     return 'no zeros' if has_values(leaf) else 'zeros not counted'
   if mask is not None:
     return 'its mask keeps every weight'
-  if not jnp.issubdtype(_dtype(leaf), jnp.floating):
+  if not jnp.issubdtype(_dtype(leaf), jnp.inexact):
     return 'not floating'
   if left_out and tree.is_array(leaf):
     return left_out

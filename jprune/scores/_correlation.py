@@ -44,7 +44,8 @@ def correlation(params: Params, stats: Any) -> Scores:
   Raises:
     ValueError: if there is no leaf, or ``stats`` holds none of the leaves, is of leaves of other
       shapes, of no row, or without Gram matrices.
-    TypeError: if ``stats`` isn't a :class:`jprune.graph.Stats`, or a leaf is a shape struct.
+    TypeError: if ``stats`` isn't a :class:`jprune.graph.Stats`, a leaf is a shape struct, or one
+      that ``stats`` holds is complex.
 
   Examples:
     >>> fn = lambda params, x: x @ params['w']
@@ -54,7 +55,7 @@ def correlation(params: Params, stats: Any) -> Scores:
     >>> [[round(s, 4) for s in row] for row in correlation(params, stats)['w'].tolist()]
     [[0.6, 0.0], [0.8, 1.0]]
   """
-  return score_uses('correlation', params, stats, _score, degrees=(0, 0), gram=True)
+  return score_uses('correlation', params, stats, _score, degrees=(0, 0), gram=True, of_sizes=False)
 
 
 def _score(w: jax.Array, moments: Any, _: jax.Array) -> jax.Array:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 
 from jprune import _checks
@@ -27,8 +28,10 @@ def fisher(
   samples estimates the curvature :math:`H_{ii}`; it is never negative and costs one gradient a
   sample. Squares are taken in float32: gradients below 1e-22 count as zero.
 
+  The score of a complex weight is that of its real part and that of its imaginary part, added up.
+
   Args:
-    params: tree of arrays. What is no floating array is held fixed.
+    params: tree of arrays. What is neither floating nor complex is held fixed.
     loss_fn: ``loss_fn(params, batch) -> scalar``, a negative log-likelihood. It is called with
       batches of one sample, whose axis 0 has length 1.
     *batches: at least one batch; or one iterable of batches that is no tree, such as a generator
@@ -37,8 +40,8 @@ def fisher(
     progress: whether to show a bar, in terminals and notebooks, if it takes long.
 
   Returns:
-    Scores, float32, structure and shapes of ``params``; ``None`` for leaves that aren't floating
-    arrays.
+    Scores, float32, structure and shapes of ``params``; ``None`` for leaves that are neither
+    floating nor complex arrays.
 
   Raises:
     ValueError: if there is no leaf or no batch; if leaves of a batch differ in the number of
@@ -61,6 +64,11 @@ def fisher(
   _checks.check_positive_int('fisher', 'chunk', chunk)
   given = as_iterable('fisher', batches)
   size_of = lambda number, batch: sample_count('fisher', number, batch)
-  term = sample_term(chunk, jnp.square)
+  term = sample_term(chunk, [_squares] * len(weights.floating))
   total, count = summed(weights, loss_fn, given, term, progress=progress, size_of=size_of)
   return weights.scores(half_square_times, [each / count for each in total])
+
+
+def _squares(grads: jax.Array, leaf: jax.Array) -> jax.Array:
+  del leaf
+  return jnp.square(grads)

@@ -39,8 +39,8 @@ def geometric_median(params: Params, axis: int = -1) -> Scores:
     axis: along which the filters of a leaf lie; -1 for the outputs of Flax kernels.
 
   Returns:
-    Scores, float32, structure and shapes of ``params``; ``None`` for leaves that aren't floating
-    arrays.
+    Scores, float32, structure and shapes of ``params``; ``None`` for leaves that are neither
+    floating nor complex arrays.
 
   Raises:
     ValueError: if there is no leaf, or a leaf of two or more dimensions hasn't the axis.
@@ -67,6 +67,9 @@ def geometric_median(params: Params, axis: int = -1) -> Scores:
 
 @functools.partial(jax.jit, static_argnums=1)
 def _score_array(leaf: jax.Array, axis: int) -> jax.Array:
+  if jnp.issubdtype(leaf.dtype, jnp.complexfloating):  # real and imaginary parts side by side
+    parts = jnp.stack([leaf.real, leaf.imag], axis=-1)
+    return jnp.max(_score_array(parts, axis % leaf.ndim if leaf.ndim else 0), axis=-1)
   x = leaf.astype(jnp.float32)
   if leaf.size == 0 or leaf.ndim == 0:
     return jnp.where(jnp.isnan(x), x, 0.0)  # where the leaf lies, as a constant wouldn't be

@@ -15,6 +15,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
 from jprune import _checks, tree
 from jprune._batches import shown
@@ -29,6 +30,10 @@ Term = Callable[..., tuple[Leaves, Leaves]]
 
 class Weights:
   """Params taken apart: floating leaves to differentiate by, and what is held fixed.
+
+  Complex leaves count among the floating ones. Derivatives are taken by their *parts*: real and
+  imaginary parts, stacked along a new first axis, so that all that is made of derivatives is made
+  of real numbers. A complex weight goes as a whole, so its score is of both of its parts together.
 
   Attributes:
     function: who asks, for the messages.
@@ -46,22 +51,30 @@ class Weights:
     for path, leaf in zip(paths, self._leaves):
       _checks.check_values(function, path, leaf)
     self.function = function
-    self.places = [i for i, leaf in enumerate(self._leaves) if tree.is_floating(leaf)]
+    self.places = [i for i, leaf in enumerate(self._leaves) if tree.is_inexact(leaf)]
     self._others = [
       i
       for i, leaf in enumerate(self._leaves)
-      if isinstance(leaf, jax.Array) and not tree.is_floating(leaf)
+      if isinstance(leaf, jax.Array) and not tree.is_inexact(leaf)
     ]
     self.paths = [paths[i] for i in self.places]
     self.floating = [jnp.asarray(self._leaves[i]) for i in self.places]
     self.arrays = [self._leaves[i] for i in self._others]
 
+  @property
+  def parts(self) -> Leaves:
+    """The floating leaves as real arrays; complex ones are ``(2, *shape)``."""
+    return [_parts(leaf) if tree.is_complex(leaf) else leaf for leaf in self.floating]
+
   def joined(self, floating: Leaves, arrays: Leaves) -> Params:
-    """The params, with these leaves in place of their own."""
+    """The params, with these leaves in place of their own; complex ones may be given in parts."""
     leaves = list(self._leaves)
-    for at, values in ((self.places, floating), (self._others, arrays)):
-      for i, value in zip(at, values):
-        leaves[i] = value
+    for i, value in zip(self._others, arrays):
+      leaves[i] = value
+    for i, own, value in zip(self.places, self.floating, floating):
+      if tree.is_complex(own) and not tree.is_complex(value):
+        value = lax.complex(*value) if value.ndim > own.ndim else value.astype(own.dtype)
+      leaves[i] = value
     return self._treedef.unflatten(leaves)
 
   def tree(self, values: list[Any]) -> Scores:
@@ -72,8 +85,9 @@ class Weights:
     return self._treedef.unflatten(leaves)
 
   def scores(self, score: Callable[..., jax.Array], *values: Any) -> Scores:
-    """``score(leaf, *value)`` of each floating leaf, where the leaf lies."""
-    found = [score(leaf, *each) for leaf, *each in zip(self.floating, *values)]
+    """``score(parts, *value, shape)`` of each floating leaf, where the leaf lies."""
+    given = zip(self.floating, self.parts, *values)
+    found = [score(parts, *each, leaf.shape) for leaf, parts, *each in given]
     return self.tree([placed_like(each, leaf) for each, leaf in zip(found, self.floating)])
 
 
@@ -125,7 +139,8 @@ def summed(
 
   # a trace may need one sum for many models, so that there it can't be written over
   donating, plain = jax.jit(step, donate_argnums=2), jax.jit(step)
-  total = [zeros_like(leaf) for leaf in weights.floating]
+  parts = weights.parts
+  total = [zeros_like(leaf) for leaf in parts]
   progress = progress and not tree.is_traced(*weights.floating)
   size, number, pending = 0, -1, None
   for number, batch in enumerate(shown(function, batches, progress)):
@@ -133,7 +148,7 @@ def summed(
     size += size_of(number, batch)
     if not weights.floating:
       continue
-    args = (weights.floating, weights.arrays, total, np.uint32(number), batch, *extra)
+    args = (parts, weights.arrays, total, np.uint32(number), batch, *extra)
     run = plain if tree.is_traced(*jax.tree.leaves(args)) else donating
     total, bad = run(*args)
     if pending is not None:
@@ -180,17 +195,29 @@ def placed_like(score: jax.Array, leaf: jax.Array) -> jax.Array:
   return score if same else jax.device_put(score, leaf.sharding)
 
 
-@functools.partial(jax.jit, static_argnames='absolute')
-def times(leaf: jax.Array, value: jax.Array, absolute: bool = True) -> jax.Array:
-  """The weight times a value, in float32."""
-  product = _single(leaf) * value
+@functools.partial(jax.jit, static_argnames=('shape', 'absolute'))
+def times(
+  leaf: jax.Array, value: jax.Array, shape: tuple[int, ...], absolute: bool = True
+) -> jax.Array:
+  """The weight times a value, in float32; the sum of that, of parts of complex weights."""
+  product = _together(_single(leaf) * value, shape)
   return jnp.abs(product) if absolute else product
 
 
-@jax.jit
-def half_square_times(leaf: jax.Array, value: jax.Array) -> jax.Array:
+@functools.partial(jax.jit, static_argnames='shape')
+def half_square_times(leaf: jax.Array, value: jax.Array, shape: tuple[int, ...]) -> jax.Array:
   r""":math:`\theta^2 v / 2`; no square of a large weight meets a value of zero."""
-  return 0.5 * (_single(leaf) * (_single(leaf) * value))
+  return _together(0.5 * (_single(leaf) * (_single(leaf) * value)), shape)
+
+
+@jax.jit
+def _parts(leaf: jax.Array) -> jax.Array:
+  return jnp.stack([leaf.real, leaf.imag])
+
+
+def _together(values: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+  """What belongs to the parts of complex weights of this shape, added up."""
+  return values if values.shape == shape else jnp.sum(values, axis=0)
 
 
 def _single(value: jax.Array) -> jax.Array:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable
 from typing import Any
 
@@ -37,7 +38,7 @@ def grasp(params: Params, loss_fn: LossFn, *batches: Any, progress: bool = True)
   is for ``loss_fn`` to do.
 
   Args:
-    params: tree of arrays. What is no floating array is held fixed.
+    params: tree of arrays. What is neither floating nor complex is held fixed.
     loss_fn: ``loss_fn(params, batch) -> scalar``, the mean over the batch; twice differentiable,
       forward over reverse.
     *batches: at least one batch; or one iterable of batches that is no tree (unpack a list). They
@@ -46,8 +47,8 @@ def grasp(params: Params, loss_fn: LossFn, *batches: Any, progress: bool = True)
     progress: whether to show a bar, in terminals and notebooks, if it takes long.
 
   Returns:
-    Scores, float32, structure and shapes of ``params``; ``None`` for leaves that aren't floating
-    arrays.
+    Scores, float32, structure and shapes of ``params``; ``None`` for leaves that are neither
+    floating nor complex arrays.
 
   Raises:
     ValueError: if there is no leaf or no batch; if a derivative is not finite; if a second
@@ -73,7 +74,7 @@ def grasp(params: Params, loss_fn: LossFn, *batches: Any, progress: bool = True)
   again = {'progress': progress, 'before': first}
   products, _ = summed(weights, loss_fn, given, _product, vector, **again)
   values = [_unscaled(each, exponent) for each in products]
-  return weights.scores(lambda leaf, value: times(leaf, value, absolute=False), values)
+  return weights.scores(functools.partial(times, absolute=False), values)
 
 
 def _twice(batches: Iterable[Any]) -> Iterable[Any]:

@@ -16,7 +16,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from jprune import _checks
 from jprune._entry import public
-from jprune.scores._common import score_leaves
+from jprune.scores._common import score_leaves, single_size
 from jprune.typing import Params, Scores
 
 _LARGEST = 0x7F7FFFFF  # bits of the largest finite float32
@@ -43,8 +43,8 @@ def lamp(params: Params) -> Scores:
       scores are sharded as the leaf is.
 
   Returns:
-    Scores in [0, 1], float32, structure and shapes of ``params``; ``None`` for leaves that aren't
-    floating arrays.
+    Scores in [0, 1], float32, structure and shapes of ``params``; ``None`` for leaves that are
+    neither floating nor complex arrays.
 
   Raises:
     ValueError: if there is no leaf, or a leaf is too large to be sorted.
@@ -69,7 +69,7 @@ def _lamp_leaf(path: str, leaf: jax.Array) -> jax.Array:
 
 @jax.jit
 def _lamp_array(leaf: jax.Array) -> jax.Array:
-  size = jnp.abs(leaf.astype(jnp.float32))
+  size = single_size(leaf)
   if not leaf.size:
     return size
   flat = _gathered(size).reshape(-1)

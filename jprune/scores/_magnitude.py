@@ -9,13 +9,13 @@ import jax.numpy as jnp
 
 from jprune import _checks
 from jprune._entry import public
-from jprune.scores._common import score_leaves
+from jprune.scores._common import score_leaves, single_size
 from jprune.typing import Params, Scores
 
 
 @public
 def magnitude(params: Params, p: float = 1) -> Scores:
-  r"""How large each weight is.
+  r"""How large each weight is; of complex numbers, their absolute value.
 
   .. math:: s_i = |\theta_i|^p
 
@@ -28,8 +28,8 @@ def magnitude(params: Params, p: float = 1) -> Scores:
     p: the power, a positive number: 1 for L1, 2 for L2.
 
   Returns:
-    Scores, float32, structure and shapes of ``params``; ``None`` for leaves that aren't floating
-    arrays.
+    Scores, float32, structure and shapes of ``params``; ``None`` for leaves that are neither
+    floating nor complex arrays.
 
   Raises:
     ValueError: if there is no leaf, or ``p`` isn't positive and finite.
@@ -52,7 +52,7 @@ def magnitude(params: Params, p: float = 1) -> Scores:
 
 @functools.partial(jax.jit, static_argnums=1)
 def _power(leaf: jax.Array, p: float) -> jax.Array:
-  size = jnp.abs(leaf.astype(jnp.float32))
+  size = single_size(leaf)
   if p == 1:
     return size
   return jnp.square(size) if p == 2 else jnp.power(size, jnp.float32(p))

@@ -49,8 +49,10 @@ def obd(
   stay unbiased, also where scores add up over a channel. If noise decides, take more samples, or
   :func:`fisher`, which is never negative.
 
+  The score of a complex weight is that of its real part and that of its imaginary part, added up.
+
   Args:
-    params: tree of arrays. What is no floating array is held fixed.
+    params: tree of arrays. What is neither floating nor complex is held fixed.
     loss_fn: ``loss_fn(params, batch) -> scalar``, the mean over the batch; twice differentiable,
       forward over reverse.
     *batches: at least one batch; or one iterable of batches that is no tree, such as a generator
@@ -61,7 +63,7 @@ def obd(
 
   Returns:
     Scores, float32, in units of the loss, structure and shapes of ``params``; ``None`` for leaves
-    that aren't floating arrays.
+    that are neither floating nor complex arrays.
 
   Raises:
     ValueError: if there is no leaf or no batch; if a derivative is not finite; if ``samples``

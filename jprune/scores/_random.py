@@ -28,8 +28,8 @@ def random(params: Params, key: jax.Array) -> Scores:
     key: one typed random key.
 
   Returns:
-    Scores in [0, 1), float32, structure and shapes of ``params``; ``None`` for leaves that aren't
-    floating arrays.
+    Scores in [0, 1), float32, structure and shapes of ``params``; ``None`` for leaves that are
+    neither floating nor complex arrays.
 
   Raises:
     ValueError: if there is no leaf.
@@ -53,7 +53,7 @@ def random(params: Params, key: jax.Array) -> Scores:
   impl = jax.random.key_impl(key)
   return treedef.unflatten(
     [
-      _uniform_like(leaf, data[i], impl) if tree.is_floating(leaf) else None
+      _uniform_like(leaf, data[i], impl) if tree.is_inexact(leaf) else None
       for i, leaf in enumerate(leaves)
     ]
   )

@@ -21,15 +21,15 @@ def snip(params: Params, loss_fn: LossFn, *batches: Any, progress: bool = True) 
   training.
 
   Args:
-    params: tree of arrays. What is no floating array is held fixed.
+    params: tree of arrays. What is neither floating nor complex is held fixed.
     loss_fn: ``loss_fn(params, batch) -> scalar``, the mean over the batch.
     *batches: at least one batch; their gradients are summed before the absolute value. Or one
       iterable of batches that is no tree, such as a generator or a data loader; unpack a list.
     progress: whether to show a bar, in terminals and notebooks, if it takes long.
 
   Returns:
-    Scores, float32, structure and shapes of ``params``; ``None`` for leaves that aren't floating
-    arrays.
+    Scores, float32, structure and shapes of ``params``; ``None`` for leaves that are neither
+    floating nor complex arrays.
 
   Raises:
     ValueError: if there is no leaf or no batch; if a gradient is not finite.

@@ -23,6 +23,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from jprune import _checks, _powers, tree
 from jprune._entry import explicit
+from jprune.scores._common import single_size
 from jprune.typing import Params, Scores
 
 _NEAR = 90  # powers of two that scores are left at: those of leaves' largest weights and inputs
@@ -39,6 +40,7 @@ def score_uses(
   degrees: tuple[float, float],
   gram: bool = False,
   beside: Callable[[str, Any], Any] | None = None,
+  of_sizes: bool = True,
 ) -> Scores:
   """Scores the leaves that statistics are at hand of; ``None`` for all others.
 
@@ -52,25 +54,30 @@ def score_uses(
     *options: numbers that ``score`` takes.
     degrees: with which powers of the sizes of weights and of inputs scores grow.
     gram: whether it needs the products of inputs.
+    of_sizes: whether it asks only how large weights are, so that complex ones will do.
     beside: what ``score`` gets in one tuple with the moments, an array for a path and a use.
 
   Raises:
     ValueError: if there is no leaf, none with statistics, or statistics don't fit a leaf, are of
       no row, or lack the products; if sizes of leaves are too far apart for float32.
-    TypeError: if ``stats`` isn't that, or a leaf is a shape struct.
+    TypeError: if ``stats`` isn't that, a leaf is a shape struct, or a complex one won't do.
   """
   paths, leaves, treedef = tree.flatten(params)
   if not leaves:
     raise _checks.empty_tree(function)
   _checks.check_stats(function, stats)
   captured = dict(stats.uses)
-  if not any(path in captured and tree.is_floating(x) for path, x in zip(paths, leaves)):
-    raise _checks.stats_of_others(function, paths, list(captured))
+  if not any(path in captured and tree.is_inexact(x) for path, x in zip(paths, leaves)):
+    raise _checks.stats_of_others(function, paths, list(captured), dict(stats.left_out))
   todo: dict[str, tuple[Any, Any, Any, Any]] = {}
   for path, leaf in zip(paths, leaves, strict=True):
-    if path not in captured or not tree.is_floating(leaf):
+    if path not in captured or not tree.is_inexact(leaf):
       continue
     _checks.check_values(function, path, leaf)
+    if tree.is_complex(leaf):
+      if not of_sizes:
+        raise _checks.complex_leaf(function, 'params', path, leaf)
+      leaf = single_size(jnp.asarray(leaf))
     found = stats[path]
     _check_fit(function, path, leaf, found, gram)
     # where a product stands in the code is no reason to compile anew

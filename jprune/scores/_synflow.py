@@ -39,7 +39,8 @@ def synflow(params: Params, fn: Callable[..., Any], *args: Any) -> Scores:
     R = \sum f_{|\theta|}(1)
 
   where :math:`f_{|\theta|}` has all floating leaves replaced by their absolute values, batch
-  statistics included, and floating arguments by ones. Let ``fn`` be the network in inference
+  statistics included, and floating arguments by ones (complex ones too; of complex results the
+  real parts are summed). Let ``fn`` be the network in inference
   mode, without dropout, and return its outputs alone.
 
   Scores are conserved: with ReLU and biases of zero, those of each layer sum to R, and those of
@@ -59,8 +60,9 @@ def synflow(params: Params, fn: Callable[..., Any], *args: Any) -> Scores:
       will do; a batch of one is enough. All others are passed on.
 
   Returns:
-    Scores, float32, structure and shapes of ``params``; ``None`` for leaves that aren't floating
-    arrays. Under a trace, where nothing can be refused, NaN if they overflow all the same.
+    Scores, float32, structure and shapes of ``params``; ``None`` for leaves that are neither
+    floating nor complex arrays. Under a trace, where nothing can be refused, NaN if they overflow
+    all the same.
 
   Raises:
     ValueError: if there is no leaf; if scores overflow and can't be scaled.
@@ -99,18 +101,18 @@ def flow_of(
   if not callable(fn):
     raise _checks.not_a_function(weights.function, fn)
   leaves, treedef = jax.tree.flatten(args)
-  passed = [i for i, x in enumerate(leaves) if tree.is_floating(x) or isinstance(x, jax.Array)]
-  inputs = [jnp.ones_like(x) if tree.is_floating(x) else x for x in (leaves[i] for i in passed)]
+  passed = [i for i, x in enumerate(leaves) if tree.is_inexact(x) or isinstance(x, jax.Array)]
+  inputs = [jnp.ones_like(x) if tree.is_inexact(x) else x for x in (leaves[i] for i in passed)]
 
   def total(floating: Leaves, arrays: Leaves, inputs: Leaves, exponent: Any) -> jax.Array:
     whole, factor = list(leaves), jnp.ldexp(jnp.float32(1), exponent)
     for i, x in zip(passed, inputs):
-      whole[i] = x * factor.astype(x.dtype) if tree.is_floating(x) else x
+      whole[i] = x * factor.astype(x.dtype) if tree.is_inexact(x) else x
     out = fn(weights.joined(floating, arrays), *treedef.unflatten(whole))
-    outs = [each for each in jax.tree.leaves(out) if tree.is_floating(each)]
+    outs = [each for each in jax.tree.leaves(out) if tree.is_inexact(each)]
     if not outs:
       raise _checks.no_floating_output(weights.function)
-    return sum(jnp.sum(each.astype(jnp.float32)) for each in outs)
+    return sum(jnp.sum(jnp.real(each).astype(jnp.float32)) for each in outs)
 
   return lambda *given: _in_range(total, *given), inputs
 

@@ -16,6 +16,10 @@ def taylor(params: Params, grads: Params) -> Scores:
 
   .. math:: s_i = |\theta_i \, g_i|, \qquad g_i = \partial L / \partial \theta_i
 
+  Of a complex weight, as of its two parts together: :math:`|\mathrm{Re}(\theta_i g_i)|` with the
+  gradient of JAX, which is :math:`\partial L / \partial x - i \, \partial L / \partial y` at
+  :math:`\theta = x + i y`. The conjugate of it, along which optimizers go, would give other scores.
+
   The paper squares it, which changes nothing about the order of weights; the absolute value is
   what adds up over the weights of a channel.
 
@@ -25,13 +29,13 @@ def taylor(params: Params, grads: Params) -> Scores:
       mean over several. Where one is ``None`` the leaf has no score.
 
   Returns:
-    Scores, float32, structure and shapes of ``params``; ``None`` for leaves that aren't floating
-    arrays.
+    Scores, float32, structure and shapes of ``params``; ``None`` for leaves that are neither
+    floating nor complex arrays.
 
   Raises:
     ValueError: if there is no leaf, or structures or shapes differ.
-    TypeError: if the gradient of a floating leaf isn't a floating array, or a leaf is a shape
-      struct.
+    TypeError: if the gradient of a floating leaf isn't a floating array, or of a complex one a
+      complex one, or a leaf is a shape struct.
 
   Examples:
     >>> params = {'w': jnp.array([1.0, -2.0])}
@@ -49,11 +53,11 @@ def taylor(params: Params, grads: Params) -> Scores:
   given = tree.along('taylor', 'grads', params, grads)
   out: list[jax.Array | None] = []
   for path, leaf, grad in zip(paths, leaves, given, strict=True):
-    if not tree.is_floating(leaf) or grad is None:
+    if not tree.is_inexact(leaf) or grad is None:
       out.append(None)
       continue
     _checks.check_values('taylor', path, leaf)
-    _checks.check_floating('taylor', 'grads', path, grad)
+    _checks.check_gradient('taylor', path, leaf, grad)
     _checks.check_values('taylor', path, grad, 'grads')
     _checks.check_shape('taylor', 'grads', path, grad, leaf.shape)
     out.append(_product(jnp.asarray(leaf), jnp.asarray(grad)))
@@ -62,4 +66,6 @@ def taylor(params: Params, grads: Params) -> Scores:
 
 @jax.jit
 def _product(leaf: jax.Array, grad: jax.Array) -> jax.Array:
+  if jnp.issubdtype(leaf.dtype, jnp.complexfloating):
+    return jnp.abs(jnp.real(leaf.astype(jnp.complex64) * grad.astype(jnp.complex64)))
   return jnp.abs(leaf.astype(jnp.float32) * grad.astype(jnp.float32))

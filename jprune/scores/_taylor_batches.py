@@ -7,7 +7,7 @@ devices, each device has a part in every chunk.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -43,7 +43,7 @@ def taylor_batches(params: Params, loss_fn: LossFn, *batches: Any, progress: boo
   Where the loss is at a minimum these gradients vanish; see :func:`taylor_samples`.
 
   Args:
-    params: tree of arrays. What is no floating array is held fixed.
+    params: tree of arrays. What is neither floating nor complex is held fixed.
     loss_fn: ``loss_fn(params, batch) -> scalar``, the mean over the batch.
     *batches: at least one batch; or one iterable of batches that is no tree, such as a generator
       or a data loader; unpack a list.
@@ -51,7 +51,7 @@ def taylor_batches(params: Params, loss_fn: LossFn, *batches: Any, progress: boo
 
   Returns:
     Scores, float32, in units of the loss, structure and shapes of ``params``; ``None`` for leaves
-    that aren't floating arrays.
+    that are neither floating nor complex arrays.
 
   Raises:
     ValueError: if there is no leaf or no batch; if a gradient is not finite.
@@ -87,7 +87,7 @@ def taylor_samples(
   :func:`taylor_batches`, wholly so at a minimum of the loss.
 
   Args:
-    params: tree of arrays. What is no floating array is held fixed.
+    params: tree of arrays. What is neither floating nor complex is held fixed.
     loss_fn: ``loss_fn(params, batch) -> scalar``. It is called with batches of one sample, whose
       axis 0 has length 1.
     *batches: at least one batch; or one iterable of batches that is no tree, such as a generator
@@ -97,7 +97,7 @@ def taylor_samples(
 
   Returns:
     Scores, float32, in units of the loss, structure and shapes of ``params``; ``None`` for leaves
-    that aren't floating arrays.
+    that are neither floating nor complex arrays.
 
   Raises:
     ValueError: if there is no leaf or no batch; if leaves of a batch differ in the number of
@@ -123,9 +123,25 @@ def taylor_samples(
   given = as_iterable('taylor_samples', batches)
   size_of = lambda number, batch: sample_count('taylor_samples', number, batch)
   # with the mean taken of |g|, as |theta| is the same for all samples
-  term = sample_term(chunk, jnp.abs)
+  sizes = [_changes if tree.is_complex(leaf) else _sizes for leaf in weights.floating]
+  term = sample_term(chunk, sizes)
   total, count = summed(weights, loss_fn, given, term, progress=progress, size_of=size_of)
-  return weights.scores(times, [each / count for each in total])
+  return weights.scores(_times_or_done, [each / count for each in total])
+
+
+def _sizes(grads: jax.Array, leaf: jax.Array) -> jax.Array:
+  del leaf
+  return jnp.abs(grads)
+
+
+def _changes(grads: jax.Array, parts: jax.Array) -> jax.Array:
+  """The sizes of the changes that both parts of a complex weight make, in the place of one."""
+  changes = jnp.abs(jnp.sum(parts[None] * grads, axis=1))
+  return jnp.stack([changes, jnp.zeros_like(changes)], axis=1)
+
+
+def _times_or_done(leaf: jax.Array, value: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+  return times(leaf, value, shape) if value.shape == shape else value[0]
 
 
 def sample_count(function: str, number: int, batch: Any) -> int:
@@ -140,8 +156,13 @@ def sample_count(function: str, number: int, batch: Any) -> int:
   return size or 0
 
 
-def sample_term(chunk: int, of_gradient: Callable[[jax.Array], jax.Array]) -> Term:
-  """The term that is the sum over samples of what is made of each sample's gradient."""
+def sample_term(chunk: int, of_gradients: Sequence[Callable[..., jax.Array]]) -> Term:
+  """The term that is the sum over samples of what is made of each sample's gradient.
+
+  Args:
+    chunk: how many samples are looked at together.
+    of_gradients: for each leaf ``(its gradients by sample, the leaf) -> values``.
+  """
 
   def term(loss: Loss, leaves: Leaves, batch: Any, *extra: Any) -> tuple[Leaves, Leaves]:
     del extra
@@ -153,7 +174,8 @@ def sample_term(chunk: int, of_gradient: Callable[[jax.Array], jax.Array]) -> Te
     def add(total: Leaves, step: tuple[Any, jax.Array]) -> tuple[Leaves, None]:
       samples, counts = step
       grads = jax.vmap(one)(samples)
-      kept = [_where_counts(counts, of_gradient(grad)) for grad in grads]
+      made = [of(grad, leaf) for of, grad, leaf in zip(of_gradients, grads, leaves)]
+      kept = [_where_counts(counts, values) for values in made]
       return [a + jnp.sum(b, axis=0) for a, b in zip(total, kept)], None
 
     chunks, counts = _chunks(jax.tree.map(jnp.asarray, batch), chunk)

@@ -9,7 +9,9 @@ from jprune.tree._paths import along as along
 from jprune.tree._paths import by_leaf as by_leaf
 from jprune.tree._paths import flatten as flatten
 from jprune.tree._paths import is_array as is_array
+from jprune.tree._paths import is_complex as is_complex
 from jprune.tree._paths import is_floating as is_floating
+from jprune.tree._paths import is_inexact as is_inexact
 from jprune.tree._paths import is_traced as is_traced
 from jprune.tree._paths import path_string as path_string
 from jprune.tree._paths import size as size

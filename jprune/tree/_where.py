@@ -11,7 +11,7 @@ import numpy as np
 
 from jprune import _checks, _roles
 from jprune.tree import _names
-from jprune.tree._paths import along, flatten, is_array, is_floating, size
+from jprune.tree._paths import along, flatten, is_array, is_inexact, size
 from jprune.tree._quantised import scales_of
 from jprune.typing import Params, Where
 
@@ -55,7 +55,7 @@ def left_out(params: Params, roles: Mapping[str, Any] | None = None) -> list[str
 def _no_weights(leaf: Any) -> str | None:
   if not is_array(leaf):
     return 'not an array'
-  if not is_floating(leaf):
+  if not is_inexact(leaf):
     return 'not floating'
   return None if size(leaf) else 'no weights'
 
@@ -151,7 +151,7 @@ def selected(
   if not any(size(leaf) for leaf, yes in zip(leaves, chosen) if yes and is_array(leaf)):
     raise _checks.nothing_selected(function, where, paths)
   for path, leaf, yes in zip(paths, leaves, chosen):
-    if yes and not is_floating(leaf):
+    if yes and not is_inexact(leaf):
       raise _checks.not_floating(function, 'where', path, leaf)
   return chosen
 
@@ -251,7 +251,7 @@ def _only_left_out(
   there = [i for i, yes in enumerate(found) if yes]
   if not any(is_array(leaves[i]) and size(leaves[i]) for i in there):
     return _checks.nothing_selected(function, where, paths)
-  floating = [i for i in there if is_floating(leaves[i])]
+  floating = [i for i in there if is_inexact(leaves[i])]
   if not floating:
     return _checks.not_floating(function, 'where', paths[there[0]], leaves[there[0]])
   return _checks.only_left_out(function, where, [(paths[i], why[i]) for i in floating])
