@@ -7,12 +7,25 @@ import operator
 from collections.abc import Sequence
 from typing import Any, TypeAlias
 
+import jax.numpy as jnp
 from jax.extend import core
 
 from jprune.graph._frame import Frame
 
 PARAMS = 1
 ARGUMENTS = 2
+
+_AS_THEY_ARE = frozenset(
+  [
+    'broadcast_in_dim',
+    'convert_element_type',
+    'copy',
+    'expand_dims',
+    'reshape',
+    'squeeze',
+    'transpose',
+  ]
+)
 
 Origins: TypeAlias = dict[Frame, dict[Any, int]]
 
@@ -23,6 +36,16 @@ def origins(frame: Frame, params: int) -> Origins:
   rest = len(frame.jaxpr.invars) - params
   _walk(found, frame, [PARAMS] * params + [ARGUMENTS] * rest)
   return found
+
+
+def is_real(frame: Frame, var: Any) -> bool:
+  """Whether a value has no imaginary parts, as real numbers have that were made complex ones."""
+  while jnp.issubdtype(var.aval.dtype, jnp.complexfloating):
+    index = None if isinstance(var, core.Literal) else frame.maker(var)
+    if index is None or frame.jaxpr.eqns[index].primitive.name not in _AS_THEY_ARE:
+      return False
+    var = frame.jaxpr.eqns[index].invars[0]
+  return True
 
 
 def _walk(found: Origins, frame: Frame, ins: Sequence[int]) -> list[int]:

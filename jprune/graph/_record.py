@@ -84,7 +84,8 @@ class Recorder:
 
     weights = [self._weights if body is None else self._live[body] for body in each.weighing]
     numbers = [self._numbers[factor] for factor in each.factors]
-    return _everywhere(of, jnp.asarray(operands[each.operand]), numbers, *weights)
+    given = jnp.real(jnp.asarray(operands[each.operand]))  # complex ones have no imaginary parts
+    return _everywhere(of, given, numbers, *weights)
 
   def _evaluate(self, frame: Frame, index: int, xs: list[Any]) -> tuple[list[Any], Found]:
     children = frame.children.get(index, {})

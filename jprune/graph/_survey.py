@@ -12,7 +12,6 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
 
@@ -21,7 +20,7 @@ from jprune.graph._held import Held, held_by, named, only_scales, views_in
 from jprune.graph._inputs import Input, Part
 from jprune.graph._moved import moved
 from jprune.graph._numbers import Numbers
-from jprune.graph._origins import origins
+from jprune.graph._origins import is_real, origins
 from jprune.graph._partners import why_not_by_data, why_not_joined
 from jprune.graph._roles import Roles, Weighing, roles_of, row_dims, use_of, weighing
 from jprune.graph._sources import PRODUCTS, sources
@@ -264,7 +263,7 @@ class Survey:
     self, frame: Frame, index: int, operand: int, view: View, number: int, region: Frame
   ) -> Use | str:
     eqn = frame.jaxpr.eqns[index]
-    if jnp.issubdtype(eqn.invars[1 - operand].aval.dtype, jnp.complexfloating):
+    if not is_real(frame, eqn.invars[1 - operand]):
       return 'its inputs are complex'
     roles = roles_of(eqn, operand, view)
     if isinstance(roles, str):
