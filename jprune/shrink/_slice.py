@@ -57,10 +57,18 @@ def _host(leaf: Any) -> Any:
 
 
 def _like(leaf: Any, out: Any) -> Any:
-  """On the devices of the full leaf, split as it was along the axes that still divide."""
+  """On the devices of the full leaf, split as it was along the axes that still divide.
+
+  A leaf that is not committed merely lies there: jit moves it, or copies it to all devices of a
+  mesh, and so it does with what becomes of the leaf.
+  """
   if not isinstance(leaf, jax.Array) or tree.is_traced(leaf):
     return out
   sharding = leaf.sharding
+  if not leaf.committed:
+    (device,) = sharding.device_set
+    with jax.default_device(device):
+      return jax.device_put(out)
   if isinstance(sharding, jax.sharding.NamedSharding):
     sharding = divided(sharding, out.shape)
   elif len(sharding.device_set) > 1:

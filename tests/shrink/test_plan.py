@@ -165,6 +165,33 @@ def test_shardings_are_kept_where_they_divide():
   assert small.params['mid']['kernel'].sharding.mesh == mesh
 
 
+def test_what_was_free_to_be_moved_still_is(tmp_path):
+  net = made_mlp()
+  free = jax.tree.map(lambda leaf: jax.device_put(np.asarray(leaf)), net.params)
+  with jax.default_device(jax.devices()[3]):
+    there = jax.tree.map(lambda leaf: jax.device_put(np.asarray(leaf)), net.params)
+  fixed = jax.device_put(net.params, jax.devices()[2])
+  jprune.save(tmp_path / 'free', free, net.masks)
+  plan = jprune.shrink(net.fn, free, net.masks, net.x).plan
+  packed = jprune.masks.pack(net.masks)
+  keys = {'stem': {'bias': jax.random.split(jax.random.key(0), 8)}, 'count': jnp.zeros(())}
+  for made in (
+    jprune.shrink(net.fn, free, net.masks, net.x).params,
+    plan.slice((optax.adam(1e-3).init(free), packed, keys)),
+    plan.expand(plan.slice(free)),
+    jprune.load(tmp_path / 'free'),
+    jprune.load(tmp_path / 'free', like=free),
+  ):
+    assert not any(leaf.committed for leaf in jax.tree.leaves(made))
+  for one, device in ((there, 3), (fixed, 2)):
+    for leaf in jax.tree.leaves((plan.slice(one), plan.expand(plan.slice(one)))):
+      assert (leaf.devices(), leaf.committed) == ({jax.devices()[device]}, device == 2)
+  mesh = jax.make_mesh((2,), ('data',), axis_types=(AxisType.Auto,))
+  batch = jax.device_put(net.x, NamedSharding(mesh, P('data')))
+  small = plan.slice(jprune.apply(free, net.masks))
+  _masks.assert_same(net.fn(net.masked, net.x), jax.jit(net.small.fn)(small, batch))
+
+
 def test_axes_sharded_explicitly():
   mesh = jax.make_mesh((4,), ('a',), axis_types=(AxisType.Explicit,))
   put = lambda x, *spec: jax.device_put(x, NamedSharding(mesh, P(*spec)))

@@ -193,8 +193,10 @@ def test_export_of_images_of_any_size():
 def test_exported_bytes(net):
   pytest.importorskip('flatbuffers')
   exported = export.export(jax.jit(net.small.fn))(net.small.params, net.x)
-  again = export.deserialize(exported.serialize())
+  again = export.deserialize(exported.serialize(vjp_order=1))
   same(net.fn(net.masked, net.x), again.call(net.small.params, net.x))
+  slope = lambda fn: jax.grad(loss(fn, net.x))(net.small.params)
+  same(slope(net.small.fn), slope(again.call))
 
 
 def test_the_small_function_can_be_shrunk_again(net):
