@@ -107,8 +107,12 @@ def not_group_consistent(
   )
 
 
-def not_shrinkable(function: str, path: str, axis: int, why: str) -> ValueError:
+def not_shrinkable(
+  function: str, path: str, axis: int, why: str, converted: bool = False
+) -> ValueError:
   fix = 'Shrink for such inputs anew.'
+  if converted:  # another library has replaced functions that fn calls
+    fix = 'Call small.fn with arguments of these shapes once before it is converted.'
   got = f'inputs for which it is not: {why}'
   return ValueError(
     message(function, 'args', f"such that axis {axis} of leaf '{path}' may lose channels", got, fix)

@@ -17,6 +17,7 @@ import numpy as np
 from jax.extend import core
 
 from jprune.graph._atoms import Dims
+from jprune.graph._foreign import without_foreign
 from jprune.graph._frame import Frame, single
 from jprune.graph._later import couple_later
 from jprune.graph._perturbed import is_float, perturbed
@@ -43,7 +44,8 @@ def filled(values: Sequence[Any], places: Sequence[int], new: Sequence[Any]) -> 
 
 def traced(fn: Callable[..., Any], *args: Any) -> tuple[Any, Any]:
   """A closed jaxpr and the tree of shapes that it returns."""
-  return jax.make_jaxpr(fn, return_shape=True)(*args)
+  jaxpr, shapes = jax.make_jaxpr(fn, return_shape=True)(*args)
+  return without_foreign(jaxpr), shapes
 
 
 def structs(variables: Sequence[Any]) -> list[jax.ShapeDtypeStruct]:

@@ -7,10 +7,12 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.extend import core
 
 from jprune import _checks, tree
 from jprune.graph._atoms import Atom, Dim, is_frozen, leaves
 from jprune.graph._channels import why_frozen
+from jprune.graph._foreign import without_foreign
 from jprune.graph._layout import layout, numbered
 from jprune.graph._sharding import struct
 from jprune.graph._small import Sizes, Small
@@ -23,6 +25,8 @@ Kept = Mapping[str, Mapping[int, np.ndarray]]
 
 class Program:
   """``fn`` with the channels left out that ``kept`` leaves out; called like ``fn``.
+
+  Its params may be any tree with their leaf paths, as a dict from path to leaf is.
 
   Under ``jax.jit``, so that the Python code of ``fn`` runs, and full shapes are traced, only for
   new structures, shapes and dtypes of arguments.
@@ -46,7 +50,7 @@ class Program:
 
   def _check(self, paths: list[str], values: list[Any]) -> None:
     expected = list(self._shapes)
-    if paths != expected:
+    if paths != expected and sorted(paths) != sorted(expected):
       missing = [path for path in expected if path not in paths]
       extra = [path for path in paths if path not in expected]
       raise _checks.other_params('small.fn', missing, extra, paths, 'small.params')
@@ -58,12 +62,16 @@ class Program:
         raise _checks.other_shape('small.fn', path, value, small)
 
   def _evaluate(self, params: Params, *args: Any) -> Any:
-    values = jax.tree.leaves(params)
+    found = dict(zip(*tree.flatten(params)[:2]))
+    values = [found[path] for path in self._shapes]
     structs = [struct(jax.typeof(x), full) for full, x in zip(self._shapes.values(), values)]
     traced = Traced('small.fn', self._fn, self._treedef.unflatten(structs), args)
     small = Small(keeps_of(traced, self._kept))
-    outs = small(traced.frame, [*values, *jax.tree.leaves(args)])
-    return jax.tree.unflatten(traced.out_tree, outs)
+    run = lambda *xs: small(traced.frame, list(xs))
+    xs = [*values, *jax.tree.leaves(args)]
+    if traced.foreign:  # so are functions that are called here, and JAX keeps what is traced
+      run = core.jaxpr_as_fun(without_foreign(jax.make_jaxpr(run)(*xs)))
+    return jax.tree.unflatten(traced.out_tree, run(*xs))
 
 
 def keeps_of(traced: Traced, kept: Kept) -> dict[Atom, np.ndarray]:
@@ -92,15 +100,16 @@ def keeps_of(traced: Traced, kept: Kept) -> dict[Atom, np.ndarray]:
   sizes = Sizes(keeps)
   for path, dims in zip(traced.paths, traced.dims):
     for axis, dim in enumerate(dims):
-      _check_same(path, axis, dim, sizes.keep(dim), kept.get(path, {}).get(axis))
+      found, wanted = sizes.keep(dim), kept.get(path, {}).get(axis)
+      _check_same(path, axis, dim, found, wanted, traced.foreign)
   return keeps
 
 
 def _check_same(
-  path: str, axis: int, dim: Dim, found: np.ndarray | None, wanted: np.ndarray | None
+  path: str, axis: int, dim: Dim, found: Any, wanted: np.ndarray | None, foreign: bool
 ) -> None:
   full = np.ones(1, bool)
   if not np.array_equal(full if found is None else found, full if wanted is None else wanted):
     frozen = is_frozen(dim) or any(atom.frozen is not None for atom in leaves(dim))
     why = why_frozen(dim) if frozen else 'it is tied to other axes'
-    raise _checks.not_shrinkable('small.fn', path, axis, why)
+    raise _checks.not_shrinkable('small.fn', path, axis, why, foreign)

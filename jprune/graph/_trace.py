@@ -14,6 +14,7 @@ from jprune.graph._atoms import Atom, Cause, Dim, Dims, freeze, fresh_all, leave
 from jprune.graph._couple import Coupling
 from jprune.graph._exact import Exactness
 from jprune.graph._facts import of_param
+from jprune.graph._foreign import has_foreign, without_foreign
 from jprune.graph._frame import Frame, without_dead
 from jprune.graph._ranges import MADE, REAL
 from jprune.graph._rule import ANY, UNIFORM, ZERO, Facts, Status
@@ -33,6 +34,7 @@ class Traced:
     out_tree: structure of what it returns.
     states: for each result, the place of the param whose new value it is, or ``None``.
     unknown: primitives that no rule covers, and how often they occur.
+    foreign: whether another library's primitives stood for functions, as while it converts a model.
   """
 
   def __init__(
@@ -48,6 +50,10 @@ class Traced:
         raise _checks.not_an_array(function, path, value)
     self.leaves = [jax.ShapeDtypeStruct(np.shape(x), _dtype(x)) for x in values]
     jaxpr, out_shape = _make_jaxpr(function, fn, params, args)
+    self.foreign = has_foreign(jaxpr.jaxpr)
+    if self.foreign:
+      jaxpr = without_foreign(jaxpr)
+      jax.jit(fn).clear_cache()  # which JAX would run when nothing is converted any more
     out_paths, outs, self.out_tree = tree.flatten(out_shape)
     if not outs:
       raise _checks.nothing_returned(function)

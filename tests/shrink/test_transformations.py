@@ -1,5 +1,6 @@
 """The small function is a function like any other: every transformation of jax takes it."""
 
+import collections
 import functools
 
 import jax
@@ -9,6 +10,7 @@ import pytest
 from jax import export, lax
 
 import jprune
+from jprune import tree
 from tests.shrink import _masks
 from tests.shrink._networks import made_mlp, mlp, mlp_params, shrunk
 
@@ -197,6 +199,20 @@ def test_exported_bytes(net):
   same(net.fn(net.masked, net.x), again.call(net.small.params, net.x))
   slope = lambda fn: jax.grad(loss(fn, net.x))(net.small.params)
   same(slope(net.small.fn), slope(again.call))
+
+
+def test_params_are_taken_by_path(net):
+  pytest.importorskip('flatbuffers')
+  by_path = dict(reversed(list(zip(*tree.flatten(net.small.params)[:2]))))
+  expected = net.fn(net.masked, net.x)
+  turned = collections.OrderedDict(by_path)  # a container that keeps its order
+  same(expected, net.small.fn(turned, net.x))
+  slopes = jax.grad(loss(net.small.fn, net.x))(turned)
+  by_name = jax.grad(loss(net.small.fn, net.x))(net.small.params)
+  same(dict(zip(*tree.flatten(by_name)[:2])), dict(slopes))
+  exported = export.export(jax.jit(net.small.fn))(by_path, net.x)
+  again = export.deserialize(exported.serialize())
+  same(expected, again.call(by_path, net.x))
 
 
 def test_the_small_function_can_be_shrunk_again(net):
