@@ -190,6 +190,10 @@ from jprune._checks.sensitivity import own_sparsity as own_sparsity
 from jprune._checks.sensitivity import table_of_another_run as table_of_another_run
 from jprune._checks.sensitivity import to_bind as to_bind
 from jprune._checks.sensitivity import too_many_to_count as too_many_to_count
+from jprune._checks.small import bad_filter as bad_filter
+from jprune._checks.small import flattened as flattened
+from jprune._checks.small import nothing_named as nothing_named
+from jprune._checks.small import several_networks as several_networks
 from jprune._checks.statistics import bad_group as bad_group
 from jprune._checks.statistics import bad_group_regex as bad_group_regex
 from jprune._checks.statistics import bad_groups as bad_groups

@@ -4,22 +4,50 @@ from __future__ import annotations
 
 import collections
 import itertools
-from collections.abc import Mapping, Sequence
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from jprune import _checks
+from jprune import _checks, tree
 
 Shape = tuple[int, ...]
+Where = str | re.Pattern[str] | Callable[[str, Any], bool] | None
 Heads = tuple[tuple[str, ...], tuple[str, ...]]
 
 
 class Place(NamedTuple):
-  """A leaf's param, and for each of its axes the param's axis."""
+  """A leaf's param, for each axis the param's axis, and how many keys precede the param's own."""
 
   path: str
   axes: tuple[tuple[int, int], ...]
+  before: int = 0
+
+
+def chosen(function: str, where: Where, paths: Sequence[str], leaves: Sequence[Any]) -> list[bool]:
+  """For each leaf whether it may mirror a param.
+
+  Raises:
+    ValueError: if a regular expression is malformed, or nothing is chosen.
+    TypeError: if ``where`` is of no known kind.
+  """
+  if where is None:
+    return [True] * len(paths)
+  if isinstance(where, (str, re.Pattern)):
+    try:
+      search = re.compile(where).search
+    except re.error as error:
+      raise _checks.bad_regex(function, where, error) from None
+    out = [bool(search(path)) for path in paths]
+  elif callable(where):
+    out = [_checks.as_bool(function, where(*each), each[0]) for each in zip(paths, leaves)]
+  else:
+    raise _checks.bad_filter(function, where)
+  if paths and not any(out):
+    raise _checks.nothing_named(function, where, paths)
+  return out
 
 
 def places(
@@ -37,8 +65,10 @@ def places(
   """
   if list(shapes) == ['']:  # the params are one array: all of its shape belong to it
     shape = shapes['']
-    whole = Place('', _whole(shape)) if kept.get('') else None
-    return [whole if np.shape(leaf) == shape else None for leaf in leaves]
+    whole = Place('', _whole(shape), -1) if kept.get('') else None
+    out = [whole if np.shape(leaf) == shape else None for leaf in leaves]
+    _check_not_flat(function, paths, leaves, out, shapes, kept)
+    return out
   by_end: dict[str, list[str]] = {}
   for path in shapes:
     by_end.setdefault(path.rsplit('/', 1)[-1], []).append(path)
@@ -50,11 +80,38 @@ def places(
   for path, leaf, found in zip(paths, leaves, near):
     if not found and np.ndim(leaf):
       _check_not_within(function, path, np.shape(leaf), keys, shapes, kept)
+  _check_not_flat(function, paths, leaves, near, shapes, kept)
   votes = collections.Counter(heads for found in near for heads in found.values())
-  return [
+  out = [
     _place(function, path, np.shape(leaf), _elected(found, votes), shapes, kept)
     for path, leaf, found in zip(paths, leaves, near)
   ]
+  heads = [{} if place is None else found for place, found in zip(out, near)]
+  return [
+    place and place._replace(before=len(found[place.path][0])) for place, found in zip(out, heads)
+  ]
+
+
+def _check_not_flat(
+  function: str,
+  paths: Sequence[str],
+  leaves: Sequence[Any],
+  found: Sequence[Any],
+  shapes: Mapping[str, Shape],
+  kept: Mapping[str, Any],
+) -> None:
+  """Refuses a vector that is as long as all params together, or as all of one collection."""
+  parts: dict[str, list[str]] = {'': list(shapes)}
+  for path in shapes:
+    parts.setdefault(path.partition('/')[0], []).append(path)
+  several = [each for each in parts.values() if any(path in kept for path in each)]
+  sizes = {sum(math.prod(shapes[path]) for path in each) for each in several if len(each) > 1}
+  if list(shapes) == ['']:
+    sizes = {math.prod(shapes[''])}
+  for path, leaf, known in zip(paths, leaves, found):
+    shape = np.shape(leaf)
+    if not known and len(shape) == 1 and shape[0] in sizes and tree.is_floating(leaf):
+      raise _checks.flattened(function, path, shape[0])
 
 
 def _check_not_within(

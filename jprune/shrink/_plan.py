@@ -15,6 +15,7 @@ from jprune.graph._fold import plural
 from jprune.graph._readonly import ReadOnly
 from jprune.masks import PackedMask, pack
 from jprune.shrink import _match, _table
+from jprune.shrink._networks import check_one_network
 from jprune.shrink._slice import expanded, sliced
 
 _FORMAT = 1
@@ -86,7 +87,7 @@ class Plan:
     count = lambda shapes: sum(int(np.prod(shape, dtype=object)) for shape in shapes)
     return count(self.shapes.values()), count(self.small_shape(path) for path in self.shapes)
 
-  def slice(self, other: Any) -> Any:
+  def slice(self, other: Any, where: _match.Where = None) -> Any:
     """The entries that stay, of any tree that mirrors the params or parts of them.
 
     A leaf belongs to the param with which it shares the most keys at the end of its path, and whose
@@ -94,23 +95,35 @@ class Plan:
     (a param's shape less one axis) are sliced along the axes that they have. Scalars, and leaves
     that belong to no param, stay as they are.
 
+    A tree of several networks whose layers have the same names is refused where it isn't plain
+    which of them was shrunk: two leaves fit one param, and by their other keys neither is a copy,
+    an average or an optimizer's moment of the other. ``where`` says which it is.
+
     Args:
       other: tree of arrays, shape structs or packed masks.
+      where: which leaves mirror params, a regular expression on their paths or a predicate
+        ``(path, leaf) -> bool``; the others stay as they are. By default those whose paths say so.
 
     Returns:
-      A tree of the same structure; dtypes and, where it divides the axes, shardings are kept.
+      A tree of the same structure; dtypes and, where it divides the axes, shardings are kept, and
+      what wasn't committed to a device isn't.
 
     Raises:
       ValueError: if a leaf could belong to several params that lose different indices, or has the
-        path of a param but not its shape.
+        path of a param but not its shape, or is as long as all params together
+        (``optax.flatten``); if there seem to be two networks; if ``where`` is a malformed regular
+        expression.
+      TypeError: if ``where`` is something else.
     """
-    return self._map('slice', other, self.shapes, lambda leaf, axes, _: sliced(leaf, axes))
+    change = lambda leaf, axes, _: sliced(leaf, axes)
+    return self._map('slice', other, self.shapes, change, where)
 
-  def expand(self, small: Any) -> Any:
+  def expand(self, small: Any, where: _match.Where = None) -> Any:
     """The inverse of :meth:`slice`: zeros (in masks ``False``) stand where nothing was kept.
 
     Args:
       small: tree of arrays that mirrors the small params or parts of them.
+      where: as for :meth:`slice`.
 
     Returns:
       A tree of the same structure, with full shapes.
@@ -119,12 +132,18 @@ class Plan:
       ValueError: as for :meth:`slice`.
     """
     shapes = {path: self.small_shape(path) for path in self.shapes}
-    return self._map('expand', small, shapes, expanded)
+    return self._map('expand', small, shapes, expanded, where)
 
-  def _map(self, function: str, other: Any, shapes: Mapping[str, Any], change: Any) -> Any:
+  def _map(self, name: str, other: Any, shapes: Mapping[str, Any], change: Any, where: Any) -> Any:
     is_leaf = lambda leaf: isinstance(leaf, PackedMask)
     paths, leaves, treedef = tree.flatten(other, is_leaf)
-    places = _match.places(f'plan.{function}', paths, leaves, shapes, self.kept)
+    function = f'plan.{name}'
+    chosen = _match.chosen(function, where, paths, leaves)
+    some = [[each for each, yes in zip(of, chosen) if yes] for of in (paths, leaves)]
+    found = iter(_match.places(function, *some, shapes, self.kept))
+    places = [next(found) if yes else None for yes in chosen]
+    if where is None:
+      check_one_network(function, other, places, self.kept)
     done: dict[Any, Any] = {}
     out = []
     for leaf, place in zip(leaves, places):

@@ -17,6 +17,7 @@ from jprune.graph._mac_count import partly_pruned
 from jprune.graph._program import Program
 from jprune.graph._trace import Traced
 from jprune.graph._verify import kept_axes, masked_leaf
+from jprune.shrink._match import Where
 from jprune.shrink._plan import Plan, as_bools, as_kept
 from jprune.shrink._slice import sliced
 from jprune.typing import Masks, Params
@@ -54,19 +55,20 @@ class Shrunk:
   params: Params
   plan: Plan
 
-  def slice(self, other: Any) -> Any:
+  def slice(self, other: Any, where: Where = None) -> Any:
     """The entries that stay, of any tree that mirrors the params: ``plan.slice``.
 
     Args:
       other: tree of arrays, shape structs or packed masks, such as an optimizer state.
+      where: which leaves mirror params, if it isn't plain.
 
     Returns:
       A tree of the same structure, as :meth:`Plan.slice` has it.
 
     Raises:
-      ValueError: as for :meth:`Plan.slice`.
+      ValueError, TypeError: as for :meth:`Plan.slice`.
     """
-    return self.plan.slice(other)
+    return self.plan.slice(other, where)
 
   def __repr__(self) -> str:
     return f'Shrunk({self.plan!r})'

@@ -1,0 +1,35 @@
+"""Small models, and what mirrors their params."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from jprune._checks.words import listed, message
+
+
+def bad_filter(function: str, where: Any, argument: str = 'where') -> TypeError:
+  constraint = 'a regular expression, or a predicate (path, leaf) -> bool'
+  return TypeError(message(function, argument, constraint, repr(where)))
+
+
+def nothing_named(
+  function: str, where: Any, paths: Sequence[str], argument: str = 'where'
+) -> ValueError:
+  constraint = 'a filter that selects a leaf'
+  got = f'{where!r}, which selects none of {listed(paths)}'
+  return ValueError(message(function, argument, constraint, got))
+
+
+def flattened(function: str, path: str, size: int) -> ValueError:
+  constraint = 'a tree that mirrors the params'
+  got = f'a vector of {size} entries, as many as the params have together'
+  fix = 'Initialise it anew from the small params; optax.flatten keeps no shapes.'
+  return ValueError(message(function, 'other', constraint, got, fix, path))
+
+
+def several_networks(function: str, one: str, two: str, param: str) -> ValueError:
+  constraint = 'a tree of one network, its copies and its states'
+  got = f"leaves '{one}' and '{two}', which both fit the param '{param}'"
+  fix = "Slice what mirrors the params by itself, or name it, as where='^gen/' does."
+  return ValueError(message(function, 'other', constraint, got, fix))
