@@ -22,6 +22,8 @@ from jprune import tree as tree
 from jprune import typing as typing
 from jprune._iterative import synflow_prune as synflow_prune
 from jprune._prune import prune as prune
+from jprune._shrunk_files import load_shrunk as load_shrunk
+from jprune._shrunk_files import save_shrunk as save_shrunk
 from jprune.io import load as load
 from jprune.io import save as save
 from jprune.masks import apply as apply
@@ -43,12 +45,14 @@ __all__ = [
   'io',
   'keep_pruned',
   'load',
+  'load_shrunk',
   'mask_updates',
   'masks',
   'prune',
   'reconstruct',
   'report',
   'save',
+  'save_shrunk',
   'schedules',
   'scores',
   'sensitivity',

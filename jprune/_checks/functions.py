@@ -48,7 +48,7 @@ def other_params(
 ) -> ValueError:
   parts = [f'without {listed(missing)}'] * bool(missing)
   parts += [f'with {listed(extra)} besides'] * bool(extra)
-  parts = parts or [f'them in another order: {listed(found)}']
+  parts = parts or [f'several leaves of one path: {listed(found)}']
   return ValueError(
     message(function, 'params', f'a tree with the leaves of {reference}', ' and '.join(parts))
   )

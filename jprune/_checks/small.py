@@ -5,7 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from jprune._checks.words import listed, message
+from jprune._checks.words import kind, listed, message, quoted
+
+
+def not_shrunk(function: str, small: Any) -> TypeError:
+  fix = 'For params and masks there is jprune.save.'
+  return TypeError(message(function, 'small', 'what jprune.shrink returns', kind(small), fix))
+
+
+def no_plan_in_file(function: str, path: str) -> ValueError:
+  fix = 'jprune.load reads it.'
+  got = f'{quoted(path)}, a file of params alone'
+  return ValueError(message(function, 'path', 'a file that jprune.save_shrunk wrote', got, fix))
 
 
 def bad_filter(function: str, where: Any, argument: str = 'where') -> TypeError:

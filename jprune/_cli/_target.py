@@ -56,7 +56,7 @@ def write(path: str, source: Source, choice: Choice, sparse: bool, shown: Shown)
     file.seek(0)
     file.write(header(checksums))
     file.flush()
-    _container.check_written(_container.library('prune'), temporary)
+    _container.check_written('prune', _container.library('prune'), temporary)
 
 
 def _write(

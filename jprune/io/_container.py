@@ -111,12 +111,12 @@ def write_at(file: BinaryIO, position: int, array: np.ndarray) -> memoryview:
   return raw
 
 
-def check_written(safetensors: Any, temporary: str) -> None:
+def check_written(function: str, safetensors: Any, temporary: str) -> None:
   """A header that the library can't read never takes the place of an old file."""
   try:
     safetensors.safe_open(temporary, framework='numpy').__exit__(None, None, None)
   except safetensors.SafetensorError as error:
-    raise _checks.not_storable_tree('save', error) from None
+    raise _checks.not_storable_tree(function, error) from None
 
 
 @contextlib.contextmanager

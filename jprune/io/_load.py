@@ -6,7 +6,7 @@ import contextlib
 import json
 import os
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -59,12 +59,26 @@ def load(path: str | os.PathLike[str], like: Params | None = None) -> tuple[Para
     >>> params['w'], masks['w']
     (Array([1., 0., 3.], dtype=float32), Array([ True, False,  True], dtype=bool))
   """
-  with _container.opened('load', path) as reader:
+  return read_all('load', path, lambda *_: like)
+
+
+def read_all(
+  function: str, path: Any, like: Callable[[_container.Reader, dict[str, Any]], Any]
+) -> tuple[Params, Masks]:
+  """Params and masks, for a caller of that name.
+
+  Args:
+    function: who asks, for the messages.
+    path: of the file.
+    like: what :func:`load` takes as ``like``, by the file's reader and its metadata; called before
+      any leaf is read, it may refuse the file.
+  """
+  with _container.opened(function, path) as reader:
     contents, plans, checksums = _contents(reader)
-    order, treedef, shardings = _placement(like, plans)
+    order, treedef, shardings = _placement(function, like(reader, contents), plans)
     for plan in plans:
-      _checks.check_x64('load', reader.path, plan.path, plan.dtype)
-    _memory.check_fit('load', reader.path, plans, together=jax.default_backend() == 'cpu')
+      _checks.check_x64(function, reader.path, plan.path, plan.dtype)
+    _memory.check_fit(function, reader.path, plans, together=jax.default_backend() == 'cpu')
     leaves = [_loaded(reader, *each) for each in zip(plans, checksums, shardings, strict=True)]
   params, masks = [leaf for leaf, _ in leaves], [mask for _, mask in leaves]
   if treedef is None:
@@ -121,21 +135,23 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
   return found
 
 
-def _placement(like: Any, plans: list[_leaf.Leaf]) -> tuple[list[int], Any, list[Any]]:
+def _placement(
+  function: str, like: Any, plans: list[_leaf.Leaf]
+) -> tuple[list[int], Any, list[Any]]:
   """Which leaf of the file goes where in ``like``, and on which devices each one lives."""
   if like is None:
     return [], None, [None] * len(plans)
   paths, leaves, treedef = tree.flatten(like)
   number = {plan.path: i for i, plan in enumerate(plans)}
   if len(paths) != len(plans) or set(paths) != set(number):
-    raise _checks.like_other_paths('load', list(number), paths)
+    raise _checks.like_other_paths(function, list(number), paths)
   order = [number[path] for path in paths]
   shardings: list[Any] = [None] * len(plans)
   for i, leaf in zip(order, leaves):
     if tree.is_array(leaf):
       plan = plans[i]
       if tuple(leaf.shape) != plan.shape or leaf.dtype.name != plan.dtype:
-        raise _checks.like_other_leaf('load', plan.path, leaf, plan.dtype, plan.shape)
+        raise _checks.like_other_leaf(function, plan.path, leaf, plan.dtype, plan.shape)
       shardings[i] = _sharding(leaf)
   return order, treedef, shardings
 

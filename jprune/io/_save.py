@@ -59,71 +59,76 @@ def save(path: str | os.PathLike[str], params: Params, masks: Masks = None) -> N
     ...   os.listdir(folder)
     ['sparse.safetensors']
   """
-  safetensors = _container.library('save')
-  target = _checks.as_path('save', path)
-  _checks.check_output('save', target)
-  description = _described(params)
-  leaves, found = _checked(params, masks)
+  write('save', path, params, masks)
+
+
+def write(function: str, path: Any, params: Params, masks: Masks = None, **more: Any) -> None:
+  """Saves params and masks, and what else stands in the metadata, for a caller of that name."""
+  safetensors = _container.library(function)
+  target = _checks.as_path(function, path)
+  _checks.check_output(function, target)
+  description = _described(function, params)
+  leaves, found = _checked(function, params, masks)
   plans = [_leaf.plan(name, *pair) for name, *pair in zip(tree.flatten(params)[0], leaves, found)]
   tensors = [tensor for plan in plans for tensor in _leaf.tensors(plan)]
-  _check_names([tensor.name for tensor in tensors])
+  _check_names(function, [tensor.name for tensor in tensors])
   spans = _container.layout(tensors)
-  contents = {'version': VERSION, 'masks': masks is not None, 'tree': description}
+  contents = {'version': VERSION, 'masks': masks is not None, 'tree': description, **more}
 
   def header(checksums: Sequence[int]) -> bytes:
     return _container.header(spans, _metadata(contents, plans, checksums))
 
   start = len(header([0] * len(plans)))  # checksums are of one length, so this is final
-  with _atomic.replacing(target) as (file, temporary):
+  with _atomic.replacing(target, function=function) as (file, temporary):
     checksums = [
       _write(file, start, spans, *each) for each in zip(plans, leaves, found, strict=True)
     ]
     file.seek(0)
     file.write(header(checksums))
     file.flush()
-    _container.check_written(safetensors, temporary)
+    _container.check_written(function, safetensors, temporary)
 
 
-def _checked(params: Params, masks: Masks) -> tuple[list[Any], list[Any]]:
+def _checked(function: str, params: Params, masks: Masks) -> tuple[list[Any], list[Any]]:
   """The leaves of params and masks, or the error that says which of them can't be saved."""
   paths, leaves, _ = tree.flatten(params)
   if not leaves:
-    raise _checks.empty_tree('save')
-  _checks.check_distinct('save', paths)
+    raise _checks.empty_tree(function)
+  _checks.check_distinct(function, paths)
   for path, leaf in zip(paths, leaves):
-    _check_leaf('params', path, leaf)
+    _check_leaf(function, 'params', path, leaf)
     if leaf.dtype.name not in _container.CODES:
-      raise _checks.not_storable('save', 'params', path, leaf)
+      raise _checks.not_storable(function, 'params', path, leaf)
   if masks is None:
     return leaves, [None] * len(leaves)
-  found = aligned('save', params, masks)
+  found = aligned(function, params, masks)
   for path, mask in zip(paths, found):
     if mask is not None:
-      _check_leaf('masks', path, mask.bits if isinstance(mask, PackedMask) else mask)
+      _check_leaf(function, 'masks', path, mask.bits if isinstance(mask, PackedMask) else mask)
   return leaves, found
 
 
-def _described(params: Params) -> Any:
+def _described(function: str, params: Params) -> Any:
   try:
     return _structure.describe(params)
   except RecursionError:
-    raise _checks.nested_too_deeply('save') from None
+    raise _checks.nested_too_deeply(function) from None
 
 
-def _check_leaf(argument: str, path: str, leaf: Any) -> None:
+def _check_leaf(function: str, argument: str, path: str, leaf: Any) -> None:
   shape_only = isinstance(leaf, jax.ShapeDtypeStruct)
   if not tree.is_array(leaf) or shape_only or tree.is_traced(leaf):
-    raise _checks.not_storable('save', argument, path, leaf)
+    raise _checks.not_storable(function, argument, path, leaf)
   here = getattr(leaf, 'is_fully_addressable', True) or getattr(leaf, 'is_fully_replicated', True)
   if not here:
-    raise _checks.not_addressable('save', argument, path, leaf)
+    raise _checks.not_addressable(function, argument, path, leaf)
 
 
-def _check_names(names: list[str]) -> None:
+def _check_names(function: str, names: list[str]) -> None:
   seen = {_container.METADATA}
   for name in names:
     if name in seen:
-      raise _checks.tensor_name_taken('save', name)
+      raise _checks.tensor_name_taken(function, name)
     seen.add(name)
 
 

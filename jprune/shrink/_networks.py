@@ -19,13 +19,13 @@ from jprune.masks import PackedMask
 
 # Words of keys that say what a copy of one network's params is, not whose.
 _COPIES = """
-  params param parameters variables weights values value model module net network state states train
-  training tree data raw full dense masked pruned sparse copy copies best last latest initial init
-  old new prev previous saved backup ema emas avg average averaged averages swa polyak mean moving
-  running shadow slow fast lookahead mask masks keep kept packed score scores grad grads
-  gradient gradients update updates acc accumulated accumulator sum delta diff opt optim optimizer optimiser tx inner outer
-  moment moments first second momentum velocity variance trace mu nu m v z master half fp bf bfloat
-  float
+  params param parameters variables weights values value model module net network state states
+  train training tree data raw full dense masked pruned sparse copy copies best last latest
+  initial init old new prev previous saved backup ema emas avg average averaged averages swa
+  polyak mean moving running shadow slow fast lookahead mask masks keep kept packed score scores
+  grad grads gradient gradients update updates acc accumulated accumulator sum delta diff opt
+  optim optimizer optimiser tx inner outer moment moments first second momentum velocity variance
+  trace mu nu m v z master half fp bf bfloat float
 """
 _OF_COPIES = frozenset(_COPIES.split())
 _OPTIMIZERS = frozenset(['opt', 'optim', 'optimizer', 'optimiser', 'tx'])
