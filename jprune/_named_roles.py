@@ -2,12 +2,11 @@
 
 Libraries agree on few layouts:
 
-| library | leaf | axes | its bias |
-|---|---|---|---|
-| Flax (linen, NNX), Haiku ``w`` | ``kernel``, ``w`` | ``(*window, inputs, *outputs)`` | ``(*outputs,)`` |
-| Flax attention, MaxText | ``query/kernel``, ``key``, ``value`` | ``(inputs, heads, outputs)`` | ``(heads, outputs)`` |
-| | ``out/kernel`` | ``(heads, inputs, outputs)`` | ``(outputs,)`` |
-| Equinox, PyTorch | ``weight`` | ``(outputs, inputs, *window)`` | ``(outputs,)`` or ``(outputs, 1, 1)`` |
+- Flax (linen, NNX) ``kernel``, Haiku ``w``: ``(*window, inputs, *outputs)``, bias ``outputs``.
+- Attention of Flax, MaxText: ``query/kernel``, ``key``, ``value`` ``(inputs, heads, outputs)``,
+  bias ``(heads, outputs)``; ``out/kernel`` ``(heads, inputs, outputs)``, bias ``(outputs,)``.
+- Equinox and PyTorch ``weight``: ``(outputs, inputs, *window)``, bias ``(outputs,)`` or, of
+  convolutions of Equinox, ``(outputs, 1, 1)``.
 
 Layers that a scan runs over are stacked along a first axis, biases and norms with them: a bias
 of ``(layers, outputs)`` beside a kernel of ``(layers, inputs, outputs)``, a norm's scale of two

@@ -119,7 +119,7 @@ class Role:
 
   def layers_first(self, leaf: jax.Array) -> jax.Array:
     """A leaf as ``(stack, ...)``, the other axes as they are."""
-    order, sizes, rest = self._layers()
+    order, _, rest = self._layers()
     parts = leaf.reshape([factor.size for factor in self.factors])
     return parts.transpose(order).reshape(self.stack, *rest)
 

@@ -210,7 +210,7 @@ def _sizes(pieces: Sequence[Piece], size: int) -> list[int] | None:
 
 
 def _new_values(traced: Traced, kernels: set[int]) -> set[int]:
-  """Leaves whose new values are returned; none where a step of training returns those of kernels."""
+  """Leaves whose new values are returned; none where a training step returns those of kernels."""
   ins, outs = traced.frame.jaxpr.invars, traced.frame.jaxpr.outvars
   found = {
     place

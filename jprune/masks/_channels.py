@@ -84,12 +84,13 @@ def channels(
     round_to: the number of units that a pruned group keeps is a multiple of this: the nearest one,
       of two the larger. A group that loses nothing anyway stays as it is.
     min_keep: each group keeps at least so many units.
-    where: the members whose scores count, as a filter of leaves, as for :func:`jprune.prune` (a
-      regular expression narrows the default; for the scales of norms say ``lambda path, leaf:
-      path.endswith('scale')``); a group without one stays as it is, and so does a group whose channels
-      are made by a kernel that it leaves out, if it selects any kernels. (Biases, norms, and the
-      next layer, which reads the channels, need not be selected.) By default kernels count: those
-      of ``roles``, or as names tell; for a group that has none, all of its floating members.
+    where: the members whose scores count, as a filter of leaves, as for :func:`jprune.prune`: a
+      regular expression narrows the default; for the scales of norms say
+      ``lambda path, leaf: path.endswith('scale')``. A group without such a member stays as it is,
+      and so does a group whose channels are made by a kernel that it leaves out, if it selects any
+      kernels. (Biases, norms, and the next layer, which reads the channels, need not be selected.)
+      By default kernels count: those of ``roles``, or as names tell; for a group that has none,
+      all of its floating members.
     keep: leaves that stay whole, as a filter like ``where``: a group with a member in one of them
       is not pruned, in any scope, for any target. ``graph.keeping(keep)`` shows which these are.
     roles: what :func:`jprune.graph.roles` found, to know kernels by.

@@ -1,9 +1,9 @@
 """Leaves in the form in which a function multiplies by them.
 
-Selection works on leaves as they lie. Where roles tell that a leaf holds a matrix for each layer, or
-which of its axes are inputs, it is taken apart before: into layers, which then are leaves like any
-others, and into ``(window, inputs, outputs)`` where the pattern asks what is an input. So a matrix
-gets one mask, however it is stacked, reshaped or transposed.
+Selection works on leaves as they lie. Where roles tell that a leaf holds a matrix for each layer,
+or which of its axes are inputs, it is taken apart before: into layers, which then are leaves like
+any others, and into ``(window, inputs, outputs)`` where the pattern asks what is an input. So a
+matrix gets one mask, however it is stacked, reshaped or transposed.
 """
 
 from __future__ import annotations

@@ -130,9 +130,7 @@ def test_like_names_containers_and_devices(tmp_path, full):
 def test_what_can_not_be_saved_or_loaded(tmp_path):
   fn, params = plain()
   small, path = shrunk(fn, params), tmp_path / 'small'
-  with pytest.raises(
-    TypeError, match=r'^save_shrunk: `small` must be what jprune\.shrink ret'
-  ):
+  with pytest.raises(TypeError, match=r'^save_shrunk: `small` must be what jprune\.shrink ret'):
     jprune.save_shrunk(path, small.params)
   with pytest.raises(ValueError, match=r'^save_shrunk: `params` must be of shape .* at leaf'):
     jprune.save_shrunk(path, small, params)
@@ -143,9 +141,7 @@ def test_what_can_not_be_saved_or_loaded(tmp_path):
     jprune.save_shrunk(path, structs)
   assert not path.exists()
   jprune.save(path, small.params)
-  with pytest.raises(
-    ValueError, match=r'^load_shrunk: `path` must be a file that jprune\.save_'
-  ):
+  with pytest.raises(ValueError, match=r'^load_shrunk: `path` must be a file that jprune\.save_'):
     jprune.load_shrunk(path, fn)
   jprune.save_shrunk(path, small)
   with pytest.raises(TypeError, match='^load_shrunk: `fn` must be a function'):
