@@ -51,6 +51,7 @@ Where: TypeAlias = Any
   ``'^(?!.*head)'`` is all kernels but the head's.
 - a predicate ``(path, leaf) -> bool``: exactly these, whatever they are.
 - a tree of bools with the structure of the params: exactly these.
+- what :func:`jprune.graph.roles` found: the kernels.
 - a list of these: what any of them selects. A string that is the path of a leaf selects exactly
   that one; each entry has to select something.
 """

@@ -114,7 +114,8 @@ def selected(
 ) -> list[bool]:
   """Which leaves ``where`` selects, in tree order.
 
-  Predicates, trees of bools and, in a list, the exact paths of leaves choose exactly. Regular
+  Predicates, trees of bools, :class:`~jprune.graph.Roles` (their kernels) and, in a list, the exact
+  paths of leaves choose exactly. Regular
   expressions narrow the default: of what they find, they take what :func:`left_out` has no reason
   to leave out.
 
@@ -142,6 +143,8 @@ def selected(
   paths, leaves, _ = flatten(params)
   if not leaves:
     raise _checks.empty_tree(function)
+  if isinstance(where, _roles.Roles):
+    where, roles = None, where
   if roles is not None:
     _roles.check(function, paths, [np.shape(leaf) for leaf in leaves], roles)
   if _is_bool_tree(where):

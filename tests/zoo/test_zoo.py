@@ -10,7 +10,7 @@ import pytest
 
 from jprune import tree
 from tests.zoo import CASES
-from tests.zoo.selection import recorded, selection
+from tests.zoo.selection import ROLES, recorded, roles_of, selection
 
 each = pytest.mark.parametrize('name', CASES)
 made = functools.cache(lambda name: CASES[name].make())
@@ -60,8 +60,13 @@ def test_what_is_pruned_by_default_is_what_was_read_and_found_right(name):
   assert selection(made(name)[1]) == recorded().get(name)
 
 
+@each
+def test_what_a_network_says_of_its_leaves_was_read_and_found_right(name):
+  assert roles_of(made(name)) == recorded(ROLES).get(name)
+
+
 def test_no_network_is_recorded_that_is_not_there():
-  assert recorded().keys() == CASES.keys()
+  assert recorded().keys() == recorded(ROLES).keys() == CASES.keys()
 
 
 @each
