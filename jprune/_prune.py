@@ -101,6 +101,8 @@ def prune(
   if isinstance(pattern, NOfM) and distribution is not distributions.uniform:
     raise _checks.pattern_shares_alike('prune', pattern)
   _checks.check_measured_pattern('prune', distribution, pattern)
+  if roles is None and isinstance(where, Roles):
+    roles = where
   chosen = tree.selected('prune', params, where, roles)
   before = None
   if masks is not None:

@@ -53,8 +53,7 @@ def masks_by(
     before: masks of an earlier round along the params; what they pruned stays pruned.
   """
   distribution, pattern, roles = asked[:3]
-  paths, leaves, _ = tree.flatten(params)
-  shapes = {path: tuple(getattr(leaf, 'shape', ())) for path, leaf in zip(paths, leaves)}
+  shapes = tree.shapes(params)
   forms = Forms(function, scored, pattern, roles, shapes=shapes, outputs_last=asked.per_output)
   parts, before = forms.split(scored), None if before is None else forms.split(before)
   bounds = caps(function, parts, forms.pattern, sparsity, *asked[3:])

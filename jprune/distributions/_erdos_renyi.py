@@ -149,13 +149,12 @@ def _dims(
   function: str, params: Params, counted: Callable[..., Any], roles: Roles | None
 ) -> list[tuple[int, ...]]:
   """The dims of each leaf that count."""
-  paths, leaves, _ = tree.flatten(params)
-  shapes = {path: tuple(getattr(leaf, 'shape', ())) for path, leaf in zip(paths, leaves)}
+  shapes = tree.shapes(params)
   if roles is not None:
-    _roles.check(function, paths, list(shapes.values()), roles)
+    _roles.check(function, list(shapes), list(shapes.values()), roles)
   found = roles if roles is not None else roles_by_name(shapes)
-  known = [found[path] if found[path] and found[path].known else None for path in paths]
-  return [counted(shapes[path], role) for path, role in zip(paths, known)]
+  known = {path: found[path] for path in shapes if found[path] and found[path].known}
+  return [counted(shape, known.get(path)) for path, shape in shapes.items()]
 
 
 def _log_share(dims: tuple[int, ...]) -> float:

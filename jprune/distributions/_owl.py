@@ -13,7 +13,10 @@ import numpy as np
 
 from jprune import _checks, tree
 from jprune._entry import public
+from jprune._roles import Roles
 from jprune.distributions._common import competing
+from jprune.masks._forms import Forms
+from jprune.masks._patterns import Unstructured
 from jprune.typing import Params, Scores, Sparsities
 
 
@@ -26,6 +29,7 @@ def owl(
   m: float = 5.0,
   lam: float = 0.08,
   groups: str | re.Pattern[str] | Callable[[str], Any] | None = None,
+  roles: Roles | None = None,
 ) -> Sparsities:
   r"""Outlier weighed layerwise sparsity: leaves with more outliers among their scores stay denser.
 
@@ -39,7 +43,7 @@ def owl(
 
   Meant for the scores of :func:`jprune.scores.wanda`. In the authors' code a transformer block is
   one layer, the average is over blocks, which are of one size there, and nothing is held in
-  [0, 1]; ``groups`` makes blocks of leaves. A leaf that holds the layers of a scan has one ratio.
+  [0, 1]; ``groups`` makes blocks of leaves. Each layer of a stack has its own ratio.
 
   Args:
     params: tree of arrays or shape structs.
@@ -51,11 +55,13 @@ def owl(
     groups: which leaves share their ratio and sparsity, as if they were one: a function from leaf
       path to the name of a group, or a regular expression that is searched for in the path, whose
       only group matches the name, as in ``r'(layers_\d+)/'``. Leaves for which there is none
-      (``None``, or no match) are by themselves.
+      (``None``, or no match) are by themselves. Of stacks, layers of one number share it.
+    roles: what a function does with each leaf, from :func:`jprune.graph.roles`; by names where it
+      isn't given. :func:`jprune.prune` passes on what it is given.
 
   Returns:
-    A Python float for each leaf; 0.0 for a leaf without weights, ``None`` where ``scores`` is
-    ``None``.
+    A Python float for each leaf, of a stack a NumPy array with one for each layer; 0.0 for a leaf
+    without weights, ``None`` where ``scores`` is ``None``.
 
   Raises:
     ValueError: if no leaf is scored, the trees differ, ``sparsity`` or ``lam`` is outside [0, 1],
@@ -81,21 +87,32 @@ def owl(
   found, treedef = competing('owl', params, scores)
   paths, _, _ = tree.flatten(params)
   name = _namer(groups)
-  members: dict[Any, list[int]] = {}
-  for i, (path, score) in enumerate(zip(paths, found, strict=True)):
-    if score is None:
-      continue
-    _check_score(path, score)
-    if tree.size(score):
-      members.setdefault(name(path), []).append(i)
-  sizes = [sum(tree.size(found[i]) for i in group) for group in members.values()]
-  ratios = [_outliers([found[i] for i in group], times) for group in members.values()]
-  solved: dict[int, float] = {}
+  for path, score in zip(paths, found, strict=True):
+    if score is not None:
+      _check_score(path, score)
+  members: dict[Any, list[tuple[int, int]]] = {}
+  parts = _layers(params, scores, roles)
+  for i, layers in enumerate(parts):
+    for number, layer in enumerate(layers):
+      if tree.size(layer):
+        key = (name(paths[i]), number) if len(layers) > 1 else name(paths[i])
+        members.setdefault(key, []).append((i, number))
+  held = [[parts[i][number] for i, number in group] for group in members.values()]
+  sizes = [sum(map(tree.size, group)) for group in held]
+  ratios = [_outliers(group, times) for group in held]
+  solved: list[list[float]] = [[0.0] * len(layers) for layers in parts]
   for group, one in zip(members.values(), _solve(ratios, sizes, spread, overall)):
-    solved |= dict.fromkeys(group, one)
-  return treedef.unflatten(
-    [None if score is None else solved.get(i, 0.0) for i, score in enumerate(found)]
-  )
+    for i, number in group:
+      solved[i][number] = one
+  shared = [np.array(each) if len(each) > 1 else each[0] for each in solved if each]
+  return treedef.unflatten([None if score is None else shared.pop(0) for score in found])
+
+
+def _layers(params: Params, scores: Scores, roles: Roles | None) -> list[tuple[Any, ...]]:
+  """The layers of each leaf of the scores that is a stack; all else as one layer."""
+  forms = Forms('owl', scores, Unstructured(), roles, shapes=tree.shapes(params))
+  parts = [form.parts(x) for form, x in zip(forms.forms, forms.leaves)]
+  return [x if isinstance(x, tuple) else () if x is None else (x,) for x in parts]
 
 
 def _check_score(path: str, score: Any) -> None:

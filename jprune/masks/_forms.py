@@ -84,7 +84,7 @@ class Forms:
     outputs_last: bool = False,
   ) -> None:
     paths, leaves, self._treedef = tree.flatten(tree_of, is_leaf=lambda x: x is None)
-    self._leaves = leaves
+    self.leaves = leaves
     self._given, self._outputs_last = roles is not None, outputs_last
     if shapes is None:
       shapes = {path: x.shape for path, x in zip(paths, leaves) if x is not None}
@@ -143,7 +143,7 @@ class Forms:
     """Masks of the leaves from those of their parts."""
     parts = self._treedef.flatten_up_to(masks)
     out = []
-    for form, leaf, part in zip(self.forms, self._leaves, parts):
+    for form, leaf, part in zip(self.forms, self.leaves, parts):
       if not form.stack or part is None:
         out.append(part)
       elif any(x is None for x in part):  # it is not among those with a sparsity

@@ -12,6 +12,7 @@ import numpy as np
 from jprune import _checks, tree
 from jprune._batches import shown
 from jprune._entry import explicit
+from jprune._roles import Roles
 from jprune.masks._apply import zero_where_pruned
 from jprune.report._count import nonzeros
 from jprune.sensitivity._measure import Masked, measured
@@ -35,6 +36,7 @@ class Setup:
   ) -> None:
     self.function, self.evaluate = function, evaluate
     self._scorer, self.distribution, self._pattern = scorer, distribution, pattern
+    self._roles = where if isinstance(where, Roles) else None
     self.chosen = tree.selected(function, params, where)
     self.scores = scores_of(function, params, scorer, self.chosen)
     self.dense = Masked(params, self.chosen)({})
@@ -49,7 +51,7 @@ class Setup:
   def masks(self, scored: Scores, sparsity: float | None, before: Masks = None) -> Masks:
     """Masks at an overall sparsity."""
     kinds = (self.distribution, self._pattern)
-    return masks_of(self.function, self.dense, scored, sparsity, *kinds, before)
+    return masks_of(self.function, self.dense, scored, sparsity, *kinds, before, self._roles)
 
   def nothing_goes(self, sparsity: float) -> bool:
     """Whether masks at this sparsity keep everything."""

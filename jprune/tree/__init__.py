@@ -14,6 +14,7 @@ from jprune.tree._paths import is_floating as is_floating
 from jprune.tree._paths import is_inexact as is_inexact
 from jprune.tree._paths import is_traced as is_traced
 from jprune.tree._paths import path_string as path_string
+from jprune.tree._paths import shapes as shapes
 from jprune.tree._paths import size as size
 from jprune.tree._where import default_where as default_where
 from jprune.tree._where import left_out as left_out

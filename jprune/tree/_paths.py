@@ -150,6 +150,23 @@ def size(leaf: Any) -> int:
   return math.prod(int(n) for n in leaf.shape)
 
 
+def shapes(params: Params) -> dict[str, tuple[int, ...]]:
+  """The shape of each leaf by its path; ``()`` of what is no array.
+
+  Args:
+    params: any tree.
+
+  Returns:
+    A dict in tree order.
+
+  Examples:
+    >>> shapes({'kernel': jnp.ones((2, 3)), 'steps': 7})
+    {'kernel': (2, 3), 'steps': ()}
+  """
+  paths, leaves, _ = flatten(params)
+  return {path: tuple(getattr(leaf, 'shape', ())) for path, leaf in zip(paths, leaves)}
+
+
 def along(
   function: str, argument: str, params: Params, other: Any, reference: str = 'params'
 ) -> list[Any]:

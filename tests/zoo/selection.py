@@ -1,7 +1,7 @@
 """Which leaves of each network are pruned by default, as text: ``python -m tests.zoo.selection``.
 
-``selected.txt`` holds what names alone select, ``roles.txt`` what the network says of each leaf. Both
-were read and found right; a change of them is to be read again.
+``selected.txt`` holds what names alone select, ``roles.txt`` what the network says of each leaf.
+Both were read and found right; a change of them is to be read again.
 """
 
 import functools
