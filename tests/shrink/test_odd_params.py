@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax import lax
 
 import jprune
 from tests.shrink import _masks
@@ -111,3 +112,42 @@ def test_leaves_that_the_function_does_not_use_stay():
   graph = jprune.graph.channels(net, params, X)
   assert 'does not use it' in graph.frozen['unused', 0]
   assert jprune.shrink(net, params, masks, X).params['unused'].shape == (8, 8)
+
+
+def test_complex_params_under_all_that_complex_numbers_have():
+  """Zero stays zero where it does, and elsewhere all that is pruned is alike."""
+  middles = {
+    'conj': jnp.conj,
+    'parts': lambda h: lax.complex(jax.nn.relu(h.real), jnp.tanh(h.imag)),
+    'abs': lambda h: h * jnp.abs(h) / (1 + jnp.abs(h)),
+    'cosh': lambda h: h - jnp.cosh(h).mean(-1, keepdims=True),
+    'log_cosh': lambda h: jnp.log(jnp.cosh(h)),
+    'exp': lambda h: h * jnp.exp(h).sum(-1, keepdims=True),
+    'softmax': lambda h: h * jax.nn.softmax(jnp.abs(h), -1),
+    'norm': lambda h: h / (1 + jnp.sqrt((h * jnp.conj(h)).real.mean(-1, keepdims=True))),
+    'fft': lambda h: jnp.fft.fft(h, axis=0),
+    'angle': lambda h: jnp.where(jnp.abs(h) > 0.1, h * jnp.angle(h), 0.0),
+  }
+
+  def fn(params, x):
+    leaf = lambda name, key: params[name][key]
+    hidden = {name: x @ leaf(name, 'in') + leaf(name, 'bias')[None] for name in middles}
+    with jax.numpy_dtype_promotion('standard'):
+      return [jnp.abs(middles[name](h) @ leaf(name, 'out')) for name, h in hidden.items()]
+
+  rng = np.random.default_rng(0)
+  normal = lambda *shape: rng.standard_normal(shape) + 1j * rng.standard_normal(shape)
+  one = lambda: {'in': normal(3, 4), 'bias': normal(4), 'out': normal(4, 2)}
+  params, x = {name: one() for name in middles}, normal(5, 3)
+  with jax.enable_x64(True):
+    graph = jprune.graph.channels(fn, params, x)
+    assert len(graph.groups) == len(middles)
+    masks = _masks.masks_of(graph, _masks.half_kept(graph, rng))
+    small = jprune.shrink(fn, params, masks, x)
+    masked = jax.tree.map(lambda w, keep: np.where(keep, w, 0), params, masks)
+    both = lambda fn: jax.jit(
+      lambda p: (fn(p, x), jax.grad(lambda p: jnp.stack(fn(p, x)).sum())(p))
+    )
+    values, slopes = both(fn)(masked)
+    found = both(small.fn)(small.params)
+    _masks.assert_same((values, small.plan.slice(slopes)), found, overall=True)
