@@ -34,8 +34,13 @@ def lowest(scores, count):
   return mask.reshape(scores.shape)
 
 
-def sparsegpt(w, x, sparsity=None, n_of_m=None, block=128, damping=0.01, per_output=False):
-  """Algorithm 1 of arXiv:2301.00774 as published, but for exact counts: ``(weights, mask)``."""
+def sparsegpt(
+  w, x, sparsity=None, n_of_m=None, block=128, damping=0.01, per_output=False, alive=None
+):
+  """Algorithm 1 of arXiv:2301.00774 as published, but for exact counts: ``(weights, mask)``.
+
+  What is not alive goes before all else of its block, which then gives its share of what is alive.
+  """
   w, x = np.array(w, np.float64), np.asarray(x, np.float64)
   inputs, outputs = w.shape
   h = 2 / len(x) * x.T @ x
@@ -50,6 +55,11 @@ def sparsegpt(w, x, sparsity=None, n_of_m=None, block=128, damping=0.01, per_out
   mask = np.zeros(w.shape, bool)  # what goes
   if n_of_m is None:
     counts = shares(round(sparsity * w.size), [n * outputs for n in heights])
+    if alive is not None:
+      gone = np.array([np.sum(~alive[start : start + block]) for start in starts])
+      counts = gone + shares(
+        round(sparsity * w.size) - gone.sum(), np.array(heights) * outputs - gone
+      )
     if per_output:  # each output the same, or one more
       each = shares(round(sparsity * w.size), [inputs] * outputs)
       counts = np.stack([shares(count, heights) for count in each], axis=1)
@@ -57,6 +67,8 @@ def sparsegpt(w, x, sparsity=None, n_of_m=None, block=128, damping=0.01, per_out
     own = slice(start, start + height)
     if n_of_m is None:
       scores = w[own] ** 2 / np.diag(u)[own, None] ** 2
+      if alive is not None:
+        scores = np.where(alive[own], scores, -1)
       if per_output:
         for j in range(outputs):
           mask[own, j] = lowest(scores[:, j], counts[place, j])
@@ -67,8 +79,11 @@ def sparsegpt(w, x, sparsity=None, n_of_m=None, block=128, damping=0.01, per_out
       if n_of_m is not None and (i - start) % n_of_m[1] == 0:
         n, m = n_of_m
         scores = w[i : i + m] ** 2 / np.diag(u)[i : i + m, None] ** 2
+        if alive is not None:
+          scores = np.where(alive[i : i + m], scores, -1)
+          mask[i : i + m] = ~alive[i : i + m]
         for j in range(outputs):
-          mask[i : i + m, j] = lowest(scores[:, j], m - n)
+          mask[i : i + m, j] |= lowest(scores[:, j], m - n)
       kept = np.where(mask[i], 0, w[i])
       errors[i - start] = (w[i] - kept) / u[i, i]
       w[i + 1 : start + height] -= np.outer(u[i, i + 1 : start + height], errors[i - start])
@@ -87,19 +102,20 @@ def least_squares(w, x, mask):
   return out
 
 
-def per_output(scores, flat, sparsity):
+def per_output(scores, flat, sparsity, alive=None):
   """Masks of matrices ``(batch, inputs, outputs)``, whose entries stand at ``flat`` in the leaf.
 
-  One weight after the other goes of the outputs that have lost least, the lowest next one first.
+  One weight after the other goes of the outputs that have lost least, the lowest next one first;
+  what is not alive has gone before.
   """
-  keep = np.ones(scores.shape, bool)
+  keep = np.ones(scores.shape, bool) if alive is None else alive.copy()
   queues = {}
   for b, j in np.ndindex(scores.shape[0], scores.shape[2]):
     order = sorted(
-      range(scores.shape[1]), key=lambda i, b=b, j=j: (scores[b, i, j], -flat[b, i, j])
+      np.flatnonzero(keep[b, :, j]), key=lambda i, b=b, j=j: (scores[b, i, j], -flat[b, i, j])
     )
     queues[b, j] = order
-  for _ in range(round(sparsity * scores.size)):
+  for _ in range(round(sparsity * scores.size) - np.sum(~keep)):
     most = max(map(len, queues.values()))
     _, _, b, j = min(
       (scores[b, queue[0], j], -flat[b, queue[0], j], b, j)

@@ -27,6 +27,7 @@ def alps(
   *,
   pattern: Unstructured | NOfM = Unstructured(),
   where: Where = None,
+  masks: Masks = None,
   per_output: bool = False,
   damping: float = 0.01,
   iterations: int = 300,
@@ -62,6 +63,7 @@ def alps(
     sparsity: as for :func:`sparsegpt`.
     pattern: as for :func:`sparsegpt`.
     where: which leaves, as for :func:`jprune.prune`.
+    masks: as for :func:`sparsegpt`.
     per_output: whether each output loses the same number of weights, or one more.
     damping: what is added to the diagonal of the Gram matrix, as a fraction of its mean, for the
       search, and for the weights if there are fewer than two rows for each input.
@@ -93,13 +95,13 @@ def alps(
   _checks.check_positive_int('alps', 'steps', steps)
   damping = _work.options('alps', damping, per_output, pattern)
 
-  def work(path: str, leaf: Any, uses: Uses, value: float | None) -> Outcome:
+  def work(path: str, leaf: Any, uses: Uses, value: float | None, mask: Any) -> Outcome:
     return alps_leaf(
-      'alps', path, leaf, uses, value, pattern, per_output=per_output, damping=damping,
+      'alps', path, leaf, uses, value, pattern, mask, per_output=per_output, damping=damping,
       iterations=iterations, steps=steps,
     )  # fmt: skip
 
-  return _work.leaf_by_leaf('alps', params, stats, sparsity, pattern, where, work)
+  return _work.leaf_by_leaf('alps', params, stats, sparsity, pattern, where, masks, work)
 
 
 def alps_leaf(
@@ -109,6 +111,7 @@ def alps_leaf(
   uses: Uses,
   sparsity: float | None,
   pattern: Any,
+  mask: Any = None,
   *,
   per_output: bool = False,
   damping: float = 0.01,
@@ -119,18 +122,18 @@ def alps_leaf(
   n_of_m = (pattern.n, pattern.m) if isinstance(pattern, NOfM) else None
 
   def solver(
-    matrices: jax.Array, gram: jax.Array, rows: jax.Array, counts: np.ndarray, orders: Any
+    matrices: jax.Array, gram: jax.Array, rows: Any, counts: np.ndarray, orders: Any, alive: Any
   ) -> Solved:
     limits = (iterations, steps)
     pull = jnp.where(rows >= _ROWS * gram.shape[-1], 0.0, jnp.float32(damping))
     found = _alps_core.solve(
       matrices, gram, counts[:, 0], orders, damping, pull, limits,
-      n_of_m=n_of_m, per_output=per_output,
+      n_of_m=n_of_m, per_output=per_output, alive=alive,
     )  # fmt: skip
     return _nearest(found, gram, pull, damping)
 
   return _work.pruned_leaf(
-    function, path, leaf, uses, sparsity, pattern, solver,
+    function, path, leaf, uses, sparsity, pattern, mask, solver,
     parts=lambda inputs: [inputs], damping=damping, per_output=per_output,
   )  # fmt: skip
 

@@ -46,6 +46,7 @@ def solve(
   *,
   n_of_m: tuple[int, int] | None = None,
   per_output: bool = False,
+  alive: jax.Array | None = None,
 ) -> Found:
   """Two or three masks, and weights on them; compiled once for each shape.
 
@@ -59,40 +60,45 @@ def solve(
     limits: iterations of ADMM at most, and steps of conjugate gradients at a time.
     n_of_m: keep the ``n`` best of every ``m`` successive inputs.
     per_output: whether each output is a race of its own.
+    alive: bools of the shape of ``matrices``, ``False`` for what has to go, which counts.
   """
   order = orders[0][:, None] + orders[1][None, :]
 
-  def best(w: jax.Array, count: jax.Array) -> jax.Array:
+  def best(w: jax.Array, count: jax.Array, alive: jax.Array | None) -> jax.Array:
     if n_of_m:
-      return _choose.best_of_groups(jnp.abs(w), *n_of_m)
-    return ~_choose.lowest(jnp.abs(w), count, order, per_output)
+      return _choose.best_of_groups(jnp.abs(w), *n_of_m, alive)
+    scores = jnp.abs(w) if alive is None else jnp.where(alive, jnp.abs(w), -jnp.inf)
+    return ~_choose.lowest(scores, count, order, per_output)
 
   def even(scores: jax.Array, count: jax.Array) -> list[jax.Array]:
     if n_of_m or per_output:
       return []  # as it is anyway
+    if alive is not None:
+      return []  # some outputs may have lost more than their share
     each, more = jnp.divmod(count, scores.shape[1])
     low = _choose.lowest(scores, each, order, True)
     upcoming = _choose.lowest(scores, each + 1, order, True) & ~low
     place = jnp.argsort(jnp.argsort(jnp.min(scores, axis=0, where=upcoming, initial=jnp.inf)))
     return [~(low | (upcoming & (place < more)[None, :]))]
 
-  def one(w: jax.Array, gram: jax.Array, count: jax.Array, pull: jax.Array) -> Found:
+  def one(w: Any, gram: Any, count: Any, pull: Any, alive: Any = None) -> Found:
     bare, live, mean = _hessian.settled(gram)
     w = jnp.where((live | ~jnp.any(live))[:, None], w, 0.0)
     identity = mean * jnp.eye(w.shape[0], dtype=w.dtype)
     gram = bare + damping * identity
     norm = jnp.sqrt(jnp.diagonal(gram))
     scaled, target = gram / (norm[:, None] * norm[None, :]), w * norm[:, None]
-    found = _admm(scaled, target, lambda w: best(w, count), limits[0])
-    keep = best(found, count)  # its entries, and zeros if there are too few
+    found = _admm(scaled, target, lambda w: best(w, count, alive), limits[0])
+    keep = best(found, count, alive)  # its entries, and zeros if there are too few
     sized = w * jnp.sqrt(jnp.diagonal(bare))[:, None]
-    masks = jnp.stack([keep, best(sized, count), *even(jnp.abs(sized), count)])
+    masks = jnp.stack([keep, best(sized, count, alive), *even(jnp.abs(sized), count)])
     starts = jnp.stack([found / norm[:, None], *[w] * (len(masks) - 1)])
     fitted = lambda pair: _fitted(bare + pull * identity, w, *pair, limits[1])
     weights, done = lax.map(fitted, (starts, masks))
     return Found(w, weights, masks, done)
 
-  return _hessian.one_by_one(one, matrices.astype(jnp.float32), gram, counts, pull)
+  more = () if alive is None else (alive,)
+  return _hessian.one_by_one(one, matrices.astype(jnp.float32), gram, counts, pull, *more)
 
 
 @jax.jit

@@ -37,8 +37,13 @@ def lowest(scores: jax.Array, count: Any, order: jax.Array, per_output: bool = F
   return below | lax.cond(jnp.all(_number(ties, per_output) == left), lambda: ties, cut)
 
 
-def best_of_groups(scores: jax.Array, n: int, m: int) -> jax.Array:
-  """Mask of the ``n`` best of every ``m`` rows; the lower index first among equal scores."""
+def best_of_groups(scores: jax.Array, n: int, m: int, alive: jax.Array | None = None) -> jax.Array:
+  """Mask of the ``n`` best of every ``m`` rows; the lower index first among equal scores.
+
+  Of a group with fewer than ``n`` that are ``alive`` (bools, by default all) these are all.
+  """
+  if alive is not None:
+    return best_of_groups(jnp.where(alive, scores, -jnp.inf), n, m) & alive
   groups = scores.reshape(-1, m, scores.shape[1])
   return _by_pairs(groups, n, 1).reshape(scores.shape)
 

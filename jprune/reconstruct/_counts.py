@@ -59,14 +59,41 @@ def spread(count: int, sizes: Sequence[int]) -> list[int]:
   return [b - a for a, b in itertools.pairwise(ends)]
 
 
-def split_over_uses(count: int, uses: Sequence[Use], parts: Sequence[Sequence[int]]) -> list[Any]:
+def levels(count: int, sizes: Any, least: Any) -> tuple[np.ndarray, np.ndarray]:
+  """Whole shares in proportion to the sizes, of those whose ``least`` is more than that.
+
+  Returns:
+    int64 shares, of at most ``count`` in all unless the least are more; and who may take one of
+    what is left of it.
+
+  Examples:
+    >>> levels(6, [4, 4, 4], [0, 3, 0])
+    (array([1, 3, 1]), array([ True, False,  True]))
+  """
+  sizes, least = np.asarray(sizes, np.int64), np.asarray(least, np.int64)
+  free = np.ones(sizes.shape, bool)
+  while True:
+    left = max(count - int(least[~free].sum()), 0)
+    shares = left * sizes // max(int(sizes[free].sum()), 1)
+    below = free & (shares < least)
+    if not below.any():
+      return np.where(free, shares, least), free
+    free &= ~below
+
+
+def split_over_uses(
+  count: int, uses: Sequence[Use], parts: Sequence[Sequence[int]], gone: Sequence[Any] | None = None
+) -> list[Any]:
   """A leaf's count as int32 arrays ``(batch, parts)``, one for each use.
 
   Args:
     count: how many weights of the leaf go.
     uses: of the leaf.
     parts: for each use the inputs of each part of its matrices.
+    gone: for each use what has gone already, bools ``(batch, inputs, outputs)``; it counts.
   """
+  if gone is not None:
+    return _beside(count, uses, parts, gone)
   sizes = [
     n * use.sizes[2] for use, each in zip(uses, parts) for _ in range(use.sizes[0]) for n in each
   ]
@@ -75,20 +102,77 @@ def split_over_uses(count: int, uses: Sequence[Use], parts: Sequence[Sequence[in
   return [piece.reshape(use.sizes[0], -1) for piece, use in zip(np.split(counts, ends[:-1]), uses)]
 
 
+def _beside(
+  count: int, uses: Sequence[Use], parts: Sequence[Sequence[int]], gone: Sequence[Any]
+) -> list[np.ndarray]:
+  """:func:`split_over_uses` where some have gone: parts give in proportion to what they have."""
+  there = [_in_parts(each, of_use) for each, of_use in zip(gone, parts)]
+  before = [each.sum(axis=2) for each in there]
+  alive = [
+    np.asarray(of_use)[None, :] * use.sizes[2] - each
+    for use, of_use, each in zip(uses, parts, before)
+  ]
+  lost = sum(int(each.sum()) for each in before)
+  more = np.array(spread(max(count - lost, 0), np.concatenate([x.ravel() for x in alive])))
+  ends = np.cumsum([each.size for each in before])
+  return [
+    (each + piece.reshape(each.shape)).astype(np.int32)
+    for each, piece in zip(before, np.split(more, ends[:-1]))
+  ]
+
+
+def _in_parts(gone: Any, parts: Sequence[int]) -> np.ndarray:
+  """How many have gone of each part of each output, ``(batch, parts, outputs)``."""
+  through = np.cumsum(np.pad(np.asarray(gone, np.int64), ((0, 0), (1, 0), (0, 0))), axis=1)
+  return np.diff(through[:, np.cumsum([0, *parts])], axis=1)
+
+
 def split_over_outputs(
-  count: int, uses: Sequence[Use], parts: Sequence[Sequence[int]]
+  count: int, uses: Sequence[Use], parts: Sequence[Sequence[int]], gone: Sequence[Any] | None = None
 ) -> list[np.ndarray]:
   """The same with each output giving as many as any, or one more: ``(batch, parts, outputs)``."""
-  sizes = [use.sizes[1] for use in uses for _ in range(use.sizes[0] * use.sizes[2])]
-  counts = np.array(spread(count, sizes), np.int64)
-  ends = np.cumsum([use.sizes[0] * use.sizes[2] for use in uses])
+  counts = _over_outputs(count, uses, gone)
   out = []
-  for of_use, use, each in zip(np.split(counts, ends[:-1]), uses, parts):
-    batch, inputs, outputs = use.sizes
-    until = np.cumsum([0, *each])[None, :, None]
-    shares = of_use.reshape(batch, 1, outputs) * until // max(inputs, 1)
-    out.append(np.diff(shares, axis=1).astype(np.int32))
+  for i, (of_use, use, each) in enumerate(zip(counts, uses, parts)):
+    batch, _, outputs = use.sizes
+    before = np.zeros((batch, len(each), outputs), np.int64)
+    if gone is not None:
+      before = _in_parts(gone[i], each)
+    alive = np.asarray(each)[None, :, None] - before
+    until = np.pad(np.cumsum(alive, axis=1), ((0, 0), (1, 0), (0, 0)))
+    more = (of_use - before.sum(axis=1))[:, None, :]
+    shares = more * until // np.maximum(until[:, -1:], 1)
+    out.append((before + np.diff(shares, axis=1)).astype(np.int32))
   return out
+
+
+def _over_outputs(count: int, uses: Sequence[Use], gone: Sequence[Any] | None) -> list[np.ndarray]:
+  """A leaf's count over outputs, ``(batch, outputs)``; what has gone, if that is more."""
+  sizes = [use.sizes[1] for use in uses for _ in range(use.sizes[0] * use.sizes[2])]
+  if gone is None:
+    return _by_output(spread(count, sizes), uses)
+  counts, free = levels(count, sizes, _lost_of_outputs(gone))
+  more = spread(max(count - int(counts.sum()), 0), free)
+  return _by_output(counts + more, uses)
+
+
+def levels_of_outputs(
+  count: int, uses: Sequence[Use], gone: Sequence[Any]
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
+  """:func:`levels` of the outputs of a leaf, both ``(batch, outputs)`` for each use."""
+  sizes = [use.sizes[1] for use in uses for _ in range(use.sizes[0] * use.sizes[2])]
+  counts, free = levels(count, sizes, _lost_of_outputs(gone))
+  return _by_output(counts, uses), _by_output(free, uses)
+
+
+def _lost_of_outputs(gone: Sequence[Any]) -> np.ndarray:
+  return np.concatenate([np.asarray(each, np.int64).sum(axis=1).ravel() for each in gone])
+
+
+def _by_output(values: Any, uses: Sequence[Use]) -> list[np.ndarray]:
+  ends = np.cumsum([use.sizes[0] * use.sizes[2] for use in uses])
+  pieces = np.split(np.asarray(values), ends[:-1])
+  return [piece.reshape(use.sizes[0], use.sizes[2]) for piece, use in zip(pieces, uses)]
 
 
 def orders(use: Use) -> tuple[np.ndarray, np.ndarray]:

@@ -13,7 +13,7 @@ from jax.scipy.linalg import cho_solve
 
 from jprune import _checks
 from jprune._entry import public
-from jprune.masks._apply import aligned, zero_where_pruned
+from jprune.masks._apply import aligned
 from jprune.masks._pack import unpack_leaf
 from jprune.reconstruct import _hessian, _leaves
 from jprune.reconstruct._leaves import Outcome, Solved, Uses
@@ -81,7 +81,7 @@ def least_squares(
   damping = _checks.non_negative_number('least_squares', 'damping', damping)
   held = aligned('least_squares', params, masks)
   found = _leaves.chosen('least_squares', params, stats, where)
-  todo, left, out = {}, {}, list(found.leaves)
+  todo, left = {}, {}
   for i, (path, leaf) in enumerate(zip(found.paths, found.leaves)):
     if held[i] is None:
       left[i] = 'no mask'
@@ -90,15 +90,13 @@ def least_squares(
       todo[i] = _leaves.uses_of('least_squares', stats, path, leaf)
     else:
       _checks.check_values('least_squares', path, leaf)
-      out[i] = zero_where_pruned(leaf, held[i])
       left[i] = f'only masked, {found.left_out[i] or "not selected"}'
   held = [None if mask is None else unpack_leaf(mask) for mask in held]
   outcomes = {
     i: _leaves.outcome_of(refitted_leaf, found.paths[i], found.leaves[i], uses, held[i], damping)
     for i, uses in todo.items()
   }
-  found = found._replace(leaves=out)
-  params, _, report = _leaves.gathered('least_squares', found, stats, outcomes, left)
+  params, _, report = _leaves.gathered('least_squares', found, stats, outcomes, left, held)
   return params, found.treedef.unflatten(held), report
 
 

@@ -20,6 +20,7 @@ import numpy as np
 from jprune import _checks, _powers, tree
 from jprune.graph._moments import Moments, merged
 from jprune.graph._stats import Use
+from jprune.masks._apply import zero_where_pruned
 from jprune.masks._auto import placed as where_it_lies
 from jprune.reconstruct import _hessian
 from jprune.reconstruct._error import energy, exponent
@@ -169,11 +170,13 @@ def outcome_of(work: Callable[..., Outcome], path: str, leaf: Any, *args: Any) -
   return done._replace(leaf=returned(done.leaf, leaf), mask=returned(done.mask, leaf))
 
 
-def untouched(path: str, leaf: Any, why: str) -> Outcome:
-  """A leaf of which nothing is pruned: bit for bit as it was."""
+def untouched(path: str, leaf: Any, why: str, mask: Any = None) -> Outcome:
+  """A leaf of which nothing more is pruned: bit for bit as it was, with zeros by its mask."""
   leaf = jnp.asarray(leaf)
-  row = LeafRepair(path, leaf.shape, 0, 0.0, 0.0, 0.0, False, why)
-  return Outcome(leaf, where_it_lies(jnp.ones(leaf.shape, bool), leaf), row)
+  mask = jnp.ones(leaf.shape, bool) if mask is None else mask
+  pruned = leaf.size - int(np.count_nonzero(np.asarray(mask)))
+  row = LeafRepair(path, leaf.shape, pruned, 0.0, 0.0, 0.0, False, why)
+  return Outcome(leaf, where_it_lies(mask, leaf), row)
 
 
 def errors(leaf: jax.Array, masked: jax.Array, new: jax.Array, uses: Uses) -> tuple[float, float]:
@@ -189,12 +192,18 @@ def errors(leaf: jax.Array, masked: jax.Array, new: jax.Array, uses: Uses) -> tu
 
 
 def gathered(
-  method: str, found: Chosen, stats: Any, outcomes: dict[int, Outcome], left: dict[int, str]
+  method: str,
+  found: Chosen,
+  stats: Any,
+  outcomes: dict[int, Outcome],
+  left: dict[int, str],
+  held: Sequence[Any],
 ) -> tuple[Params, Masks, Repair]:
-  """The params with what came of some leaves, masks (``None`` elsewhere) and the report."""
+  """The params with what came of some leaves, masks (elsewhere the earlier ones), the report."""
+  rest = [zero_where_pruned(leaf, mask) for leaf, mask in zip(found.leaves, held, strict=True)]
   take = lambda i, leaf: outcomes[i].leaf if i in outcomes else leaf
-  params = found.treedef.unflatten([take(i, leaf) for i, leaf in enumerate(found.leaves)])
-  masks = [outcomes[i].mask if i in outcomes else None for i in range(len(found.leaves))]
+  params = found.treedef.unflatten([take(i, leaf) for i, leaf in enumerate(rest)])
+  masks = [outcomes[i].mask if i in outcomes else mask for i, mask in enumerate(held)]
   rows = tuple(noted(outcomes[i].row, stats) for i in sorted(outcomes))
   why = [
     (path, left.get(i) or found.left_out[i] or 'not selected')

@@ -14,7 +14,7 @@ from jprune import _checks, tree
 from jprune._entry import public
 from jprune.graph._stats import Use
 from jprune.masks import NOfM, Unstructured
-from jprune.reconstruct import _choose, _counts, _hessian, _leaves
+from jprune.reconstruct import _choose, _counts, _hessian, _leaves, _work
 from jprune.reconstruct._place import on_one_device, returned
 from jprune.typing import Masks, Scores, Sparsities, Where
 
@@ -27,6 +27,7 @@ def per_output(
   *,
   pattern: Unstructured | NOfM = Unstructured(),
   where: Where = None,
+  masks: Masks = None,
 ) -> Masks:
   """Prunes the lowest-scoring weights of every output, of each the same number.
 
@@ -48,6 +49,9 @@ def per_output(
       :class:`jprune.masks.NOfM`.
     pattern: ``Unstructured()``, or an ``NOfM`` whose axis is summed over in the product.
     where: which leaves, as for :func:`jprune.prune`.
+    masks: of an earlier round, with the structure of the scores. What they pruned goes and counts;
+      an output that is sparser already than the others stays so, and they lose less. Leaves that
+      are not selected keep their mask.
 
   Returns:
     Bool masks, ``None`` for other leaves.
@@ -79,42 +83,54 @@ def per_output(
   found = _leaves.chosen('per_output', scores, stats, where)
   values = dict(zip(found.paths, _counts.sparsities_of('per_output', found, sparsities, pattern)))
   selected = dict(zip(found.paths, found.selected))
-  masks = []
+  held = dict(zip(found.paths, _work.earlier('per_output', scores, masks)))
+  out = []
   for path, leaf in zip(paths, leaves):
     value = values.get(path)
     if not selected.get(path) or (value is None and not isinstance(pattern, NOfM)):
-      masks.append(None)
+      out.append(held.get(path))
       continue
     uses = _leaves.places_of('per_output', stats, path, leaf)
     _checks.check_no_nan('per_output', 'scores', path, leaf)
-    with on_one_device(jnp.asarray(leaf)) as (moved,):
-      mask = _masked_leaf('per_output', path, moved, uses, value, pattern)
-    masks.append(returned(mask, leaf))
-  return treedef.unflatten(masks)
+    with on_one_device(jnp.asarray(leaf), held[path]) as (moved, before):
+      mask = _masked_leaf('per_output', path, moved, uses, value, pattern, before)
+    out.append(returned(mask, leaf))
+  return treedef.unflatten(out)
 
 
 def _masked_leaf(
-  function: str, path: str, scores: Any, uses: list[Use], sparsity: float | None, pattern: Any
+  function: str,
+  path: str,
+  scores: Any,
+  uses: list[Use],
+  sparsity: float | None,
+  pattern: Any,
+  before: Any,
 ) -> jax.Array:
-  """The mask of one leaf, whose uses have been checked."""
+  """The mask of one leaf, whose uses have been checked; what ``before`` pruned ranks lowest."""
+  if before is not None:
+    scores = jnp.where(before, scores.astype(jnp.float32), -jnp.inf)
   mask = jnp.ones(scores.shape, bool)
   if isinstance(pattern, NOfM):
     for use in uses:
       along, _ = _counts.grouped_along(function, path, scores, use, pattern)
       mask = along.placed(mask, _groups(along.matrices(scores), pattern.n, pattern.m))
-    return mask
-  counts = [int(sparsity * use.sizes[1]) for use in uses]
+    return mask if before is None else mask & before
+  count = round(sparsity * scores.size)
+  counts = [np.full((use.sizes[0], use.sizes[2]), int(sparsity * use.sizes[1])) for use in uses]
+  free = [np.ones(each.shape, bool) for each in counts]
+  if before is not None:
+    gone = [~np.asarray(use.matrices(before)) for use in uses]
+    counts, free = _counts.levels_of_outputs(count, uses, gone)
   each = [
-    _rows(use.matrices(scores).astype(jnp.float32), count, *_counts.orders(use))
-    for use, count in zip(uses, counts)
+    _rows(use.matrices(scores).astype(jnp.float32), jnp.asarray(n, jnp.int32), *_counts.orders(use))
+    for use, n in zip(uses, counts)
   ]
-  rest = round(sparsity * scores.size) - sum(
-    count * use.sizes[0] * use.sizes[2] for use, count in zip(uses, counts)
-  )
-  more = _lowest_next(each, uses, scores.shape, rest)
+  rest = max(count - int(sum(n.sum() for n in counts)), 0)
+  more = _lowest_next(each, uses, scores.shape, rest, free)
   for use, (low, upcoming, _), chosen in zip(uses, each, more):
     mask = use.placed(mask, ~(low | (upcoming & chosen[:, None, :])))
-  return mask
+  return mask if before is None else mask & before
 
 
 def _lowest_next(
@@ -122,16 +138,20 @@ def _lowest_next(
   uses: Sequence[Use],
   shape: tuple[int, ...],
   count: int,
+  free: Sequence[np.ndarray],
 ) -> list[np.ndarray]:
-  """For each use which outputs, ``(batch, outputs)``, lose one weight more; ``count`` in all."""
+  """For each use which outputs, ``(batch, outputs)``, lose one weight more; ``count`` in all.
+
+  ``free`` says of which outputs these may be.
+  """
   found, places = [], []
-  for (_, upcoming, scores), use in zip(each, uses):
+  for (_, upcoming, scores), use, may in zip(each, uses, free):
     if not count:  # nothing to compare
       return [np.zeros((use.sizes[0], use.sizes[2]), bool) for use in uses]
     batch, inputs, outputs = _counts.flat_places(use, shape)
     row = np.asarray(jnp.argmax(upcoming, axis=1))
     places.append((batch[:, None] + inputs[row] + outputs[None, :]).ravel())
-    left = np.asarray(jnp.any(upcoming, axis=1))
+    left = np.asarray(jnp.any(upcoming, axis=1)) & may
     found.append((~left.ravel(), np.asarray(scores).ravel()))
   order = np.lexsort((-np.concatenate(places), *np.concatenate(found, axis=1)[::-1]))
   chosen = np.zeros(order.size, bool)
@@ -149,14 +169,14 @@ def _groups(matrices: jax.Array, n: int, m: int) -> jax.Array:
 
 @jax.jit
 def _rows(
-  matrices: jax.Array, count: Any, rows: jax.Array, columns: jax.Array
+  matrices: jax.Array, counts: jax.Array, rows: jax.Array, columns: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
   """What goes of each output, the weight that is next, and its score, ``(batch, outputs)``."""
   order = rows[:, None] + columns[None, :]
 
-  def one(x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+  def one(x: jax.Array, count: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
     low = _choose.lowest(x, count, order, True)
     upcoming = _choose.lowest(x, count + 1, order, True) & ~low
     return low, upcoming, jnp.min(x, axis=0, where=upcoming, initial=jnp.inf)
 
-  return _hessian.one_by_one(one, matrices)
+  return _hessian.one_by_one(one, matrices, counts)

@@ -8,11 +8,13 @@ import itertools
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import jax
+
 from jprune import _batches, _checks, distributions, scores, tree
 from jprune._entry import public
 from jprune.graph._capture import Capturing
 from jprune.graph._stats import Stats
-from jprune.masks import NOfM, Unstructured
+from jprune.masks import NOfM, Unstructured, apply
 from jprune.reconstruct import _leaves, _scorers, _stages, _work
 from jprune.reconstruct._least_squares import least_squares
 from jprune.reconstruct._report import Repair
@@ -35,6 +37,7 @@ def prune(
   scorer: Scorer = scores.wanda,
   distribution: Distribution = distributions.uniform,
   where: Where = None,
+  masks: Masks = None,
   weights: Callable[[Any], Any] | None = None,
   sequential: bool = False,
   chunked: bool = False,
@@ -63,6 +66,10 @@ def prune(
       function of params, and of ``stats``, with Gram matrices, if it takes them.
     distribution: what each leaf contributes, as for :func:`jprune.prune`.
     where: selects the leaves, as for :func:`jprune.prune`.
+    masks: of an earlier round; they are applied before the model is run. What they pruned stays
+      pruned, under any method, and counts towards the sparsity: a leaf that is sparser already
+      stays so, and an ``NOfM`` keeps at most ``n`` of every group. Leaves that are not pruned keep
+      their mask.
     weights: ``weights(batch)`` are weights of tokens, such as a padding mask.
     sequential: whether to run the model anew before each stage, so that what comes later makes up
       for what was pruned before; leaves that share their inputs are one stage, and a scan over
@@ -74,8 +81,9 @@ def prune(
 
   Returns:
     ``(params, masks, report)``: params of the same shapes and dtypes with exactly 0.0 where pruned;
-    bool masks, ``None`` for other leaves; a :class:`Repair`, in which selected leaves that could
-    not be pruned stand with the reason, those that no batch makes use of among them.
+    bool masks, for other leaves the earlier ones or ``None``; a :class:`Repair`, in which selected
+    leaves that could not be pruned stand with the reason, those that no batch makes use of among
+    them.
 
   Raises:
     ValueError: if nothing is selected, no selected leaf is multiplied by anything, there is no
@@ -93,7 +101,10 @@ def prune(
     >>> int((small['in'] == 0).sum()), report['in'].error_after < report['in'].error_before
     (64, True)
   """
-  _check(sparsity, pattern, distribution, method)
+  _check(sparsity, pattern, distribution, method, masks is not None)
+  held = _work.earlier(NAME, params, masks)
+  if masks is not None:
+    params = apply(params, jax.tree.structure(params).unflatten(held))
   with_stats = _scorers.takes_stats(NAME, scorer)
   selected = _leaves.real(NAME, params, where)
   first, batches = _peeked(batches, sequential or chunked)
@@ -111,7 +122,7 @@ def prune(
   def captured(chosen: Iterable[str], params: Params, progress: bool = False) -> Stats:
     return compiled(tuple(chosen))(params, batches, progress)
 
-  run = Run(params, sparsity, pattern, method, scorer, usable)
+  run = Run(params, sparsity, pattern, method, scorer, usable, held)
   groups = _stages.groups_of(shapes, usable)
   stats = None if sequential or chunked else captured(usable, params, progress)
   if not isinstance(pattern, NOfM):
@@ -154,8 +165,8 @@ def _peeked(batches: Any, again: bool) -> tuple[Any, Iterable[Any]]:
   return first, itertools.chain([first], iterator) if iterator is batches else batches
 
 
-def _check(sparsity: Any, pattern: Any, distribution: Any, method: Any) -> None:
-  _check_method(method)
+def _check(sparsity: Any, pattern: Any, distribution: Any, method: Any, with_masks: bool) -> None:
+  _check_method(method, {'masks': None} if with_masks else {})
   if not callable(distribution):
     raise _checks.bad_distribution(NAME, distribution)
   if isinstance(pattern, type):
@@ -174,13 +185,13 @@ def _check(sparsity: Any, pattern: Any, distribution: Any, method: Any) -> None:
     raise _checks.no_sparsity(NAME)
 
 
-def _check_method(method: Any) -> None:
+def _check_method(method: Any, more: dict[str, Any]) -> None:
   if method is None or getattr(method, 'func', method) is least_squares:
     return
   if not callable(method):
     raise _checks.bad_method(NAME, method)
   try:
-    inspect.signature(method).bind(None, None, None, pattern=None, where=None)
+    inspect.signature(method).bind(None, None, None, pattern=None, where=None, **more)
   except TypeError as error:
     raise _checks.bad_call(NAME, method, str(error)) from None
   except ValueError:  # a builtin without a signature

@@ -8,12 +8,14 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from jprune import _checks, tree
+from jprune import _checks, distributions, tree
 from jprune._entry import explicit
 from jprune.graph._stats import Stats
 from jprune.masks import NOfM
 from jprune.reconstruct import _leaves, _scorers, _stages
+from jprune.reconstruct._counts import spread
 from jprune.reconstruct._least_squares import least_squares
 from jprune.reconstruct._per_output import per_output
 from jprune.reconstruct._place import on_one_device, returned
@@ -28,9 +30,18 @@ class Run:
   """The params as they change, stage by stage."""
 
   def __init__(
-    self, params: Params, sparsity: Any, pattern: Any, method: Any, scorer: Any, chosen: list[str]
+    self,
+    params: Params,
+    sparsity: Any,
+    pattern: Any,
+    method: Any,
+    scorer: Any,
+    chosen: list[str],
+    masks: list[Any],
   ) -> None:
+    """``masks`` are earlier ones along the leaves, or ``None``, and the params have zeros there."""
     self.paths, leaves, self.treedef = tree.flatten(params)
+    self._before = dict(zip(self.paths, masks, strict=True))
     self.leaves = dict(zip(self.paths, leaves))
     self._dense = params
     self._sparsity = sparsity
@@ -70,6 +81,8 @@ class Run:
       if path in self._chosen
     }
     given = self._scores or given
+    if distribution is distributions.global_:  # what is pruned goes first, whatever its score
+      given = {path: self._ranked_last(path, score) for path, score in given.items()}
     scores = self.treedef.unflatten([given.get(path) for path in self.paths])
     found = distribution(self._dense, scores, self._sparsity)
     values = tree.by_leaf(NAME, 'distribution', self._dense, found)
@@ -78,6 +91,10 @@ class Run:
       for path, value in zip(self.paths, values)
       if path in self._chosen and value is not None
     }
+
+  def _ranked_last(self, path: str, score: Any) -> Any:
+    before = self._before[path]
+    return score if before is None else jnp.where(before, score, -jnp.inf)
 
   @explicit
   def stage(self, stage: _stages.Stage, stats: Stats) -> None:
@@ -89,56 +106,62 @@ class Run:
         continue
       leaf = jnp.asarray(self.leaves[path])
       if stage.step is None:
-        self._put(path, *self._leaf(path, leaf, stats, self._pattern, None))
+        share, before = self._sparsities.get(path), self._before[path]
+        self._put(path, *self._leaf(path, leaf, stats, self._pattern, share, before))
         continue
-      before = self._masks.get(path)
-      with on_one_device(leaf, before, known.inputs) as (moved, before, inputs):
+      masks = self._masks.get(path), self._before[path]
+      with on_one_device(leaf, masks, known.inputs) as (moved, masks, inputs):
         own = dataclasses.replace(known, inputs=inputs)
-        new, mask, row = self._step(stage, path, moved, before, own)
+        new, mask, row = self._step(stage, path, moved, *masks, own)
       self._put(path, returned(new, leaf), returned(mask, leaf), row)
 
   def _step(
-    self, stage: _stages.Stage, path: str, leaf: jax.Array, before: Any, stats: Stats
+    self, stage: _stages.Stage, path: str, leaf: jax.Array, mask: Any, before: Any, stats: Stats
   ) -> tuple[jax.Array, jax.Array, LeafRepair]:
-    """The part of a leaf that one step of a scan uses, put back into the leaf."""
+    """The part of a leaf that one step of a scan uses, put back into the leaf and its mask."""
     (use,) = dict(stats.uses)[path]
     part = _stages.step_of(leaf, use, stage.step)
     of_step = _stages.stats_of_step(stats, stage.paths, stage.step)
     seen = path not in without_unseen(of_step)[1]
     pattern = _stages.pattern_of_step(self._pattern, leaf, use)
     of_step = of_step if seen else alike(of_step)
-    new, mask, row = self._leaf(path, part, of_step, pattern, (stage.step, stage.steps))
+    parts = [None] * stage.steps
+    if before is not None:
+      parts = [_stages.step_of(before, use, i) for i in range(stage.steps)]
+    share = self._sparsities.get(path)
+    share = None if share is None else _share(share, tree.size(part), stage.step, parts)
+    new, kept, row = self._leaf(path, part, of_step, pattern, share, parts[stage.step])
     if not seen:
       row = dataclasses.replace(row, note=f'no rows for step {stage.step}')
     put = lambda leaf, part: _stages.with_step(leaf, use, stage.step, part)
-    return put(leaf, new), put(jnp.ones(leaf.shape, bool) if before is None else before, mask), row
+    return put(leaf, new), put(jnp.ones(leaf.shape, bool) if mask is None else mask, kept), row
 
   def _put(self, path: str, leaf: jax.Array, mask: jax.Array, row: LeafRepair) -> None:
     self.leaves[path], self._masks[path] = leaf, mask
     self._rows.setdefault(path, []).append(row)
 
   def _leaf(
-    self, path: str, leaf: jax.Array, stats: Stats, pattern: Any, step: tuple[int, int] | None
+    self, path: str, leaf: jax.Array, stats: Stats, pattern: Any, share: Any, before: Any
   ) -> tuple[Any, Any, LeafRepair]:
     """One leaf, or the part of it that a step uses, by itself."""
-    one, share = {path: leaf}, None
+    one, given = {path: leaf}, None
     if not isinstance(pattern, NOfM):
-      share = self._sparsities.get(path)
       if share is None:
-        leaf, mask, row = _leaves.untouched(path, leaf, 'the distribution leaves it dense')
+        leaf, mask, row = _leaves.untouched(path, leaf, 'the distribution leaves it dense', before)
         return leaf, mask, _leaves.noted(row, stats)
-      share = {path: share if step is None else _share(share, tree.size(leaf), *step)}
-    where = {path: True}
+      given = {path: share}
+    how: dict[str, Any] = {'pattern': pattern, 'where': {path: True}}
+    if before is not None:
+      how['masks'] = {path: before}
     method = getattr(self._method, 'func', self._method)
     if method is None or method is least_squares:
-      given = _scorers.scored(self._scorer, one, stats)
-      masks = per_output(given, stats, share, pattern=pattern, where=where)
+      masks = per_output(_scorers.scored(self._scorer, one, stats), stats, given, **how)
       if method is None:
         leaf, mask, row = _masked(path, leaf, masks[path], stats)
         return leaf, mask, _leaves.noted(row, stats)
-      new, masks, report = self._method(one, masks, stats, where=where)
+      new, masks, report = self._method(one, masks, stats, where=how['where'])
     else:
-      new, masks, report = self._method(one, stats, share, pattern=pattern, where=where)
+      new, masks, report = self._method(one, stats, given, **how)
     return new[path], masks[path], report[path]
 
   @explicit
@@ -154,7 +177,7 @@ class Run:
       for path in self.paths
       if path not in self._rows
     ]
-    masks = [self._masks.get(path) for path in self.paths]
+    masks = [self._masks.get(path, self._before[path]) for path in self.paths]
     method = getattr(self._method, 'func', self._method)
     name = 'masks alone' if method is None else getattr(method, '__name__', 'method')
     return self.params, self.treedef.unflatten(masks), Repair(name, tuple(rows), tuple(left))
@@ -174,10 +197,15 @@ def _masked(path: str, leaf: jax.Array, mask: jax.Array, stats: Stats) -> _leave
   return _leaves.outcome_of(work, path, leaf, uses, mask)
 
 
-def _share(sparsity: float, size: int, step: int, steps: int) -> float:
-  """What a step gives, such that all of them together give exactly what the leaf has to."""
-  count = lambda i: round(sparsity * size * steps) * i // steps
-  return (count(step + 1) - count(step)) / size if size else 0.0
+def _share(sparsity: float, size: int, step: int, masks: Sequence[Any]) -> float:
+  """What a step gives, such that all of them together give exactly what the leaf has to.
+
+  ``masks`` are the earlier ones of all steps, or ``None``; what they pruned counts.
+  """
+  gone = [0 if mask is None else size - int(np.count_nonzero(mask)) for mask in masks]
+  count = round(sparsity * size * len(masks))
+  more = spread(max(count - sum(gone), 0), [size - each for each in gone])
+  return (gone[step] + more[step]) / size if size else 0.0
 
 
 def _joined(rows: Sequence[LeafRepair]) -> LeafRepair:

@@ -24,6 +24,7 @@ def sparsegpt(
   *,
   pattern: Unstructured | NOfM = Unstructured(),
   where: Where = None,
+  masks: Masks = None,
   per_output: bool = False,
   block: int = 128,
   damping: float = 0.01,
@@ -57,6 +58,9 @@ def sparsegpt(
     pattern: ``Unstructured()``, or an ``NOfM`` whose axis is summed over in the product, as -2 is
       in kernels ``(inputs, outputs)``; it must divide.
     where: which leaves, as for :func:`jprune.prune`.
+    masks: of an earlier round. What they pruned goes and counts towards the sparsity, whatever
+      values it has; a leaf that is sparser already stays so. Leaves that are not selected keep
+      their mask.
     per_output: whether each output loses the same number of weights, where that is no integer
       some of them one more, instead of all weights of a block competing. Not looked at with an
       ``NOfM``.
@@ -91,13 +95,13 @@ def sparsegpt(
   _checks.check_positive_int('sparsegpt', 'block', block)
   damping = _work.options('sparsegpt', damping, per_output, pattern)
 
-  def work(path: str, leaf: Any, uses: Uses, value: float | None) -> Outcome:
+  def work(path: str, leaf: Any, uses: Uses, value: float | None, mask: Any) -> Outcome:
     return sparsegpt_leaf(
-      'sparsegpt', path, leaf, uses, value, pattern, per_output=per_output, block=block,
+      'sparsegpt', path, leaf, uses, value, pattern, mask, per_output=per_output, block=block,
       damping=damping,
     )  # fmt: skip
 
-  return _work.leaf_by_leaf('sparsegpt', params, stats, sparsity, pattern, where, work)
+  return _work.leaf_by_leaf('sparsegpt', params, stats, sparsity, pattern, where, masks, work)
 
 
 def sparsegpt_leaf(
@@ -107,6 +111,7 @@ def sparsegpt_leaf(
   uses: Uses,
   sparsity: float | None,
   pattern: Any,
+  mask: Any = None,
   *,
   per_output: bool = False,
   block: int = 128,
@@ -116,17 +121,18 @@ def sparsegpt_leaf(
   n_of_m = (pattern.n, pattern.m) if isinstance(pattern, NOfM) else None
 
   def solver(
-    matrices: jax.Array, gram: jax.Array, _: jax.Array, counts: np.ndarray, orders: Any
+    matrices: jax.Array, gram: jax.Array, _: Any, counts: np.ndarray, orders: Any, alive: Any
   ) -> Solved:
     return _sparsegpt_core.solve(
-      matrices, gram, counts, orders, damping, block=block, n_of_m=n_of_m, per_output=per_output
-    )
+      matrices, gram, counts, orders, damping,
+      block=block, n_of_m=n_of_m, per_output=per_output, alive=alive,
+    )  # fmt: skip
 
   def parts(inputs: int) -> list[int]:
     size, _, blocks = _sparsegpt_core.sizes_of(inputs, block, n_of_m)
     return [min(size, inputs - size * i) for i in range(blocks)]
 
   return _work.pruned_leaf(
-    function, path, leaf, uses, sparsity, pattern, solver,
+    function, path, leaf, uses, sparsity, pattern, mask, solver,
     parts=parts, damping=damping, per_output=per_output,
   )  # fmt: skip

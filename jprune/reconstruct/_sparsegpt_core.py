@@ -55,6 +55,7 @@ def solve(
   block: int = 128,
   n_of_m: tuple[int, int] | None = None,
   per_output: bool = False,
+  alive: jax.Array | None = None,
 ) -> Solved:
   """Prunes and repairs; compiled once for each shape.
 
@@ -68,15 +69,24 @@ def solve(
     block: inputs in a block.
     n_of_m: keep the ``n`` best of every ``m`` successive inputs.
     per_output: whether each output is a race of its own.
+    alive: bools of the shape of ``matrices``, ``False`` for what has to go, which counts; all
+      ``True`` by default.
   """
   size, strip, _ = sizes_of(matrices.shape[1], block, n_of_m)
   sizes = _Sizes(size, strip, n_of_m, per_output)
-  one = lambda w, gram, counts: _one(w, gram, counts, orders, damping, sizes)
-  return _hessian.one_by_one(one, matrices.astype(jnp.float32), gram, counts)
+  alive = jnp.ones(matrices.shape, bool) if alive is None else alive
+  one = lambda w, gram, counts, alive: _one(w, gram, counts, alive, orders, damping, sizes)
+  return _hessian.one_by_one(one, matrices.astype(jnp.float32), gram, counts, alive)
 
 
 def _one(
-  w: jax.Array, gram: jax.Array, counts: jax.Array, orders: Any, damping: Any, sizes: _Sizes
+  w: jax.Array,
+  gram: jax.Array,
+  counts: jax.Array,
+  alive: jax.Array,
+  orders: Any,
+  damping: Any,
+  sizes: _Sizes,
 ) -> Solved:
   inputs, outputs = w.shape
   gram, live, mean = _hessian.settled(gram)
@@ -88,13 +98,15 @@ def _one(
   root = jnp.pad(root, (0, more)) + jnp.diag((jnp.arange(inputs + more) >= inputs).astype(w.dtype))
   rows = jnp.pad(orders[0], (0, more)).reshape(blocks, sizes.block)
   there = (jnp.arange(inputs + more) < inputs).reshape(blocks, sizes.block)
+  alive = jnp.pad(alive, ((0, more), (0, 0)), constant_values=True)
+  alive = alive.reshape(blocks, sizes.block, outputs)
   errors = jnp.zeros((0, outputs), jnp.float32)
   weights, masks = [], []
   cuts = [blocks * i // min(_SEGMENTS, blocks) for i in range(min(_SEGMENTS, blocks) + 1)]
   for begin, end in itertools.pairwise(cuts):
     span = slice(begin * sizes.block, end * sizes.block)
     current = w[span] - _dot(root[: span.start, span], errors)
-    given = (counts[begin:end], rows[begin:end], there[begin:end])
+    given = tuple(each[begin:end] for each in (counts, rows, there, alive))
     new, mask, wrong = _segment(current, root[span, span], given, orders[1], sizes)
     weights.append(new)
     masks.append(mask)
@@ -110,17 +122,17 @@ def _segment(
   blocks = w.shape[0] // size
 
   def step(errors: jax.Array, item: Any) -> Any:
-    block, (index, count, rows, there) = item
+    block, (index, count, rows, there, alive) = item
     begin = index * size
     back = lax.dynamic_slice(root, (0, begin), (root.shape[0], size))
     current = block - _dot(back, errors) if blocks > 1 else block
     own = lax.dynamic_slice(back, (begin, 0), (size, size))
     scale = jnp.diagonal(own)
-    if sizes.n_of_m:
-      keep = None
-    else:
+    keep = alive
+    if not sizes.n_of_m:
       scores = jnp.where(there[:, None], jnp.abs(current) / scale[:, None], jnp.inf)
       order = rows[:, None] + columns[None, :]
+      scores = jnp.where(alive, scores, -jnp.inf)
       keep = ~_choose.lowest(scores, count, order, sizes.per_output)
     current, keep = _block(current, own, keep, sizes)
     wrong = jnp.where(keep, 0.0, current / scale[:, None])
@@ -133,9 +145,12 @@ def _segment(
 
 
 def _block(
-  w: jax.Array, root: jax.Array, keep: jax.Array | None, sizes: _Sizes
+  w: jax.Array, root: jax.Array, keep: jax.Array, sizes: _Sizes
 ) -> tuple[jax.Array, jax.Array]:
-  """Each row as it is when its turn comes, and the mask, both ``(block, outputs)``."""
+  """Each row as it is when its turn comes, and the mask, both ``(block, outputs)``.
+
+  ``keep`` is the mask, or what may stay of each group.
+  """
   size, outputs = w.shape
   height = sizes.strip
   scale = jnp.diagonal(root)
@@ -149,7 +164,7 @@ def _block(
     current = cut(rows) - _dot(back, errors)
     here = lax.dynamic_slice(scale, (begin,), (height,))[:, None]
     if sizes.n_of_m:
-      mask = _choose.best_of_groups(jnp.abs(current) / here, *sizes.n_of_m)
+      mask = _choose.best_of_groups(jnp.abs(current) / here, *sizes.n_of_m, cut(masks))
     else:
       mask = cut(masks)
     own = lax.dynamic_slice(upper, (begin, begin), (height, height))
@@ -163,8 +178,7 @@ def _block(
     wrong = jnp.where(mask, 0.0, current / here)
     return put(rows, current), put(masks, mask), put(errors, wrong)
 
-  masks = jnp.ones(w.shape, bool) if keep is None else keep
-  start = (w, masks, jnp.zeros_like(w))
+  start = (w, keep, jnp.zeros_like(w))
   rows, masks, _ = lax.fori_loop(0, math.ceil(size / height), strip, start)
   return rows, masks
 
