@@ -1,14 +1,16 @@
 """Counting on accelerators and on sharded arrays: every leaf in its own shape.
 
-Only elementwise work and sums over whole leaves, which GPUs and TPUs fuse into one read, and
-which the partitioner turns into a local count and an all-reduce of eight numbers: no reshape,
-no slice, nothing that would move scores between devices.
+Only elementwise work and one reduction of all bins at once over whole leaves. Backends fuse it into
+one read with a counter for each bin (eight sums side by side would be eight arrays of the leaf's
+size on CPUs), and the partitioner turns it into a local count and the exchange of eight numbers: no
+reshape, no slice, nothing that would move scores between devices.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +22,7 @@ from jprune.masks._flat import jittered
 
 LONG = 2**32  # indices from here on take more than a word
 _U32 = jnp.uint32
+_ONE = np.uint32(1)
 
 
 def prepare(xs: Sequence[jax.Array]) -> list[jax.Array]:
@@ -39,7 +42,7 @@ def nan_key(xs: Sequence[jax.Array]) -> int:
 
 def count(xs: Sequence[jax.Array], window: jax.Array, shift: jax.Array) -> jax.Array:
   """One pass: keys in each bin, wide ``(leaves, 8, 2)``, from per-leaf windows and shifts."""
-  return _count(lambda x, i: _keys.keys(x), xs, window, shift)
+  return _count(lambda x, i, one: _keys.keys(x), xs, window, shift)
 
 
 def per_leaf(xs: Sequence[jax.Array], blocks: jax.Array) -> jax.Array:
@@ -64,38 +67,46 @@ def cuts(xs: Sequence[jax.Array], key: jax.Array, keep: jax.Array, ties: jax.Arr
   Ties race with the complement of their flat index as key, all others with 0. In leaves of 2**32
   elements and more the high words of the indices race first, then the low ones behind the winner.
   """
-  del ties
   out: dict[int, jax.Array] = {}
   for long in (False, True):
     places = [i for i, x in enumerate(xs) if _is_long(x) == long]
     if places:
       at = np.asarray(places, np.int32)
-      found = (_long_cuts if long else _cuts)([xs[i] for i in places], key[at], keep[at])
+      found = (_long_cuts if long else _cuts)([xs[i] for i in places], key[at], keep[at], ties[at])
       out.update(zip(places, found))
   return jnp.stack([out[i] for i in range(len(xs))])
 
 
-def _cuts(xs: Sequence[jax.Array], key: jax.Array, keep: jax.Array) -> jax.Array:
-  index = lambda x, i: jnp.where(_keys.keys(x) == key[i], ~flat_index(x.shape), _U32(0))
-  low = _race(xs, index, keep).low
+def _cuts(xs: Sequence[jax.Array], key: jax.Array, keep: jax.Array, ties: jax.Array) -> jax.Array:
+  def index(x: jax.Array, i: int, one: jax.Array) -> jax.Array:
+    return jnp.where(_keys.keys(x) == key[i], ~flat_index(x.shape, one), _U32(0))
+
+  # all ties have indices below the leaf's size, spread evenly as far as is known
+  low = [np.uint32(2**32 - max(math.prod(x.shape), 1)) for x in xs]
+  low = _race(xs, index, keep, ties, jnp.asarray(low)).low
   cut = _wide.wide(jnp.where(low == 0, ~low, ~low + 1))  # low = 0 keeps all of a leaf
   return jnp.where(_is_zero(keep), _U32(0), cut)
 
 
-def _long_cuts(xs: Sequence[jax.Array], key: jax.Array, keep: jax.Array) -> jax.Array:
-  def high(x: jax.Array, i: int) -> jax.Array:
-    return jnp.where(_keys.keys(x) == key[i], ~_long_index(x.shape)[0], _U32(0))
+def _long_cuts(
+  xs: Sequence[jax.Array], key: jax.Array, keep: jax.Array, ties: jax.Array
+) -> jax.Array:
+  def high(x: jax.Array, i: int, one: jax.Array) -> jax.Array:
+    return jnp.where(_keys.keys(x) == key[i], ~_long_index(x.shape, one)[0], _U32(0))
 
-  first = _race(xs, high, keep)
+  words = [np.uint32(2**32 - 1 - (math.prod(x.shape) >> _wide.BASE)) for x in xs]
+  first = _race(xs, high, keep, ties, jnp.asarray(words))
   word = ~first.low
   exact = _wide.equal(first.upto, keep)[:, None]
 
-  def low(x: jax.Array, i: int) -> jax.Array:
-    index = _long_index(x.shape)
+  def low(x: jax.Array, i: int, one: jax.Array) -> jax.Array:
+    index = _long_index(x.shape, one)
     return jnp.where((_keys.keys(x) == key[i]) & (index[0] == word[i]), ~index[1], _U32(0))
 
   left = jnp.where(exact, _U32(0), _wide.subtract(keep, jnp.where(exact, keep, first.above)))
-  second = ~_race(xs, low, left).low
+  here = _wide.subtract(first.upto, first.above)
+  lowest = jnp.full(word.shape, 2**32 - (1 << _wide.BASE), _U32)
+  second = ~_race(xs, low, left, here, lowest).low
   cut = _wide.carried(jnp.stack([word, second + 1], axis=-1))
   after = jnp.stack([word + 1, jnp.zeros_like(word)], axis=-1)
   return jnp.where(_is_zero(keep), _U32(0), jnp.where(exact, after, cut))
@@ -106,12 +117,17 @@ def _is_zero(count: jax.Array) -> jax.Array:
 
 
 def _race(
-  xs: Sequence[jax.Array], keys_of: Callable[[jax.Array, int], jax.Array], k: jax.Array
+  xs: Sequence[jax.Array],
+  keys_of: Callable[[jax.Array, int, jax.Array], jax.Array],
+  k: jax.Array,
+  number: jax.Array,
+  low: jax.Array,
 ) -> _search.State:
-  """The k highest of other keys, uint32, a race for each leaf."""
+  """The k highest of other keys, uint32: of ``number`` from ``low`` on, the rest being 0."""
   total = jnp.stack([_wide.constant(math.prod(x.shape)) for x in xs])
   blocks = lambda window, shift: _count(keys_of, xs, window, shift)
-  return _search.run(blocks, lambda b: b, _search.start(k, total, _U32, None), k, total)[0]
+  start = _search.within(k, number, low)
+  return _search.run(blocks, lambda b: b, start, k, total)[0]
 
 
 def sample(xs: Sequence[jax.Array], sizes: Sequence[int]) -> list[jax.Array]:
@@ -134,50 +150,70 @@ def _is_long(x: jax.Array) -> bool:
   return math.prod(x.shape) >= LONG
 
 
-def _long_index(shape: tuple[int, ...]) -> tuple[jax.Array, jax.Array]:
-  """The row-major index of each element as the two words of a wide count."""
+def _long_index(shape: tuple[int, ...], one: Any = _ONE) -> tuple[jax.Array, jax.Array]:
+  """As :func:`flat_index`, as the two words of a wide count."""
   high, low = jnp.zeros(shape, _U32), jnp.zeros(shape, _U32)
-  for axis, length in enumerate(shape):
+  for axis in range(len(shape)):
     stride = math.prod(shape[axis + 1 :])
-    for number, by in _iotas(shape, axis, length):
+    for number, by in _iotas(shape, axis, one):
       words = _wide.times(number, by * stride)
       high, low = high + words[..., 0], low + words[..., 1]
   words = _wide.carried(jnp.stack([high, low], axis=-1))
   return words[..., 0], words[..., 1]
 
 
-def _iotas(shape: tuple[int, ...], axis: int, length: int) -> list[tuple[jax.Array, int]]:
+def _iotas(shape: tuple[int, ...], axis: int, one: Any) -> list[tuple[jax.Array, int]]:
   """The index along an axis, as numbers of 32 bits and what these are to be multiplied by."""
+  length = shape[axis]
   if length <= LONG:
-    return [(lax.broadcasted_iota(_U32, shape, axis), 1)]
+    return [(_iota(shape, axis, one), 1)]
   split = (*shape[:axis], -(-length >> _wide.BASE), 1 << _wide.BASE, *shape[axis + 1 :])
   joined = (*shape[:axis], split[axis] << _wide.BASE, *shape[axis + 1 :])
   parts = [lax.broadcasted_iota(_U32, split, axis + i).reshape(joined) for i in range(2)]
   return [
-    (lax.slice_in_dim(part, 0, length, axis=axis), by)
+    (lax.slice_in_dim(part, 0, length, axis=axis) * one, by)
     for part, by in zip(parts, (1 << _wide.BASE, 1))
   ]
 
 
-def flat_index(shape: tuple[int, ...]) -> jax.Array:
-  """uint32 array of the row-major index of each element; fuses into whatever reads it."""
+def _iota(shape: tuple[int, ...], axis: int, one: Any) -> jax.Array:
+  """uint32 numbers along an axis, times ``one``.
+
+  A vector's are made of two numbers each: where it is split over devices, each of them adds what
+  comes before its part, before the loop, and stores the sum; so that is a short vector.
+  """
+  (length, *others) = shape if shape else (0,)
+  step = next((n for n in (256, 16) if length and length % (n * jax.device_count()) == 0), 0)
+  if others or not step or jax.device_count() == 1:
+    return lax.broadcasted_iota(_U32, shape, axis) * one
+  parts = [lax.broadcasted_iota(_U32, (length // step, step), i) for i in range(2)]
+  return (parts[0] * (_U32(step) * one) + parts[1] * one).reshape(length)
+
+
+def flat_index(shape: tuple[int, ...], one: Any = _ONE) -> jax.Array:
+  """uint32 array of the row-major index of each element; fuses into whatever reads it.
+
+  In a loop ``one`` is a traced 1 of that loop, lest what doesn't depend on the loop be computed
+  before it, and stored.
+  """
   index = jnp.zeros(shape, _U32)
   for axis in range(len(shape)):
-    stride = math.prod(shape[axis + 1 :])
-    index = index + lax.broadcasted_iota(_U32, shape, axis) * _U32(stride)
+    stride = _U32(math.prod(shape[axis + 1 :]))
+    index = index + _iota(shape, axis, one) * stride
   return index
 
 
 def _count(
-  keys_of: Callable[[jax.Array, int], jax.Array],
+  keys_of: Callable[[jax.Array, int, jax.Array], jax.Array],
   xs: Sequence[jax.Array],
   window: jax.Array,
   shift: jax.Array,
 ) -> jax.Array:
   # without the barrier the loop would compute all keys once and store them
-  xs, window, shift = lax.optimization_barrier((list(xs), window, shift))
+  held = lax.optimization_barrier((list(xs), window, shift, _U32(1)))
+  xs, window, shift, one = held
   counts = []
   for i, x in enumerate(xs):
-    away = (jnp.maximum(keys_of(x, i), window[i]) - window[i]) >> shift[i]
-    counts.append(jnp.stack([_wide.count(away == j) for j in range(_search.BINS)]))
+    away = (jnp.maximum(keys_of(x, i, one), window[i]) - window[i]) >> shift[i]
+    counts.append(_wide.counts([away == j for j in range(_search.BINS)]))
   return jnp.stack(counts)

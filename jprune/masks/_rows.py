@@ -87,7 +87,7 @@ def _in_place(x: jax.Array, axis: int) -> tuple[Any, int]:
     held, window, shift = lax.optimization_barrier((x, window, shift))
     lined_up = lambda v: jnp.expand_dims(v.reshape(lead), axis)
     away = (jnp.maximum(_keys.keys(held), lined_up(window)) - lined_up(window)) >> lined_up(shift)
-    bins = [jnp.sum(away == j, axis=axis, dtype=_U32).reshape(-1) for j in range(_search.BINS)]
-    return jnp.stack(bins, axis=-1)
+    bins = _wide.sums([away == j for j in range(_search.BINS)], [axis])
+    return jnp.stack([each.reshape(-1) for each in bins], axis=-1)
 
   return count, 0

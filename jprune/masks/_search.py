@@ -81,6 +81,23 @@ def start(k: jax.Array, total: jax.Array, dtype: jnp.dtype, sample: jax.Array | 
   return state._replace(plain=false, **_window(state, lower, upper))
 
 
+def within(k: jax.Array, number: jax.Array, low: jax.Array) -> State:
+  """A first bracket of uint32 keys: ``number`` of them from ``low`` on, about evenly spread.
+
+  Args:
+    k: wide counts ``(G, 2)``.
+    number: wide counts ``(G, 2)``, at least k; all keys below ``low`` lose.
+    low: keys ``(G,)``.
+  """
+  top = jnp.full_like(low, jnp.iinfo(low.dtype).max)
+  nothing = _wide.equal(k, jnp.zeros_like(k))
+  low = jnp.where(nothing, top, low)
+  done = nothing | _wide.equal(k, number)
+  none = jnp.zeros_like(number)
+  state = State(low, top, number, none, low, low, jnp.zeros(low.shape, bool), done)
+  return state._replace(**_next_window(state, k))
+
+
 def advance(state: State, bins: jax.Array, k: jax.Array, total: jax.Array) -> State:
   """Narrows the brackets by the counts of one pass.
 

@@ -44,20 +44,42 @@ def carried(words: jax.Array) -> jax.Array:
 
 
 def count(hits: jax.Array) -> jax.Array:
-  """How many of an array of bools are true: a wide count ``(2,)``, by sums over whole axes."""
-  if math.prod(hits.shape) <= _NARROW:
-    return wide(jnp.sum(hits, dtype=jnp.uint32))
-  longest = max(range(hits.ndim), key=hits.shape.__getitem__)
-  if hits.shape[longest] > _NARROW:
-    edges = [*range(0, hits.shape[longest], _NARROW // 2 + 1), hits.shape[longest]]
-    parts = [lax.slice_in_dim(hits, *ends, axis=longest) for ends in itertools.pairwise(edges)]
-    return total(jnp.stack([count(part) for part in parts]), axis=0)
+  """How many of an array of bools are true: a wide count ``(2,)``."""
+  return counts([hits, ~hits])[0]
+
+
+def counts(hits: Sequence[jax.Array]) -> jax.Array:
+  """How many of each of two or more arrays of bools are true: wide counts ``(arrays, 2)``.
+
+  By one reduction over whole axes, such that nothing of the arrays' size need be stored: XLA's
+  CPU backend makes a tree of a sum over more than 32 elements, and stores what goes into it, but
+  not of a reduction of at least two arrays at once.
+  """
+  shape = hits[0].shape
+  if math.prod(shape) <= _NARROW:
+    return wide(jnp.stack(sums(hits, range(len(shape)))))
+  longest = max(range(len(shape)), key=shape.__getitem__)
+  if shape[longest] > _NARROW:
+    edges = [*range(0, shape[longest], _NARROW // 2 + 1), shape[longest]]
+    parts = [
+      counts([lax.slice_in_dim(each, *ends, axis=longest) for each in hits])
+      for ends in itertools.pairwise(edges)
+    ]
+    return total(jnp.stack(parts), axis=0)
   summed, size = [], 1
-  for axis in sorted(range(hits.ndim), key=hits.shape.__getitem__, reverse=True):
-    if size * hits.shape[axis] <= _NARROW:
+  for axis in sorted(range(len(shape)), key=shape.__getitem__, reverse=True):
+    if size * shape[axis] <= _NARROW:
       summed.append(axis)
-      size *= hits.shape[axis]
-  return total(wide(jnp.sum(hits, axis=tuple(summed), dtype=jnp.uint32).reshape(-1)), axis=0)
+      size *= shape[axis]
+  return total(wide(jnp.stack([each.reshape(-1) for each in sums(hits, summed)])), axis=1)
+
+
+def sums(hits: Sequence[jax.Array], axes: Sequence[int]) -> list[jax.Array]:
+  """How many of each of some arrays of bools are true along axes, uint32, in one reduction."""
+  none = np.uint32(0)
+  add = lambda a, b: tuple(x + y for x, y in zip(a, b))
+  numbers = tuple(each.astype(jnp.uint32) for each in hits)
+  return list(lax.reduce(numbers, (none,) * len(numbers), add, tuple(axes)))
 
 
 def total(counts: jax.Array, axis: int) -> jax.Array:
