@@ -25,6 +25,7 @@ from jprune.graph._ranges import (
   INFINITE,
   MADE,
   NAN,
+  NEGATIVE,
   NULL,
   RANGES,
   REAL,
@@ -65,6 +66,11 @@ _PRODUCTS |= {'ragged_dot_general'}
 # They are told +0.0 from -0.0; some of complex numbers along a branch cut, others by 1 / 0.
 _TELL_SIGNS = frozenset(['atan2', 'nextafter', 'bitcast_convert_type', 'top_k'])
 _TELL_COMPLEX = _named('sqrt rsqrt log log1p pow acos asin atan acosh asinh atanh cbrt sign')
+# Of those, they have their cut along the negative real numbers.
+_CUT_BELOW_ZERO = _named('sqrt rsqrt log log1p pow cbrt')
+# Of complex numbers that are real and not negative they make such numbers, in the ranges that they
+# have for real ones. All other results may be anything, so what can't be negative is real.
+_STAY_REAL = _MOVE | _named('add mul cosh exp exp2 square')
 _INVERT = {'div': 1, 'pow': 0, 'integer_pow': 0, 'rsqrt': 0, 'digamma': 0}
 # What comes of them is no NaN where an operand is one, or another one.
 _CATCH = frozenset(['sort', 'top_k', 'pow', 'select_and_gather_add', 'select_and_scatter_add'])
@@ -146,7 +152,7 @@ def _revised(
     doubt = worst & (FRAIL | TORN) | _torn(site, kinds, flags, twice)
     if name == 'select_n' and kinds[0] > UNIFORM and doubt:
       doubt |= TORN  # it may take the NaN of pruned units, and something else of those that stay
-    if jnp.issubdtype(var.aval.dtype, jnp.complexfloating):
+    if jnp.issubdtype(var.aval.dtype, jnp.complexfloating) and not _stays_real(name, kinds, flags):
       flags_out |= REAL
   if catches and worst & (FRAIL | TORN):
     value, doubt = max(value, ANY), 0
@@ -157,6 +163,12 @@ def _revised(
   made = worst & MADE if name in _MOVE else MADE
   signs = 0 if _forgets_sign(name, var) else worst & SIGNS
   return value, flags_out & ~(_DOUBT | MADE) | doubt | signs | made
+
+
+def _stays_real(name: str, kinds: Sequence[int], flags: Sequence[int]) -> bool:
+  """Whether complex operands, real, finite and not negative, give real numbers."""
+  real = all(k == ZERO or not each & (NEGATIVE | WILD) for k, each in zip(kinds, flags))
+  return name in _STAY_REAL and real
 
 
 def _forgets_sign(name: str, var: Any) -> bool:
@@ -214,7 +226,7 @@ def _tells(site: Site, flags: Sequence[int]) -> bool:
   if name in _TELL_COMPLEX and any(
     jnp.issubdtype(v.aval.dtype, jnp.complexfloating) for v in site.eqn.invars
   ):
-    return True
+    return name not in _CUT_BELOW_ZERO or bool(flags[0] & REAL)
   if name == 'integer_pow' and site.params['y'] >= 0:
     return False
   inverted = flags[_INVERT[name]] if name in _INVERT else 0

@@ -55,6 +55,8 @@ def _of_array(value: Any) -> int:
   if isinstance(value, jax.core.Tracer) or not getattr(value, 'is_fully_addressable', True):
     return REAL
   x = np.asarray(value)
+  if np.iscomplexobj(x) and not x.imag.any():
+    x = x.real
   if np.iscomplexobj(x):
     infinite = INFINITE if np.isinf(x).any() else 0
     return REAL | infinite | (NAN if np.isnan(x).any() else 0)
