@@ -144,18 +144,19 @@ def _named(
   """The groups that take part, all of them if a target (``whole``) wants them; and by name."""
   if not sparsity:
     raise _checks.no_group_sparsities(function)
-  by_key = _by_key(graph)
+  by_key = _meant(graph, [key for key in sparsity if key != REST])
   unknown = [key for key in sparsity if key not in by_key and key != REST]
   if unknown:
     raise _checks.unknown_groups(function, unknown, list(by_key))
   for key, value in sparsity.items():
     _checks.static_fraction(function, f'sparsity[{key!r}]', value)
   of: dict[int, str] = {}
+  able = set(places)
   for key in sparsity:
     for i in by_key.get(key, ()):
       if i in of:
         raise _checks.group_named_twice(function, graph.groups[i].name, (of[i], key))
-      if i not in places:
+      if i not in able:
         raise _checks.groups_not_scored(function, [key], reasons.get(i))
       of[i] = key
   among = list(places) if whole or REST in sparsity else sorted(of)
@@ -166,15 +167,23 @@ def _named(
   return among, [(float(sparsity[key]), each) for key, each in own.items() if each]
 
 
-def _by_key(graph: Any) -> dict[str, list[int]]:
-  """The groups that a key may mean: one by its name, those of an axis by a member of theirs."""
-  found: dict[str, list[int]] = {}
-  for i, group in enumerate(graph.groups):
-    for member in group.members:
-      for key in (
-        f'{member.path}[{member.axis}]',
-        f'{member.path}[{member.axis}] {member.position}',
-      ):
-        if i not in found.setdefault(key, []):
-          found[key].append(i)
-  return found | {group.name: [i] for i, group in enumerate(graph.groups)}
+def _meant(graph: Any, keys: Sequence[str]) -> dict[str, list[int]]:
+  """The groups that keys mean: one by its name, those of an axis by a member of theirs."""
+  found = {group.name: [i] for i, group in enumerate(graph.groups)}
+  for shown in (_axis_of, _place_of):  # positions take long to spell
+    if set(keys) <= found.keys():
+      break
+    more: dict[str, dict[int, None]] = {}
+    for i, group in enumerate(graph.groups):
+      for member in group.members:
+        more.setdefault(shown(member), {})[i] = None
+    found |= {key: list(groups) for key, groups in more.items() if key not in found}
+  return found
+
+
+def _axis_of(member: Any) -> str:
+  return f'{member.path}[{member.axis}]'
+
+
+def _place_of(member: Any) -> str:
+  return f'{_axis_of(member)} {member.position}'

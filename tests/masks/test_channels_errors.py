@@ -102,7 +102,9 @@ def test_groups_by_name():
     {'a/bas': 0.5},
   )
   refused(
-    ValueError, "'q', which no group or member is called. There are 'a/kernel.1.'", {'q': 0.5}
+    ValueError,
+    "'q', which no group or member is called. There are 'a/bias', 'a/kernel.1.'",
+    {'q': 0.5},
   )
   refused(ValueError, "got an empty dict. .* graph.groups; '.' stands for all others", {})
   both = graph_of(PARAMS, ('k', 3, [('a/kernel', 0, None)]), ('b', 4, [('a/bias', 0, None)]))
