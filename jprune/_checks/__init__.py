@@ -97,8 +97,12 @@ from jprune._checks.gradients import not_a_loss as not_a_loss
 from jprune._checks.gradients import not_finite_derivatives as not_finite_derivatives
 from jprune._checks.gradients import not_finite_flow as not_finite_flow
 from jprune._checks.gradients import other_batches as other_batches
+from jprune._checks.modules import no_method as no_method
 from jprune._checks.modules import no_variables as no_variables
+from jprune._checks.modules import not_equinox_module as not_equinox_module
 from jprune._checks.modules import not_nnx_module as not_nnx_module
+from jprune._checks.modules import other_plan as other_plan
+from jprune._checks.modules import other_variable_shape as other_variable_shape
 from jprune._checks.modules import other_variables as other_variables
 from jprune._checks.modules import unknown_variables as unknown_variables
 from jprune._checks.repair import bad_call as bad_call

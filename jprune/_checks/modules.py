@@ -1,4 +1,4 @@
-"""NNX modules."""
+"""NNX and Equinox modules."""
 
 from __future__ import annotations
 
@@ -12,6 +12,11 @@ def not_nnx_module(function: str, model: Any) -> TypeError:
   fix = "A linen module's apply and variables are a function and its params already."
   got = f'the class {model.__name__}' if isinstance(model, type) else kind(model)
   return TypeError(message(function, 'model', 'an instance of flax.nnx.Module', got, fix))
+
+
+def not_equinox_module(function: str, model: Any) -> TypeError:
+  got = f'the class {model.__name__}' if isinstance(model, type) else kind(model)
+  return TypeError(message(function, 'model', 'an instance of equinox.Module', got))
 
 
 def no_variables(function: str, wrt: Any, paths: Sequence[str]) -> ValueError:
@@ -35,3 +40,24 @@ def unknown_variables(function: str, unknown: Sequence[str], paths: Sequence[str
   constraint = 'a tree whose leaf paths are among those of `model`'
   got = f'an unknown leaf {listed(unknown)}'
   return ValueError(message(function, 'params', constraint, got, f'It has {listed(paths)}.'))
+
+
+def no_method(function: str, method: Any, kind_: str) -> ValueError:
+  got = f'{method!r}, which {kind_} does not have'
+  return ValueError(message(function, 'method', 'the name of a method of `model`', got))
+
+
+def other_variable_shape(function: str, path: str, leaf: Any, shape: tuple[int, ...]) -> ValueError:
+  fix = (
+    'Params that jprune.shrink made smaller belong to small.fn, which also counts what is left of '
+    'pruned channels: jprune.nnx.shrunk(model, small) is a module that computes it, unlike what '
+    'nnx.update makes of these.'
+  )
+  return ValueError(message(function, 'params', f'of shape {shape}', kind(leaf), fix, path))
+
+
+def other_plan(function: str, expected: Sequence[str], found: Sequence[str]) -> ValueError:
+  got = differing(expected, found) or 'one of other shapes'
+  constraint = 'a plan of all params and statistics of `model`'
+  fix = 'Shrink the function that functional(model) gives, of all of its params.'
+  return ValueError(message(function, 'small', constraint, got, fix))
