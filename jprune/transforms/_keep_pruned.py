@@ -59,7 +59,9 @@ def keep_pruned(masks: Masks) -> optax.GradientTransformationExtraArgs:
 
   Returns:
     A gradient transformation whose state is a :class:`KeepPrunedState`;
-    ``optax.tree.get(state, 'masks')`` finds the masks. ``update`` needs ``params``.
+    ``optax.tree.get(state, 'masks')`` finds the masks, and ``optax.tree.set(state, masks=masks)``
+    puts others in their place, for which nothing is compiled anew (of a state that is donated, set
+    a copy). ``update`` needs ``params``.
 
   Raises:
     ValueError: by ``init``, if structure or shapes differ from the params', or a pruned weight

@@ -1,5 +1,7 @@
 """``keep_pruned`` beyond what tests/contract says of every transformation and optimizer."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,6 +9,7 @@ import optax
 import pytest
 from flax import nnx
 
+import jprune
 from jprune.masks import PackedMask, pack
 from jprune.transforms import keep_pruned
 
@@ -195,3 +198,37 @@ def test_nnx_state_in_a_plain_loop(form):
   nnx.merge(graphdef, params, rest)
   kernel, mask = params['inner']['kernel'][...], masks['inner']['kernel'][...]
   assert (kernel[~mask] == 0).all()
+
+
+@pytest.mark.parametrize('kind', ['bools', 'packed', 'sharded'])
+def test_masks_are_swapped_without_compiling_anew(kind, compilations):
+  params = {'w': jnp.cos(jnp.arange(128.0)).reshape(8, 16), 'b': jnp.ones(16)}
+  if kind == 'sharded':
+    mesh = jax.make_mesh((8,), ('a',), axis_types=(jax.sharding.AxisType.Auto,))
+    spec = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec('a'))
+    params = jax.device_put(params, spec)
+  held = jprune.masks.pack if kind == 'packed' else lambda masks: masks
+  masks = jprune.prune(params, 0.0, where='w')
+  tx = optax.chain(optax.trace(0.9), jprune.keep_pruned(held(masks)))
+
+  @functools.partial(jax.jit, donate_argnums=(0, 1))
+  def step(params, state):
+    updates, state = tx.update(jax.tree.map(lambda p: -0.1 * p, params), state, params)
+    return optax.apply_updates(params, updates), state
+
+  state = jax.tree.map(
+    lambda x: jax.device_put(x, spec) if kind == 'sharded' else x, tx.init(params)
+  )
+  wide, compiled = params['w'], []
+  for sparsity in (0.25, 0.5, 0.75):
+    masks = jprune.prune(params, sparsity, masks=masks, where='w')
+    new = held(masks)
+    state = optax.tree.set(state, masks=jax.tree.map(jnp.copy, new))
+    before = len(compilations)
+    params, state = step(params, state)
+    compiled.append(len(compilations) - before)
+    np.testing.assert_array_equal(params['w'] != 0, masks['w'])
+    assert float(optax.tree.get(state, 'trace')['b'].min()) != 0.0
+  assert compiled == [1, 0, 0]
+  assert params['w'].sharding == wide.sharding
+  assert int((params['w'] == 0).sum()) == 96
