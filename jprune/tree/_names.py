@@ -135,6 +135,7 @@ COLLECTIONS_BESIDE_PARAMS = (
 
 # names that say nothing: of an array in a box, and of a table or a norm's vector in its module
 _BOX = re.compile(r'value|raw_value|\(.*')
+_TUPLE = re.compile(r"\(('[^()]*', '[^()]*')\)")  # a key of flax.traverse_util.flatten_dict
 _IN_TABLE = ('weight', 'embedding', 'embeddings', 'embedding_table', 'table', 'leaf', 'param')
 _IN_NORM = ('weight', 'w', 'g', 'b', 'leaf', 'param')
 
@@ -177,7 +178,8 @@ class Named(NamedTuple):
 
   @classmethod
   def of(cls, path: str) -> Named:
-    parts = tuple(map(_lower, re.split(r'[/.]', path)))
+    plain = _TUPLE.sub(lambda found: found[1][1:-1].replace("', '", '/'), path)
+    parts = tuple(map(_lower, re.split(r'[/.]', plain)))
     last = len(parts) - 1
     while last and _BOX.fullmatch(parts[last]):
       last -= 1
