@@ -1,6 +1,6 @@
 """What each leaf of a function is, and each of its axes: kernels, vectors, tables, states.
 
-Made by :func:`jprune.graph.roles` from what a function does, or by :mod:`jprune._named_roles`
+Made by :func:`jprune.graph.roles` from what a function does, or by :mod:`jprune.tree._named_roles`
 from names and shapes; read by whatever has to know which weights feed one output.
 """
 
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import html
-import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -242,12 +241,12 @@ def of_layer(role: Role) -> Role:
   return by_axes((window, fan_in, fan_out), words, (True, True, False), role.why)
 
 
-def check(function: str, paths: Sequence[str], shapes: Sequence[Any], roles: Any) -> None:
-  """Refuses what is no :class:`Roles`, or those of other leaves."""
+def check(function: str, shapes: Mapping[str, tuple[int, ...]], roles: Any) -> None:
+  """Refuses what is no :class:`Roles`, or those of other leaves than these."""
   if not isinstance(roles, Roles):
     raise _checks.no_roles(function, roles)
-  for path, shape in itertools.zip_longest(paths, shapes):
+  for path, shape in shapes.items():
     if path not in roles:
       raise _checks.other_roles(function, path, None, list(roles))
-    if roles[path].shape != tuple(shape):
-      raise _checks.other_roles(function, path, (tuple(shape), roles[path].shape), list(roles))
+    if roles[path].shape != shape:
+      raise _checks.other_roles(function, path, (shape, roles[path].shape), list(roles))

@@ -9,9 +9,9 @@ from typing import Any
 
 from jprune import _checks, _roles, tree
 from jprune._entry import public
-from jprune._named_roles import roles_by_name
 from jprune._roles import Role, Roles
 from jprune.distributions._common import competing
+from jprune.tree._named_roles import roles_by_name
 from jprune.typing import Distribution, Params, Scores, Sparsities
 
 
@@ -151,7 +151,7 @@ def _dims(
   """The dims of each leaf that count."""
   shapes = tree.shapes(params)
   if roles is not None:
-    _roles.check(function, list(shapes), list(shapes.values()), roles)
+    _roles.check(function, shapes, roles)
   found = roles if roles is not None else roles_by_name(shapes)
   known = {path: found[path] for path in shapes if found[path] and found[path].known}
   return [counted(shape, known.get(path)) for path, shape in shapes.items()]

@@ -17,12 +17,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from jprune import _checks, _roles, tree
-from jprune._named_roles import roles_by_name
 from jprune._roles import HEADS, INPUTS, OUTPUTS, Role
 from jprune.masks._auto import following, unsharded
 from jprune.masks._leaves import scored, sparsities_of
 from jprune.masks._pack import PackedMask, unpack_leaf
 from jprune.masks._patterns import Block, Channel, NOfM, Unstructured
+from jprune.tree._named_roles import roles_by_name
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,7 +89,7 @@ class Forms:
     if shapes is None:
       shapes = {path: x.shape for path, x in zip(paths, leaves) if x is not None}
     if roles is not None:
-      _roles.check(function, list(shapes), list(shapes.values()), roles)
+      _roles.check(function, shapes, roles)
     found = roles if roles is not None else roles_by_name(shapes)
     by_axis = _asks_for_axes(pattern)
     self.forms = []

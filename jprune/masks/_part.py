@@ -92,8 +92,7 @@ def kept_groups(function: str, graph: Any, keep: Where) -> set[int]:
 def _kernels(function: str, graph: Any, params: Any, roles: Any) -> set[str]:
   """The leaves that count by default where a group has one."""
   if roles is not None:
-    shapes = [leaf.shape for leaf in graph.leaves.values()]
-    _roles.check(function, list(graph.leaves), shapes, roles)
+    _roles.check(function, tree.shapes(params), roles)
   why = tree.left_out(params, roles)
   return {path for path, each in zip(graph.leaves, why, strict=True) if each is None}
 

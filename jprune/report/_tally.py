@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from jprune import _checks, tree
+from jprune import _checks, _roles, tree
 from jprune._entry import public
 from jprune.graph import MacCount
 from jprune.graph._mac_count import count_macs
@@ -224,7 +224,7 @@ def tally(
   if not isinstance(args, (tuple, list)) or (args and fn is None):
     raise _checks.bad_args('tally', args)
   if roles is not None:
-    _checks.check_roles('tally', roles, paths)
+    _roles.check('tally', tree.shapes(params), roles)
   _refuse_traced('params', paths, leaves)
   if masks is None:
     found: list[Any] = [None] * len(leaves)

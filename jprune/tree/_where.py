@@ -11,7 +11,8 @@ import numpy as np
 
 from jprune import _checks, _roles
 from jprune.tree import _names
-from jprune.tree._paths import along, flatten, is_array, is_inexact, size
+from jprune.tree._named_roles import stack_depths
+from jprune.tree._paths import along, flatten, is_array, is_inexact, shapes, size
 from jprune.tree._quantised import scales_of
 from jprune.typing import Params, Where
 
@@ -43,7 +44,12 @@ def left_out(params: Params, roles: Mapping[str, Any] | None = None) -> list[str
     shapes = [tuple(leaf.shape) if is_array(leaf) else None for leaf in leaves]
     why = _names.reasons(paths, shapes)
     why = [state or name for state, name in zip(_state_by_type(params), why)]
-    return [_no_matrix(leaf) or each for leaf, each in zip(leaves, why)]
+    arrays = {path: shape for path, shape in zip(paths, shapes) if shape is not None}
+    depths = stack_depths(arrays)
+    return [
+      _no_matrix(leaf) or each or _no_matrix_in_layers(leaf, depths[path])
+      for path, leaf, each in zip(paths, leaves, why)
+    ]
   out = []
   for path, leaf in zip(paths, leaves):
     role = roles[path]
@@ -68,6 +74,12 @@ def _no_matrix(leaf: Any) -> str | None:
     return 'fewer than two dimensions'
   long = sum(n > 1 for n in leaf.shape)
   return None if long > 1 else f'{["no", "one"][long]} axis longer than 1'
+
+
+def _no_matrix_in_layers(leaf: Any, depth: int) -> str | None:
+  if depth and sum(n > 1 for n in leaf.shape[depth:]) < 2:
+    return 'one axis longer than 1 in each layer of its stack'
+  return None
 
 
 def _state_by_type(params: Params) -> list[str | None]:
@@ -146,7 +158,7 @@ def selected(
   if isinstance(where, _roles.Roles):
     where, roles = None, where
   if roles is not None:
-    _roles.check(function, paths, [np.shape(leaf) for leaf in leaves], roles)
+    _roles.check(function, shapes(params), roles)
   if _is_bool_tree(where):
     chosen = [bool(value) for value in along(function, 'where', params, where)]
   else:

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import pytest
 
 from jprune import masks
+from jprune.graph import Roles
 from tests.masks.channel_graphs import graph_of
 
 PARAMS = {'a': {'kernel': jnp.ones((3, 4)), 'bias': jnp.arange(4.0)}, 'step': jnp.array(3)}
@@ -148,9 +149,9 @@ def test_keep_and_roles():
   )
   scores = {**PARAMS, 'b': jnp.ones((4, 2))}
   refused(ValueError, text, 0.5, where='b$', graph=linked, scores=scores)
-  refused(TypeError, '`roles` must be roles by leaf path; got int. Make them', 0.5, roles=3)
-  text = "`roles` must be a role for each leaf; got none for 'a/bias', 'a/kernel', 'step'. Make"
-  refused(ValueError, text, 0.5, roles={})
+  refused(TypeError, '`roles` must be roles of leaves; got int. Pass', 0.5, roles=3)
+  text = "`roles` must be those of every leaf; got none at leaf 'a/bias'. Make"
+  refused(ValueError, text, 0.5, roles=Roles({}))
 
 
 def test_scores():

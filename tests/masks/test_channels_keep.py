@@ -1,7 +1,6 @@
 """Layers that stay whole, groups with a sparsity of their own, and whose scores count."""
 
 import functools
-import types
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +9,7 @@ import pytest
 
 import jprune
 from jprune import masks
+from jprune.graph import Role, Roles
 
 SCOPES = ('local', 'global', 'isomorphic')
 WIDTHS = {'stem': 8, 'mid': 12, 'last': 10}
@@ -110,7 +110,7 @@ def test_what_where_leaves_out_is_left_alone():
   assert run(0.5, where='^(?!.*head).*kernel')[0] == {'stem': 4, 'mid': 6, 'last': 5}
   assert run(0.5, where='mid/kernel')[0] == {'stem': 8, 'mid': 6, 'last': 10}
   # vectors speak for whole groups, as the scales of norms do
-  assert run(0.5, where='(mid|last)/bias')[0] == {'stem': 8, 'mid': 6, 'last': 5}
+  assert run(0.5, where=['mid/bias', 'last/bias'])[0] == {'stem': 8, 'mid': 6, 'last': 5}
 
 
 def test_layouts_and_layers_that_both_make_and_read():
@@ -171,9 +171,11 @@ def test_roles_say_whose_scores_count():
   params['in'] = params['in'] * jnp.array([[1.0, 2.0, 3.0, 4.0]])
   graph = jprune.graph.channels(fn, params, X)
   kinds = {'in': 'kernel', 'shift': 'vector', 'out': 'kernel'}
-  roles = {path: types.SimpleNamespace(kind=kind) for path, kind in kinds.items()}
+  roles = Roles({path: Role(kind, params[path].shape) for path, kind in kinds.items()})
   found = masks.channels(params, graph, 0.5, roles=roles)
   assert found['out'][:, 0].tolist() == [False, False, True, True]
-  named = masks.channels(params, graph, 0.5, roles=roles, where='shift')  # a vector, if it is named
+  named = masks.channels(
+    params, graph, 0.5, roles=roles, where=['shift']
+  )  # a vector, if it is named
   assert named['out'][:, 0].tolist() == [True, False, False, True]
   assert masks.channels(params, graph, 0.5, roles=roles, where='in')['out'].sum() == 4

@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import math
-from typing import NamedTuple
 
 import equinox as eqx
 import flax.linen as nn
@@ -17,6 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 import jprune.report
+from jprune.graph import Role, Roles
 from jprune.masks import pack
 from jprune.masks._storage import smallest_storage
 from jprune.report import LeafTally, Tally, tally
@@ -277,11 +277,6 @@ def test_public_names():
   assert {'LeafTally', 'Tally', 'tally'} <= set(dir(jprune.report))
 
 
-class Role(NamedTuple):
-  kind: str
-  why: str
-
-
 def test_what_the_default_left_out_stands_there_with_the_reason():
   params = {
     'attention': {'kernel': jnp.ones((8, 2, 4)), 'bias': jnp.ones((2, 4))},
@@ -307,11 +302,12 @@ def test_what_the_default_left_out_stands_there_with_the_reason():
 
 def test_roles_are_a_column_and_the_reasons():
   params = {'w': jnp.ones((4, 4)), 'e': jnp.ones((9, 4)), 'longer/path/of/b': jnp.ones((2, 4))}
-  roles = {
-    'e': Role('table', 'rows of it are gathered'),
-    'longer/path/of/b': Role('vector', 'it is added'),
-    'w': Role('kernel', 'a product multiplies by it'),
+  found = {
+    'e': Role('table', (9, 4), 'rows of it are gathered'),
+    'longer/path/of/b': Role('vector', (2, 4), 'it is added'),
+    'w': Role('kernel', (4, 4), 'a product multiplies by it'),
   }
+  roles = Roles(found)
   masks = jprune.prune(params, 0.5, roles=roles)
   fn = lambda params, x: x @ params['w']
   report = tally(params, masks, roles=roles)
@@ -325,5 +321,5 @@ def test_roles_are_a_column_and_the_reasons():
   whole = tally(params, masks, roles=roles, fn=fn, args=(jnp.ones((2, 4)),))
   assert [leaf['role'] for leaf in whole.to_dict()['leaves']] == ['table', 'vector', 'kernel']
   assert 'kernel</td>' in whole._repr_html_()
-  with pytest.raises(ValueError, match="tally: `roles` must be .*; got no leaf 'e'"):
-    tally(params, masks, roles={'w': roles['w'], 'longer/path/of/b': roles['w']})
+  with pytest.raises(ValueError, match="tally: `roles` must be .*; got none at leaf 'e'"):
+    tally(params, masks, roles=Roles({'w': found['w']}))

@@ -260,6 +260,28 @@ def test_a_stack_loses_what_its_layers_lose(name, axis):
   assert kernels(structs(stacked)) == kernels(structs(layer)) != []
 
 
+def test_a_stack_is_known_by_its_norms_and_biases():
+  stack = {
+    'layers/norm/scale': (3, 8),
+    'layers/up/kernel': (3, 8, 16),
+    'layers/score/kernel': (3, 8, 1),
+    'layers/score/bias': (3, 1),
+    'layers/temperatures': (3, 8),
+    'head/kernel': (8, 5),
+  }
+  assert kernels(structs(stack)) == ['head/kernel', 'layers/up/kernel']
+  why = dict(zip(sorted(stack), tree.left_out(structs(stack))))
+  assert why['layers/temperatures'] == 'one axis longer than 1 in each layer of its stack'
+  ensemble = {'up/kernel': (3, 8, 16), 'up/bias': (3, 16), 'up/sharpness': (3, 8), 'mix': (3, 8)}
+  assert kernels(structs(ensemble)) == ['up/kernel']
+  attention = {'q/kernel': (4, 4, 8), 'q/bias': (4, 8), 'out/kernel': (4, 8, 4), 'sink': (4, 8)}
+  assert kernels(structs(attention)) == ['out/kernel', 'q/kernel', 'sink']
+  conv = {'weight': (6, 8, 1, 1), 'bias': (6, 1, 1)}  # Equinox
+  assert kernels(structs(conv)) == ['weight']
+  per_head = {'q_norm/scale': (4, 8), 'q/kernel': (16, 4, 8), 'mix': (4, 16)}
+  assert kernels(structs(per_head)) == ['mix', 'q/kernel']
+
+
 def test_nnx_says_what_is_state_by_the_type_of_its_variables():
   class Net(nnx.Module):
     def __init__(self):

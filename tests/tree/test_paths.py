@@ -16,6 +16,7 @@ from flax import nnx
 
 import jprune
 from jprune import tree
+from jprune.graph import Role, Roles
 
 KERNEL, BIAS = jnp.ones((2, 3)), jnp.ones(3)
 
@@ -190,21 +191,21 @@ def test_along_and_by_leaf():
     tree.along('f', 'x', params, frozen)
 
 
-class Role(NamedTuple):
-  kind: str
-  why: str = ''
+def roles_of(params, **found):
+  """Roles of these kinds; the others are kernels."""
+  kinds = {path: found.get(path.replace('/', '_'), ('kernel', '')) for path in tree.shapes(params)}
+  shapes = tree.shapes(params)
+  return Roles({path: Role(kind, shapes[path], why) for path, (kind, why) in kinds.items()})
 
 
-ROLES = {
-  'Dense_0/bias': Role('kernel'),  # whatever its name and its axes
-  'Dense_0/kernel': Role('kernel'),
-  'Dense_1/bias': Role('vector', 'it is added'),
-  'Dense_1/kernel': Role('table', 'it is looked up'),
-  'count': Role('state', 'no gradient reaches it'),
-  'empty': Role('kernel'),
-  'key': Role('unused', 'nothing uses it'),
-  'scale': Role('vector', 'it is multiplied by'),
-}
+ROLES = roles_of(
+  PARAMS,  # biases are kernels here, whatever their names and axes
+  Dense_1_bias=('vector', 'it is added'),
+  Dense_1_kernel=('table', 'it is looked up'),
+  count=('state', 'no gradient reaches it'),
+  key=('unused', 'nothing uses it'),
+  scale=('vector', 'it is multiplied by'),
+)
 
 
 def test_roles_take_the_place_of_names():
@@ -225,10 +226,12 @@ def test_roles_take_the_place_of_names():
 
 
 def test_roles_of_other_leaves():
-  words = 'prune: `roles` must be what jprune.graph.roles.* gives for these params; got no leaf '
-  with pytest.raises(ValueError, match=words + "'a' and an unknown leaf 'b'"):
-    jprune.prune({'a': KERNEL}, 0.5, roles={'b': Role('kernel')})
-  with pytest.raises(TypeError, match='`roles` must be .*; got function. Trace the function'):
+  words = "prune: `roles` must be those of every leaf; got none at leaf 'a'"
+  with pytest.raises(ValueError, match=words):
+    jprune.prune({'a': KERNEL}, 0.5, roles=roles_of({'b': KERNEL}))
+  with pytest.raises(ValueError, match=r'got shape \(2, 3\) for a leaf of shape \(3, 2\)'):
+    jprune.prune({'a': KERNEL.T}, 0.5, roles=roles_of({'a': KERNEL}))
+  with pytest.raises(TypeError, match='`roles` must be .*; got function. Pass jprune.graph.roles'):
     jprune.prune({'a': KERNEL}, 0.5, roles=lambda params: params)
 
 

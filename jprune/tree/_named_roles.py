@@ -17,11 +17,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
 from jprune._roles import HEADS, INPUTS, LAYERS, OUTPUTS, WINDOW, Role, by_axes
-
-Shape = tuple[int, ...]
+from jprune.tree._names import Named, Shape, known
 
 _INTO_HEADS = re.compile(r'^(q|k|v|query|key|value|(q|k|v|query|key|value)_proj|to_[qkv])$')
 _OUT_OF_HEADS = re.compile(r'^(o|out|o_proj|out_proj|attn_out|attention_output|to_out)$')
@@ -40,21 +38,12 @@ def roles_by_name(leaves: Mapping[str, Shape]) -> dict[str, Role | None]:
   Args:
     leaves: shapes by path.
   """
-  depths = _stack_depths(leaves)
+  depths = stack_depths(leaves)
   return {path: _by_name(path, shape, depths[path], leaves) for path, shape in leaves.items()}
 
 
-class _Leaf(NamedTuple):
-  """A leaf as one layer of a stack has it."""
-
-  name: str
-  module: str
-  shape: Shape
-
-
 def _by_name(path: str, shape: Shape, depth: int, leaves: Mapping[str, Shape]) -> Role | None:
-  leaf = _leaf(path, shape[depth:])
-  words = _words(leaf, _bias(path, depth, leaves))
+  words = _words(path, shape[depth:], _bias(path, depth, leaves))
   if words is None:
     return None
   words = (LAYERS,) * depth + words
@@ -63,9 +52,9 @@ def _by_name(path: str, shape: Shape, depth: int, leaves: Mapping[str, Shape]) -
   return by_axes(shape, words, contracted, 'by its name')
 
 
-def _words(leaf: _Leaf, bias: Shape | None) -> tuple[str, ...] | None:
+def _words(path: str, shape: Shape, bias: Shape | None) -> tuple[str, ...] | None:
   """A word for each axis of one layer."""
-  rank = len(leaf.shape)
+  rank, leaf = len(shape), Named.of(path)
   if rank < 2:
     return None
   if rank == 2:
@@ -77,7 +66,7 @@ def _words(leaf: _Leaf, bias: Shape | None) -> tuple[str, ...] | None:
     return (HEADS, INPUTS, OUTPUTS)
   if leaf.name == _OUTPUTS_FIRST:
     return (OUTPUTS, INPUTS, *(WINDOW,) * (rank - 2))
-  outputs = len(bias) if bias is not None and leaf.shape[-len(bias) :] == bias else 0
+  outputs = len(bias) if bias is not None and shape[-len(bias) :] == bias else 0
   if outputs > 1 and outputs < rank:
     return (INPUTS,) * (rank - outputs) + (OUTPUTS,) * outputs
   if outputs == 1 or (leaf.name in _KERNELS and rank in (4, 5)):
@@ -87,34 +76,22 @@ def _words(leaf: _Leaf, bias: Shape | None) -> tuple[str, ...] | None:
 
 def _bias(path: str, depth: int, leaves: Mapping[str, Shape]) -> Shape | None:
   """The shape of the bias beside a kernel, as one layer has it."""
-  if _leaf(path, ()).name not in _KERNELS:
+  if Named.of(path).name not in _KERNELS:
     return None
   found = _beside(path, leaves, _BIASES)
   return None if found is None else found[depth:]
 
 
-def _leaf(path: str, shape: Shape) -> _Leaf:
-  module, _, name = path.rpartition('/')
-  return _Leaf(*_last_words(name, module), shape)
-
-
-def _last_words(name: str, module: str) -> tuple[str, str]:
-  """The name of a leaf and of its module, in paths with slashes or with dots."""
-  words = [*module.replace('.', '/').split('/'), *name.split('.')]
-  return words[-1], words[-2] if len(words) > 1 else ''
-
-
 def _beside(path: str, leaves: Mapping[str, Shape], names: Sequence[str]) -> Shape | None:
   """The shape of a leaf of the same module that has one of the names."""
-  name = _leaf(path, ()).name
-  stem = path[: len(path) - len(name)]
+  stem = path[: max(path.rfind('/'), path.rfind('.')) + 1]
   return next((leaves[stem + each] for each in names if stem + each in leaves), None)
 
 
 # ------------------------------------------------------------------------------------- stacks
 
 
-def _stack_depths(leaves: Mapping[str, Shape]) -> dict[str, int]:
+def stack_depths(leaves: Mapping[str, Shape]) -> dict[str, int]:
   """How many first axes of each leaf number layers."""
   depths = dict.fromkeys(leaves, 0)
   roots: dict[str, list[str]] = {}
@@ -142,8 +119,9 @@ def _is_stack(members: Sequence[str], leaves: Mapping[str, Shape], depths: dict[
 
 def _shows_stack(path: str, leaves: Mapping[str, Shape]) -> bool:
   """Whether a bias or a norm has an axis more than one layer of it would have."""
-  shape, leaf = leaves[path], _leaf(path, leaves[path])
-  if len(shape) < 2 or leaf.name not in (*_SCALES, *_BIASES):
+  shape, leaf = leaves[path], Named.of(path)
+  of_norm = leaf.name in _SCALES or known(leaf.name, leaf.module) == "a norm's vector"
+  if len(shape) < 2 or not (of_norm or leaf.name in _BIASES):
     return False
   kernel = _beside(path, leaves, _KERNELS)
   if kernel is None:  # of a norm
