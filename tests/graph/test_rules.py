@@ -30,6 +30,16 @@ def row_of_each(x):
   return (x.sum(-1) > 0).astype(int)
 
 
+def caught(x, factor):
+  """Whether an infinite factor would do harm: 0 * inf is summed, and then compared."""
+  x = x * factor
+  return jnp.where(x.sum(-1, keepdims=True) > 0, x, 2 * x)
+
+
+def quotient(x):
+  return 1 / jnp.square(x).sum(-1, keepdims=True)
+
+
 FREE = {
   'elementwise': lambda x: jnp.exp(jnp.tanh(x) * 2) - 1,
   'integer_pow': lambda x: x**3,
@@ -104,6 +114,8 @@ FREE = {
   'clamp': lambda x: lax.clamp(-1.0, x, 1.0),
   'softmax': lambda x: jax.nn.softmax(x, -1),
   'logsumexp': lambda x: x - jax.nn.logsumexp(x, -1, keepdims=True),
+  'quotient_between_bounds': lambda x: caught(x, jnp.clip(quotient(x), 0.1, 2.0)),
+  'quotient_that_is_clamped': lambda x: caught(x, lax.clamp(0.1, quotient(x), 2.0)),
   'name': lambda x: checkpoint_name(x, 'hidden'),
   'triangular': lambda x: x * jnp.tril(jnp.ones((x.shape[0], 8), x.dtype)),
 }
@@ -208,3 +220,11 @@ def test_channels_are_frozen_with_reason_and_line(name):
   found = re.search(r'\(test_rules\.py:(\d+)\)', reason)
   assert found, reason
   assert first <= int(found[1]) < first + len(lines)
+
+
+@pytest.mark.parametrize('bound', [lambda x: x, lambda x: jnp.minimum(-x, 2.0)])
+def test_a_quotient_that_may_be_infinite_is_no_factor_of_what_is_compared(bound):
+  fn, params = network(lambda x: caught(x, bound(quotient(x))))
+  graph = jprune.graph.channels(fn, params, X)
+  assert not graph.groups
+  assert 'may be 0 / 0 or 0 * inf, and their NaN is caught' in graph.frozen['in', 1]
