@@ -11,6 +11,7 @@ import jax
 from jprune import _checks, tree
 from jprune._entry import explicit
 from jprune.graph._program import Program
+from jprune.graph._results import Filter
 from jprune.graph._sharding import divided
 from jprune.io._container import Reader
 from jprune.io._load import read_all
@@ -74,7 +75,10 @@ def save_shrunk(path: str | os.PathLike[str], small: Shrunk, params: Params | No
 
 @explicit
 def load_shrunk(
-  path: str | os.PathLike[str], fn: Callable[..., Any], like: Params | None = None
+  path: str | os.PathLike[str],
+  fn: Callable[..., Any],
+  like: Params | None = None,
+  small_outputs: Filter = None,
 ) -> Shrunk:
   """Loads what :func:`save_shrunk` saved: the small function, params and plan.
 
@@ -85,6 +89,7 @@ def load_shrunk(
     like: tree with the leaf paths of the params, full or small: params, or shape structs as
       ``jax.eval_shape`` gives them. Their containers, which the file can't name all, and their
       shardings are followed, as :func:`load` has it. By default dicts, lists and tuples come back.
+    small_outputs: what :func:`shrink` was given.
 
   Returns:
     A :class:`Shrunk` like the one that was saved: ``fn``, ``params`` and ``plan``.
@@ -121,7 +126,7 @@ def load_shrunk(
     detail = 'its plan is not that of its params'
     raise _checks.damaged_file('load_shrunk', _checks.as_path('load_shrunk', path), detail)
   shapes = {name: plan.shapes[name] for name in paths}  # in the order of this tree
-  return Shrunk(Program(fn, shapes, treedef, as_bools(plan)), params, plan)
+  return Shrunk(Program(fn, shapes, treedef, as_bools(plan), small_outputs), params, plan)
 
 
 def _plan_of(reader: Reader, contents: dict[str, Any]) -> Plan:

@@ -196,6 +196,7 @@ from jprune._checks.sensitivity import to_bind as to_bind
 from jprune._checks.sensitivity import too_many_to_count as too_many_to_count
 from jprune._checks.small import bad_filter as bad_filter
 from jprune._checks.small import flattened as flattened
+from jprune._checks.small import no_effect as no_effect
 from jprune._checks.small import no_plan_in_file as no_plan_in_file
 from jprune._checks.small import not_shrunk as not_shrunk
 from jprune._checks.small import nothing_named as nothing_named

@@ -19,14 +19,26 @@ def no_plan_in_file(function: str, path: str) -> ValueError:
   return ValueError(message(function, 'path', 'a file that jprune.save_shrunk wrote', got, fix))
 
 
-def bad_filter(function: str, where: Any, argument: str = 'where') -> TypeError:
+def bad_filter(function: str, where: Any, argument: str, error: Any = None) -> Exception:
+  if error is not None:
+    fix = 'Escape special characters, or pass a predicate (path, leaf) -> bool.'
+    got = f'{where!r} ({error})'
+    return ValueError(message(function, argument, 'a regular expression', got, fix))
   constraint = 'a regular expression, or a predicate (path, leaf) -> bool'
   return TypeError(message(function, argument, constraint, repr(where)))
 
 
-def nothing_named(
-  function: str, where: Any, paths: Sequence[str], argument: str = 'where'
-) -> ValueError:
+def no_effect(function: str, path: str, axis: int, why: str) -> ValueError:
+  constraint = 'masks of which some units can be left out'
+  got = f"masks of whole slices, none of which can: axis {axis} of leaf '{path}' is frozen ({why})"
+  fix = (
+    'print(jprune.graph.channels(fn, params, *args)) shows which axes can; results may come out '
+    'small with small_outputs=; strict=False keeps all.'
+  )
+  return ValueError(message(function, 'masks', constraint, got, fix))
+
+
+def nothing_named(function: str, where: Any, paths: Sequence[str], argument: str) -> ValueError:
   constraint = 'a filter that selects a leaf'
   got = f'{where!r}, which selects none of {listed(paths)}'
   return ValueError(message(function, argument, constraint, got))

@@ -22,6 +22,7 @@ from jprune.graph._layout import free_atoms, layout, numbered
 from jprune.graph._macs import total_macs
 from jprune.graph._readers import readers
 from jprune.graph._readonly import ReadOnly
+from jprune.graph._results import Filter
 from jprune.graph._small import Sizes
 from jprune.graph._trace import Traced
 from jprune.typing import Params, Where
@@ -187,7 +188,13 @@ class ChannelGraph:
 
 
 @public
-def channels(fn: Callable[..., Any], params: Params, *args: Any, **keywords: Any) -> ChannelGraph:
+def channels(
+  fn: Callable[..., Any],
+  params: Params,
+  *args: Any,
+  small_outputs: Filter = None,
+  **keywords: Any,
+) -> ChannelGraph:
   """Finds the channels of any function: slices of leaves that can only go together.
 
   The function is traced, not run: shapes are enough, and every kind of model is the same to it. An
@@ -200,6 +207,7 @@ def channels(fn: Callable[..., Any], params: Params, *args: Any, **keywords: Any
       ``batch_stats`` are, and shrinks with it; the axes of all others are frozen.
     params: tree of arrays or shape structs, whose axes may be pruned.
     *args: trees of arrays or shape structs; their axes are frozen.
+    small_outputs: results whose axes may be pruned too, as for :func:`jprune.shrink`.
     **keywords: none; bind those of ``fn`` with ``functools.partial``.
 
   Returns:
@@ -219,7 +227,7 @@ def channels(fn: Callable[..., Any], params: Params, *args: Any, **keywords: Any
     ...
   """
   _checks.check_no_keywords('channels', keywords)
-  return graph_of(Traced('channels', fn, params, args))
+  return graph_of(Traced('channels', fn, params, args, small_outputs=small_outputs))
 
 
 def graph_of(traced: Traced) -> ChannelGraph:

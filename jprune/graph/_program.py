@@ -14,6 +14,7 @@ from jprune.graph._atoms import Atom, Dim, is_frozen, leaves
 from jprune.graph._channels import why_frozen
 from jprune.graph._foreign import without_foreign
 from jprune.graph._layout import layout, numbered
+from jprune.graph._results import Filter
 from jprune.graph._sharding import struct
 from jprune.graph._small import Sizes, Small
 from jprune.graph._trace import Traced
@@ -33,9 +34,15 @@ class Program:
   """
 
   def __init__(
-    self, fn: Callable[..., Any], shapes: Mapping[str, tuple[int, ...]], treedef: Any, kept: Kept
+    self,
+    fn: Callable[..., Any],
+    shapes: Mapping[str, tuple[int, ...]],
+    treedef: Any,
+    kept: Kept,
+    small_outputs: Filter = None,
   ) -> None:
     self._fn = fn
+    self._small_outputs = small_outputs
     self._shapes = dict(shapes)
     self._treedef = treedef
     self._kept = kept
@@ -65,7 +72,8 @@ class Program:
     found = dict(zip(*tree.flatten(params)[:2]))
     values = [found[path] for path in self._shapes]
     structs = [struct(jax.typeof(x), full) for full, x in zip(self._shapes.values(), values)]
-    traced = Traced('small.fn', self._fn, self._treedef.unflatten(structs), args)
+    full, outputs = self._treedef.unflatten(structs), self._small_outputs
+    traced = Traced('small.fn', self._fn, full, args, small_outputs=outputs)
     small = Small(keeps_of(traced, self._kept))
     run = lambda *xs: small(traced.frame, list(xs))
     xs = [*values, *jax.tree.leaves(args)]

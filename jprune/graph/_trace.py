@@ -17,6 +17,7 @@ from jprune.graph._facts import of_param
 from jprune.graph._foreign import has_foreign, without_foreign
 from jprune.graph._frame import Frame, without_dead
 from jprune.graph._ranges import MADE, REAL
+from jprune.graph._results import Filter, chosen
 from jprune.graph._rule import ANY, UNIFORM, ZERO, Facts, Status
 from jprune.typing import Params
 
@@ -38,9 +39,18 @@ class Traced:
   """
 
   def __init__(
-    self, function: str, fn: Callable[..., Any], params: Params, args: Any, exact: bool = True
+    self,
+    function: str,
+    fn: Callable[..., Any],
+    params: Params,
+    args: Any,
+    exact: bool = True,
+    small_outputs: Filter = None,
   ) -> None:
-    """``exact`` asks what pruned entries are, without which nothing may be left out."""
+    """``exact`` asks what pruned entries are, without which nothing may be left out.
+
+    ``small_outputs`` selects results whose axes aren't frozen.
+    """
     self.paths, values, self.treedef = tree.flatten(params)
     if not self.paths:
       raise _checks.empty_tree(function)
@@ -60,12 +70,15 @@ class Traced:
     self.states = _states(self.paths, self.leaves, out_paths, outs)
     self.frame = Frame(without_dead(jaxpr.jaxpr), jaxpr.consts)
     self.frame.params = len(self.leaves)
+    small = [False] * len(outs)
+    if small_outputs is not None:
+      small = chosen(function, 'small_outputs', small_outputs, out_paths, outs)
     self.dims: list[Dims] = [fresh_all(leaf.shape) for leaf in self.leaves]
-    self._couple(out_paths, tree.flatten(args)[0])
+    self._couple(out_paths, small, tree.flatten(args)[0])
     if exact:
       self._check()
 
-  def _couple(self, out_paths: list[str], arg_paths: list[str]) -> None:
+  def _couple(self, out_paths: list[str], small: list[bool], arg_paths: list[str]) -> None:
     variables = self.frame.jaxpr.invars[len(self.dims) :]
     self.inputs = inputs = [
       fresh_all(var.aval.shape, Cause(f'model input {path}'))
@@ -82,7 +95,7 @@ class Traced:
           unify(old, new, Cause(f'new value of {self.paths[state]}'))
         continue
       self.states[i] = None
-      for dim in dims:
+      for dim in () if small[i] else dims:
         freeze(dim, Cause(f'model output {path}'.rstrip()))
     used = {var for eqn in self.frame.jaxpr.eqns for var in _variables(eqn)}
     used |= set(_hashable(self.frame.jaxpr.outvars))

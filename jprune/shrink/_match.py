@@ -5,8 +5,7 @@ from __future__ import annotations
 import collections
 import itertools
 import math
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,7 +13,6 @@ import numpy as np
 from jprune import _checks, tree
 
 Shape = tuple[int, ...]
-Where = str | re.Pattern[str] | Callable[[str, Any], bool] | None
 Heads = tuple[tuple[str, ...], tuple[str, ...]]
 
 
@@ -24,30 +22,6 @@ class Place(NamedTuple):
   path: str
   axes: tuple[tuple[int, int], ...]
   before: int = 0
-
-
-def chosen(function: str, where: Where, paths: Sequence[str], leaves: Sequence[Any]) -> list[bool]:
-  """For each leaf whether it may mirror a param.
-
-  Raises:
-    ValueError: if a regular expression is malformed, or nothing is chosen.
-    TypeError: if ``where`` is of no known kind.
-  """
-  if where is None:
-    return [True] * len(paths)
-  if isinstance(where, (str, re.Pattern)):
-    try:
-      search = re.compile(where).search
-    except re.error as error:
-      raise _checks.bad_regex(function, where, error) from None
-    out = [bool(search(path)) for path in paths]
-  elif callable(where):
-    out = [_checks.as_bool(function, where(*each), each[0]) for each in zip(paths, leaves)]
-  else:
-    raise _checks.bad_filter(function, where)
-  if paths and not any(out):
-    raise _checks.nothing_named(function, where, paths)
-  return out
 
 
 def places(

@@ -13,6 +13,7 @@ import numpy as np
 from jprune import _checks, tree
 from jprune.graph._fold import plural
 from jprune.graph._readonly import ReadOnly
+from jprune.graph._results import Filter, chosen
 from jprune.masks import PackedMask, pack
 from jprune.shrink import _match, _table
 from jprune.shrink._networks import check_one_network
@@ -87,7 +88,7 @@ class Plan:
     count = lambda shapes: sum(int(np.prod(shape, dtype=object)) for shape in shapes)
     return count(self.shapes.values()), count(self.small_shape(path) for path in self.shapes)
 
-  def slice(self, other: Any, where: _match.Where = None) -> Any:
+  def slice(self, other: Any, where: Filter = None) -> Any:
     """The entries that stay, of any tree that mirrors the params or parts of them.
 
     A leaf belongs to the param with which it shares the most keys at the end of its path, and whose
@@ -118,7 +119,7 @@ class Plan:
     change = lambda leaf, axes, _: sliced(leaf, axes)
     return self._map('slice', other, self.shapes, change, where)
 
-  def expand(self, small: Any, where: _match.Where = None) -> Any:
+  def expand(self, small: Any, where: Filter = None) -> Any:
     """The inverse of :meth:`slice`: zeros (in masks ``False``) stand where nothing was kept.
 
     Args:
@@ -138,10 +139,12 @@ class Plan:
     is_leaf = lambda leaf: isinstance(leaf, PackedMask)
     paths, leaves, treedef = tree.flatten(other, is_leaf)
     function = f'plan.{name}'
-    chosen = _match.chosen(function, where, paths, leaves)
-    some = [[each for each, yes in zip(of, chosen) if yes] for of in (paths, leaves)]
+    mirrors = [True] * len(paths)
+    if where is not None:
+      mirrors = chosen(function, 'where', where, paths, leaves)
+    some = [[each for each, yes in zip(of, mirrors) if yes] for of in (paths, leaves)]
     found = iter(_match.places(function, *some, shapes, self.kept))
-    places = [next(found) if yes else None for yes in chosen]
+    places = [next(found) if yes else None for yes in mirrors]
     if where is None:
       check_one_network(function, other, places, self.kept)
     done: dict[Any, Any] = {}

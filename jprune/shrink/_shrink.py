@@ -11,13 +11,13 @@ import numpy as np
 
 from jprune import _checks
 from jprune._entry import public
-from jprune.graph._channels import graph_of
+from jprune.graph._channels import ChannelGraph, graph_of
 from jprune.graph._kept import kept_units, mask_arrays
 from jprune.graph._mac_count import partly_pruned
 from jprune.graph._program import Program
+from jprune.graph._results import Filter
 from jprune.graph._trace import Traced
 from jprune.graph._verify import kept_axes, masked_leaf
-from jprune.shrink._match import Where
 from jprune.shrink._plan import Plan, as_bools, as_kept
 from jprune.shrink._slice import sliced
 from jprune.typing import Masks, Params
@@ -55,7 +55,7 @@ class Shrunk:
   params: Params
   plan: Plan
 
-  def slice(self, other: Any, where: Where = None) -> Any:
+  def slice(self, other: Any, where: Filter = None) -> Any:
     """The entries that stay, of any tree that mirrors the params: ``plan.slice``.
 
     Args:
@@ -81,6 +81,7 @@ def shrink(
   masks: Masks,
   *args: Any,
   strict: bool = True,
+  small_outputs: Filter = None,
   **keywords: Any,
 ) -> Shrunk:
   """Leaves out the channels that are pruned wholly: a smaller function that computes the same.
@@ -98,7 +99,11 @@ def shrink(
     *args: further arguments of ``fn``, arrays or shape structs. They need not have the shapes of
       later calls; sizes that have nothing to do with channels, such as the batch's, stay free.
     strict: refuse masks that prune a unit in some members of its group only; otherwise such units
-      stay.
+      stay. Refuse also masks of whole channels none of which can go.
+    small_outputs: results that may come out small, hidden features for example: a regular
+      expression on their paths in what ``fn`` returns (``'1'`` is the second of a tuple), or a
+      predicate ``(path, shape struct) -> bool``. They hold the entries that stay. By default
+      only new values of params do, and an axis that any other result has is frozen.
     **keywords: none; bind those of ``fn`` with ``functools.partial``.
 
   Returns:
@@ -106,7 +111,8 @@ def shrink(
 
   Raises:
     ValueError: if the masks' structure or shapes differ from the params', or, with ``strict``, if
-      they treat the members of a group differently (the message names group and leaves).
+      they treat the members of a group differently (the message names group and leaves) or have no
+      effect; if ``small_outputs`` selects no result or is a malformed regular expression.
     TypeError: if a mask is not bool or has no values, or ``masks`` is ``None``; if ``fn`` can't be
       traced with these arguments, or returns something else than arrays; if keywords are given.
 
@@ -124,9 +130,11 @@ def shrink(
   """
   _checks.check_no_keywords('shrink', keywords)
   found = mask_arrays('shrink', params, masks)
-  graph = graph_of(Traced('shrink', fn, params, args))
+  graph = graph_of(Traced('shrink', fn, params, args, small_outputs=small_outputs))
   units = kept_units('shrink', graph, found, strict)
   kept = as_kept(kept_axes(graph, units))
+  if strict and not kept:
+    _check_no_channels(graph, found)
   plan = Plan(
     {path: leaf.shape for path, leaf in graph.leaves.items()},
     kept,
@@ -136,7 +144,28 @@ def shrink(
     sum(_zeros(mask, kept.get(path, {})) for path, mask in zip(graph.leaves, found)),
   )
   small = plan.slice(graph.treedef.unflatten(_masked(jax.tree.leaves(params), found)))
-  return Shrunk(Program(fn, plan.shapes, graph.treedef, as_bools(plan)), small, plan)
+  program = Program(fn, plan.shapes, graph.treedef, as_bools(plan), small_outputs)
+  return Shrunk(program, small, plan)
+
+
+def _check_no_channels(graph: ChannelGraph, masks: list[np.ndarray | None]) -> None:
+  """Refuses masks that prune nothing but whole slices, where nothing can be left out."""
+  first = None
+  for (path, leaf), mask in zip(graph.leaves.items(), masks):
+    if mask is None or mask.all() or sum(n > 1 for n in leaf.shape) < 2:
+      continue
+    axis = next((axis for axis in range(mask.ndim) if _of_slices(mask, axis)), None)
+    if axis is None:  # single weights, which are zeros in what stays
+      return
+    first = first or (path, axis)
+  if first is not None:
+    raise _checks.no_effect('shrink', *first, graph.frozen.get(first, 'no unit goes as a whole'))
+
+
+def _of_slices(mask: np.ndarray, axis: int) -> bool:
+  """Whether all that is pruned are slices along one axis, but not all of them."""
+  alive = mask.any(axis=tuple(i for i in range(mask.ndim) if i != axis), keepdims=True)
+  return bool(alive.any()) and bool((mask == alive).all())
 
 
 def _zeros(mask: np.ndarray | None, kept: Mapping[int, tuple[int, ...]]) -> int:
