@@ -62,6 +62,36 @@ def placed(mask: Any, x: jax.Array) -> jax.Array:
   return jax.numpy.asarray(mask)
 
 
+def mesh_axes(*trees: Any) -> frozenset[str]:
+  """The mesh axes over which any array varies, inside ``shard_map``."""
+  return frozenset().union(*map(_mesh_axes, jax.tree.leaves(trees)))
+
+
+def _mesh_axes(x: Any) -> Any:
+  kind = jax.typeof(x) if isinstance(x, jax.Array) else x
+  if hasattr(kind, 'manual_axis_type'):
+    return getattr(kind.manual_axis_type, 'varying', ())
+  return getattr(kind, 'vma', None) or ()  # before jax 0.10
+
+
+def varying(held: Any, *like: Any) -> Any:
+  """Inside ``shard_map`` the same arrays, of the type of what varies as ``like`` does.
+
+  Carries of a loop and the branches of a ``cond`` have to agree in that.
+  """
+  axes = mesh_axes(held, *like)
+
+  def cast(x: Any) -> Any:
+    missing = tuple(sorted(axes - mesh_axes(x)))
+    if not missing:
+      return x
+    if hasattr(jax.lax, 'pcast'):
+      return jax.lax.pcast(x, missing, to='varying')
+    return jax.lax.pvary(x, missing)  # its name before jax 0.9
+
+  return jax.tree.map(cast, held) if axes else held
+
+
 def _tied(mask: jax.Array, x: jax.Array) -> jax.Array:
   """Under a trace only an operation on both tells the partitioner that they go together."""
   return jax.numpy.where(x == x, mask, mask) if jax.device_count() > 1 else mask

@@ -19,6 +19,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jprune.masks import _wide
+from jprune.masks._auto import varying
 
 BINS = 8
 # wider windows miss more seldom, narrower ones gain more: a miss costs one plain pass
@@ -165,7 +166,8 @@ def run(
 
   shape = jax.eval_shape(blocks, state.window, state.shift)
   none = jnp.zeros(shape.shape[:1] + shape.shape[2:], jnp.uint32)
-  state, ties, _ = lax.while_loop(unfinished, body, (state, none, jnp.bool_(False)))
+  carry = (state, none, jnp.bool_(False))
+  state, ties, _ = lax.while_loop(unfinished, body, varying(carry, jax.eval_shape(body, carry)))
   return state, ties
 
 

@@ -20,7 +20,7 @@ from jax import lax
 
 from jprune import tree
 from jprune.masks import _flat, _keys, _native, _search, _wide
-from jprune.masks._auto import placed
+from jprune.masks._auto import mesh_axes, placed, varying
 
 SAMPLE = 2048
 ON_HOST = 2**18  # elements; below, NumPy is done before anything is compiled
@@ -111,7 +111,7 @@ def _traced(
       keep = _shared(_wide.subtract(way.per_leaf(leaves, ties), padding), keep)
     return jnp.where(exact, every, way.cuts(leaves, key, jnp.where(exact, _U32(0), keep), ties))
 
-  cut = lax.cond(jnp.all(_wide.equal(state.upto, k)), lambda: every, resolve)
+  cut = lax.cond(jnp.all(_wide.equal(state.upto, k)), lambda: varying(every, state, ties), resolve)
   return [way.mask(x, key[i], cut[i]) for i, x in enumerate(xs)]
 
 
@@ -122,7 +122,7 @@ def way(x: jax.Array) -> Any:
 
 def _way_of(xs: Sequence[jax.Array]) -> Any:
   """How to count. Under a trace the sharding is not known, only whether there could be one."""
-  if any(math.prod(x.shape) >= 2**31 for x in xs):
+  if any(math.prod(x.shape) >= 2**31 for x in xs) or mesh_axes(*xs):
     return _native
   if tree.is_traced(*xs):
     return _flat if jax.default_backend() == 'cpu' and jax.device_count() == 1 else _native

@@ -103,3 +103,35 @@ def test_the_search_for_collectives_finds_them():
   leaf = sharded(AxisType.Auto, 'both axes')['a']
   text = jax.jit(lambda x: jnp.sort(x.reshape(-1))).lower(leaf).compile().as_text()
   assert re.findall(r'= (\w+)\[([\d,]*)\][^=]*? (all-gather|all-to-all|collective-permute)', text)
+
+
+@pytest.mark.parametrize('kind', [AxisType.Auto, AxisType.Explicit], ids=str)
+def test_each_device_prunes_its_shard(kind):
+  leaf = jnp.asarray(np.round(np.random.default_rng(0).standard_normal((16, 8)) * 4), jnp.float32)
+  spec = PartitionSpec('x', None)
+
+  def select(x, sparsity):
+    scores = {'a': x, 'b': -x}
+    return {
+      'each': jprune.masks.top_k(scores, 0.7)['b'],
+      'global': jprune.masks.top_k_global(scores, sparsity)['b'],
+      'rows': jprune.masks.top_k_rows(scores, 0.5)['b'],
+      'n of m': jprune.masks.n_of_m(scores, 2, 4)['b'],
+      'prune': jprune.prune(scores, 0.7, scorer=scores, min_keep=9)['b'],
+    }
+
+  with jax.set_mesh(mesh(kind)):
+    inside = jax.shard_map(select, in_specs=(spec, PartitionSpec()), out_specs=spec)
+    masks = jax.jit(inside)(jax.device_put(leaf, NamedSharding(mesh(kind), spec)), 0.4)
+  masks = jax.tree.map(np.asarray, masks)
+  for i in range(4):
+    part = np.asarray(leaf)[4 * i : 4 * i + 4]
+    want = {
+      'each': reference.top_k(-part, 32 - round(0.7 * 32)),
+      'global': reference.top_k_together([part, -part], 64 - round(0.4 * 64))[1],
+      'rows': reference.top_k_rows(-part, 2, -2),
+      'n of m': reference.n_of_m(-part, 2, 4, -2),
+      'prune': reference.top_k(-part, 32 - round(0.7 * 32)),
+    }
+    for name, expected in want.items():
+      np.testing.assert_array_equal(masks[name][4 * i : 4 * i + 4], expected, err_msg=name)
