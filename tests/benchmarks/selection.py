@@ -1,6 +1,7 @@
 """Exact-k and N:M selection side by side with other ways, in one process on one device.
 
-Run it with ``python -m tests.benchmarks.selection``; prints a table of ratios and, as the last
+Run it with ``python -m tests.benchmarks.selection`` (with ``long`` for one leaf of more than 2**31
+weights and nothing else); prints a table of ratios and, as the last
 line, all numbers as JSON. PyTorch takes part if it is installed. All rivals take turns, so that
 whatever else the machine does meets them alike; numbers are medians.
 """
@@ -14,6 +15,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
 import jprune
 
@@ -103,6 +105,29 @@ def donated(x):
   return statistics.median(times)
 
 
+def long_leaf(rows=2**11 + 1, columns=2**20):
+  """Seconds for a flat bfloat16 leaf whose indices don't fit int32; takes 9 GiB of memory."""
+  size = rows * columns
+
+  @jax.jit
+  def draw():
+    key = jnp.arange(4, dtype=jnp.uint32)
+    bits = lax.rng_bit_generator(key, (rows, columns), jnp.uint16)[1]
+    return lax.bitcast_convert_type(bits & 0x7EFF, jnp.bfloat16).reshape(-1)  # finite
+
+  scores = jax.block_until_ready(draw())
+  begin = time.perf_counter()
+  compiled = jax.jit(select).lower(scores).compile()
+  compilation = time.perf_counter() - begin
+  begin = time.perf_counter()
+  mask = jax.block_until_ready(compiled(scores))
+  taken = time.perf_counter() - begin
+  kept = sum(int(part.sum()) for part in np.array_split(np.asarray(mask), 64))
+  assert kept == size - round((1 - KEPT) * size)
+  temporaries = compiled.memory_analysis().temp_size_in_bytes / scores.nbytes
+  return {'seconds': taken, 'compilation': compilation, 'temporaries': temporaries}
+
+
 def many_leaves(count=300):
   """Leaves of mixed shapes, as a model has them: first call, compilation, runs."""
   shapes = [(512, 512), (512, 2048), (2048, 512), (512,), (3, 3, 128, 128), (768, 256), (64, 64)]
@@ -174,4 +199,7 @@ def main(sizes=SIZES):
 
 
 if __name__ == '__main__':
-  main(tuple(int(float(size)) for size in sys.argv[1:]) or SIZES)
+  if sys.argv[1:] == ['long']:
+    print(json.dumps(long_leaf()))
+  else:
+    main(tuple(int(float(size)) for size in sys.argv[1:]) or SIZES)
