@@ -107,13 +107,18 @@ def prune(
   before = None
   if masks is not None:
     before = jax.tree.structure(params).unflatten(aligned('prune', params, masks))
-  scored = _scores(params, chosen, scorer, key, scorer_args)
+  scored = _scores(params, chosen, scorer, key, roles, scorer_args)
   asked = Asked(distribution, pattern, roles, min_keep, max_sparsity, per_output)
   return masks_by('prune', params, scored, sparsity, asked, before)
 
 
 def _scores(
-  params: Params, chosen: list[bool], scorer: Any, key: Any, scorer_args: dict[str, Any]
+  params: Params,
+  chosen: list[bool],
+  scorer: Any,
+  key: Any,
+  roles: Roles | None,
+  scorer_args: dict[str, Any],
 ) -> Scores:
   """Scores along the params, ``None`` where a leaf is not selected."""
   found = scorer
@@ -126,6 +131,8 @@ def _scores(
       scorer_args = {**scorer_args, 'key': key}
     elif key is not None:
       raise _checks.key_not_wanted('prune', scorer)
+    if roles is not None and takes(scorer, 'roles') and 'roles' not in bound:
+      scorer_args = {'roles': roles, **scorer_args}
     if missing := _checks.missing_arguments(scorer, {*scorer_args, 'key'}):
       raise _checks.scorer_takes_more('prune', scorer, missing)
     found = scorer(params, **scorer_args)

@@ -53,25 +53,35 @@ def masks_by(
     before: masks of an earlier round along the params; what they pruned stays pruned.
   """
   distribution, pattern, roles = asked[:3]
-  shapes = tree.shapes(params)
-  forms = Forms(function, scored, pattern, roles, shapes=shapes, outputs_last=asked.per_output)
-  parts, before = forms.split(scored), None if before is None else forms.split(before)
-  bounds = caps(function, parts, forms.pattern, sparsity, *asked[3:])
-  if isinstance(pattern, NOfM):
-    masks = select(function, parts, sparsity, forms.pattern, before)
-  elif distribution is distributions.global_:
-    if sparsity is None:
-      raise _checks.no_sparsity(function)
-    masks = select_global(function, parts, sparsity, forms.pattern, before, bounds)
-  else:
-    if sparsity is not None:
-      _checks.check_fraction(function, 'sparsity', sparsity)
-    elif getattr(distribution, 'func', distribution) in _NEED_SPARSITY:
-      raise _checks.no_sparsity(function)
-    knowing = {} if roles is None or not takes(distribution, 'roles') else {'roles': roles}
-    shares = sparsities_of(function, scored, distribution(params, scored, sparsity, **knowing))
-    masks = select(function, parts, forms.shares(shares), forms.pattern, before, bounds)
-  return forms.join(masks)
+  forms = Forms(function, scored, pattern, roles, True, tree.shapes(params), asked.per_output)
+  together = distribution is distributions.global_ and not isinstance(pattern, NOfM)
+  if together and sparsity is None:
+    raise _checks.no_sparsity(function)
+  shares = sparsity
+  if not together and not isinstance(pattern, NOfM):
+    shares = forms.shares(_shares(function, params, scored, sparsity, distribution, roles))
+  with forms.automatic():
+    parts, before = forms.split(scored), None if before is None else forms.split(before)
+    bounds = caps(function, parts, forms.pattern, sparsity, *asked[3:])
+    choose = select_global if together else select
+    return forms.join(choose(function, parts, shares, forms.pattern, before, bounds))
+
+
+def _shares(
+  function: str,
+  params: Params,
+  scored: Scores,
+  sparsity: Any,
+  distribution: Any,
+  roles: Roles | None,
+) -> list[Any]:
+  """A checked sparsity for each leaf, as the distribution has it."""
+  if sparsity is not None:
+    _checks.check_fraction(function, 'sparsity', sparsity)
+  elif getattr(distribution, 'func', distribution) in _NEED_SPARSITY:
+    raise _checks.no_sparsity(function)
+  knowing = {} if roles is None or not takes(distribution, 'roles') else {'roles': roles}
+  return sparsities_of(function, scored, distribution(params, scored, sparsity, **knowing))
 
 
 def takes(function: Any, argument: str) -> bool:

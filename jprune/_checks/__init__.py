@@ -122,6 +122,7 @@ from jprune._checks.repair import overlapping_uses as overlapping_uses
 from jprune._checks.repair import partly_used as partly_used
 from jprune._checks.repair import scorer_needs as scorer_needs
 from jprune._checks.roles import no_roles as no_roles
+from jprune._checks.roles import not_for_each_layer as not_for_each_layer
 from jprune._checks.roles import other_roles as other_roles
 from jprune._checks.roles import words_no_role as words_no_role
 from jprune._checks.selection import arguments_not_wanted as arguments_not_wanted

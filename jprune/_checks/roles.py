@@ -32,3 +32,9 @@ def other_roles(
     got = f'shape {shapes[1]} for a leaf of shape {shapes[0]}'
   fix = 'Make them from these params, with jprune.graph.roles(fn, params, *args).'
   return ValueError(message(function, 'roles', 'those of every leaf', got, fix, path))
+
+
+def not_for_each_layer(function: str, got: int, stack: int) -> ValueError:
+  constraint = f'a number, or {stack} of them' if stack else 'a number for a leaf that is no stack'
+  fix = 'Pass the roles that the distribution was given.'
+  return ValueError(message(function, 'sparsities', constraint, f'{got} of them', fix))

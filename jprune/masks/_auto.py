@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -43,6 +44,18 @@ def following(
   with jax.set_mesh(_automatic(xs[explicit].sharding.mesh)):
     masks = function([jax.device_put(x, _elsewhere(x.sharding)) for x in xs], *args)
   return [jax.device_put(mask, x.sharding) for mask, x in zip(masks, xs)]
+
+
+@contextlib.contextmanager
+def automatic(xs: Iterable[Any]) -> Iterator[None]:
+  """Where arrays at hand lie on a mesh with explicit axes: work on the same mesh without them."""
+  meshes = (jax.typeof(x).sharding.mesh for x in xs if isinstance(x, jax.Array))
+  if not any(mesh.explicit_axes for mesh in meshes) or tree.is_traced(*xs):
+    yield
+    return
+  held = next(x.sharding.mesh for x in xs if jax.typeof(x).sharding.mesh.explicit_axes)
+  with jax.set_mesh(_automatic(held)):
+    yield
 
 
 def unsharded(x: jax.Array) -> jax.Array:

@@ -8,6 +8,7 @@ matrix gets one mask, however it is stacked, reshaped or transposed.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -18,7 +19,7 @@ import numpy as np
 
 from jprune import _checks, _roles, tree
 from jprune._roles import HEADS, INPUTS, OUTPUTS, Role
-from jprune.masks._auto import following, unsharded
+from jprune.masks._auto import automatic, following, unsharded
 from jprune.masks._leaves import scored, sparsities_of
 from jprune.masks._pack import PackedMask, unpack_leaf
 from jprune.masks._patterns import Block, Channel, NOfM, Unstructured
@@ -85,6 +86,7 @@ class Forms:
   ) -> None:
     paths, leaves, self._treedef = tree.flatten(tree_of, is_leaf=lambda x: x is None)
     self.leaves = leaves
+    self._function = function
     self._given, self._outputs_last = roles is not None, outputs_last
     if shapes is None:
       shapes = {path: x.shape for path, x in zip(paths, leaves) if x is not None}
@@ -116,6 +118,11 @@ class Forms:
       return Form()
     return Form(role, stack, matrices)
 
+  def automatic(self) -> contextlib.AbstractContextManager[None]:
+    """Where parts are worked on, on a mesh whose axes aren't in their types."""
+    split = [x for form, x in zip(self.forms, self.leaves) if form.stack]
+    return automatic(split)
+
   @property
   def plain(self) -> bool:
     """Whether all leaves stay as they are."""
@@ -132,7 +139,9 @@ class Forms:
     """Numbers for the leaves as numbers for their parts; an array holds one for each layer."""
     out = []
     for form, value in zip(self.forms, values, strict=True):
-      each = np.ndim(value) == 1 if value is not None else False
+      each = value is not None and np.ndim(value) == 1
+      if each and len(value) != form.stack:
+        raise _checks.not_for_each_layer(self._function, len(value), form.stack)
       if form.stack:
         out.append(tuple(value[i] if each else value for i in range(form.stack)))
       else:
@@ -194,4 +203,5 @@ def in_form(
     return select(scores, sparsities, forms.pattern)
   if sparsities is not None:
     sparsities = forms.shares(sparsities_of(function, scores, sparsities))
-  return forms.join(select(forms.split(scores), sparsities, forms.pattern))
+  with forms.automatic():
+    return forms.join(select(forms.split(scores), sparsities, forms.pattern))

@@ -41,7 +41,10 @@ def scored(function: str, scores: Scores, pattern: Any) -> tuple[list[Any], Any]
 
 
 def sparsities_of(function: str, scores: Scores, sparsities: Sparsities) -> list[Any]:
-  """A checked sparsity, or ``None``, for each leaf of the scores, ``None`` leaves included."""
+  """A checked sparsity, or ``None``, for each leaf of the scores, ``None`` leaves included.
+
+  Of a stack it may be a NumPy array with one for each layer.
+  """
   is_none = lambda leaf: leaf is None
   paths, leaves, treedef = tree.flatten(scores, is_leaf=is_none)
   # a stand-in without None, so that None counts as a leaf on both sides
@@ -51,7 +54,9 @@ def sparsities_of(function: str, scores: Scores, sparsities: Sparsities) -> list
   out = []
   for path, leaf, value in zip(paths, leaves, values):
     if value is not None:
-      _checks.check_fraction(function, 'sparsities', value, path)
+      layers = isinstance(value, np.ndarray) and value.ndim == 1
+      for each in value if layers else [value]:
+        _checks.check_fraction(function, 'sparsities', each, path)
       if leaf is None and not everywhere:
         raise _checks.not_scored(function, 'sparsities', path)
     out.append(None if leaf is None else value)

@@ -14,9 +14,11 @@ import jax.numpy as jnp
 from jax import lax
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from jprune import _checks
+from jprune import _checks, _roles, tree
 from jprune._entry import public
+from jprune._roles import Role, Roles
 from jprune.scores._common import score_leaves, single_size
+from jprune.tree._named_roles import roles_by_name
 from jprune.typing import Params, Scores
 
 _LARGEST = 0x7F7FFFFF  # bits of the largest finite float32
@@ -24,7 +26,7 @@ _TARGET = 46  # exponent of the scaled largest weight: the squares of 2^31 such 
 
 
 @public
-def lamp(params: Params) -> Scores:
+def lamp(params: Params, *, roles: Roles | None = None) -> Scores:
   r"""Layer-adaptive magnitude: what a weight adds to those of its leaf that outlive it.
 
   .. math:: s_u = \frac{\theta_u^2}{\sum_{v \ge u} \theta_v^2},
@@ -41,6 +43,9 @@ def lamp(params: Params) -> Scores:
   Args:
     params: tree of arrays, each of less than 2^31 weights. Sorting gathers a sharded leaf; its
       scores are sharded as the leaf is.
+    roles: what a function does with each leaf, from :func:`jprune.graph.roles`; by names where it
+      isn't given. Each layer of a stack is scored as a leaf of its own. :func:`jprune.prune` passes
+      on what it is given.
 
   Returns:
     Scores in [0, 1], float32, structure and shapes of ``params``; ``None`` for leaves that are
@@ -58,13 +63,21 @@ def lamp(params: Params) -> Scores:
     Lee et al., Layer-adaptive sparsity for the magnitude-based pruning, ICLR 2021,
     arXiv:2010.07611
   """
-  return score_leaves('lamp', params, _lamp_leaf)
+  shapes = tree.shapes(params)
+  if roles is not None:
+    _roles.check('lamp', shapes, roles)
+  known = roles if roles is not None else roles_by_name(shapes)
+  return score_leaves('lamp', params, lambda path, leaf: _lamp_leaf(path, leaf, known[path]))
 
 
-def _lamp_leaf(path: str, leaf: jax.Array) -> jax.Array:
+def _lamp_leaf(path: str, leaf: jax.Array, role: Role | None) -> jax.Array:
   if leaf.size >= 2**31:
     raise _checks.too_large_to_sort('lamp', path, leaf)
-  return _lamp_array(leaf)
+  if role is None or not role.known or role.stack == 1 or not leaf.size:
+    return _lamp_array(leaf)
+  layers = role.layers_first(_gathered(leaf))
+  scores = jnp.stack([_lamp_array(layers[i]) for i in range(role.stack)])
+  return _placed_like(role.layers_placed(scores), leaf)
 
 
 @jax.jit
