@@ -65,7 +65,7 @@ def check(before, new, masks, pattern):
       np.testing.assert_array_equal(groups(mask), np.minimum(groups(old), 2))
 
 
-@pytest.mark.parametrize(('method', 'pattern'), METHODS, ids=str)
+@pytest.mark.parametrize(('method', 'pattern'), METHODS, ids=range(len(METHODS)))
 def test_every_method_holds_them(model, method, pattern):
   params, before, batches = model
   how = {'sparsity': SPARSITY} if pattern is None else {'pattern': pattern}
@@ -74,8 +74,8 @@ def test_every_method_holds_them(model, method, pattern):
   check(before, new, masks, pattern)
   pruned = sum(int((~mask).sum()) for mask in jax.tree.leaves(masks))
   assert sum(row.pruned for row in report.rows) == pruned
-  for row in report.rows:
-    assert row.error_after <= row.error_before * 1.01
+  if method is least_squares:  # the others choose other weights than are compared with
+    assert all(row.error_after <= row.error_before * 1.001 for row in report.rows)
   if method is sparsegpt:  # there is nothing left to do
     again = call(new, batches, masks=masks)
     for one, two in zip(jax.tree.leaves((new, masks)), jax.tree.leaves(again[:2])):
