@@ -21,6 +21,9 @@ INPUTS, OUTPUTS, WINDOW, HEADS = 'inputs', 'outputs', 'window', 'heads'
 STACKED = LAYERS, EXPERTS, BATCH = 'layers', 'experts', 'batch'
 
 
+_HEADER = ('leaf', 'shape', 'role', 'axes', 'why')
+
+
 class Factor(NamedTuple):
   """A run of indices along an axis of a leaf; an axis is the row-major product of its factors.
 
@@ -202,9 +205,16 @@ class Roles(Mapping[str, Role]):
     }
 
   def __str__(self) -> str:
-    rows = [('leaf', 'shape', 'role', 'axes', 'why'), *map(self._cells, self)]
-    widths = [max(len(row[i]) for row in rows) for i in range(4)]
-    line = lambda row: '  '.join([*(c.ljust(w) for c, w in zip(row, widths)), row[4]]).rstrip()
+    rows: list[tuple[str, ...]] = [_HEADER]
+    module = ''
+    for path in self:
+      parent, _, name = path.rpartition('/')
+      if parent != module:
+        rows.append((f'{parent}/',))
+        module = parent
+      rows.append((f'{"  " if parent else ""}{name}', *self._cells(path)[1:]))
+    widths = [max(len(row[i]) for row in rows if len(row) > 1) for i in range(4)]
+    line = lambda row: '  '.join([*(c.ljust(w) for c, w in zip(row, widths)), *row[4:]]).rstrip()
     head, *body = map(line, rows)
     return '\n'.join([head, '-' * max(map(len, [head, *body])), *body])
 
@@ -214,7 +224,7 @@ class Roles(Mapping[str, Role]):
   def _repr_html_(self) -> str:
     line = lambda tag, cells: ''.join(f'<{tag}>{html.escape(cell)}</{tag}>' for cell in cells)
     rows = ''.join(f'<tr>{line("td", self._cells(path))}</tr>' for path in self)
-    head = line('th', ('leaf', 'shape', 'role', 'axes', 'why'))
+    head = line('th', _HEADER)
     return f'<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>'
 
   def _cells(self, path: str) -> tuple[str, str, str, str, str]:

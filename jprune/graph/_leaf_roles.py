@@ -121,8 +121,8 @@ class _KernelAxes:
         if key not in factors:
           factors[key] = piece, word, contracted
           order.append(key)
-    why = f'a product multiplies by it{f" ({use.line})" if use.line else ""}'
-    why += ', and it is looked up' if self._also else ''
+    why = f'in a product{f" ({use.line})" if use.line else ""}'
+    why += ', also looked up' if self._also else ''
     return self._of_factors(factors, order, why)
 
   def _word(
