@@ -52,7 +52,7 @@ add_module_names = False
 # on the network, which a build doesn't need.
 nitpicky = True
 nitpick_ignore_regex = [
-  ('py:.*', r'(jax|jaxlib|jnp|np|numpy|optax|flax|nnx|chex|matplotlib|orbax|base)\..*'),
+  ('py:.*', r'(jax|jaxlib|jnp|np|numpy|optax|flax|nnx|equinox|eqx|chex|matplotlib|orbax|base)\..*'),
   ('py:.*', r'(os|pathlib|re|collections\.abc|typing|types|builtins)\..*'),
   ('py:.*', r'(Any|Callable|Iterable|Mapping|Sequence|PathLike|NamedTuple|Axes|optional)'),
 ]

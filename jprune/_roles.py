@@ -33,6 +33,12 @@ class Factor(NamedTuple):
     word: what the function does along it: ``'inputs'``, ``'outputs'``, ``'window'``, ``'heads'``,
       ``'layers'``, ``'experts'`` or ``'batch'``.
     contracted: whether a product sums over it, as over inputs, a window, and some heads.
+
+  Examples:
+    >>> fn = lambda params, x: x @ params['w'].reshape(2, 4)
+    >>> role = jprune.graph.roles(fn, {'w': jnp.ones(8)}, jnp.ones((5, 2)))['w']
+    >>> [(factor.size, factor.word) for factor in role.factors]
+    [(2, 'inputs'), (4, 'outputs')]
   """
 
   axis: int

@@ -84,7 +84,7 @@ class SmallModule(eqx.Module):
   """
 
   model: Any
-  plan: Plan = eqx.field(static=True)
+  plan: Any = eqx.field(static=True)
   method: str = eqx.field(static=True)
 
   def __call__(self, *args: Any, **kwargs: Any) -> Any:

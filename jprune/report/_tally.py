@@ -121,8 +121,8 @@ class Tally:
     """Everything as plain, JSON-serialisable Python values (an infinite ratio is ``None``).
 
     Returns:
-      ``{'leaves': [...], 'total': {...}, 'left_dense': {reason: [path, ...]}, 'emptied':
-      [path, ...]}``; of a function also ``'macs'``, as :meth:`jprune.graph.MacCount.to_dict` has
+      ``{'leaves': [...], 'total': {...}, 'left_dense': {reason: [path, ...]}}`` and ``'emptied'``,
+      a list of paths; of a function also ``'macs'``, as :meth:`jprune.graph.MacCount.to_dict` has
       them.
     """
     fields = ['size', 'nonzero', 'bytes_dense', 'bytes_stored', 'bytes_file']

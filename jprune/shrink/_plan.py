@@ -6,7 +6,7 @@ import dataclasses
 import itertools
 import operator
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -181,7 +181,7 @@ class Plan:
     }
 
   @classmethod
-  def from_dict(cls, data: Mapping[str, Any]) -> Plan:
+  def from_dict(cls, data: Mapping[str, Any]) -> Self:
     """The plan that :meth:`to_dict` has written.
 
     Args:
