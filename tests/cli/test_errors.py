@@ -97,7 +97,7 @@ def test_input(tmp_path, capsys, into):
   (tmp_path / 'text').write_text('{"w": 1}')
   assert 'must be a complete safetensors file' in prune(tmp_path / 'text')
   assert 'at least one tensor' in prune(foreign(tmp_path / 'none', {}))
-  nan = foreign(tmp_path / 'nan', {'w': np.array([[1.0, np.nan]], np.float32)})
+  nan = foreign(tmp_path / 'nan', {'w': np.array([[1.0, np.nan]] * 2, np.float32)})
   assert "free of NaN in the selected leaves; got NaN at leaf 'w'" in prune(nan)
   assert "got NaN at leaf 'w'" in prune(nan, '--distribution', 'global')
   taken = foreign(tmp_path / 'taken', {'w': np.ones((64, 64), np.float32), 'w.shape': np.ones(2)})
@@ -116,7 +116,7 @@ def test_groups(tmp_path, capsys, into):
 
 
 def test_names_stay_as_they_are(tmp_path, capsys):
-  odd = foreign(tmp_path / 'in', {'where=`path`': np.array([[np.nan]], np.float32)})
+  odd = foreign(tmp_path / 'in', {'where=`path`': np.full((2, 2), np.nan, np.float32)})
   said = refused(capsys, 'prune', odd, tmp_path / 'out', '--sparsity', '.5')
   assert "at leaf 'where=`path`'. Mend" in said
 
