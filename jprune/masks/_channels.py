@@ -87,8 +87,9 @@ def channels(
     where: the members whose scores count, as a filter of leaves, as for :func:`jprune.prune`: a
       regular expression narrows the default; for the scales of norms say
       ``lambda path, leaf: path.endswith('scale')``. A group without such a member stays as it is,
-      and so does a group whose channels are made by a kernel that it leaves out, if it selects any
-      kernels. (Biases, norms, and the next layer, which reads the channels, need not be selected.)
+      and so does a group whose channels are made by a kernel that it leaves out, if that has
+      scores, ``where`` selects any kernels, and no dict asks for the group by its name. (Biases,
+      norms, and the next layer, which reads the channels, need not be selected.)
       By default kernels count: those of ``roles``, or as names tell; for a group that has none,
       all of its floating members.
     keep: leaves that stay whole, as a filter like ``where``: a group with a member in one of them

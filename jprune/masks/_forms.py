@@ -96,9 +96,9 @@ class Forms:
     by_axis = _asks_for_axes(pattern)
     self.forms = []
     for path, x in zip(paths, leaves):
-      role = None if x is None else found[path]
+      role = None if x is None or not tree.size(x) else found[path]
       known = role is not None and role.known
-      if x is not None and by_axis and not known:
+      if x is not None and by_axis and not known and tree.size(x):
         raise _checks.axis_not_known(function, path, x.shape)
       if by_axis and known and isinstance(pattern, NOfM):
         _check_divides(function, path, role, pattern)

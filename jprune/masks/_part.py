@@ -1,7 +1,8 @@
 """Which channel groups take part in a selection, by whose scores, and which sparsities are given.
 
 A group takes part if one of its members counts. It stays whole if ``keep`` names one of its leaves,
-or if ``where``, choosing among kernels, leaves out one that makes its channels.
+or if ``where``, choosing among kernels, leaves out one that has scores and makes its channels,
+unless a dict asks for the group by its name.
 """
 
 from __future__ import annotations
@@ -57,10 +58,10 @@ def taking_part(
   if not scored:
     raise _checks.no_members_scored(function)
   kept = kept_groups(function, graph, keep)
-  if where is not None and kernels & chosen:
-    outside = _left_out(graph, kernels - chosen)
-  else:  # vectors speak for their groups: nothing is said of kernels
-    outside = set()
+  outside: set[int] = set()
+  if where is not None and kernels & chosen:  # vectors speak for groups, not against kernels
+    have_scores = {path for path, score in zip(graph.leaves, found) if score is not None}
+    outside = _left_out(graph, (kernels - chosen) & have_scores) - _asked_for(graph, sparsity)
   places = sorted(scored - kept - outside)
   if not places:
     raise _checks.no_group_left(function, len(scored & kept), len(scored & outside))
@@ -72,6 +73,14 @@ def taking_part(
     raise _checks.rest_and_target(function, target)
   among, named = _named(function, graph, sparsity, places, reasons, whole=bool(target))
   return Part(found, leaves, among, named, sparsity.get(REST))
+
+
+def _asked_for(graph: Any, sparsity: Any) -> set[int]:
+  """The places of the groups that a dict names."""
+  if not isinstance(sparsity, Mapping):
+    return set()
+  meant = _meant(graph, [key for key in sparsity if key != REST])
+  return {i for key in sparsity for i in meant.get(key, ())}
 
 
 def paths_of(group: Any) -> set[str]:

@@ -19,7 +19,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 from jprune._roles import HEADS, INPUTS, LAYERS, OUTPUTS, WINDOW, Role, by_axes
-from jprune.tree._names import Named, Shape, known
+from jprune.tree._names import Named, Shape, known, parts_of
 
 _INTO_HEADS = re.compile(r'^(q|k|v|query|key|value|(q|k|v|query|key|value)_proj|to_[qkv])$')
 _OUT_OF_HEADS = re.compile(r'^(o|out|o_proj|out_proj|attn_out|attention_output|to_out)$')
@@ -96,7 +96,7 @@ def stack_depths(leaves: Mapping[str, Shape]) -> dict[str, int]:
   depths = dict.fromkeys(leaves, 0)
   roots: dict[str, list[str]] = {}
   for path in leaves:
-    words = path.split('/')
+    words = parts_of(path)
     for end in range(len(words)):
       roots.setdefault('/'.join(words[:end]), []).append(path)
   settled: set[str] = set()
@@ -124,8 +124,8 @@ def _shows_stack(path: str, leaves: Mapping[str, Shape]) -> bool:
   if len(shape) < 2 or not (of_norm or leaf.name in _BIASES):
     return False
   kernel = _beside(path, leaves, _KERNELS)
-  if kernel is None:  # of a norm
-    return len(shape) == 2 and 1 not in shape
+  if kernel is None:
+    return of_norm and len(shape) == 2 and 1 not in shape
   if len(kernel) <= len(shape) or kernel[0] != shape[0]:
     return False
   if _beside(path, leaves, (_OUTPUTS_FIRST,)):

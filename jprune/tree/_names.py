@@ -133,6 +133,9 @@ COLLECTIONS_BESIDE_PARAMS = (
 )
 """Collections of state beside one that is called ``params``: elsewhere they may be layers."""
 
+_LONGEST = 1000  # letters of a name that may say something
+_DEEPEST = 64  # parts of a path
+
 # names that say nothing: of an array in a box, and of a table or a norm's vector in its module
 _BOX = re.compile(r'value|raw_value|\(.*')
 _TUPLE = re.compile(r"\(('[^()]*', '[^()]*')\)")  # a key of flax.traverse_util.flatten_dict
@@ -179,7 +182,7 @@ class Named(NamedTuple):
   @classmethod
   def of(cls, path: str) -> Named:
     plain = _TUPLE.sub(lambda found: found[1][1:-1].replace("', '", '/'), path)
-    parts = tuple(map(_lower, re.split(r'[/.]', plain)))
+    parts = tuple(map(_lower, parts_of(plain)))
     last = len(parts) - 1
     while last and _BOX.fullmatch(parts[last]):
       last -= 1
@@ -187,6 +190,12 @@ class Named(NamedTuple):
     if module.isdigit() and last > 1 and parts[last - 2].endswith('norms'):  # a list of them
       module = parts[last - 2]
     return cls(parts, parts[:last], parts[last], module)
+
+
+def parts_of(path: str) -> list[str]:
+  """The parts of a path; of absurdly deep ones the first and the last, so that none takes long."""
+  parts = re.split(r'[/.]', path)
+  return parts if len(parts) <= _DEEPEST else [*parts[: _DEEPEST - 2], *parts[-2:]]
 
 
 @functools.lru_cache(2**12)
@@ -197,6 +206,8 @@ def _lower(name: str) -> str:
 @functools.lru_cache(2**12)
 def known(name: str, module: str) -> str | None:
   """What the table says of a name."""
+  if max(len(name), len(module)) > _LONGEST:
+    return None
   for each in TABLE:
     if re.fullmatch(each.names, name):
       return each.what

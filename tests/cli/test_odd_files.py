@@ -127,7 +127,7 @@ def test_tensors_of_another_library(tmp_path, capsys):
   write(tmp_path / 'in', nested.encode())
   assert 'complete safetensors file' in said_by(capsys, COMMANDS['tally'](tmp_path / 'in', 0))[1]
   slashes, escape = '/' * 10**6, '\x1b[2J\u2028\n\x85'
-  foreign(tmp_path / 'in', {slashes: np.ones((2, 2)), escape: np.array([[np.nan]])})
+  foreign(tmp_path / 'in', {slashes: np.ones((2, 2)), escape: np.full((2, 2), np.nan)})
   assert said_by(capsys, COMMANDS['tally'](tmp_path / 'in', 0)) == (0, '')
   code, said = said_by(capsys, COMMANDS['prune'](tmp_path / 'in', tmp_path / 'out'))
   assert r"got NaN at leaf '\x1b[2J" in said

@@ -232,7 +232,6 @@ def test_leaves_that_are_not_floating_have_no_scores(row, key):
     'steps': jnp.array(3),
     'flags': jnp.array([True]),
     'none': None,
-    'phase': jnp.ones(2, jnp.complex64),
     'rng': jax.random.key(1),
     'act': jax.nn.relu,
   }

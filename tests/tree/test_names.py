@@ -278,6 +278,7 @@ def test_a_stack_is_known_by_its_norms_and_biases():
   assert kernels(structs(attention)) == ['out/kernel', 'q/kernel', 'sink']
   conv = {'weight': (6, 8, 1, 1), 'bias': (6, 1, 1)}  # Equinox
   assert kernels(structs(conv)) == ['weight']
+  assert kernels(structs({'a': (4, 4), 'b': (4, 4)})) == ['a', 'b']
   per_head = {'q_norm/scale': (4, 8), 'q/kernel': (16, 4, 8), 'mix': (4, 16)}
   assert kernels(structs(per_head)) == ['mix', 'q/kernel']
 
