@@ -2,7 +2,7 @@
 
 The end of a path says to which param a leaf belongs, and the keys before it to which network: a
 generator, a teacher. Or they say that it is a copy of the same one, an average, or a moment of an
-optimizer. Where they differ in anything else, two leaves that fit one param may be of two networks.
+optimizer; places in a tuple say nothing, as of values and tangents. Where they differ in anything else, two leaves that fit one param may be of two networks.
 """
 
 from __future__ import annotations
@@ -74,28 +74,28 @@ def _network(other: Any, entries: Sequence[Any], before: int) -> tuple[bool, fro
   the optimizer's parts.
   """
   inside, words, after = False, set[str](), set[str]()
-  for name, is_field in _keys(other, entries, before):
+  for name, node in _keys(other, entries, before):
+    is_field, in_tuple = _is_state(node), isinstance(node, tuple)
     found = {word.lower() for word in re.findall('[A-Z]?[a-z]+|[A-Z]+', name)}
     named = set() if is_field else found - _OF_COPIES
     if inside:
       after |= named
     else:
-      words |= named or ({name} if name.isdigit() else set())
+      words |= named or ({name} if name.isdigit() and not in_tuple else set())
     if is_field or found & _OPTIMIZERS:
       inside, after = True, set()
   return inside, frozenset(words | after)
 
 
-def _keys(other: Any, entries: Sequence[Any], before: int) -> Iterator[tuple[str, bool]]:
-  """The first keys of a path, and whether each is the field of an optimizer's state."""
+def _keys(other: Any, entries: Sequence[Any], before: int) -> Iterator[tuple[str, Any]]:
+  """The first keys of a path, and what each leads on from."""
   node = other
   for entry in entries:
-    is_field = _is_state(node)
     for name in tree.path_string((entry,)).split('/'):
       if before == 0:
         return
       before -= 1
-      yield name, is_field
+      yield name, node
     node = _child(node, entry)
 
 
