@@ -193,6 +193,9 @@ class Roles(Mapping[str, Role]):
   def __contains__(self, path: object) -> bool:
     return path in self._roles
 
+  def __hash__(self) -> int:
+    return hash(tuple(self._roles.items()))
+
   @property
   def kernels(self) -> tuple[str, ...]:
     """Paths of the kernels, in tree order."""

@@ -59,7 +59,7 @@ def masks_by(
     raise _checks.no_sparsity(function)
   shares = sparsity
   if not together and not isinstance(pattern, NOfM):
-    shares = forms.shares(_shares(function, params, scored, sparsity, distribution, roles))
+    shares = forms.shares(_shares(function, params, scored, sparsity, distribution, forms.roles))
   with forms.automatic():
     parts, before = forms.split(scored), None if before is None else forms.split(before)
     bounds = caps(function, parts, forms.pattern, sparsity, *asked[3:])
@@ -73,14 +73,15 @@ def _shares(
   scored: Scores,
   sparsity: Any,
   distribution: Any,
-  roles: Roles | None,
+  roles: Roles,
 ) -> list[Any]:
   """A checked sparsity for each leaf, as the distribution has it."""
   if sparsity is not None:
     _checks.check_fraction(function, 'sparsity', sparsity)
   elif getattr(distribution, 'func', distribution) in _NEED_SPARSITY:
     raise _checks.no_sparsity(function)
-  knowing = {} if roles is None or not takes(distribution, 'roles') else {'roles': roles}
+  bound = getattr(distribution, 'keywords', {})
+  knowing = {'roles': roles} if takes(distribution, 'roles') and 'roles' not in bound else {}
   return sparsities_of(function, scored, distribution(params, scored, sparsity, **knowing))
 
 

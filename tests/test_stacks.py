@@ -140,3 +140,15 @@ def test_queries_and_outputs_of_attention_by_name_alone():
   np.testing.assert_array_equal(nofm['weight'].T, nofm['kernel'])
   er = jprune.distributions.er(same, same, 0.5)
   assert len(set(jax.tree.leaves(er))) == 1
+
+
+def test_roles_select_wherever_leaves_are_selected():
+  roles = jprune.graph.roles(stacked_fn, STACK, X)
+  _, stats = jprune.graph.capture(stacked_fn, STACK, X, where=roles)
+  assert set(stats.paths) == set(roles.kernels)
+  drawn = jprune.masks.bernoulli(STACK, 0.5, jax.random.key(0), where=roles)
+  assert drawn['layers']['norm']['scale'] is None
+  metric = lambda params: float(jnp.abs(stacked_fn(params, X)).sum())
+  found = jprune.sensitivity.search(STACK, metric, 0.0, where=roles, step=0.5, progress=False)
+  layers = found.masks['layers']['up']['kernel']
+  assert len(set(layers.sum((1, 2)).tolist())) == 1

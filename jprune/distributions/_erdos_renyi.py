@@ -136,9 +136,9 @@ def _distribute(
   overall = _checks.static_fraction(function, 'sparsity', sparsity)
   found, treedef = competing(function, params, scores)
   sizes = [tree.size(score) if score is not None else 0 for score in found]
-  dims = _dims(function, params, counted, roles)
+  dims, layers = _dims(function, params, counted, roles)
   shares = {i: exponent * _log_share(dims[i]) for i, size in enumerate(sizes) if size}
-  keep = sum(size - _zeros(size, overall) for size in sizes)
+  keep = sum(n - k * _zeros(n // k, overall) for n, k in zip(sizes, layers))
   solved = _solve({i: sizes[i] for i in shares}, shares, keep)
   return treedef.unflatten(
     [None if score is None else solved.get(i, 0.0) for i, score in enumerate(found)]
@@ -147,14 +147,15 @@ def _distribute(
 
 def _dims(
   function: str, params: Params, counted: Callable[..., Any], roles: Roles | None
-) -> list[tuple[int, ...]]:
-  """The dims of each leaf that count."""
+) -> tuple[list[tuple[int, ...]], list[int]]:
+  """The dims of each leaf that count, and how many layers it has."""
   shapes = tree.shapes(params)
   if roles is not None:
     _roles.check(function, shapes, roles)
   found = roles if roles is not None else roles_by_name(shapes)
   known = {path: found[path] for path in shapes if found[path] and found[path].known}
-  return [counted(shape, known.get(path)) for path, shape in shapes.items()]
+  dims = [counted(shape, known.get(path)) for path, shape in shapes.items()]
+  return dims, [known[path].stack if path in known else 1 for path in shapes]
 
 
 def _log_share(dims: tuple[int, ...]) -> float:

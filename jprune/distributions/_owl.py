@@ -43,7 +43,7 @@ def owl(
 
   Meant for the scores of :func:`jprune.scores.wanda`. In the authors' code a transformer block is
   one layer, the average is over blocks, which are of one size there, and nothing is held in
-  [0, 1]; ``groups`` makes blocks of leaves. Each layer of a stack has its own ratio.
+  [0, 1]; ``groups`` makes blocks of leaves. With ``roles`` each layer of a stack has its own ratio.
 
   Args:
     params: tree of arrays or shape structs.
@@ -56,12 +56,12 @@ def owl(
       path to the name of a group, or a regular expression that is searched for in the path, whose
       only group matches the name, as in ``r'(layers_\d+)/'``. Leaves for which there is none
       (``None``, or no match) are by themselves. Of stacks, layers of one number share it.
-    roles: what a function does with each leaf, from :func:`jprune.graph.roles`; by names where it
-      isn't given. :func:`jprune.prune` passes on what it is given.
+    roles: what a function does with each leaf, from :func:`jprune.graph.roles`; of stacks then each
+      layer counts. :func:`jprune.prune` passes on what it is given, or what names tell.
 
   Returns:
-    A Python float for each leaf, of a stack a NumPy array with one for each layer; 0.0 for a leaf
-    without weights, ``None`` where ``scores`` is ``None``.
+    A Python float for each leaf, of a stack among the roles a NumPy array with one for each layer;
+    0.0 for a leaf without weights, ``None`` where ``scores`` is ``None``.
 
   Raises:
     ValueError: if no leaf is scored, the trees differ, ``sparsity`` or ``lam`` is outside [0, 1],
@@ -110,7 +110,7 @@ def owl(
 
 def _layers(params: Params, scores: Scores, roles: Roles | None) -> list[tuple[Any, ...]]:
   """The layers of each leaf of the scores that is a stack; all else as one layer."""
-  forms = Forms('owl', scores, Unstructured(), roles, shapes=tree.shapes(params))
+  forms = Forms('owl', scores, Unstructured(), roles, False, tree.shapes(params))
   parts = [form.parts(x) for form, x in zip(forms.forms, forms.leaves)]
   return [x if isinstance(x, tuple) else () if x is None else (x,) for x in parts]
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from jax.extend import core
 
+from jprune import tree
 from jprune._entry import public
 from jprune._roles import (
   BATCH,
@@ -80,9 +81,16 @@ def roles(fn: Callable[..., Any], params: Params, *args: Any) -> Roles:
   heads = uses.heads - {a for each in found for a in each.batch & routed}
   stacked = {a for each in found for a in each.batch - heads}
   kernels = [each.role(heads, routed, stacked) for each in found]
-  new = _new_values(traced, {i for i in places if kernels[i]})
+  new = _new_values(traced, {i for i in places if found[i].by_data})
+  kept = tree.state_by_name(params)
+  state = {i for i in places if (i in new or kept[i]) and not found[i].by_data}
   return Roles(
-    {traced.paths[i]: kernels[i] or _other_role(traced, uses, i, i in new) for i in places}
+    {
+      path: _state_role(traced.leaves[i].shape, kept[i])
+      if i in state
+      else kernels[i] or _other_role(traced, uses, i)
+      for i, path in enumerate(traced.paths)
+    }
   )
 
 
@@ -101,6 +109,11 @@ class _KernelAxes:
   def outputs(self) -> set[Atom]:
     """Atoms along which the leaf has outputs, as a router has experts."""
     return set() if self._use is None else self._atoms(self._use.outputs)
+
+  @property
+  def by_data(self) -> bool:
+    """Whether activations are multiplied by it."""
+    return self._use is not None and self._use.by_data
 
   @property
   def batch(self) -> set[Atom]:
@@ -220,11 +233,13 @@ def _new_values(traced: Traced, kernels: set[int]) -> set[int]:
   return set() if found & kernels else found
 
 
-def _other_role(traced: Traced, uses: LeafUses, leaf: int, new: bool) -> Role:
+def _state_role(shape: tuple[int, ...], kept: str | None) -> Role:
+  return Role('state', shape, kept or 'fn returns a new value of it')
+
+
+def _other_role(traced: Traced, uses: LeafUses, leaf: int) -> Role:
   """The role of a leaf that no product multiplies by."""
   shape, ended = traced.leaves[leaf].shape, uses.ended[leaf]
-  if new:
-    return Role('state', shape, 'fn returns a new value of it')
   if ended and all(end.stopped for end in ended):
     return Role('state', shape, 'gradients do not reach it')
   looked_up = [end for end in ended if end.looked_up]
@@ -235,6 +250,9 @@ def _other_role(traced: Traced, uses: LeafUses, leaf: int, new: bool) -> Role:
       layers = frozenset().union(*(end.layers for end in ends))
       factors = tuple(Factor(axis, shape[axis], LAYERS) for axis in sorted(layers))
       return Role(kind, shape, f'{verb} by {first.name}{line}', factors, (*range(len(factors)),))
+  made = next((eqn for eqn in traced.frame.jaxpr.eqns if _reads(eqn, traced, leaf)), None)
+  if made is not None:
+    return Role('vector', shape, f'used by {made.primitive.name}')
   returned = any(var is traced.frame.jaxpr.invars[leaf] for var in traced.frame.jaxpr.outvars)
   used = uses.used[leaf]
   if used:
@@ -242,3 +260,7 @@ def _other_role(traced: Traced, uses: LeafUses, leaf: int, new: bool) -> Role:
   if math.prod(shape) == 0:
     return Role('unused', shape, 'it has no entries')
   return Role('unused', shape, f'fn {"only returns" if returned else "does not use"} it')
+
+
+def _reads(eqn: Any, traced: Traced, leaf: int) -> bool:
+  return any(var is traced.frame.jaxpr.invars[leaf] for var in eqn.invars)

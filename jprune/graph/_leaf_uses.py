@@ -21,8 +21,13 @@ from jprune.graph._sources import PRODUCTS, Source, sources
 from jprune.graph._views import REPEATED, Piece, Pieces, View, grown, moved, step_over, view_of
 
 _PARAMS, _GIVEN = 0, 1  # the levels of a source
+# what was done to a leaf on the way, as the `via` of a view
 _STOPPED = 'stop_gradient'
+_PRODUCT = 'a product of params'
 _AS_IT_IS = frozenset(['rev', 'pad', 'tile', 'sort', 'copy', 'real', 'imag', 'fft'])
+_UPDATES = frozenset(
+  ['dynamic_update_slice', 'scatter', 'scatter-add', 'scatter_add', 'scatter-mul']
+)
 _LOOKUPS = frozenset(['gather', 'dynamic_slice'])
 
 Views: TypeAlias = tuple[View, ...]
@@ -86,11 +91,17 @@ class LeafUses:
     self._sources = sources(frame, shapes)
     self._experts: dict[int, set[int]] = {}  # axes of a leaf that what is computed indexes
     self._chained: dict[int, Used] = {}  # leaves in a product of params alone
+    self._kernels: set[int] = set()  # of those, the ones that others are multiplied by
+    self._left: set[int] = set()  # of those, the ones whose outputs are followed by others'
     self._tables: set[int] = set()  # leaves of which constant indices are taken
     views: list[Views] = [(view_of(i, shape),) for i, shape in enumerate(shapes)]
-    self._walk(frame, [*views, *(() for _ in frame.jaxpr.invars[len(views) :])])
+    outs = self._walk(frame, [*views, *(() for _ in frame.jaxpr.invars[len(views) :])])
+    for var, held in zip(frame.jaxpr.outvars, outs):
+      if not any(var is each for each in frame.jaxpr.invars):
+        self._returned(held)
     for leaf, use in self._chained.items():
-      self.used[leaf].append(use)
+      if leaf in self._kernels:
+        self.used[leaf].append(use)
 
   # ------------------------------------------------------------------------------------ the walk
 
@@ -161,19 +172,36 @@ class LeafUses:
       return [tuple(view._replace(via=_STOPPED) for view in held[0])]
     if name in _LOOKUPS:
       return [self._looked_up(frame, eqn, held)]
-    if held[0] and (found := [moved(frame, eqn, view) for view in held[0]])[0] is not None:
-      results = zip(*(each if each is not None else [] for each in found))
-      return [tuple(view for view in views if view is not None) for views in results]
+    if held[0] and moved(frame, eqn, held[0][0]) is not None:
+      return self._moved(frame, eqn, held)
     if name in ('concatenate', 'stack', 'select_and_gather_add'):
       return [self._side_by_side(frame, eqn, held)]
     if name in ELEMENTWISE and len(eqn.outvars) > 1:  # an optimization barrier
       return held
     if name in ELEMENTWISE:
       return [self._combined(frame, eqn, held)]
+    if name in _UPDATES and all(self._source(frame, v).level == _PARAMS for v in eqn.invars[1:]):
+      self._end(frame, eqn, held[1:])
+      return [held[0]]
     if name in _AS_IT_IS and len(eqn.outvars) == 1 and len(out.shape) == len(_shape(eqn.invars[0])):
       return [tuple(_resized(view, out.shape) for view in held[0])]
     self._end(frame, eqn, held)
     return [() for _ in eqn.outvars]
+
+  def _moved(self, frame: Frame, eqn: Any, held: list[Views]) -> list[Views]:
+    """Views whose entries an equation only moves; what can't be followed ends here."""
+    outs: list[list[View]] = [[] for _ in eqn.outvars]
+    for view in held[0]:
+      found = moved(frame, eqn, view) or []
+      if all(each is None for each in found):
+        self._end(frame, eqn, [(view,)])
+      for out, each in zip(outs, found):
+        out += [] if each is None else [each]
+    return [tuple(out) for out in outs]
+
+  def _returned(self, held: Views) -> None:
+    for view in held:
+      self.ended[view.leaf].append(Ended('a result of fn', '', view.via == _STOPPED, False))
 
   def _source(self, frame: Frame, var: Any) -> Source:
     if isinstance(var, core.Literal):
@@ -187,13 +215,15 @@ class LeafUses:
     shape, first = eqn.outvars[0].aval.shape, int(eqn.primitive.name == 'select_n')
     rest = range(first, len(eqn.invars))
     most = max((_entries(view) for i in rest for view in held[i]), default=0)
+    if any(view.via == _PRODUCT for i in rest for view in held[i]):
+      most = math.prod(shape)  # what is added to a product of params is as large, or a bias
     kept: dict[int, View] = {}
     for i in rest:
-      others = [self._source(frame, eqn.invars[j]) for j in rest if j != i]
-      followed = all(_is_factor(eqn, source, most) for source in others)
+      others = [(self._source(frame, eqn.invars[j]), held[j]) for j in rest if j != i]
       for view in held[i]:
+        followed = all(_is_factor(eqn, view, *other, most) for other in others)
         formed = grown(view, shape, range(len(shape))) if len(view.axes) == len(shape) else None
-        whole = _entries(view) == most or view.leaf in self._chained
+        whole = _entries(view) == most or view.via == _PRODUCT
         if followed and formed is not None and whole:
           kept.setdefault(view.leaf, formed)
         elif view.leaf not in kept:
@@ -257,23 +287,52 @@ class LeafUses:
     if not any(held[:2]):
       self._note_heads(frame, eqn, levels)
       return ()
-    owner = _owner(held, levels)
+    owner = self._owner(held, levels)
     partner = 1 - owner
     chained = levels[owner] == levels[partner] == _PARAMS
+    if held[owner] and self._are_activations(eqn, owner, held[owner], chained):
+      self._end(frame, eqn, held[partner : partner + 1])
+      return ()
     for view in held[owner]:
       use = self._used(frame, eqn, owner, view, known[partner])
       if chained:
         self._chained.setdefault(view.leaf, use)
+        self._kernels.add(view.leaf)
       else:
-        self._note(view.leaf, use)
+        self._note(view, use)
     if not chained:
       self._end(frame, eqn, held[partner : partner + 1])
       return ()
     return self._chain(frame, eqn, held, owner)
 
-  def _note(self, leaf: int, use: Used) -> None:
+  def _owner(self, held: Sequence[Views], levels: Sequence[int]) -> int:
+    """The operand that is the kernel: the one nearer to the params, else with more entries."""
+    if not (held[0] and held[1]):
+      return int(not held[0])
+    if levels[0] != levels[1]:
+      return int(levels[1] < levels[0])
+    made = [all(view.via == _PRODUCT for view in views) for views in held[:2]]
+    if made[0] != made[1]:
+      return int(made[0])
+    sizes = [max(map(_entries, views)) for views in held[:2]]
+    return int(sizes[1] >= sizes[0])
+
+  def _are_activations(self, eqn: Any, owner: int, views: Views, chained: bool) -> bool:
+    """Whether a product of params stands for activations, as learned queries do.
+
+    In ``x @ (a @ b)`` the sum is over axes of ``a``; queries ``(tokens @ w)`` are summed over with
+    keys along the outputs of ``w``.
+    """
+    if any(view.via != _PRODUCT for view in views):
+      return False
+    inputs = _sides(eqn, owner)['inputs']
+    summed = {view.leaf for view in views if any(_own([view.axes[axis]]) for axis in inputs)}
+    return chained or not summed or not summed <= self._left
+
+  def _note(self, view: View, use: Used) -> None:
     """A leaf that was multiplied by another one before keeps the inputs that it had there."""
-    before = self._chained.pop(leaf, None)
+    leaf = view.leaf
+    before = self._chained.pop(leaf, None) if view.via == _PRODUCT else None
     if before is not None and not use.inputs:
       use = before._replace(by_data=True, layers=use.layers or before.layers)
     elif before is not None:
@@ -287,7 +346,8 @@ class LeafUses:
     """The leaves in a product of params: of both, the axes that are not summed over."""
     sides = [_sides(eqn, operand) for operand in (0, 1)]
     shape, found = eqn.outvars[0].aval.shape, []
-    if eqn.primitive.name != 'dot_general':
+    sizes = [_free(eqn, operand, sides[operand]['outputs']) for operand in (0, 1)]
+    if eqn.primitive.name != 'dot_general' or 1 in sizes:  # one token, or one output
       self._end(frame, eqn, held[1 - owner : 2 - owner])
       return ()
     for operand in (0, 1):
@@ -296,10 +356,12 @@ class LeafUses:
       places = {axis: i for i, axis in enumerate(batch)}
       places |= {axis: len(batch) + before + i for i, axis in enumerate(outputs)}
       for view in held[operand]:
+        self._left |= {view.leaf} if operand == 0 else set()
         if operand != owner:
           use = self._used(frame, eqn, operand, view, Source(None, 0))
           self._chained.setdefault(view.leaf, use._replace(by_data=False))
-        found.append(view._replace(axes=tuple(_laid_out(view.axes, places, shape))))
+        axes = tuple(_laid_out(view.axes, places, shape))
+        found.append(view._replace(axes=axes, via=_PRODUCT))
     return tuple(found)
 
   def _used(self, frame: Frame, eqn: Any, operand: int, view: View, partner: Source) -> Used:
@@ -329,16 +391,6 @@ class LeafUses:
         self.heads.update(atom for axis in batch for atom in resolve(dims[axis]))
 
 
-def _owner(held: Sequence[Views], levels: Sequence[int]) -> int:
-  """The operand that is the kernel: the one nearer to the params, else with more entries."""
-  if not (held[0] and held[1]):
-    return int(not held[0])
-  if levels[0] != levels[1]:
-    return int(levels[1] < levels[0])
-  sizes = [max(map(_entries, views)) for views in held[:2]]
-  return int(sizes[1] >= sizes[0])
-
-
 def _sides(eqn: Any, operand: int) -> dict[str, Sequence[int]]:
   """The axes of an operand of a product by what is done along them."""
   name, p = eqn.primitive.name, eqn.params
@@ -359,16 +411,19 @@ def _sides(eqn: Any, operand: int) -> dict[str, Sequence[int]]:
   return none | {'batch': beside, 'inputs': inputs, 'outputs': rest, 'experts': grouped}
 
 
-def _is_factor(eqn: Any, other: Source, most: int) -> bool:
-  """Whether a leaf is still one after it was combined with this: no activation, no larger leaf."""
+def _is_factor(eqn: Any, view: View, other: Source, views: Views, most: int) -> bool:
+  """Whether a leaf is still one after it was combined with this.
+
+  So it is with other params, masks and noise that are arguments, and scales that are computed and
+  have fewer entries; not with a larger value, which then is an activation that the leaf shifts.
+  """
+  name = eqn.primitive.name
   if other.level == _PARAMS:
-    return other.entries <= most or bool(other.of)
-  return (
-    other.level == _GIVEN
-    and not other.of
-    and other.entries <= most
-    and eqn.primitive.name in ('mul', 'div', 'select_n')
-  )
+    # what was made of other params, and is as large, is no kernel that this one shifts
+    return bool(views) or other.of <= {view.leaf} or other.entries < _entries(view)
+  if other.level == _GIVEN:
+    return other.entries <= most and name in ('mul', 'div', 'select_n', 'add', 'sub', 'add_any')
+  return other.entries < most and name in ('mul', 'div')
 
 
 def _places(eqn: Any) -> tuple[dict[int, int], list[int]]:
@@ -402,7 +457,13 @@ def _together(a: View, b: View, axis: int) -> View:
 
 
 def _one_piece(pieces: Pieces, size: int) -> Pieces:
-  return () if not pieces or size == 1 else (Piece(pieces[0].axis, 0, 1, size),)
+  if size == 1:
+    return ()
+  return (Piece(pieces[0].axis if pieces else REPEATED, 0, 1, size),)
+
+
+def _free(eqn: Any, operand: int, axes: Sequence[int]) -> int:
+  return math.prod(_shape(eqn.invars[operand])[axis] for axis in axes)
 
 
 def _resized(view: View, shape: Sequence[int]) -> View:

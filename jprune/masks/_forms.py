@@ -93,6 +93,8 @@ class Forms:
     if roles is not None:
       _roles.check(function, shapes, roles)
     found = roles if roles is not None else roles_by_name(shapes)
+    unknown = lambda path: Role('vector', tuple(shapes[path]), 'its name says nothing')
+    self.roles = _roles.Roles({path: found[path] or unknown(path) for path in shapes})
     by_axis = _asks_for_axes(pattern)
     self.forms = []
     for path, x in zip(paths, leaves):
@@ -170,8 +172,8 @@ def _asks_for_axes(pattern: Any) -> bool:
 def _check_divides(function: str, path: str, role: Role, pattern: NOfM) -> None:
   """Refuses inputs that aren't a multiple of ``m``, in the words of the leaf as it lies."""
   if not pattern.pad and role.fan_in % pattern.m:
-    places = (i for i, word in enumerate(role.axes) if INPUTS in word or word == HEADS)
-    axis = max(places, default=len(role.shape) - 2)
+    summed = (f.axis for f in role.factors if f.contracted and f.word in (INPUTS, HEADS))
+    axis = max(summed, default=len(role.shape) - 2)
     axis -= len(role.shape)
     raise _checks.not_divisible(function, axis, path, role.shape, 'm', pattern.m)
 

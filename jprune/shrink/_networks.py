@@ -2,7 +2,8 @@
 
 The end of a path says to which param a leaf belongs, and the keys before it to which network: a
 generator, a teacher. Or they say that it is a copy of the same one, an average, or a moment of an
-optimizer; places in a tuple say nothing, as of values and tangents. Where they differ in anything else, two leaves that fit one param may be of two networks.
+optimizer; places in a tuple say nothing, as of values and tangents. Where they differ in anything
+else, two leaves that fit one param may be of two networks.
 """
 
 from __future__ import annotations
@@ -19,12 +20,12 @@ from jprune.masks import PackedMask
 
 # Words of keys that say what a copy of one network's params is, not whose.
 _COPIES = """
-  params param parameters variables weights values value model module net network state states
+  params param parameters variables weights model module net network state states target online
   train training tree data raw full dense masked pruned sparse copy copies best last latest
   initial init old new prev previous saved backup ema emas avg average averaged averages swa
   polyak mean moving running shadow slow fast lookahead mask masks keep kept packed score scores
   grad grads gradient gradients update updates acc accumulated accumulator sum delta diff opt
-  optim optimizer optimiser tx inner outer moment moments first second momentum velocity variance
+  optim optimizer optimiser tx moment moments momentum velocity variance
   trace mu nu m v z master half fp bf bfloat float
 """
 _OF_COPIES = frozenset(_COPIES.split())
@@ -76,8 +77,10 @@ def _network(other: Any, entries: Sequence[Any], before: int) -> tuple[bool, fro
   inside, words, after = False, set[str](), set[str]()
   for name, node in _keys(other, entries, before):
     is_field, in_tuple = _is_state(node), isinstance(node, tuple)
-    found = {word.lower() for word in re.findall('[A-Z]?[a-z]+|[A-Z]+', name)}
+    words_of = re.findall('[A-Z]?[a-z]+|[A-Z]+', name)
+    found = {word.lower() for word in words_of}
     named = set() if is_field else found - _OF_COPIES
+    named |= set(re.findall('[0-9]+', name)) if named else set()  # the first of several
     if inside:
       after |= named
     else:

@@ -20,3 +20,4 @@ from jprune.tree._where import default_where as default_where
 from jprune.tree._where import left_out as left_out
 from jprune.tree._where import matching as matching
 from jprune.tree._where import selected as selected
+from jprune.tree._where import state_by_name as state_by_name

@@ -43,7 +43,7 @@ def roles_by_name(leaves: Mapping[str, Shape]) -> dict[str, Role | None]:
 
 
 def _by_name(path: str, shape: Shape, depth: int, leaves: Mapping[str, Shape]) -> Role | None:
-  words = _words(path, shape[depth:], _bias(path, depth, leaves))
+  words = _words(path, shape[depth:], _bias(path, depth, leaves), _in_attention(path, leaves))
   if words is None:
     return None
   words = (LAYERS,) * depth + words
@@ -52,17 +52,20 @@ def _by_name(path: str, shape: Shape, depth: int, leaves: Mapping[str, Shape]) -
   return by_axes(shape, words, contracted, 'by its name')
 
 
-def _words(path: str, shape: Shape, bias: Shape | None) -> tuple[str, ...] | None:
-  """A word for each axis of one layer."""
+def _words(
+  path: str, shape: Shape, bias: Shape | None, in_attention: bool
+) -> tuple[str, ...] | None:
+  """A word for each axis of one layer; a bias has those of the outputs."""
   rank, leaf = len(shape), Named.of(path)
   if rank < 2:
     return None
   if rank == 2:
     return (OUTPUTS, INPUTS) if leaf.name == _OUTPUTS_FIRST else (INPUTS, OUTPUTS)
   into = _INTO_HEADS.match(leaf.module) or _INTO_HEADS.match(leaf.name)
-  if rank == 3 and into:
+  if rank == 3 and into and bias in (None, shape[1:]):
     return (INPUTS, HEADS, OUTPUTS)
-  if rank == 3 and (_OUT_OF_HEADS.match(leaf.module) or _OUT_OF_HEADS.match(leaf.name)):
+  out = _OUT_OF_HEADS.match(leaf.module) or _OUT_OF_HEADS.match(leaf.name)
+  if rank == 3 and out and in_attention:
     return (HEADS, INPUTS, OUTPUTS)
   if leaf.name == _OUTPUTS_FIRST:
     return (OUTPUTS, INPUTS, *(WINDOW,) * (rank - 2))
@@ -72,6 +75,19 @@ def _words(path: str, shape: Shape, bias: Shape | None) -> tuple[str, ...] | Non
   if outputs == 1 or (leaf.name in _KERNELS and rank in (4, 5)):
     return (*(WINDOW,) * (rank - 2), INPUTS, OUTPUTS)
   return None
+
+
+def _in_attention(path: str, leaves: Mapping[str, Shape]) -> bool:
+  """Whether queries, keys or values lie beside a leaf or its module."""
+  parts = parts_of(path)
+  around = {len(parts) - 1, len(parts) - 2}
+  for other in leaves:
+    theirs = parts_of(other)
+    if len(theirs) == len(parts) and any(
+      i >= 0 and theirs[:i] == parts[:i] and _INTO_HEADS.match(theirs[i]) for i in around
+    ):
+      return True
+  return False
 
 
 def _bias(path: str, depth: int, leaves: Mapping[str, Shape]) -> Shape | None:

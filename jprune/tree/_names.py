@@ -245,6 +245,8 @@ def _beside(name: str, shape: Shape, group: Mapping[str, Shape]) -> str | None:
     return "a norm's vector"
   if name in ('mean', 'var') and same('mean', 'var', 'scale', 'bias', 'weight', 'gamma', 'beta'):
     return 'running statistics'
+  if name.endswith('_b') and len(group.get(f'{name[:-1]}w', ())) > len(shape):  # AlphaFold
+    return 'a bias'
   if name.startswith('b') and f'a{name[1:]}' not in group:
     rest = name[1:]
     other = re.compile(rf'(w|weight|kernel){re.escape(rest)}' if rest else r'w|w_.+|weight|kernel')

@@ -58,6 +58,26 @@ def left_out(params: Params, roles: Mapping[str, Any] | None = None) -> list[str
   return out
 
 
+def state_by_name(params: Params) -> list[str | None]:
+  """Why leaves are state, by collection, type or name; ``None`` for all others.
+
+  Args:
+    params: tree of arrays.
+
+  Returns:
+    A phrase or ``None`` for each leaf, in tree order.
+
+  Examples:
+    >>> state_by_name({'params': {'scale': 1.0}, 'batch_stats': {'mean': 0.0}})
+    ['in the collection batch_stats', None]
+  """
+  paths, leaves, _ = flatten(params)
+  why = _names.reasons(paths, [tuple(leaf.shape) if is_array(leaf) else None for leaf in leaves])
+  state = ('in the collection', 'running statistics', 'state by')
+  named = [each if each and each.startswith(state) else None for each in why]
+  return [kind or name for kind, name in zip(_state_by_type(params), named, strict=True)]
+
+
 def _no_weights(leaf: Any) -> str | None:
   if not is_array(leaf):
     return 'not an array'
