@@ -40,9 +40,9 @@ def test_n_of_m_narrow_dtypes(dtype, m):
 
 
 def test_two_of_four_by_magnitude():
-  params = {'w': jnp.array([[0.25], [-1.33], [0.43], [-0.11]])}
+  params = {'w': jnp.array([[0.25, 4.0], [-1.33, 3.0], [0.43, 2.0], [-0.11, 1.0]])}
   mask = jprune.prune(params, pattern=NOfM(2, 4))['w']
-  assert mask.ravel().astype(int).tolist() == [0, 1, 1, 0]
+  assert mask.T.astype(int).tolist() == [[0, 1, 1, 0], [1, 1, 0, 0]]
 
 
 @pytest.mark.parametrize('shape', [(8, 12), (3, 4, 8, 6), (2, 9, 10)])
