@@ -11,7 +11,7 @@ import numpy as np
 from jax import lax
 from jax.scipy.linalg import cho_solve
 
-from jprune import _checks
+from jprune import _checks, tree
 from jprune._entry import public
 from jprune.masks._apply import aligned
 from jprune.masks._pack import unpack_leaf
@@ -45,8 +45,8 @@ def least_squares(
     masks: tree of the same structure; leaves bool or packed, of the param's shape, or ``None``
       (= the leaf stays as it is).
     stats: a :class:`jprune.graph.Stats` of these params, captured with ``gram=True``.
-    where: which of the leaves with a mask are repaired, as for :func:`jprune.prune`;
-      the others are only masked.
+    where: which of the leaves with a mask are repaired, as for :func:`jprune.prune`; by default
+      also what was captured. The others are only masked.
     damping: pull of the kept weights towards what they were, as a fraction of the mean of the
       diagonal of :math:`H`, over which it is added; at least 0. With none the fit is exact; more
       rows than inputs, and some damping, keep it from following the noise of few rows. A matrix
@@ -80,7 +80,8 @@ def least_squares(
   """
   damping = _checks.non_negative_number('least_squares', 'damping', damping)
   held = aligned('least_squares', params, masks)
-  found = _leaves.chosen('least_squares', params, stats, where)
+  _checks.check_stats('least_squares', stats)
+  found = _leaves.chosen('least_squares', params, stats, _usual(params, stats, where))
   todo, left = {}, {}
   for i, (path, leaf) in enumerate(zip(found.paths, found.leaves)):
     if held[i] is None:
@@ -98,6 +99,19 @@ def least_squares(
   }
   params, _, report = _leaves.gathered('least_squares', found, stats, outcomes, left, held)
   return params, found.treedef.unflatten(held), report
+
+
+def _usual(params: Params, stats: Any, where: Where) -> Where:
+  """The default, and what was captured besides: masks of channels prune narrow kernels too."""
+  if where is not None:
+    return where
+  paths, leaves, treedef = tree.flatten(params)
+  known = {path for path, _ in stats.uses}
+  usual = [
+    why is None or (path in known and tree.is_floating(leaf))
+    for path, leaf, why in zip(paths, leaves, tree.left_out(params))
+  ]
+  return treedef.unflatten(usual) if any(usual) else where
 
 
 def refitted_leaf(

@@ -156,3 +156,14 @@ def test_leaves_without_masks_stay_and_others_are_masked():
     'v': 'no mask',
     'n': 'no mask',
   }
+
+
+def test_a_kernel_of_one_output_is_repaired_by_default():
+  fn = lambda params, x: x @ params['head']['kernel'] + params['head']['bias'][None]
+  params = {'head': {'kernel': jnp.array([[1.0], [2.0], [4.0]]), 'bias': jnp.ones(1)}}
+  x = jnp.array([[1.0, 1.0, 0.0], [2.0, 2.0, 1.0]])  # the first two inputs are equal
+  _, stats = jprune.graph.capture(fn, params, x, gram=True)
+  masks = {'head': {'kernel': jnp.array([[False], [True], [True]]), 'bias': jnp.ones(1, bool)}}
+  new, _, report = least_squares(params, masks, stats)
+  np.testing.assert_allclose(new['head']['kernel'][:, 0], [0, 3, 4], atol=0.01)
+  assert dict(report.left_alone)['head/bias'] == 'only masked, fewer than two dimensions'
