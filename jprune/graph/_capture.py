@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -241,6 +242,11 @@ def _chosen(function: str, params: Params, where: Where) -> tuple[bool, ...]:
     found = [tree.is_floating(x) and len(x.shape) >= 2 and tree.size(x) > 0 for x in leaves]
     if any(found):
       return tuple(found)
+  if isinstance(where, (str, re.Pattern)):  # vectors too, where it finds nothing else
+    paths = tree.flatten(params)[0]
+    named = tree.matching(function, 'where', params, where)
+    wide = [yes and len(np.shape(x)) >= 2 for yes, x in zip(named, tree.flatten(params)[1])]
+    where = [path for path, yes in zip(paths, wide if any(wide) else named) if yes]
   return tuple(tree.selected(function, params, where))
 
 

@@ -7,6 +7,7 @@ unless a dict asks for the group by its name.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -103,7 +104,12 @@ def _kernels(function: str, graph: Any, params: Any, roles: Any) -> set[str]:
   if roles is not None:
     _roles.check(function, tree.shapes(params), roles)
   why = tree.left_out(params, roles)
-  return {path for path, each in zip(graph.leaves, why, strict=True) if each is None}
+  narrow = 'axis longer than 1'  # kernels of one input or output have a say
+  return {
+    path
+    for (path, leaf), each in zip(graph.leaves.items(), why, strict=True)
+    if each is None or (each.endswith(narrow) and len(leaf.shape) > 1)
+  }
 
 
 def _chosen(
@@ -113,8 +119,12 @@ def _chosen(
   if where is None:
     each = (paths_of(group) for group in graph.groups)
     return {path for paths in each for path in paths & kernels or paths}
-  named = tree.selected(function, params, where, roles)
-  return {path for path, yes in zip(graph.leaves, named, strict=True) if yes}
+  if isinstance(where, (str, re.Pattern)):  # vectors count where it finds nothing else
+    found = tree.matching(function, 'where', params, where)
+    named = {path for path, yes in zip(graph.leaves, found, strict=True) if yes}
+    where = list(named & kernels or named)
+  chosen = tree.selected(function, params, where, roles)
+  return {path for path, yes in zip(graph.leaves, chosen, strict=True) if yes}
 
 
 def _counting(function: str, graph: Any, found: Sequence[Any], chosen: set[str]) -> dict[str, Any]:

@@ -68,11 +68,15 @@ def chosen(function: str, params: Params, stats: Any, where: Where) -> Chosen:
   _checks.check_stats(function, stats)
   selected = real(function, params, where)
   paths, leaves, treedef = tree.flatten(params)
-  why = [
+  return Chosen(paths, leaves, treedef, selected, why_left(params))
+
+
+def why_left(params: Params) -> list[str | None]:
+  """Why repair leaves each leaf alone by default; ``None`` where it doesn't."""
+  return [
     'complex, which is not repaired' if tree.is_complex(leaf) else each
-    for leaf, each in zip(leaves, tree.left_out(params), strict=True)
+    for leaf, each in zip(tree.flatten(params)[1], tree.left_out(params), strict=True)
   ]
-  return Chosen(paths, leaves, treedef, selected, why)
 
 
 def real(function: str, params: Params, where: Where) -> list[bool]:

@@ -171,7 +171,7 @@ class Run:
     if not self._rows and self._unseen:
       raise _checks.no_rows(NAME, next(iter(self._unseen)))
     rows = [_joined(self._rows[path]) for path in self.paths if path in self._rows]
-    left_out = dict(zip(self.paths, tree.left_out(self.params)))
+    left_out = dict(zip(self.paths, _leaves.why_left(self.params)))
     left = [
       (path, known.get(path) or left_out[path] or 'not selected')
       for path in self.paths

@@ -44,10 +44,12 @@ def left_out(params: Params, roles: Mapping[str, Any] | None = None) -> list[str
     shapes = [tuple(leaf.shape) if is_array(leaf) else None for leaf in leaves]
     why = _names.reasons(paths, shapes)
     why = [state or name for state, name in zip(_state_by_type(params), why)]
+    flat = [is_array(leaf) and len(leaf.shape) < 2 for leaf in leaves]
+    why = [None if yes else each for yes, each in zip(flat, why)]  # that says more than a name
     arrays = {path: shape for path, shape in zip(paths, shapes) if shape is not None}
     depths = stack_depths(arrays)
     return [
-      _no_matrix(leaf) or each or _no_matrix_in_layers(leaf, depths[path])
+      _no_weights(leaf) or each or _no_matrix(leaf) or _no_matrix_in_layers(leaf, depths[path])
       for path, leaf, each in zip(paths, leaves, why)
     ]
   out = []

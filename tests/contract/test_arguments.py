@@ -34,6 +34,7 @@ def takers():
   found = {}
   for name, value in _public_names().public_names().items():
     others = ('jprune.tree.', 'jprune.typing.', 'jprune.sensitivity.allocate')
+    others += ('jprune.save_shrunk', 'jprune.io.save_shrunk')  # what jprune.shrink returns
     if inspect.isfunction(value) and not name.startswith(others):
       arguments = inspect.signature(value).parameters
       if {'params', 'scores'} & set(arguments):

@@ -12,6 +12,7 @@ import os
 import tempfile
 import types
 
+import equinox
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -19,6 +20,7 @@ import pytest
 from flax import nnx
 
 import jprune
+import jprune.equinox
 import jprune.nnx
 from jprune import (
   distributions,
@@ -79,6 +81,9 @@ def made():
   made.channel_masks = masks.channels(scores.magnitude(made.params), made.graph, 0.5)
   made.stats = graph.capture(forward, made.params, made.x, gram=True)[1]
   made.model = nnx.Sequential(nnx.Linear(2, 3, rngs=nnx.Rngs(0)), nnx.relu)
+  wide = [nnx.Linear(2, 4, rngs=nnx.Rngs(0)), nnx.relu, nnx.Linear(4, 2, rngs=nnx.Rngs(1))]
+  made.deep = nnx.Sequential(*wide)
+  made.mlp = equinox.nn.MLP(2, 2, 4, depth=1, key=keys[0])
   made.curves = sensitivity.curves(evaluate, made.params, [0.0, 0.5, 1.0], progress=False)
   made.two_columns = made.x[:, :2]
   made.count, made.step = jnp.int32(5), np.int32(3)
@@ -89,7 +94,17 @@ def saved_and_loaded(m):
   with tempfile.TemporaryDirectory() as folder:
     path = os.path.join(folder, 'sparse.safetensors')
     io.save(path, m.params, m.masks)
-    return io.load(path)
+    small = jprune.shrink(forward, m.params, m.channel_masks, m.x)
+    jprune.save_shrunk(os.path.join(folder, 'small'), small)
+    again = jprune.load_shrunk(os.path.join(folder, 'small'), forward)
+    return [io.load(path), again.params]
+
+
+def shrunk_module(room, model, x):
+  fn, params = room.functional(model)
+  groups = graph.channels(fn, params, x)
+  kept = masks.channels(scores.magnitude(params), groups, 0.5)
+  return room.shrunk(model, jprune.shrink(fn, params, kept, x))
 
 
 def updated(transform, m):
@@ -149,7 +164,7 @@ CALLS = {
     graph.verify(forward, m.params, m.channel_masks, m.x).largest,
     graph.verify(forward, m.params, m.channel_masks, m.x, key=m.key).largest,
   ],
-  'io.load io.save': lambda m: saved_and_loaded(m),
+  'io.load io.save load_shrunk save_shrunk': lambda m: saved_and_loaded(m),
   'masks.Block': lambda m: [
     jprune.prune(m.params, 0.5, pattern=Block((2, 2)), masks=m.masks),
     jprune.prune(m.params, 0.5, pattern=Block((3, 3), pad=True)),
@@ -176,6 +191,16 @@ CALLS = {
   'masks.top_k': lambda m: masks.top_k(m.params, 0.3),
   'masks.top_k_global': lambda m: masks.top_k_global(m.params, 0.3),
   'masks.top_k_rows': lambda m: masks.top_k_rows({'w': m.x}, 0.5),
+  'nnx.shrunk': lambda m: nnx.to_pure_dict(
+    nnx.state(shrunk_module(jprune.nnx, m.deep, m.two_columns), nnx.Param)
+  ),
+  'equinox.functional equinox.shrunk equinox.SmallModule': lambda m: jax.tree.leaves(
+    shrunk_module(jprune.equinox, m.mlp, m.two_columns[0])
+  ),
+  'graph.roles graph.Roles graph.Role graph.Factor': lambda m: [
+    (found := graph.roles(forward, m.params, m.x)).to_dict(),
+    [str(found), [role.factors for role in found.values()]],
+  ],
   'nnx.functional nnx.merge': lambda m: [
     jax.jit((split := jprune.nnx.functional(m.model))[0])(split[1], m.two_columns),
     nnx.to_pure_dict(nnx.state(jprune.nnx.merge(m.model, split[1]))),
@@ -255,6 +280,11 @@ CALLS = {
   'tree.by_leaf': lambda m: tree.by_leaf('f', 'x', m.params, {'in': 0.5}),
   'tree.default_where': lambda m: tree.default_where('in', m.params['in']),
   'tree.flatten': lambda m: tree.flatten(m.params)[:2],
+  'tree.is_complex': lambda m: tree.is_complex(m.x),
+  'tree.is_inexact': lambda m: tree.is_inexact(m.x),
+  'tree.matching': lambda m: tree.matching('f', 'keep', m.params, 'in'),
+  'tree.shapes': lambda m: tree.shapes(m.params),
+  'tree.state_by_name': lambda m: tree.state_by_name(m.params),
   'tree.is_array': lambda m: tree.is_array(m.x),
   'tree.is_floating': lambda m: tree.is_floating(m.x),
   'tree.is_traced': lambda m: tree.is_traced(m.x),
