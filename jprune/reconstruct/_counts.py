@@ -219,7 +219,8 @@ def grouped_along(
   """
   given = pattern.axis
   if given is None:
-    axis = given = max((use.axes[place] for place in use.inputs), default=0)
+    axis = max((use.axes[place] for place in use.inputs), default=0)
+    given = axis - len(leaf.shape)
   else:
     _checks.check_axis(function, pattern.axis, path, leaf.shape)
     axis = pattern.axis % len(leaf.shape)
