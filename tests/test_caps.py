@@ -138,7 +138,9 @@ def test_units_of_a_pattern():
   assert masks['w'].reshape(4, 2, 4, 2).any((1, 3)).sum(0).tolist() == [1] * 4
   masks = run(pattern=Channel(-1), min_keep=1)
   assert masks['v'].sum(0).tolist() == [0, 0, 0, 4]
-  one = jprune.prune({'a': jnp.ones((1, 1)), 'b': jnp.ones((2, 2))}, 1.0, min_keep=3)
+  every = lambda path, leaf: True
+  small = {'a': jnp.ones((1, 1)), 'b': jnp.ones((2, 2))}
+  one = jprune.prune(small, 1.0, min_keep=3, where=every)
   assert [int(mask.sum()) for mask in one.values()] == [1, 3]  # all that there are
 
 
@@ -166,7 +168,7 @@ def test_units_of_a_pattern():
 def test_one_clear_error(caps, error, words):
   params = {'a': jnp.ones((9, 5)), 'b': jnp.ones((1, 5))}
   with pytest.raises(error, match=words):
-    jprune.prune(params, 0.9, distribution=global_, **caps)
+    jprune.prune(params, 0.9, distribution=global_, where=lambda path, leaf: True, **caps)
 
 
 def test_groups_of_n_of_m_keep_their_number():

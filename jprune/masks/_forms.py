@@ -100,9 +100,9 @@ class Forms:
     for path, x in zip(paths, leaves):
       role = None if x is None or not tree.size(x) else found[path]
       known = role is not None and role.known
-      if x is not None and by_axis and len(x.shape) < 2:
-        _checks.check_axis(function, -2, path, x.shape)
       if x is not None and by_axis and not known and tree.size(x):
+        if len(x.shape) < 2:
+          _checks.check_axis(function, -2, path, x.shape)
         raise _checks.axis_not_known(function, path, x.shape)
       if by_axis and known and isinstance(pattern, NOfM):
         _check_divides(function, path, role, pattern)

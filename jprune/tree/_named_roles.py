@@ -19,11 +19,10 @@ import re
 from collections.abc import Mapping, Sequence
 
 from jprune._roles import HEADS, INPUTS, LAYERS, OUTPUTS, WINDOW, Role, by_axes
-from jprune.tree._names import Named, Shape, known, parts_of
+from jprune.tree._names import KERNELS, Named, Shape, known, parts_of
 
 _INTO_HEADS = re.compile(r'^(q|k|v|query|key|value|(q|k|v|query|key|value)_proj|to_[qkv])$')
 _OUT_OF_HEADS = re.compile(r'^(o|out|o_proj|out_proj|attn_out|attention_output|to_out)$')
-_KERNELS = ('kernel', 'w', 'weight')
 _BIASES = ('bias', 'b')
 _OUTPUTS_FIRST = 'weight'
 # of norms, which have one axis for each layer
@@ -72,7 +71,7 @@ def _words(
   outputs = len(bias) if bias is not None and shape[-len(bias) :] == bias else 0
   if outputs > 1 and outputs < rank:
     return (INPUTS,) * (rank - outputs) + (OUTPUTS,) * outputs
-  if outputs == 1 or (leaf.name in _KERNELS and rank in (4, 5)):
+  if outputs == 1 or (leaf.name in KERNELS and rank in (4, 5)):
     return (*(WINDOW,) * (rank - 2), INPUTS, OUTPUTS)
   return None
 
@@ -92,7 +91,7 @@ def _in_attention(path: str, leaves: Mapping[str, Shape]) -> bool:
 
 def _bias(path: str, depth: int, leaves: Mapping[str, Shape]) -> Shape | None:
   """The shape of the bias beside a kernel, as one layer has it."""
-  if Named.of(path).name not in _KERNELS:
+  if Named.of(path).name not in KERNELS:
     return None
   found = _beside(path, leaves, _BIASES)
   return None if found is None else found[depth:]
@@ -139,7 +138,7 @@ def _shows_stack(path: str, leaves: Mapping[str, Shape]) -> bool:
   of_norm = leaf.name in _SCALES or known(leaf.name, leaf.module) == "a norm's vector"
   if len(shape) < 2 or not (of_norm or leaf.name in _BIASES):
     return False
-  kernel = _beside(path, leaves, _KERNELS)
+  kernel = _beside(path, leaves, KERNELS)
   if kernel is None:
     return of_norm and len(shape) == 2 and 1 not in shape
   if len(kernel) <= len(shape) or kernel[0] != shape[0]:

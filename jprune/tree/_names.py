@@ -133,6 +133,8 @@ COLLECTIONS_BESIDE_PARAMS = (
 )
 """Collections of state beside one that is called ``params``: elsewhere they may be layers."""
 
+KERNELS = ('kernel', 'w', 'weight')
+
 _LONGEST = 1000  # letters of a name that may say something
 _DEEPEST = 64  # parts of a path
 
@@ -169,6 +171,11 @@ def reasons(paths: Sequence[str], shapes: Sequence[Shape | None]) -> list[str | 
       what = _beside(each.name, shape, groups[each.group])
     out.append(what and f'{what} by its name')
   return out
+
+
+def is_kernel(path: str) -> bool:
+  """Whether a leaf is called as kernels are, even of one input or output."""
+  return Named.of(path).name in KERNELS
 
 
 class Named(NamedTuple):

@@ -21,9 +21,10 @@ def left_out(params: Params, roles: Mapping[str, Any] | None = None) -> list[str
   """Why the default, ``where=None``, doesn't select leaves, in tree order; ``None`` where it does.
 
   With roles it selects kernels. Without it is careful: floating leaves of at least two axes longer
-  than 1, outside collections of state, whose names aren't those of biases, scales and offsets,
-  norms, class tokens, position tables or state, in the words of linen, NNX, Haiku, Equinox, Keras,
-  Hugging Face and others. A bias is one however many axes it has: ``(heads, dims)`` in attention,
+  than 1 (of one, if they are called ``kernel``, ``weight`` or ``w``), outside collections of state,
+  whose names aren't those of biases, scales and offsets, norms, class tokens, position tables or
+  state, in the words of linen, NNX, Haiku, Equinox, Keras, Hugging Face and others. A bias is one
+  however many axes it has: ``(heads, dims)`` in attention,
   ``(layers, units)`` in a stack of layers. Names that may be those of matrices go by what stands
   beside them: ``b`` is a bias beside a ``w`` that has its axes and more.
 
@@ -37,7 +38,7 @@ def left_out(params: Params, roles: Mapping[str, Any] | None = None) -> list[str
   Examples:
     >>> params = {'kernel': jnp.ones((3, 2, 4)), 'bias': jnp.ones((2, 4)), 'cls': jnp.ones((1, 4))}
     >>> left_out(params)
-    ['a bias by its name', 'one axis longer than 1', None]
+    ['a bias by its name', 'a token by its name', None]
   """
   paths, leaves, _ = flatten(params)
   if roles is None:
@@ -49,7 +50,7 @@ def left_out(params: Params, roles: Mapping[str, Any] | None = None) -> list[str
     arrays = {path: shape for path, shape in zip(paths, shapes) if shape is not None}
     depths = stack_depths(arrays)
     return [
-      _no_weights(leaf) or each or _no_matrix(leaf) or _no_matrix_in_layers(leaf, depths[path])
+      _no_weights(leaf) or each or _no_matrix(path, leaf, depths.get(path, 0))
       for path, leaf, each in zip(paths, leaves, why)
     ]
   out = []
@@ -88,18 +89,14 @@ def _no_weights(leaf: Any) -> str | None:
   return None if size(leaf) else 'no weights'
 
 
-def _no_matrix(leaf: Any) -> str | None:
-  """Why a leaf can be no kernel, whatever it is called."""
-  if why := _no_weights(leaf):
-    return why
+def _no_matrix(path: str, leaf: Any, depth: int) -> str | None:
+  """Why a leaf can be no kernel, unless its name says that it is one; ``depth`` axes are layers."""
   if len(leaf.shape) < 2:
     return 'fewer than two dimensions'
   long = sum(n > 1 for n in leaf.shape)
-  return None if long > 1 else f'{["no", "one"][long]} axis longer than 1'
-
-
-def _no_matrix_in_layers(leaf: Any, depth: int) -> str | None:
-  if depth and sum(n > 1 for n in leaf.shape[depth:]) < 2:
+  if long < 1 + (not _names.is_kernel(path)):
+    return f'{["no", "one"][long]} axis longer than 1'
+  if not _names.is_kernel(path) and sum(n > 1 for n in leaf.shape[depth:]) < 2:
     return 'one axis longer than 1 in each layer of its stack'
   return None
 

@@ -288,7 +288,7 @@ def test_what_the_default_left_out_stands_there_with_the_reason():
   assert reasons(report) == {
     'attention/bias': 'a bias by its name',
     'attention/kernel': None,
-    'cls': 'one axis longer than 1',
+    'cls': 'a token by its name',
     'embed': 'not selected',
     'norm/scale': 'a scale by its name',
   }

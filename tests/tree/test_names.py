@@ -269,7 +269,7 @@ def test_a_stack_is_known_by_its_norms_and_biases():
     'layers/temperatures': (3, 8),
     'head/kernel': (8, 5),
   }
-  assert kernels(structs(stack)) == ['head/kernel', 'layers/up/kernel']
+  assert kernels(structs(stack)) == ['head/kernel', 'layers/score/kernel', 'layers/up/kernel']
   why = dict(zip(sorted(stack), tree.left_out(structs(stack))))
   assert why['layers/temperatures'] == 'one axis longer than 1 in each layer of its stack'
   ensemble = {'up/kernel': (3, 8, 16), 'up/bias': (3, 16), 'up/sharpness': (3, 8), 'mix': (3, 8)}
@@ -330,7 +330,7 @@ def test_reasons_that_are_not_names():
   assert dict(zip(tree.flatten(params)[0], tree.left_out(params))) == {
     'fn': 'not an array',
     'int': 'not floating',
-    'kernel': 'one axis longer than 1',
+    'kernel': None,  # of one output, but a kernel by its name
     'none': 'no weights',
     'one': 'no axis longer than 1',
     'vector': 'fewer than two dimensions',
