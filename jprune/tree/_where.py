@@ -21,7 +21,7 @@ def left_out(params: Params, roles: Mapping[str, Any] | None = None) -> list[str
   """Why the default, ``where=None``, doesn't select leaves, in tree order; ``None`` where it does.
 
   With roles it selects kernels. Without it is careful: floating leaves of at least two axes longer
-  than 1 (of one, if they are called ``kernel``, ``weight`` or ``w``), outside collections of state,
+  than 1 (of any, if they are called ``kernel``, ``weight`` or ``w``), outside collections of state,
   whose names aren't those of biases, scales and offsets, norms, class tokens, position tables or
   state, in the words of linen, NNX, Haiku, Equinox, Keras, Hugging Face and others. A bias is one
   however many axes it has: ``(heads, dims)`` in attention,
@@ -93,10 +93,12 @@ def _no_matrix(path: str, leaf: Any, depth: int) -> str | None:
   """Why a leaf can be no kernel, unless its name says that it is one; ``depth`` axes are layers."""
   if len(leaf.shape) < 2:
     return 'fewer than two dimensions'
+  if _names.is_kernel(path):  # perhaps of one input or output
+    return None
   long = sum(n > 1 for n in leaf.shape)
-  if long < 1 + (not _names.is_kernel(path)):
+  if long < 2:
     return f'{["no", "one"][long]} axis longer than 1'
-  if not _names.is_kernel(path) and sum(n > 1 for n in leaf.shape[depth:]) < 2:
+  if sum(n > 1 for n in leaf.shape[depth:]) < 2:
     return 'one axis longer than 1 in each layer of its stack'
   return None
 
