@@ -92,9 +92,11 @@ def prune(
 
     One threshold over all leaves may empty one of them:
 
-    >>> params = {'a': jnp.array([[0.1, 0.2]]), 'b': jnp.array([[3.0, 4.0]])}
-    >>> prune(params, 0.5, distribution=distributions.global_, min_keep=1)
-    {'a': Array([[False,  True]], dtype=bool), 'b': Array([[False,  True]], dtype=bool)}
+    >>> small, large = jnp.array([[0.1, 0.2]]), jnp.array([[3.0, 4.0]])
+    >>> params = {'a': {'kernel': small}, 'b': {'kernel': large}}
+    >>> masks = prune(params, 0.5, distribution=distributions.global_, min_keep=1)
+    >>> masks['a']['kernel'], masks['b']['kernel']
+    (Array([[False,  True]], dtype=bool), Array([[False,  True]], dtype=bool))
   """
   if not callable(distribution):
     raise _checks.bad_distribution('prune', distribution)

@@ -170,7 +170,7 @@ class Roles(Mapping[str, Role]):
   Examples:
     >>> fn = lambda params, x: jax.nn.relu(x @ params['kernel'] + params['bias'])
     >>> params = {'kernel': jnp.ones((3, 8)), 'bias': jnp.ones(8)}
-    >>> roles = jprune.graph.roles(fn, params, jnp.ones((1, 3)))
+    >>> roles = jprune.graph.roles(fn, params, jnp.ones(3))
     >>> roles['kernel'].kind, roles['bias'].kind
     ('kernel', 'vector')
   """
