@@ -86,6 +86,7 @@ def made():
   made.mlp = equinox.nn.MLP(2, 2, 4, depth=1, key=keys[0])
   made.curves = sensitivity.curves(evaluate, made.params, [0.0, 0.5, 1.0], progress=False)
   made.two_columns = made.x[:, :2]
+  made.one_row = made.two_columns[0]
   made.count, made.step = jnp.int32(5), np.int32(3)
   return made
 
@@ -195,7 +196,7 @@ CALLS = {
     nnx.state(shrunk_module(jprune.nnx, m.deep, m.two_columns), nnx.Param)
   ),
   'equinox.functional equinox.shrunk equinox.SmallModule': lambda m: jax.tree.leaves(
-    shrunk_module(jprune.equinox, m.mlp, m.two_columns[0])
+    shrunk_module(jprune.equinox, m.mlp, m.one_row)
   ),
   'graph.roles graph.Roles graph.Role graph.Factor': lambda m: [
     (found := graph.roles(forward, m.params, m.x)).to_dict(),
