@@ -16,7 +16,6 @@ import jax
 
 from jprune import _checks
 
-KINDS = ('kernel', 'vector', 'table', 'state', 'unused')
 INPUTS, OUTPUTS, WINDOW, HEADS = 'inputs', 'outputs', 'window', 'heads'
 STACKED = LAYERS, EXPERTS, BATCH = 'layers', 'experts', 'batch'
 
@@ -249,15 +248,6 @@ def by_axes(
   axes = [i for i, size in enumerate(shape) if size != 1]
   factors = tuple(Factor(i, int(shape[i]), words[i], contracted[i]) for i in axes)
   return Role('kernel', tuple(shape), why, factors, tuple(range(len(factors))))
-
-
-def of_layer(role: Role) -> Role:
-  """The role of one matrix of the stack, of shape ``(window, inputs, outputs)``."""
-  _, window, fan_in, fan_out = (
-    math.prod(role.factors[i].size for i in places) for places in role._places()
-  )
-  words = (WINDOW, INPUTS, OUTPUTS)
-  return by_axes((window, fan_in, fan_out), words, (True, True, False), role.why)
 
 
 def check(function: str, shapes: Mapping[str, tuple[int, ...]], roles: Any) -> None:

@@ -52,7 +52,7 @@ def masks_by(
     asked: how to choose.
     before: masks of an earlier round along the params; what they pruned stays pruned.
   """
-  distribution, pattern, roles = asked[:3]
+  distribution, pattern, roles = asked.distribution, asked.pattern, asked.roles
   forms = Forms(function, scored, pattern, roles, True, tree.shapes(params), asked.per_output)
   together = distribution is distributions.global_ and not isinstance(pattern, NOfM)
   if together and sparsity is None:
@@ -62,7 +62,8 @@ def masks_by(
     shares = forms.shares(_shares(function, params, scored, sparsity, distribution, forms.roles))
   with forms.automatic():
     parts, before = forms.split(scored), None if before is None else forms.split(before)
-    bounds = caps(function, parts, forms.pattern, sparsity, *asked[3:])
+    limits = asked.min_keep, asked.max_sparsity, asked.per_output
+    bounds = caps(function, parts, forms.pattern, sparsity, *limits)
     choose = select_global if together else select
     return forms.join(choose(function, parts, shares, forms.pattern, before, bounds))
 
