@@ -71,8 +71,8 @@ def capture(
     params: tree of arrays.
     *args: trees of arrays. Data may be sharded; statistics are of all of it.
     gram: whether to collect products of pairs of inputs: ``inputs ** 2`` floats for each.
-    where: selects the leaves, as for :func:`jprune.prune`; but by default all floating ones with
-      two or more dimensions, since the function tells which of them it multiplies by.
+    where: selects the leaves, as for :func:`jprune.prune`; but by default all floating and complex
+      ones with two or more dimensions, since the function tells which of them it multiplies by.
     weights: of tokens, such as a padding mask: an array whose axes are the first ones of the first
       argument that starts with them. A row has the weight of the token at its place, whatever
       was mixed into it; what lies under a weight of 0 may be NaN. Leaves whose rows are not at the
@@ -239,7 +239,7 @@ def _bounded(weights: jax.Array) -> tuple[jax.Array, jax.Array]:
 def _chosen(function: str, params: Params, where: Where) -> tuple[bool, ...]:
   if where is None:  # names needn't tell, where the function does
     leaves = tree.flatten(params)[1]
-    found = [tree.is_floating(x) and len(x.shape) >= 2 and tree.size(x) > 0 for x in leaves]
+    found = [tree.is_inexact(x) and len(x.shape) >= 2 and tree.size(x) > 0 for x in leaves]
     if any(found):
       return tuple(found)
   if isinstance(where, (str, re.Pattern)):  # vectors too, where it finds nothing else
