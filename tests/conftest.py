@@ -1,6 +1,9 @@
 """Strict promotion, no rank promotion, eight virtual CPU devices."""
 
+import gc
+import itertools
 import os
+import pathlib
 
 os.environ['XLA_FLAGS'] = (
   os.environ.get('XLA_FLAGS', '') + ' --xla_force_host_platform_device_count=8'
@@ -11,6 +14,20 @@ import pytest
 
 jax.config.update('jax_numpy_dtype_promotion', 'strict')
 jax.config.update('jax_numpy_rank_promotion', 'raise')
+
+# Linux lets a process map 65,530 pieces of memory. Each compiled program takes some, and JAX keeps
+# thousands of them.
+_MAPS, _MANY, _EACH = pathlib.Path('/proc/self/maps'), 25_000, 25
+_finished = itertools.count(1)
+
+
+def pytest_runtest_teardown():
+  """Lets go of compiled programs once they have become too many for one process."""
+  if next(_finished) % _EACH or not _MAPS.exists():
+    return
+  if _MAPS.read_bytes().count(b'\n') > _MANY:
+    jax.clear_caches()
+    gc.collect()
 
 
 @pytest.fixture
