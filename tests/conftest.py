@@ -17,7 +17,7 @@ jax.config.update('jax_numpy_rank_promotion', 'raise')
 
 # Linux lets a process map 65,530 pieces of memory. Each compiled program takes some, and JAX keeps
 # thousands of them.
-_MAPS, _MANY, _EACH = pathlib.Path('/proc/self/maps'), 25_000, 25
+_MAPS, _MANY, _EACH = pathlib.Path('/proc/self/maps'), 12_000, 25
 _finished = itertools.count(1)
 
 
