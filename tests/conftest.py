@@ -1,5 +1,6 @@
 """Strict promotion, no rank promotion, eight virtual CPU devices."""
 
+import ctypes
 import gc
 import itertools
 import os
@@ -16,7 +17,7 @@ jax.config.update('jax_numpy_dtype_promotion', 'strict')
 jax.config.update('jax_numpy_rank_promotion', 'raise')
 
 # Linux lets a process map 65,530 pieces of memory. Each compiled program takes some, and JAX keeps
-# thousands of them.
+# thousands of them, which takes gigabytes; what they took, glibc keeps until it is told not to.
 _MAPS, _MANY, _EACH = pathlib.Path('/proc/self/maps'), 12_000, 25
 _finished = itertools.count(1)
 
@@ -28,6 +29,9 @@ def pytest_runtest_teardown():
   if _MAPS.read_bytes().count(b'\n') > _MANY:
     jax.clear_caches()
     gc.collect()
+    trim = getattr(ctypes.CDLL(None), 'malloc_trim', None)
+    if trim is not None:
+      trim(0)
 
 
 @pytest.fixture
