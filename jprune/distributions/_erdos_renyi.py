@@ -7,11 +7,11 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from jprune import _checks, _roles, tree
+from jprune import _checks, tree
 from jprune._entry import public
 from jprune._roles import Role, Roles
 from jprune.distributions._common import competing
-from jprune.tree._named_roles import roles_by_name
+from jprune.tree._named_roles import roles_or_names
 from jprune.typing import Distribution, Params, Scores, Sparsities
 
 
@@ -150,9 +150,7 @@ def _dims(
 ) -> tuple[list[tuple[int, ...]], list[int]]:
   """The dims of each leaf that count, and how many layers it has."""
   shapes = tree.shapes(params)
-  if roles is not None:
-    _roles.check(function, shapes, roles)
-  found = roles if roles is not None else roles_by_name(shapes)
+  found = roles_or_names(function, shapes, roles)
   known = {path: found[path] for path in shapes if found[path] and found[path].known}
   dims = [counted(shape, known.get(path)) for path, shape in shapes.items()]
   return dims, [known[path].stack if path in known else 1 for path in shapes]

@@ -237,15 +237,14 @@ def _bounded(weights: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 
 def _chosen(function: str, params: Params, where: Where) -> tuple[bool, ...]:
+  paths, leaves, _ = tree.flatten(params)
   if where is None:  # names needn't tell, where the function does
-    leaves = tree.flatten(params)[1]
     found = [tree.is_inexact(x) and len(x.shape) >= 2 and tree.size(x) > 0 for x in leaves]
     if any(found):
       return tuple(found)
   if isinstance(where, (str, re.Pattern)):  # vectors too, where it finds nothing else
-    paths = tree.flatten(params)[0]
     named = tree.matching(function, 'where', params, where)
-    wide = [yes and len(np.shape(x)) >= 2 for yes, x in zip(named, tree.flatten(params)[1])]
+    wide = [yes and len(np.shape(x)) >= 2 for yes, x in zip(named, leaves)]
     where = [path for path, yes in zip(paths, wide if any(wide) else named) if yes]
   return tuple(tree.selected(function, params, where))
 

@@ -49,12 +49,12 @@ def following(
 @contextlib.contextmanager
 def automatic(xs: Iterable[Any]) -> Iterator[None]:
   """Where arrays at hand lie on a mesh with explicit axes: work on the same mesh without them."""
-  meshes = (jax.typeof(x).sharding.mesh for x in xs if isinstance(x, jax.Array))
-  if not any(mesh.explicit_axes for mesh in meshes) or tree.is_traced(*xs):
+  arrays = [x for x in xs if isinstance(x, jax.Array)]
+  held = next((x for x in arrays if jax.typeof(x).sharding.mesh.explicit_axes), None)
+  if held is None or tree.is_traced(*arrays):
     yield
     return
-  held = next(x.sharding.mesh for x in xs if jax.typeof(x).sharding.mesh.explicit_axes)
-  with jax.set_mesh(_automatic(held)):
+  with jax.set_mesh(_automatic(held.sharding.mesh)):
     yield
 
 

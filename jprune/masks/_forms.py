@@ -23,7 +23,7 @@ from jprune.masks._auto import automatic, following, unsharded
 from jprune.masks._leaves import scored, sparsities_of
 from jprune.masks._pack import PackedMask, unpack_leaf
 from jprune.masks._patterns import Block, Channel, NOfM, Unstructured
-from jprune.tree._named_roles import roles_by_name
+from jprune.tree._named_roles import roles_or_names
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,9 +90,7 @@ class Forms:
     self._given, self._outputs_last = roles is not None, outputs_last
     if shapes is None:
       shapes = {path: x.shape for path, x in zip(paths, leaves) if x is not None}
-    if roles is not None:
-      _roles.check(function, shapes, roles)
-    found = roles if roles is not None else roles_by_name(shapes)
+    found = roles_or_names(function, shapes, roles)
     unknown = lambda path: Role('vector', tuple(shapes[path]), 'its name says nothing')
     self.roles = _roles.Roles({path: found[path] or unknown(path) for path in shapes})
     by_axis = _asks_for_axes(pattern)

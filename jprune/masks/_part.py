@@ -59,29 +59,24 @@ def taking_part(
   if not scored:
     raise _checks.no_members_scored(function)
   kept = kept_groups(function, graph, keep)
+  by_name = isinstance(sparsity, Mapping)
+  meant = _meant(graph, [key for key in sparsity if key != REST]) if by_name else {}
   outside: set[int] = set()
   if where is not None and kernels & chosen:  # vectors speak for groups, not against kernels
     have_scores = {path for path, score in zip(graph.leaves, found) if score is not None}
-    outside = _left_out(graph, (kernels - chosen) & have_scores) - _asked_for(graph, sparsity)
+    asked = {i for key in sparsity for i in meant.get(key, ())} if by_name else set()
+    outside = _left_out(graph, (kernels - chosen) & have_scores) - asked
   places = sorted(scored - kept - outside)
   if not places:
     raise _checks.no_group_left(function, len(scored & kept), len(scored & outside))
-  if not isinstance(sparsity, Mapping):
+  if not by_name:
     return Part(found, leaves, places, [], sparsity)
   reasons = dict.fromkeys(scored & outside, 'of which `where` leaves out a kernel')
   reasons |= dict.fromkeys(kept, 'of which `keep` names a member')
   if target and REST in sparsity:
     raise _checks.rest_and_target(function, target)
-  among, named = _named(function, graph, sparsity, places, reasons, whole=bool(target))
+  among, named = _named(function, graph, sparsity, meant, places, reasons, whole=bool(target))
   return Part(found, leaves, among, named, sparsity.get(REST))
-
-
-def _asked_for(graph: Any, sparsity: Any) -> set[int]:
-  """The places of the groups that a dict names."""
-  if not isinstance(sparsity, Mapping):
-    return set()
-  meant = _meant(graph, [key for key in sparsity if key != REST])
-  return {i for key in sparsity for i in meant.get(key, ())}
 
 
 def paths_of(group: Any) -> set[str]:
@@ -155,14 +150,17 @@ def _named(
   function: str,
   graph: Any,
   sparsity: Mapping[str, float],
+  by_key: Mapping[str, Sequence[int]],
   places: Sequence[int],
   reasons: Mapping[int, str],
   whole: bool,
 ) -> tuple[list[int], list[tuple[float, list[int]]]]:
-  """The groups that take part, all of them if a target (``whole``) wants them; and by name."""
+  """The groups that take part, all of them if a target (``whole``) wants them; and by name.
+
+  ``by_key`` is what :func:`_meant` says of the keys.
+  """
   if not sparsity:
     raise _checks.no_group_sparsities(function)
-  by_key = _meant(graph, [key for key in sparsity if key != REST])
   unknown = [key for key in sparsity if key not in by_key and key != REST]
   if unknown:
     raise _checks.unknown_groups(function, unknown, list(by_key))

@@ -142,10 +142,9 @@ def top_k_rows(
     forms = rows('top_k_rows', scores, roles)
     shares = forms.shares(sparsities_of('top_k_rows', scores, sparsities))
     rows_of = lambda x: x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
-    columns = jax.tree.map(rows_of, forms.split(scores))
-    masks = _along('top_k_rows', columns, shares, -2)
-    parts = jax.tree.map(lambda mask, x: mask.reshape(x.shape), masks, forms.split(scores))
-    return forms.join(parts)
+    parts = forms.split(scores)
+    masks = _along('top_k_rows', jax.tree.map(rows_of, parts), shares, -2)
+    return forms.join(jax.tree.map(lambda mask, x: mask.reshape(x.shape), masks, parts))
   _checks.check_int('top_k_rows', 'axis', axis)
   return _along('top_k_rows', scores, sparsities, axis)
 

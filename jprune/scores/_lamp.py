@@ -14,11 +14,11 @@ import jax.numpy as jnp
 from jax import lax
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from jprune import _checks, _roles, tree
+from jprune import _checks, tree
 from jprune._entry import public
 from jprune._roles import Role, Roles
 from jprune.scores._common import score_leaves, single_size
-from jprune.tree._named_roles import roles_by_name
+from jprune.tree._named_roles import roles_or_names
 from jprune.typing import Params, Scores
 
 _LARGEST = 0x7F7FFFFF  # bits of the largest finite float32
@@ -63,10 +63,7 @@ def lamp(params: Params, *, roles: Roles | None = None) -> Scores:
     Lee et al., Layer-adaptive sparsity for the magnitude-based pruning, ICLR 2021,
     arXiv:2010.07611
   """
-  shapes = tree.shapes(params)
-  if roles is not None:
-    _roles.check('lamp', shapes, roles)
-  known = roles if roles is not None else roles_by_name(shapes)
+  known = roles_or_names('lamp', tree.shapes(params), roles)
   return score_leaves('lamp', params, lambda path, leaf: _lamp_leaf(path, leaf, known[path]))
 
 

@@ -18,6 +18,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
+from jprune import _roles
 from jprune._roles import HEADS, INPUTS, LAYERS, OUTPUTS, WINDOW, Role, by_axes
 from jprune.tree._names import KERNELS, Named, Shape, known, parts_of
 
@@ -27,6 +28,22 @@ _BIASES = ('bias', 'b')
 _OUTPUTS_FIRST = 'weight'
 # of norms, which have one axis for each layer
 _SCALES = ('scale', 'offset', 'gamma', 'beta')
+
+
+def roles_or_names(
+  function: str, shapes: Mapping[str, Shape], roles: Mapping[str, Role] | None
+) -> Mapping[str, Role | None]:
+  """Roles that are given, checked; else those that names tell.
+
+  Args:
+    function: who asks, for messages.
+    shapes: of all leaves by path.
+    roles: of these leaves, or ``None``.
+  """
+  if roles is None:
+    return roles_by_name(shapes)
+  _roles.check(function, shapes, roles)
+  return roles
 
 
 def roles_by_name(leaves: Mapping[str, Shape]) -> dict[str, Role | None]:

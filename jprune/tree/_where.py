@@ -16,6 +16,8 @@ from jprune.tree._paths import along, flatten, is_array, is_inexact, shapes, siz
 from jprune.tree._quantised import scales_of
 from jprune.typing import Params, Where
 
+_STATE = ('in the collection', 'running statistics', 'state by')  # how reasons of state begin
+
 
 def left_out(params: Params, roles: Mapping[str, Any] | None = None) -> list[str | None]:
   """Why the default, ``where=None``, doesn't select leaves, in tree order; ``None`` where it does.
@@ -42,13 +44,10 @@ def left_out(params: Params, roles: Mapping[str, Any] | None = None) -> list[str
   """
   paths, leaves, _ = flatten(params)
   if roles is None:
-    shapes = [tuple(leaf.shape) if is_array(leaf) else None for leaf in leaves]
-    why = _names.reasons(paths, shapes)
-    why = [state or name for state, name in zip(_state_by_type(params), why)]
+    why = [state or name for state, name in zip(_state_by_type(params), _by_names(paths, leaves))]
     flat = [is_array(leaf) and len(leaf.shape) < 2 for leaf in leaves]
     why = [None if yes else each for yes, each in zip(flat, why)]  # that says more than a name
-    arrays = {path: shape for path, shape in zip(paths, shapes) if shape is not None}
-    depths = stack_depths(arrays)
+    depths = stack_depths({p: tuple(x.shape) for p, x in zip(paths, leaves) if is_array(x)})
     return [
       _no_weights(leaf) or each or _no_matrix(path, leaf, depths.get(path, 0))
       for path, leaf, each in zip(paths, leaves, why)
@@ -75,10 +74,14 @@ def state_by_name(params: Params) -> list[str | None]:
     ['in the collection batch_stats', None]
   """
   paths, leaves, _ = flatten(params)
-  why = _names.reasons(paths, [tuple(leaf.shape) if is_array(leaf) else None for leaf in leaves])
-  state = ('in the collection', 'running statistics', 'state by')
-  named = [each if each and each.startswith(state) else None for each in why]
+  named = [why if why and why.startswith(_STATE) else None for why in _by_names(paths, leaves)]
   return [kind or name for kind, name in zip(_state_by_type(params), named, strict=True)]
+
+
+def _by_names(paths: list[str], leaves: list[Any]) -> list[str | None]:
+  """What names say of leaves, by which the default leaves them out."""
+  shapes = [tuple(leaf.shape) if is_array(leaf) else None for leaf in leaves]
+  return _names.reasons(paths, shapes)
 
 
 def _no_weights(leaf: Any) -> str | None:
