@@ -45,14 +45,18 @@ def chunk_bins(keys: jax.Array, window: jax.Array, shift: jax.Array, skip: jax.A
   return _bins(words)
 
 
-def row_bins(keys: jax.Array, window: jax.Array, shift: jax.Array) -> jax.Array:
+def row_bins(
+  keys: jax.Array, window: jax.Array, shift: jax.Array, inside: jax.Array | None = None
+) -> jax.Array:
   """uint32 ``(R, 8)``: bins of each row, by the row's own window and shift.
 
-  Rows are whole multiples of 64 keys, of at most 2**32 - 1.
+  Rows are whole multiples of 64 keys, of at most 2**32 - 1; those not ``inside`` are in no bin.
   """
   rows, lanes = keys.shape
   spread = lambda x: x[:, None, None]
   words = _nibbles(keys.reshape(rows, 8, lanes // 8), spread(window), spread(shift))
+  if inside is not None:
+    words = jnp.where(inside.reshape(words.shape), words, _U32(0))
   words = jnp.sum(words, axis=1, dtype=_U32).reshape(rows, 8, lanes // 64)
   return _bins(jnp.sum(_bytes(words), axis=2, dtype=_U32))  # from (2, R, lanes // 64)
 

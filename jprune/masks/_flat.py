@@ -125,6 +125,12 @@ def nan_key(flat: Flat) -> int:
   return flat.form.nan
 
 
+def masks(flat: Flat, xs: Sequence[jax.Array], key: jax.Array, cut: jax.Array) -> list[jax.Array]:
+  """The :func:`mask` of each leaf."""
+  del flat
+  return [mask(x, key[i], cut[i]) for i, x in enumerate(xs)]
+
+
 def mask(x: jax.Array, key: jax.Array, cut: jax.Array) -> jax.Array:
   """Keeps the keys above ``key``, and its ties before flat index ``cut``, a wide count."""
   keys = _keys.keys(x.reshape(-1))

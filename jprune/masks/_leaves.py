@@ -65,7 +65,16 @@ def sparsities_of(function: str, scores: Scores, sparsities: Sparsities) -> list
 
 def kept(sparsity: Any, sizes: Sequence[int]) -> Any:
   """Places to win, ``size - round(sparsity * size)``: an int, or a wide count under a trace."""
-  size = sum(sizes)
-  if isinstance(sparsity, jax.core.Tracer):
-    return _wide.subtract(jnp.asarray(_wide.constant(size)), _wide.rounded_product(sparsity, size))
-  return size - round(float(np.asarray(sparsity)) * size)
+  return kept_each([sparsity], [sum(sizes)])[0]
+
+
+def kept_each(sparsities: Sequence[Any], sizes: Sequence[int]) -> Any:
+  """For each sparsity the places to win of so many: ints; wide counts if any of them is traced."""
+  if not tree.is_traced(*sparsities):
+    return [size - round(float(np.asarray(s)) * size) for s, size in zip(sparsities, sizes)]
+  if all(s is sparsities[0] for s in sparsities):
+    fractions = jnp.broadcast_to(sparsities[0], len(sizes))
+  else:
+    fractions = jnp.stack([jnp.asarray(s, jnp.float32) for s in sparsities])
+  pruned = _wide.rounded_product(fractions, sizes)
+  return _wide.subtract(jnp.asarray(_wide.constant(sizes)), pruned)

@@ -69,15 +69,18 @@ def n_of_m(
   return in_form('n_of_m', scores, None, NOfM(n, m, axis, pad), roles, chosen)
 
 
-def n_of_m_leaf(x: jax.Array, pattern: NOfM) -> jax.Array:
-  """One leaf of scores, or of their marked bits; compiled once for each shape."""
+def n_of_m_leaf(x: jax.Array, pattern: NOfM, n: Any = None) -> jax.Array:
+  """One leaf of scores, or of their marked bits; compiled once for each shape.
+
+  The number of weights that a group keeps is ``n``, if it is given, else the pattern's.
+  """
   if x.size == 0:
     return jnp.zeros(x.shape, bool)
-  return following(lambda xs: [_mask(xs[0], pattern)], [x])[0]
+  return following(lambda xs, n: [_mask(xs[0], n, pattern)], [x], pattern.n if n is None else n)[0]
 
 
-def _masked(x: jax.Array, pattern: NOfM) -> jax.Array:
-  n, m = pattern.n, pattern.m
+def _masked(x: jax.Array, n: Any, pattern: NOfM) -> jax.Array:
+  m = pattern.m
   axis = pattern.axis % x.ndim
   size = x.shape[axis]
   missing = [(0, -size % m if i == axis else 0) for i in range(x.ndim)]
@@ -93,7 +96,7 @@ def _masked(x: jax.Array, pattern: NOfM) -> jax.Array:
 _mask = jax.jit(_masked, static_argnames=['pattern'])
 
 
-def _by_pairs(groups: jax.Array, n: int, axis: int) -> jax.Array:
+def _by_pairs(groups: jax.Array, n: Any, axis: int) -> jax.Array:
   """Rank below ``n`` within a group: who is beaten by fewer than ``n`` others."""
   m = groups.shape[axis]
   members = [_keys.keys(jax.lax.index_in_dim(groups, i, axis, keepdims=False)) for i in range(m)]

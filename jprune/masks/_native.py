@@ -51,6 +51,12 @@ def per_leaf(xs: Sequence[jax.Array], blocks: jax.Array) -> jax.Array:
   return blocks
 
 
+def masks(held: Any, xs: Sequence[jax.Array], key: jax.Array, cut: jax.Array) -> list[jax.Array]:
+  """The :func:`mask` of each leaf."""
+  del held
+  return [mask(x, key[i], cut[i]) for i, x in enumerate(xs)]
+
+
 def mask(x: jax.Array, key: jax.Array, cut: jax.Array) -> jax.Array:
   """Keeps the keys above ``key``, and its ties before flat index ``cut``, a wide count."""
   keys = _keys.keys(x)

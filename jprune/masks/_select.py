@@ -19,7 +19,7 @@ import numpy as np
 from jax import lax
 
 from jprune import tree
-from jprune.masks import _flat, _keys, _native, _search, _wide
+from jprune.masks import _flat, _joined, _keys, _native, _search, _wide
 from jprune.masks._auto import mesh_axes, placed, varying
 
 SAMPLE = 2048
@@ -28,18 +28,20 @@ MANY = 32  # from so many leaves on, sampling each would take longer to compile 
 _U32 = jnp.uint32
 
 
-def largest(xs: Sequence[jax.Array], ks: Sequence[Any]) -> list[jax.Array]:
+def largest(xs: Sequence[jax.Array], ks: Any) -> list[jax.Array]:
   """Masks of the k largest of each leaf.
 
   Args:
     xs: floating arrays, or marked bits (:mod:`._keys`).
-    ks: for each a Python int, or a traced wide count ``(2,)``.
+    ks: for each a Python int, or a traced wide count ``(2,)``; or all of them, ``(leaves, 2)``.
   """
   if _is_concrete(xs, ks):
     return [_driven([x], k)[0] for x, k in zip(xs, ks)]
   out: dict[int, jax.Array] = {}
   for indices in _by_dtype(xs):
-    masks = _traced([xs[i] for i in indices], [ks[i] for i in indices], together=False)
+    whole = len(indices) == len(xs)
+    places = ks if whole else [ks[i] for i in indices]
+    masks = _traced([xs[i] for i in indices], places, together=False)
     out.update(zip(indices, masks))
   return [out[i] for i in range(len(xs))]
 
@@ -65,7 +67,11 @@ def of_one_dtype(xs: Sequence[jax.Array]) -> list[jax.Array]:
 
 
 def _is_concrete(xs: Sequence[Any], ks: Sequence[Any]) -> bool:
-  return all(isinstance(k, int) for k in ks) and not tree.is_traced(*xs)
+  return (
+    not isinstance(ks, jax.Array)
+    and all(isinstance(k, int) for k in ks)
+    and not tree.is_traced(*xs)
+  )
 
 
 def _by_dtype(xs: Sequence[jax.Array]) -> list[list[int]]:
@@ -79,11 +85,13 @@ def _by_dtype(xs: Sequence[jax.Array]) -> list[list[int]]:
 
 
 def _traced(
-  xs: Sequence[jax.Array], ks: Sequence[Any], *, together: bool, way: Any = None
+  xs: Sequence[jax.Array], ks: Any, *, together: bool, way: Any = None
 ) -> list[jax.Array]:
   """Masks by one search over all leaves. ``way`` is how to count, worked out unless given."""
   way = way or _way_of(xs)
-  k = jnp.stack([jnp.asarray(_wide.constant(k)) if isinstance(k, int) else k for k in ks])
+  k = ks
+  if not isinstance(ks, jax.Array):
+    k = jnp.stack([jnp.asarray(_wide.constant(k)) if isinstance(k, int) else k for k in ks])
   leaves = way.prepare(xs)
   sizes = [math.prod(x.shape) for x in xs]
   race = np.zeros(len(xs), np.int32) if together else np.arange(len(xs), dtype=np.int32)
@@ -112,7 +120,7 @@ def _traced(
     return jnp.where(exact, every, way.cuts(leaves, key, jnp.where(exact, _U32(0), keep), ties))
 
   cut = lax.cond(jnp.all(_wide.equal(state.upto, k)), lambda: varying(every, state, ties), resolve)
-  return [way.mask(x, key[i], cut[i]) for i, x in enumerate(xs)]
+  return way.masks(leaves, xs, key, cut)
 
 
 def way(x: jax.Array) -> Any:
@@ -125,7 +133,9 @@ def _way_of(xs: Sequence[jax.Array]) -> Any:
   if any(math.prod(x.shape) >= 2**31 for x in xs) or mesh_axes(*xs):
     return _native
   if tree.is_traced(*xs):
-    return _flat if jax.default_backend() == 'cpu' and jax.device_count() == 1 else _native
+    if jax.default_backend() != 'cpu' or jax.device_count() > 1:
+      return _native
+    return _joined if len(xs) > MANY else _flat
   on_one_cpu = lambda x: len(x.devices()) == 1 and next(iter(x.devices())).platform == 'cpu'
   return _flat if all(on_one_cpu(x) for x in xs) else _native
 

@@ -14,7 +14,7 @@ from jprune._roles import Roles
 from jprune.masks import _caps, _keys, _rows, _select
 from jprune.masks._auto import following
 from jprune.masks._forms import in_form, rows
-from jprune.masks._leaves import kept, scored, sparsities_of
+from jprune.masks._leaves import kept, kept_each, scored, sparsities_of
 from jprune.masks._n_of_m import n_of_m_leaf
 from jprune.masks._pack import PackedMask, unpack_leaf
 from jprune.masks._patterns import NOfM, Unstructured, unit_scores, units_shape
@@ -168,27 +168,33 @@ def select(
   pattern: Any,
   earlier: Masks = None,
   caps: _caps.Caps | None = None,
+  places: Any = None,
+  first: Masks = None,
 ) -> Masks:
   """:func:`top_k` under the caller's name; what ``earlier`` masks pruned stays pruned.
 
   A leaf that ``caps`` (of all leaves, ``None`` included) hold keeps more than its sparsity says.
+  ``places`` are how many units of each leaf that has a sparsity are kept, instead of what the
+  sparsities make of them: wide counts ``(leaves, 2)``, or of an N:M pattern the number n. What
+  ``first`` keeps, comes before all others.
   """
   if isinstance(pattern, NOfM):
     if sparsities is not None:
       raise _checks.pattern_has_sparsity(function, pattern, sparsities)
     leaves, treedef = scored(function, scores, pattern)
-    leaves, before = _marked(leaves, earlier)
+    leaves, before = _marked(leaves, earlier, first)
     chosen = [i for i, x in enumerate(leaves) if x is not None]
-    masks = [n_of_m_leaf(leaves[i], pattern) for i in chosen]
+    masks = [n_of_m_leaf(leaves[i], pattern, places) for i in chosen]
     return treedef.unflatten(_nested(_among(before, chosen, masks), before))
   if sparsities is None:
     raise _checks.no_sparsity(function)
   values = sparsities_of(function, scores, sparsities)
   leaves, treedef = scored(function, scores, pattern)
   chosen = [i for i, (x, s) in enumerate(zip(leaves, values)) if x is not None and s is not None]
-  ks = [kept(values[i], [math.prod(units_shape(pattern, leaves[i]))]) for i in chosen]
+  units = [math.prod(units_shape(pattern, leaves[i])) for i in chosen]
+  ks = kept_each([values[i] for i in chosen], units) if places is None else places
   dtypes = [leaves[i].dtype for i in chosen]
-  leaves, before = _marked(leaves, earlier)
+  leaves, before = _marked(leaves, earlier, first)
 
   def run(xs: Sequence[jax.Array], ks: Sequence[Any]) -> list[jax.Array]:
     units = [unit_scores(pattern, *each) for each in zip(xs, dtypes)]
@@ -208,20 +214,27 @@ def select_global(
   pattern: Any,
   earlier: Masks = None,
   caps: _caps.Caps | None = None,
+  places: Any = None,
+  first: Masks = None,
 ) -> Masks:
-  """:func:`top_k_global` under the caller's name; what ``earlier`` pruned stays pruned."""
+  """:func:`top_k_global` under the caller's name; all else as for :func:`select`.
+
+  ``places`` are how many units are kept of all leaves, a wide count.
+  """
   if isinstance(pattern, NOfM):
     raise _checks.pattern_not_global(function, pattern)
-  _checks.check_fraction(function, 'sparsity', sparsity)
+  if places is None:
+    _checks.check_fraction(function, 'sparsity', sparsity)
   leaves, treedef = scored(function, scores, pattern)
   chosen = [i for i, x in enumerate(leaves) if x is not None]
-  k = kept(sparsity, [math.prod(units_shape(pattern, leaves[i])) for i in chosen])
-  if earlier is not None or caps is not None:  # one kind of bits is compared
+  sizes = [math.prod(units_shape(pattern, leaves[i])) for i in chosen]
+  k = kept(sparsity, sizes) if places is None else places
+  if any(each is not None for each in (earlier, caps, first)):  # one kind of bits is compared
     leaves = list(leaves)
     for i, x in zip(chosen, _select.of_one_dtype([leaves[i] for i in chosen])):
       leaves[i] = x
   dtypes = [leaves[i].dtype for i in chosen]
-  leaves, before = _marked(leaves, earlier)
+  leaves, before = _marked(leaves, earlier, first)
 
   def run(xs: Sequence[jax.Array], k: Any) -> list[jax.Array]:
     units = [unit_scores(pattern, *each) for each in zip(xs, dtypes)]
@@ -238,19 +251,30 @@ def _of_chosen(caps: _caps.Caps, chosen: Sequence[int]) -> _caps.Caps:
   return caps._replace(inputs=tuple(caps.inputs[i] for i in chosen))
 
 
-def _marked(leaves: Sequence[Any], earlier: Masks) -> tuple[list[Any], list[Any]]:
+def _marked(
+  leaves: Sequence[Any], earlier: Masks, first: Masks = None
+) -> tuple[list[Any], list[Any]]:
   """Scores as bits, marked where an earlier mask pruned, so that those rank last; the masks.
 
-  ``earlier`` has the structure of the scores, ``None`` where there was no mask.
+  What ``first`` keeps ranks before all others. Both have the structure of the scores, ``None``
+  where there is no mask.
   """
-  if earlier is None:
-    return list(leaves), [None] * len(leaves)
-  held = tree.flatten(earlier, is_leaf=lambda leaf: leaf is None or isinstance(leaf, PackedMask))[1]
-  before = [None if mask is None else unpack_leaf(mask) for mask in held]
-  marked = [
-    None if x is None else _keys.marked(x, mask) for x, mask in zip(leaves, before, strict=True)
-  ]
-  return marked, before
+  before, front = _unpacked(earlier, len(leaves)), _unpacked(first, len(leaves))
+  if earlier is not None:
+    leaves = [
+      None if x is None else _keys.marked(x, mask) for x, mask in zip(leaves, before, strict=True)
+    ]
+  if first is not None:
+    leaves = [x if one is None else _keys.raised(x, one) for x, one in zip(leaves, front)]
+  return list(leaves), before
+
+
+def _unpacked(masks: Masks, count: int) -> list[Any]:
+  """So many leaves of masks, unpacked; ``None`` for each where there are no masks."""
+  if masks is None:
+    return [None] * count
+  is_leaf = lambda leaf: leaf is None or isinstance(leaf, PackedMask)
+  return [None if each is None else unpack_leaf(each) for each in tree.flatten(masks, is_leaf)[1]]
 
 
 def _among(before: Sequence[Any], chosen: Sequence[int], masks: Sequence[Any]) -> list[Any]:

@@ -26,9 +26,10 @@ def wide(count: jax.Array) -> jax.Array:
   return jnp.stack([count >> BASE, count & _MASK], axis=-1)
 
 
-def constant(count: int) -> np.ndarray:
-  """A Python int as a wide count ``(2,)``."""
-  return np.array([count >> BASE, count & _MASK], np.uint32)
+def constant(count: Any) -> np.ndarray:
+  """A Python int, or NumPy's ints, as wide counts ``(..., 2)``."""
+  count = np.asarray(count, np.int64)
+  return np.stack([count >> BASE, count & _MASK], axis=-1).astype(np.uint32)
 
 
 def value(count: Any) -> int:
@@ -151,8 +152,10 @@ def narrow(a: jax.Array) -> jax.Array:
   return jnp.where(fits, (a[..., 0] << BASE) | a[..., 1], jnp.uint32(2**32 - 1))
 
 
-def rounded_product(fraction: jax.Array, count: int) -> jax.Array:
-  """``round(fraction * count)``, half to even, of a traced fraction in [0, 1].
+def rounded_product(fraction: jax.Array, count: Any) -> jax.Array:
+  """``round(fraction * count)``, half to even, of traced fractions in [0, 1].
+
+  The count is an int, or an array of them with the shape of the fractions.
 
   The fraction is a float32 (or is rounded to one); its product with the count is exact, by
   schoolbook multiplication in words of 16 bits, where float32 arithmetic would be off by up to
@@ -167,11 +170,12 @@ def rounded_product(fraction: jax.Array, count: int) -> jax.Array:
   words = [lower.astype(jnp.uint32), upper.astype(jnp.uint32), one]
   words[1], words[0] = words[1] + (words[0] >> BASE), words[0] & _MASK
   words[2], words[1] = words[2] + (words[1] >> BASE), words[1] & _MASK
-  digits = [(count >> (BASE * i)) & _MASK for i in range(3)]
+  count = np.asarray(count, np.int64)
+  digits = [((count >> (BASE * i)) & _MASK).astype(np.uint32) for i in range(3)]
   columns = [jnp.zeros_like(one) for _ in range(6)]
   for i, word in enumerate(words):
     for j, digit in enumerate(digits):
-      product = word * jnp.uint32(digit)  # below 2**32
+      product = word * digit  # below 2**32
       columns[i + j] += product & _MASK
       columns[i + j + 1] += product >> BASE
   for i in range(5):
@@ -182,3 +186,11 @@ def rounded_product(fraction: jax.Array, count: int) -> jax.Array:
   up = (fraction_bits > half) | ((fraction_bits == half) & (columns[2] % 2 == 1))
   high = (columns[4] << BASE) | columns[3]
   return carried(jnp.stack([high, columns[2] + up.astype(jnp.uint32)], axis=-1))
+
+
+def share(fraction: Any, count: jax.Array) -> jax.Array:
+  """``round(fraction * count)`` of wide counts, to the 24 bits of a float32; at most the count."""
+  found = jnp.round(jnp.asarray(fraction, jnp.float32) * approximate(count))
+  high = jnp.floor(found / (1 << BASE))
+  words = jnp.stack([high, found - high * (1 << BASE)], axis=-1)
+  return least(words.astype(jnp.uint32), count)
