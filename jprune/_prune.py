@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 import jax
@@ -10,7 +9,7 @@ import jax
 from jprune import _checks, distributions, scores, tree
 from jprune._entry import public
 from jprune._roles import Roles
-from jprune._selection import Asked, masks_by, takes
+from jprune._selection import Asked, masks_by, scores_by
 from jprune.masks import NOfM, Unstructured
 from jprune.masks._apply import aligned
 from jprune.typing import Distribution, Masks, Params, Pattern, Scorer, Scores, Where
@@ -109,47 +108,6 @@ def prune(
   before = None
   if masks is not None:
     before = jax.tree.structure(params).unflatten(aligned('prune', params, masks))
-  scored = _scores(params, chosen, scorer, key, roles, scorer_args)
+  scored = scores_by('prune', params, chosen, scorer, key, roles, scorer_args)
   asked = Asked(distribution, pattern, roles, min_keep, max_sparsity, per_output)
   return masks_by('prune', params, scored, sparsity, asked, before)
-
-
-def _scores(
-  params: Params,
-  chosen: list[bool],
-  scorer: Any,
-  key: Any,
-  roles: Roles | None,
-  scorer_args: dict[str, Any],
-) -> Scores:
-  """Scores along the params, ``None`` where a leaf is not selected."""
-  found = scorer
-  if scorer is None or isinstance(scorer, str):
-    raise _checks.bad_scorer('prune', scorer)
-  bound = scorer.keywords if isinstance(scorer, functools.partial) else {}
-  if callable(scorer):
-    if takes(scorer, 'key'):
-      key = bound.get('key') if key is None else key
-      scorer_args = {**scorer_args, 'key': key}
-    elif key is not None:
-      raise _checks.key_not_wanted('prune', scorer)
-    if roles is not None and takes(scorer, 'roles') and 'roles' not in bound:
-      scorer_args = {'roles': roles, **scorer_args}
-    if missing := _checks.missing_arguments(scorer, {*scorer_args, 'key'}):
-      raise _checks.scorer_takes_more('prune', scorer, missing)
-    found = scorer(params, **scorer_args)
-  elif scorer_args or key is not None:
-    raise _checks.arguments_not_wanted(
-      'prune', [*scorer_args, *(['key'] if key is not None else [])]
-    )
-  stats = {**bound, **scorer_args}.get('stats')
-  paths, leaves, treedef = tree.flatten(params)
-  out = []
-  for path, leaf, score, yes in zip(
-    paths, leaves, tree.along('prune', 'scorer', params, found), chosen, strict=True
-  ):
-    if yes:
-      _checks.check_scored('prune', path, score, stats)
-      _checks.check_shape('prune', 'scorer', path, score, leaf.shape)
-    out.append(score if yes else None)
-  return treedef.unflatten(out)

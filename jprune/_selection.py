@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
+import math
 from typing import Any, NamedTuple
+
+import jax
+import numpy as np
 
 from jprune import _checks, distributions, tree
 from jprune._roles import Roles
-from jprune.masks import NOfM
+from jprune.masks import ChannelGroups, NOfM, PackedMask, _wide
 from jprune.masks._caps import caps
 from jprune.masks._forms import Forms
-from jprune.masks._leaves import sparsities_of
+from jprune.masks._leaves import kept_each, sparsities_of
+from jprune.masks._pack import unpack_leaf
+from jprune.masks._patterns import units_shape
 from jprune.masks._top_k import select, select_global
-from jprune.typing import Masks, Params, Scores
+from jprune.typing import Masks, Params, Scorer, Scores
 
 # custom ones may know their sparsities themselves, as `fixed` does
 _NEED_SPARSITY = (
@@ -33,6 +40,11 @@ class Asked(NamedTuple):
   max_sparsity: float = 1.0
   per_output: bool = False
 
+  @property
+  def together(self) -> bool:
+    """Whether all weights compete for the same places."""
+    return self.distribution is distributions.global_ and not isinstance(self.pattern, NOfM)
+
 
 def masks_by(
   function: str,
@@ -41,6 +53,9 @@ def masks_by(
   sparsity: Any,
   asked: Asked,
   before: Masks = None,
+  *,
+  places: Any = None,
+  first: Masks = None,
 ) -> Masks:
   """Masks at an overall sparsity.
 
@@ -51,21 +66,100 @@ def masks_by(
     sparsity: overall, checked; ``None`` where the pattern or the distribution has its own.
     asked: how to choose.
     before: masks of an earlier round along the params; what they pruned stays pruned.
+    places: one of the rows of :func:`counts`, traced, instead of a sparsity.
+    first: masks along the params; what they keep, comes before all other weights.
   """
-  distribution, pattern, roles = asked.distribution, asked.pattern, asked.roles
-  forms = Forms(function, scored, pattern, roles, True, tree.shapes(params), asked.per_output)
-  together = distribution is distributions.global_ and not isinstance(pattern, NOfM)
-  if together and sparsity is None:
+  distribution, pattern, together = asked.distribution, asked.pattern, asked.together
+  if isinstance(pattern, ChannelGroups):
+    return _of_groups(function, scored, sparsity, asked, before, places, first)
+  forms = _forms(function, params, scored, asked)
+  if together and sparsity is None and places is None:
     raise _checks.no_sparsity(function)
   shares = sparsity
-  if not together and not isinstance(pattern, NOfM):
+  if places is not None and not (together or isinstance(pattern, NOfM)):
+    shares = forms.shares([None if x is None else 0.0 for x in forms.leaves])
+  elif places is None and not (together or isinstance(pattern, NOfM)):
     shares = forms.shares(_shares(function, params, scored, sparsity, distribution, forms.roles))
+  if places is not None:
+    places = _places(places, asked)
+  apart = lambda masks: None if masks is None else forms.split(masks)
   with forms.automatic():
-    parts, before = forms.split(scored), None if before is None else forms.split(before)
+    parts, before, first = forms.split(scored), apart(before), apart(first)
     limits = asked.min_keep, asked.max_sparsity, asked.per_output
     bounds = caps(function, parts, forms.pattern, sparsity, *limits)
     choose = select_global if together else select
-    return forms.join(choose(function, parts, shares, forms.pattern, before, bounds))
+    return forms.join(choose(function, parts, shares, forms.pattern, before, bounds, places, first))
+
+
+def counts(
+  function: str, params: Params, scored: Scores, sparsity: float, asked: Asked
+) -> np.ndarray:
+  """How many units of each part are kept at a sparsity, from shapes alone: ints.
+
+  Parts are leaves, or layers of a stack; of weights that compete together there is one number, of
+  an N:M pattern the number n.
+
+  Raises:
+    ValueError: as :func:`jprune.prune`.
+    TypeError: if the distribution looks at values.
+  """
+  pattern = asked.pattern
+  if isinstance(pattern, NOfM):
+    steps = math.floor(sparsity * pattern.m + 1e-9)
+    return np.array([max(pattern.m - steps, pattern.n)], np.int64)
+  if isinstance(pattern, ChannelGroups):
+    return pattern.counts(function, _flat(scored), sparsity, asked.roles)
+  forms = _forms(function, params, scored, asked)
+  parts = jax.tree.leaves(jax.eval_shape(forms.split, scored))
+  units = [math.prod(units_shape(forms.pattern, part)) for part in parts]
+  if asked.together:
+    return np.array(kept_each([sparsity], [sum(units)]), np.int64)
+  shares = _shares(function, params, scored, sparsity, asked.distribution, forms.roles)
+  each = jax.tree.leaves(forms.shares(shares))
+  return np.array(kept_each(each, units), np.int64)
+
+
+def _of_groups(
+  function: str, scored: Scores, sparsity: Any, asked: Asked, before: Any, places: Any, first: Any
+) -> Masks:
+  """:func:`masks_by` where whole units of channel groups are chosen."""
+  pattern, flat = asked.pattern, _flat(scored)
+  if places is None:
+    overall = _checks.static_fraction(function, 'sparsity', sparsity)
+    kept = pattern.counts(function, flat, overall, asked.roles)
+  else:
+    kept = (places[:, 0].astype(np.int32) << _wide.BASE) + places[:, 1].astype(np.int32)
+  apart = lambda masks: None if masks is None else _flat(masks)
+  found = pattern.best(function, flat, kept, asked.roles, apart(before), apart(first))
+  is_none = lambda leaf: leaf is None
+  paths, _, treedef = tree.flatten(scored, is_leaf=is_none)
+  return treedef.unflatten([found.get(path) for path in paths])
+
+
+def _flat(tree_of: Any) -> dict[str, Any]:
+  """Leaves by path, ``None`` included; masks unpacked."""
+  is_leaf = lambda leaf: leaf is None or isinstance(leaf, PackedMask)
+  paths, leaves, _ = tree.flatten(tree_of, is_leaf=is_leaf)
+  return {
+    path: unpack_leaf(leaf) if isinstance(leaf, PackedMask) else leaf
+    for path, leaf in zip(paths, leaves)
+  }
+
+
+def _places(row: jax.Array, asked: Asked) -> Any:
+  """What the selectors take, from wide counts ``(parts, 2)``: ints where they are known."""
+  if not tree.is_traced(row):
+    counts = [_wide.value(each) for each in np.asarray(row)]
+    return counts[0] if asked.together or isinstance(asked.pattern, NOfM) else counts
+  if isinstance(asked.pattern, NOfM):
+    return row[0, 1].astype(np.uint8)
+  return row[0] if asked.together else row
+
+
+def _forms(function: str, params: Params, scored: Scores, asked: Asked) -> Forms:
+  return Forms(
+    function, scored, asked.pattern, asked.roles, True, tree.shapes(params), asked.per_output
+  )
 
 
 def _shares(
@@ -84,6 +178,48 @@ def _shares(
   bound = getattr(distribution, 'keywords', {})
   knowing = {'roles': roles} if takes(distribution, 'roles') and 'roles' not in bound else {}
   return sparsities_of(function, scored, distribution(params, scored, sparsity, **knowing))
+
+
+def scores_by(
+  function: str,
+  params: Params,
+  chosen: list[bool],
+  scorer: Any,
+  key: Any,
+  roles: Roles | None,
+  scorer_args: dict[str, Any],
+) -> Scores:
+  """Scores along the params, checked, ``None`` where a leaf is not selected."""
+  found = scorer
+  if scorer is None or isinstance(scorer, str):
+    raise _checks.bad_scorer(function, scorer)
+  bound = scorer.keywords if isinstance(scorer, functools.partial) else {}
+  if callable(scorer):
+    if takes(scorer, 'key'):
+      key = bound.get('key') if key is None else key
+      scorer_args = {**scorer_args, 'key': key}
+    elif key is not None:
+      raise _checks.key_not_wanted(function, scorer)
+    if roles is not None and takes(scorer, 'roles') and 'roles' not in bound:
+      scorer_args = {'roles': roles, **scorer_args}
+    if missing := _checks.missing_arguments(scorer, {*scorer_args, 'key'}):
+      raise _checks.scorer_takes_more(function, scorer, missing)
+    found = scorer(params, **scorer_args)
+  elif scorer_args or key is not None:
+    raise _checks.arguments_not_wanted(
+      function, [*scorer_args, *(['key'] if key is not None else [])]
+    )
+  stats = {**bound, **scorer_args}.get('stats')
+  paths, leaves, treedef = tree.flatten(params)
+  out = []
+  for path, leaf, score, yes in zip(
+    paths, leaves, tree.along(function, 'scorer', params, found), chosen, strict=True
+  ):
+    if yes:
+      _checks.check_scored(function, path, score, stats)
+      _checks.check_shape(function, 'scorer', path, score, leaf.shape)
+    out.append(score if yes else None)
+  return treedef.unflatten(out)
 
 
 def takes(function: Any, argument: str) -> bool:

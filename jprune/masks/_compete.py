@@ -178,10 +178,10 @@ def _inverse(order: Any, xp: Any) -> Any:
   return out
 
 
-def kept_counts(race: Field, place: Any, asked: np.ndarray, xp: Any) -> Any:
+def kept_counts(race: Field, place: Any, asked: Any, xp: Any) -> Any:
   """How many units each group keeps when ``asked`` units of each race (or steps) are to go."""
-  keep = race.totals - np.minimum(asked, race.most)
-  stays = place < keep[race.race_of].astype(np.int32)
+  keep = race.totals.astype(np.int32) - xp.minimum(asked, race.most).astype(np.int32)
+  stays = place < keep[race.race_of]
   count = len(race.sizes)
   if xp is jnp:
     kept = jax.ops.segment_sum(stays.astype(jnp.int32), race.group_of.astype(np.int32), count)
@@ -190,9 +190,11 @@ def kept_counts(race: Field, place: Any, asked: np.ndarray, xp: Any) -> Any:
   ends = np.cumsum(race.sizes + 1)
   kept = xp.asarray(race.kept_of, kept.dtype)[(ends - race.sizes - 1).astype(kept.dtype) + kept]
   for r, (members, path) in race.paths.items():
-    settled = np.full(count, -1)
-    settled[members] = path.kept[min(int(asked[r]), len(path.levels))]
-    kept = xp.where(settled < 0, kept, settled.astype(kept.dtype))
+    of_members = xp.asarray(path.kept, kept.dtype)[xp.minimum(asked[r], len(path.levels))]
+    if xp is jnp:
+      kept = kept.at[np.asarray(members)].set(of_members)
+    else:
+      kept[members] = of_members
   if race.round_to == 1:
     return kept
   # the nearest multiple, the larger one of two; a group that loses nothing stays as it is
