@@ -9,12 +9,16 @@ A schedule is exactly ``initial`` up to ``begin``, and exactly ``final`` from ``
 ``count`` gives a Python float in double precision, so that ``prune(params, schedule(step))``
 prunes as many weights as ``prune(params, final)`` does at the end; an array gives float32 of its
 shape, inside ``jit`` too.
+
+A schedule has attributes ``begin`` and ``end``, the last step with its first value and the first
+step with its last value: :mod:`jprune.transforms` changes masks in between, and never misses the
+last step. Any other ``count -> sparsity`` will do as well, but is then followed for good.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -43,7 +47,7 @@ def constant(sparsity: float) -> Schedule:
     0.5
   """
   _checks.check_fraction('constant', 'sparsity', sparsity)
-  return _schedule(lambda xp, t, value: xp.full(xp.shape(t), value), sparsity)
+  return _schedule(lambda xp, t, value: xp.full(xp.shape(t), value), (sparsity,), 0, 0)
 
 
 def one_shot(final: float, at: int, *, initial: float = 0.0) -> Schedule:
@@ -69,7 +73,8 @@ def one_shot(final: float, at: int, *, initial: float = 0.0) -> Schedule:
   _checks.check_fraction('one_shot', 'initial', initial)
   _checks.check_fraction('one_shot', 'final', final)
   _checks.check_step('one_shot', 'at', at)
-  return _schedule(lambda xp, t, s0, s1: xp.where(t < at, s0, s1), initial, final)
+  jump = lambda xp, t, s0, s1: xp.where(t < at, s0, s1)
+  return _schedule(jump, (initial, final), max(at - 1, 0), at)
 
 
 def linear(initial: float, final: float, begin: int, end: int) -> Schedule:
@@ -155,6 +160,47 @@ def cosine(initial: float, final: float, begin: int, end: int) -> Schedule:
   return _stretched('cosine', initial, final, begin, end, curve)
 
 
+def sigmoid(
+  initial: float, final: float, begin: int, end: int, *, steepness: float = 6.0
+) -> Schedule:
+  r"""Slow at both ends, steep in between: with :math:`\sigma` the logistic function,
+
+  .. math:: c(x) = \frac{\sigma(k (1/2 - x)) - \sigma(-k/2)}{\sigma(k/2) - \sigma(-k/2)}
+
+  The decay of density of sparse training by epitopological learning (CHTss), stretched so that it
+  has no jump at either end.
+
+  Args:
+    initial: sparsity up to step ``begin``, in [0, 1].
+    final: sparsity from step ``end`` on, in [0, 1]; it may be below ``initial``.
+    begin: last step with ``initial``, at least 0.
+    end: first step with ``final``, after ``begin``.
+    steepness: :math:`k`, positive; the larger, the more happens in the middle.
+
+  Returns:
+    ``count -> sparsity``.
+
+  Raises:
+    ValueError: if a sparsity is outside [0, 1], the steps are not in order, or the steepness is
+      not positive.
+    TypeError: if a number isn't one.
+
+  Examples:
+    >>> schedule = sigmoid(0.0, 0.8, begin=0, end=100)
+    >>> [round(schedule(count), 4) for count in (0, 25, 50, 75, 100)]
+    [0.0, 0.1193, 0.4, 0.6807, 0.8]
+
+  References:
+    Zhang et al., Brain network science modelling of sparse neural networks enables transformers
+    and LLMs to perform as fully connected, 2025, arXiv:2501.19107
+  """
+  k = _checks.positive_number('sigmoid', 'steepness', steepness)
+  logistic = lambda xp, x: 1 / (1 + xp.exp(-x))
+  low, high = (1 / (1 + math.exp(side * k / 2)) for side in (1, -1))
+  curve = lambda xp, x: (logistic(xp, k * (0.5 - x)) - low) / (high - low)
+  return _stretched('sigmoid', initial, final, begin, end, curve)
+
+
 def exponential(initial: float, final: float, begin: int, end: int) -> Schedule:
   r"""The same fraction of the remaining weights at every step.
 
@@ -191,6 +237,121 @@ def exponential(initial: float, final: float, begin: int, end: int) -> Schedule:
   return _ramp('exponential', initial, final, begin, end, between)
 
 
+def joined(schedules: Sequence[Schedule], boundaries: Sequence[int]) -> Schedule:
+  """One schedule after another, each with steps of its own, as in ``optax.join_schedules``.
+
+  Args:
+    schedules: at least one.
+    boundaries: the steps at which the next one starts, at its step 0; one fewer, ascending.
+
+  Returns:
+    ``count -> sparsity``.
+
+  Raises:
+    ValueError: if there is no schedule, or not one boundary fewer, or they don't ascend.
+    TypeError: if a schedule can't be called.
+
+  Examples:
+    >>> schedule = joined([linear(0.0, 0.5, 0, 10), linear(0.5, 0.9, 0, 10)], [20])
+    >>> [round(schedule(count), 2) for count in (5, 10, 20, 25, 30)]
+    [0.25, 0.5, 0.5, 0.7, 0.9]
+  """
+  schedules, boundaries = list(schedules), list(boundaries)
+  _checks.check_joined('joined', schedules, boundaries)
+  starts = [0, *boundaries]
+
+  def schedule(count):
+    value = schedules[0](count)
+    for each, start in zip(schedules[1:], boundaries):
+      value = _where(count >= start, each(_later(count, start)), value)
+    return value
+
+  ends = [getattr(each, 'end', None) for each in schedules]
+  begin = getattr(schedules[0], 'begin', 0)
+  return _like(schedule, begin, None if ends[-1] is None else starts[-1] + ends[-1])
+
+
+def delayed(schedule: Schedule, by: int) -> Schedule:
+  """A schedule that starts later; until then it is what it is at step 0.
+
+  Args:
+    schedule: ``count -> sparsity``.
+    by: how many steps later, at least 0.
+
+  Returns:
+    ``count -> sparsity``.
+
+  Raises:
+    ValueError: if ``by`` is no number of steps.
+    TypeError: if the schedule can't be called.
+
+  Examples:
+    >>> schedule = delayed(linear(0.0, 0.8, 0, 100), by=50)
+    >>> [schedule(count) for count in (0, 50, 100, 150)]
+    [0.0, 0.0, 0.4, 0.8]
+  """
+  _checks.check_schedule('delayed', 'schedule', schedule)
+  _checks.check_step('delayed', 'by', by)
+  end = getattr(schedule, 'end', None)
+  begin = getattr(schedule, 'begin', 0) + by
+  return _like(lambda count: schedule(_later(count, by)), begin, None if end is None else end + by)
+
+
+def every(schedule: Schedule, steps: int) -> Schedule:
+  """A staircase: a schedule's values at multiples of so many steps, each held until the next.
+
+  Its last value comes when the schedule has it, not at the next multiple.
+
+  Args:
+    schedule: ``count -> sparsity``.
+    steps: the length of a stair, at least 1.
+
+  Returns:
+    ``count -> sparsity``.
+
+  Raises:
+    ValueError: if ``steps`` isn't an int of at least 1.
+    TypeError: if the schedule can't be called.
+
+  Examples:
+    >>> schedule = every(linear(0.0, 0.9, 0, 90), 40)
+    >>> [round(schedule(count), 2) for count in (0, 39, 40, 79, 80, 90)]
+    [0.0, 0.0, 0.4, 0.4, 0.8, 0.9]
+  """
+  _checks.check_schedule('every', 'schedule', schedule)
+  _checks.check_positive_int('every', 'steps', steps)
+  end = getattr(schedule, 'end', None)
+
+  def stairs(count):
+    value = schedule(count - count % steps)
+    return value if end is None else _where(count >= end, schedule(count), value)
+
+  return _like(stairs, getattr(schedule, 'begin', 0), end)
+
+
+def _where(condition: Any, yes: Any, no: Any) -> Any:
+  """One of two values; a Python number if the condition is one."""
+  if isinstance(condition, (bool, np.bool_)):
+    return yes if condition else no
+  return jnp.where(condition, yes, no)
+
+
+def _later(count: Any, start: int) -> Any:
+  """Steps since ``start``, none before it."""
+  if isinstance(count, (int, np.integer)):
+    return max(count - start, 0)
+  return jnp.maximum(count, start) - start
+
+
+def _like(schedule: Schedule, begin: int, end: int | None) -> Schedule:
+  """The function, with the steps between which it changes, if it is known when that ends."""
+  schedule = explicit(schedule)
+  schedule.begin = begin
+  if end is not None:
+    schedule.end = end
+  return schedule
+
+
 def _stretched(
   function: str,
   initial: float,
@@ -224,10 +385,12 @@ def _ramp(
     value = xp.clip(between(xp, x, s0, s1), xp.minimum(s0, s1), xp.maximum(s0, s1))
     return xp.where(t <= begin, s0, xp.where(t >= end, s1, value))
 
-  return _schedule(formula, initial, final)
+  return _schedule(formula, (initial, final), begin, end)
 
 
-def _schedule(formula: Callable[..., Any], *sparsities: Any) -> Schedule:
+def _schedule(
+  formula: Callable[..., Any], sparsities: tuple[Any, ...], begin: int, end: int
+) -> Schedule:
   """``formula(xp, count, *sparsities)`` in double precision for an int, else in float32."""
 
   @explicit
@@ -240,4 +403,5 @@ def _schedule(formula: Callable[..., Any], *sparsities: Any) -> Schedule:
     single = [jnp.asarray(value, jnp.float32) for value in sparsities]
     return formula(jnp, count, *single).astype(jnp.float32)
 
+  schedule.begin, schedule.end = begin, end
   return schedule

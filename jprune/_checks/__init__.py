@@ -233,6 +233,15 @@ from jprune._checks.structure import unknown_groups as unknown_groups
 from jprune._checks.training import check_below_one as check_below_one
 from jprune._checks.training import check_later as check_later
 from jprune._checks.training import check_step as check_step
+from jprune._checks.training import check_schedule as check_schedule
+from jprune._checks.training import check_scheduled as check_scheduled
+from jprune._checks.training import ends_early as ends_early
+from jprune._checks.training import no_end as no_end
+from jprune._checks.training import sparsity_falls as sparsity_falls
+from jprune._checks.training import check_joined as check_joined
+from jprune._checks.training import no_masks_held as no_masks_held
+from jprune._checks.training import other_masks_held as other_masks_held
+from jprune._checks.training import masked_twice as masked_twice
 from jprune._checks.training import missing_params as missing_params
 from jprune._checks.training import not_finite_where_pruned as not_finite_where_pruned
 from jprune._checks.training import other_than_init as other_than_init

@@ -49,3 +49,63 @@ def check_below_one(function: str, argument: str, value: Any) -> None:
   if not isinstance(value, jax.core.Tracer) and float(value) == 1.0:
     fix = 'A density that shrinks by one factor never is 0; use cubic.'
     raise ValueError(message(function, argument, 'below 1', '1.0', fix))
+
+
+def check_schedule(function: str, argument: str, value: Any) -> None:
+  if not callable(value):
+    raise TypeError(message(function, argument, 'a function count -> sparsity', repr(value)))
+
+
+def check_scheduled(function: str, value: float, count: int) -> None:
+  """A schedule's value at a step."""
+  if not 0 <= value <= 1:
+    constraint = 'a schedule with values in [0, 1]'
+    raise ValueError(message(function, 'sparsity', constraint, f'{value} at step {count}'))
+
+
+def sparsity_falls(function: str, before: float, value: float, count: int) -> ValueError:
+  """A schedule of a method that brings no weight back."""
+  got = f'{value} after {before} at step {count}'
+  fix = 'Weights that were pruned stay so; rigl and others let some come back.'
+  return ValueError(message(function, 'sparsity', 'a schedule that never falls', got, fix))
+
+
+def ends_early(function: str, end: int, own: int) -> ValueError:
+  fix = 'Leave `end` out, or let the schedule end before it.'
+  constraint = f'at least {own}, the end of the schedule'
+  return ValueError(message(function, 'end', constraint, repr(end), fix))
+
+
+def no_end(function: str) -> TypeError:
+  fix = 'Give end=, the step at which it has its last value.'
+  constraint = 'a schedule of jprune.schedules, which knows its end'
+  return TypeError(message(function, 'sparsity', constraint, 'another function', fix))
+
+
+def check_joined(function: str, schedules: Sequence[Any], boundaries: Sequence[Any]) -> None:
+  """Schedules one after another."""
+  if not schedules:
+    raise ValueError(message(function, 'schedules', 'at least one schedule', '[]'))
+  for i, each in enumerate(schedules):
+    check_schedule(function, f'schedules[{i}]', each)
+  for i, each in enumerate(boundaries):
+    check_step(function, f'boundaries[{i}]', each)
+  if len(boundaries) != len(schedules) - 1 or list(boundaries) != sorted(set(boundaries)):
+    constraint = f'{len(schedules) - 1} ascending steps, one less than schedules'
+    raise ValueError(message(function, 'boundaries', constraint, repr(list(boundaries))))
+
+
+def no_masks_held(function: str, state: Any) -> ValueError:
+  got = type(state).__name__
+  fix = 'Pass the state of an optimizer that has a transformation of jprune in it.'
+  return ValueError(message(function, 'state', 'a state with masks', got, fix))
+
+
+def other_masks_held(function: str, first: Sequence[str], other: Sequence[str]) -> ValueError:
+  got = differing(first, other) or 'the same leaves in another order'
+  return ValueError(message(function, 'state', 'one with masks of one tree', got))
+
+
+def masked_twice(function: str, path: str) -> ValueError:
+  fix = 'Let one transformation prune each leaf.'
+  return ValueError(message(function, 'state', 'one with one mask a leaf', 'two', fix, path))
