@@ -11,7 +11,7 @@ import optax
 from jprune import _checks, tree
 from jprune._entry import check_dtypes
 from jprune.masks._apply import aligned
-from jprune.masks._pack import PackedMask
+from jprune.masks._pack import PackedMask, unpack_leaf
 from jprune.typing import Masks, Params
 
 
@@ -40,7 +40,7 @@ def held_masks(function: str, params: Params, masks: Masks) -> Masks:
     if mask is not None and not jnp.issubdtype(jnp.result_type(leaf), jnp.inexact):
       raise _checks.not_floating(function, 'masks', path, leaf)
   copies = [_copy(mask, leaf) for mask, leaf in zip(found, leaves, strict=True)]
-  return jax.tree.map(_unwrapped, treedef.unflatten(copies), is_leaf=_wraps_packed)
+  return unwrapped(treedef.unflatten(copies))
 
 
 def along_masks(function: str, argument: str, masks: Masks, other: Any) -> tuple[list[Any], Any]:
@@ -64,6 +64,31 @@ def laid_out_as(array: jax.Array, mask: jax.Array) -> jax.Array:
   if sharding.mesh.empty or jax.typeof(mask).sharding == sharding:
     return mask
   return jax.sharding.reshard(mask, sharding)
+
+
+def kept_update(update: Any, mask: Any, param: Any) -> Any:
+  """The update of one leaf, which takes its pruned weights to zero."""
+  if mask is None or is_hole(update):
+    return update
+  param = jnp.asarray(param)
+  if update is None:  # "stays as it is", as equinox has it; adding -0.0 changes no bit
+    update = -jnp.zeros_like(param)
+  update = jnp.asarray(update)
+  dtype = _exact_dtype(update.dtype, param.dtype)
+  if dtype != update.dtype:
+    # Else XLA drops the rounding to the narrow dtype, and kept weights move a little differently.
+    narrow = jnp.finfo(update.dtype)
+    update = jax.lax.reduce_precision(update.astype(dtype), narrow.nexp, narrow.nmant)
+  return jnp.where(laid_out_as(update, unpack_leaf(mask)), update, -param.astype(dtype))
+
+
+def _exact_dtype(update: jnp.dtype, param: jnp.dtype) -> jnp.dtype:
+  """The update's dtype if it holds every value of the param's, else one that does."""
+  if update == param or update.itemsize > param.itemsize:
+    return update
+  # Two formats of one size (float16 and bfloat16, or two kinds of float8): neither holds the
+  # other, float32 holds both.
+  return param if param.itemsize > update.itemsize else jnp.dtype(jnp.float32)
 
 
 def is_end(node: Any) -> bool:
@@ -102,6 +127,11 @@ def _wraps_packed(node: Any) -> bool:
     return False
   inside = jax.tree_util.tree_flatten_with_path(node, is_leaf=lambda child: child is not node)[0]
   return [tree.path_string(path) for path, child in inside if isinstance(child, PackedMask)] == ['']
+
+
+def unwrapped(masks: Masks) -> Masks:
+  """Masks with packed ones out of the boxes that would take them apart."""
+  return jax.tree.map(_unwrapped, masks, is_leaf=_wraps_packed)
 
 
 def _unwrapped(node: Any) -> Any:

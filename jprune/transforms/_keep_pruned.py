@@ -11,7 +11,14 @@ import optax
 from jprune import _checks, tree
 from jprune._entry import explicit
 from jprune.masks._pack import unpack_leaf
-from jprune.transforms._held import along_masks, held_masks, is_end, is_hole, laid_out_as
+from jprune.transforms._held import (
+  along_masks,
+  held_masks,
+  is_end,
+  is_hole,
+  kept_update,
+  laid_out_as,
+)
 from jprune.typing import Masks, Params
 
 
@@ -93,34 +100,9 @@ def keep_pruned(masks: Masks) -> optax.GradientTransformationExtraArgs:
     found = jax.tree.leaves(state.masks, is_leaf=is_end)
     values, _ = along_masks('keep_pruned', 'params', state.masks, params)
     leaves, treedef = along_masks('keep_pruned', 'updates', state.masks, updates)
-    return treedef.unflatten(map(_kept, leaves, found, values)), state
+    return treedef.unflatten(map(kept_update, leaves, found, values)), state
 
   return optax.GradientTransformationExtraArgs(init_fn, update_fn)
-
-
-def _kept(update: Any, mask: Any, param: Any) -> Any:
-  """The update of one leaf, which takes its pruned weights to zero."""
-  if mask is None or is_hole(update):
-    return update
-  param = jnp.asarray(param)
-  if update is None:  # "stays as it is", as equinox has it; adding -0.0 changes no bit
-    update = -jnp.zeros_like(param)
-  update = jnp.asarray(update)
-  dtype = _exact_dtype(update.dtype, param.dtype)
-  if dtype != update.dtype:
-    # Else XLA drops the rounding to the narrow dtype, and kept weights move a little differently.
-    narrow = jnp.finfo(update.dtype)
-    update = jax.lax.reduce_precision(update.astype(dtype), narrow.nexp, narrow.nmant)
-  return jnp.where(laid_out_as(update, unpack_leaf(mask)), update, -param.astype(dtype))
-
-
-def _exact_dtype(update: jnp.dtype, param: jnp.dtype) -> jnp.dtype:
-  """The update's dtype if it holds every value of the param's, else one that does."""
-  if update == param or update.itemsize > param.itemsize:
-    return update
-  # Two formats of one size (float16 and bfloat16, or two kinds of float8): neither holds the
-  # other, float32 holds both.
-  return param if param.itemsize > update.itemsize else jnp.dtype(jnp.float32)
 
 
 def _check_finite_where_pruned(params: Params, masks: Masks) -> None:

@@ -1,0 +1,320 @@
+"""The frame of all methods of sparse training: an inner optimizer, and masks that change.
+
+A method says how masks change. All else is here: when they do, how many weights are kept, what the
+inner optimizer sees of pruned weights (nothing), what becomes of its moments, and that pruned
+weights are exactly zero after each step.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import lax
+
+from jprune import _checks, tree
+from jprune._entry import check_dtypes
+from jprune._selection import Asked, counts, masks_by, scores_by, takes
+from jprune.masks import ChannelGroups
+from jprune.masks._apply import zero_where_pruned
+from jprune.masks._pack import unpack_leaf
+from jprune.transforms import _clock, _moments
+from jprune.transforms._along import Along, held, is_by_path, nested_memory
+from jprune.transforms._held import is_end, is_hole, is_placeholder, kept_update, laid_out_as
+from jprune.transforms._method import ByPath, Method, Step, by_path, each, single
+from jprune.transforms._state import SparseState
+from jprune.transforms._when import When
+from jprune.typing import Params
+
+
+class Now(NamedTuple):
+  """What a change of masks may change; trees are by path of leaf."""
+
+  masks: ByPath
+  memory: Any
+  inner: Any
+  clock: Any
+  churn: jax.Array
+
+
+@dataclasses.dataclass(frozen=True)
+class Frame:
+  """One method around one optimizer.
+
+  Attributes:
+    method: how masks change.
+    inner: the optimizer.
+    when: the calls on which they do.
+    scorer: as for :func:`jprune.prune`.
+    asked: how weights are chosen.
+    where: which leaves are pruned.
+    key: a random key, or ``None``.
+    packed: whether masks are held at one bit a weight.
+    clock: whether Adam's bias correction goes by the steps of each weight that comes back.
+  """
+
+  method: Method
+  inner: optax.GradientTransformationExtraArgs
+  when: When
+  scorer: Any
+  asked: Asked
+  where: Any
+  key: Any
+  packed: bool
+  clock: bool
+
+  # ---------------------------------------------------------------------------------------- init
+
+  def init(self, params: Params) -> SparseState:
+    """The state with which training starts."""
+    check_dtypes(self.method.name, params)
+    _, leaves, _ = tree.flatten(params, is_end)
+    if is_placeholder(params) or (leaves and all(map(is_hole, leaves))):
+      return self._blank(params)
+    along = Along(self.method.name, self._everything(params), params)
+    weights = along.weights
+    table = jnp.asarray(self.when.table(lambda s: self._counts(along, s)))
+    memory = self.method.remember(weights) if self.method.remember else ()
+    masks = each(lambda w: laid_out_as(w, jnp.ones(w.shape, bool)), weights)
+    key = () if self.key is None else jax.random.key_data(self.key)
+    if self.method.start:
+      count = jnp.zeros((), jnp.int32)
+      masks = self.method.start(self._step(along, count, weights, masks, memory, table[0], key))
+    inner = self.inner.init(params if self.method.dense else _masked(along, masks))
+    clock = None
+    if self.clock and self.method.regrows and not self.method.dense:
+      clock = _clock.started(inner, weights)
+    return SparseState(
+      jnp.zeros((), jnp.int32),
+      along.nested(held(masks, self.packed)),
+      inner,
+      nested_memory(along, memory),
+      along.nested(each(jnp.copy, weights)) if self.method.dense else (),
+      () if clock is None else clock._replace(ticks=along.nested(clock.ticks)),
+      table,
+      jnp.zeros((), jnp.float32),
+      key,
+    )
+
+  def _blank(self, params: Params) -> SparseState:
+    """The state of params that are hidden, or stand for themselves in ``optax.tree_map_params``."""
+    if self.method.remember:
+      memory = jax.tree.map(lambda _: params, self.method.remember({}), is_leaf=is_by_path)
+    else:
+      memory = ()
+    return SparseState(
+      jnp.zeros((), jnp.int32),
+      params,
+      self.inner.init(params),
+      memory,
+      params if self.method.dense else (),
+      (),
+      jnp.zeros((0, 0, 2), jnp.uint32),
+      jnp.zeros((), jnp.float32),
+      () if self.key is None else jax.random.key_data(self.key),
+    )
+
+  def _everything(self, params: Params) -> Any:
+    """A tree like the params with something where a leaf is pruned, ``None`` elsewhere."""
+    if isinstance(self.asked.pattern, ChannelGroups):
+      paths = tree.flatten(params)[0]
+      members = set(self.asked.pattern.members(paths))
+      chosen = iter([path in members for path in paths])
+    else:
+      chosen = iter(tree.selected(self.method.name, params, self.where, self.asked.roles))
+    _, leaves, treedef = tree.flatten(params, is_end)
+    out = []
+    for leaf in leaves:
+      ends = leaf is None or is_hole(leaf)
+      out.append(leaf if ends else True if next(chosen) else None)
+    return treedef.unflatten(out)
+
+  def _counts(self, along: Along, sparsity: float) -> Any:
+    scored = self._among_all(along, along.weights)
+    return counts(self.method.name, along.whole, scored, sparsity, self.asked)
+
+  # -------------------------------------------------------------------------------------- update
+
+  def update(
+    self, updates: Any, state: SparseState, params: Any = None, **extra_args: Any
+  ) -> tuple[Any, SparseState]:
+    """A step of the inner optimizer, with the masks that are in force from this call on."""
+    name, method = self.method.name, self.method
+    if params is None:
+      raise _checks.missing_params(name)
+    along = Along(name, state.masks, params, updates)
+    if not along.masks:
+      updates, inner = self.inner.update(updates, state.inner, params, **extra_args)
+      return updates, state._replace(count=state.count + 1, inner=inner)
+    weights = along.flat(state.dense) if method.dense else along.weights
+    memory = self._memory(along, weights, state.memory)
+    kept = self.when.row(state.kept, state.count)
+    step = self._step(
+      along, state.count, weights, along.masks, memory, kept, state.key, state.inner
+    )
+    if method.observe:
+      step = dataclasses.replace(step, memory=method.observe(step))
+    move = lambda step, inner: self.inner.update(
+      along.updates_with(self._gradients(step, along)),
+      inner,
+      along.params_with(weights) if method.dense else _masked(along, step.masks),
+      **extra_args,
+    )
+    clock = () if state.clock == () else state.clock._replace(ticks=along.flat(state.clock.ticks))
+    now = Now(along.masks, step.memory, state.inner, clock, state.churn)
+    change = lambda now: self._changed(along, step, now, move)
+    now = _if_due(self.when.due(state.count), change, now)
+    step = dataclasses.replace(step, masks=each(unpack_leaf, now.masks), memory=now.memory)
+    updates, inner = move(step, now.inner)
+    moved = Along(name, state.masks, params, updates)
+    if clock != ():
+      updates = moved.updates_with(_clock.corrected(now.clock, inner, moved.updates))
+      moved = Along(name, state.masks, params, updates)
+      clock = now.clock._replace(ticks=along.nested(now.clock.ticks))
+    updates, dense = self._moved(step, moved)
+    return updates, SparseState(
+      state.count + 1,
+      along.nested(now.masks),
+      inner,
+      nested_memory(along, step.memory),
+      dense,
+      clock,
+      state.kept,
+      now.churn,
+      state.key,
+    )
+
+  def _memory(self, along: Along, weights: ByPath, memory: Any) -> Any:
+    """A method's memory with a dict by path for each tree."""
+    if not self.method.remember:
+      return ()
+    like = jax.eval_shape(self.method.remember, weights)
+    trees, treedef = jax.tree.flatten(like, is_leaf=is_by_path)
+    held = treedef.flatten_up_to(memory)
+    return treedef.unflatten(
+      [along.flat(node) if is_by_path(one) else node for one, node in zip(trees, held)]
+    )
+
+  def _changed(
+    self, along: Along, step: Step, now: Now, move: Callable[[Step, Any], tuple[Any, Any]]
+  ) -> Now:
+    """What there is after a change of masks."""
+    old = each(unpack_leaf, now.masks)
+    step = dataclasses.replace(step, masks=old, memory=now.memory)
+    new, memory = self.method.change(step)
+    changed = each(jnp.logical_xor, new, old)
+    inner, clock = now.inner, now.clock
+    if not self.method.dense:
+      inner = _moments.reset(inner, self.inner.init(_masked(along, new)), changed)
+    if clock != ():
+      grown = each(jnp.logical_and, changed, new)
+      step = dataclasses.replace(step, masks=new, memory=memory)
+      clock = _clock.ticked(clock, inner, grown, lambda inner: move(step, inner)[1])
+    count = sum(jnp.sum(mask, dtype=jnp.float32) for mask in changed.values())
+    size = sum(mask.size for mask in changed.values())
+    churn = (count / size).astype(now.churn.dtype)
+    return Now(held(new, self.packed), memory, inner, clock, churn)
+
+  def _gradients(self, step: Step, along: Along) -> ByPath:
+    """What the inner optimizer gets, in the dtypes of the updates."""
+    if self.method.gradient:
+      return each(lambda new, old: new.astype(old.dtype), self.method.gradient(step), along.updates)
+    if self.method.dense:
+      return along.updates
+    return each(
+      lambda g, mask: zero_where_pruned(g, laid_out_as(g, mask)), along.updates, step.masks
+    )
+
+  def _moved(self, step: Step, along: Along) -> tuple[Any, Any]:
+    """The updates of the params, and the dense weights."""
+    if not self.method.dense:
+      return along.updates_with(each(kept_update, along.updates, step.masks, along.weights)), ()
+    add = lambda weight, update: optax.apply_updates(weight, update)
+    dense = each(add, step.weights, along.updates)
+    step = dataclasses.replace(step, weights=dense)
+    shown = self.method.show(step) if self.method.show else dense
+    away = each(lambda to, at: single(to) - single(at), shown, along.weights)
+    updates = each(kept_update, away, step.masks, along.weights)
+    return along.updates_with(updates), along.nested(dense)
+
+  # ------------------------------------------------------------------------------ what steps do
+
+  def _step(
+    self,
+    along: Along,
+    count: Any,
+    weights: ByPath,
+    masks: ByPath,
+    memory: Any,
+    kept: Any,
+    key: Any,
+    inner: Any = None,
+  ) -> Step:
+    grads = each(single, along.updates) if along.has_updates else None
+    if isinstance(key, jax.Array):
+      impl = jax.random.key_impl(self.key)
+      key = jax.random.fold_in(jax.random.wrap_key_data(key, impl=impl), count)
+    else:
+      key = None
+
+    def best(scores: ByPath, kept: Any, among: Any, first: Any) -> ByPath:
+      apart = lambda masks: None if masks is None else self._among_all(along, masks)
+      found = masks_by(
+        self.method.name,
+        along.whole,
+        self._among_all(along, scores),
+        None,
+        self.asked,
+        apart(among),
+        places=kept,
+        first=apart(first),
+      )
+      return by_path(scores, [found[path] for path in scores])
+
+    def scored(step: Step) -> ByPath:
+      params = along.params_with(step.weights)
+      chosen = [path in step.weights for path in along.whole]
+      given = {'grads': along.updates_with(step.grads)} if takes(self.scorer, 'grads') else {}
+      key = step.key if takes(self.scorer, 'key') else None
+      found = scores_by(self.method.name, params, chosen, self.scorer, key, self.asked.roles, given)
+      return along.flat(found)
+
+    return Step(count, weights, grads, masks, memory, kept, key, inner, best, scored)
+
+  def _among_all(self, along: Along, leaves: ByPath) -> Any:
+    """Leaves that are pruned among all params, ``None`` for the others."""
+    return by_path(along.whole, [leaves.get(path) for path in along.whole])
+
+
+def _masked(along: Along, masks: ByPath) -> Any:
+  """The params, zero where pruned."""
+  zeroed = lambda w, mask: zero_where_pruned(w, laid_out_as(w, mask))
+  return along.params_with(each(zeroed, along.weights, masks))
+
+
+def _if_due(due: Any, change: Callable[[Any], Any], now: Any) -> Any:
+  """``change(now)`` if masks change on this call; compiled once, and run on these calls alone."""
+  if not tree.is_traced(due):
+    return change(now) if due else now
+
+  def changed(now: Any) -> Any:
+    # of several agents under vmap some may be due, and others not
+    return jax.tree.map(lambda new, old: jnp.where(due, new, old), change(now), now)
+
+  return lax.cond(_anywhere(due), changed, lambda now: now, now)
+
+
+@jax.custom_batching.custom_vmap
+def _anywhere(due: jax.Array) -> jax.Array:
+  """Whether masks change in any of the instances that are vmapped over: no batched predicate."""
+  return due
+
+
+@_anywhere.def_vmap
+def _anywhere_of_many(size: int, batched: list[bool], due: jax.Array) -> tuple[jax.Array, bool]:
+  del size
+  return _anywhere(jnp.any(due, axis=0) if batched[0] else due), False

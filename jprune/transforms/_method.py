@@ -1,0 +1,161 @@
+"""What tells one method of sparse training from another: how masks change."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jprune.masks import _wide
+from jprune.transforms import _moments
+
+ByPath = Mapping[str, jax.Array]
+
+
+class Method(NamedTuple):
+  """How masks change: what tells one method of sparse training from another.
+
+  All functions take a :class:`Step`. Trees in it, and in what they return, are dicts by path of
+  leaf that hold the leaves which are pruned.
+
+  Attributes:
+    name: for messages.
+    change: the masks (bools) and the memory from now on; called where masks change.
+    start: the masks with which ``init`` begins; by default nothing is pruned. Its step has no
+      gradients.
+    remember: from the weights, the memory with which ``init`` begins: any tree of dicts like the
+      weights; by default nothing.
+    observe: the memory on each call, before masks change.
+    gradient: the gradients that the inner optimizer gets; by default those at hand, with zeros
+      where weights are pruned (unless ``dense``). Its step has the masks of this call.
+    dense: whether weights live on behind their masks: the inner optimizer then moves dense weights,
+      which are part of the state, and the params show those that are kept.
+    show: with ``dense``, what the params show; by default the dense weights, zero where pruned.
+    regrows: whether weights may come back, so that the sparsity may fall.
+    random: whether random numbers are drawn, so that a key is needed.
+
+  Examples:
+    >>> def change(step):  # the largest gradients stay, whatever the weights are
+    ...   return step.best({path: jnp.abs(g) for path, g in step.grads.items()}), ()
+    >>> method = Method('by_gradient', change, regrows=True)
+    >>> tx = jprune.transforms.sparse_training(method, optax.sgd(0.1), 0.5, every=10)
+    >>> params = {'kernel': jnp.ones((2, 2))}
+    >>> grads = {'kernel': jnp.array([[3.0, -1.0], [0.5, 2.0]])}
+    >>> _, state = tx.update(grads, tx.init(params), params)
+    >>> jprune.transforms.masks_of(state)['kernel']
+    Array([[ True, False],
+           [False,  True]], dtype=bool)
+  """
+
+  name: str
+  change: Callable[[Step], tuple[ByPath, Any]]
+  start: Callable[[Step], ByPath] | None = None
+  remember: Callable[[ByPath], Any] | None = None
+  observe: Callable[[Step], Any] | None = None
+  gradient: Callable[[Step], ByPath] | None = None
+  dense: bool = False
+  show: Callable[[Step], ByPath] | None = None
+  regrows: bool = False
+  random: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Step:
+  """What a method sees of one call of ``update``; trees are dicts by path of leaf.
+
+  Attributes:
+    count: calls before this one, int32.
+    weights: before this call; with ``dense``, the dense ones.
+    grads: gradients, or whatever updates came in, float32; ``None`` at ``init``.
+    masks: in force, bools.
+    memory: what the method keeps beside its masks.
+    kept: how many units each part is to keep, wide counts ``(parts, 2)``; for :meth:`best`.
+    key: a random key of this call; ``None`` for methods that don't draw.
+    inner: state of the inner optimizer; ``None`` at ``init``.
+
+  Examples:
+    >>> def change(step):
+    ...   drop = step.part(0.5)  # half of those that are to be kept
+    ...   stay = step.best(step.scores(), kept=step.less(drop), among=step.masks)
+    ...   return step.best(step.scores(), first=stay), ()
+    >>> method = Method('example', change, regrows=True)
+    >>> tx = jprune.transforms.sparse_training(method, optax.sgd(0.1), 0.5, every=10)
+    >>> params = {'kernel': jnp.array([[3.0, 1.0], [0.5, 2.0]])}
+    >>> _, state = tx.update(params, tx.init(params), params)
+    >>> jprune.transforms.masks_of(state)['kernel']
+    Array([[ True, False],
+           [False,  True]], dtype=bool)
+  """
+
+  count: Any
+  weights: ByPath
+  grads: ByPath | None
+  masks: ByPath
+  memory: Any
+  kept: Any
+  key: Any
+  inner: Any
+  _best: Callable[..., ByPath]
+  _scores: Callable[..., ByPath]
+
+  def best(
+    self,
+    scores: ByPath,
+    *,
+    kept: Any = None,
+    among: ByPath | None = None,
+    first: ByPath | None = None,
+  ) -> ByPath:
+    """Masks of the weights with the highest scores, as distribution and pattern have it.
+
+    Args:
+      scores: by path, higher = keep.
+      kept: how many; by default as many as are to be kept now.
+      among: masks; no other weights are chosen.
+      first: masks; these weights are chosen before all others.
+
+    Returns:
+      Bools by path.
+    """
+    return self._best(scores, self.kept if kept is None else kept, among, first)
+
+  def scores(self) -> ByPath:
+    """What the scorer says of the weights: higher = keep."""
+    return self._scores(self)
+
+  def second_moments(self) -> ByPath:
+    """What an Adam-like inner optimizer keeps of squared gradients."""
+    found = _moments.named(self.inner, 'nu', {path: w.shape for path, w in self.weights.items()})
+    return by_path(self.weights, [found[path] for path in self.weights])
+
+  def part(self, fraction: Any) -> jax.Array:
+    """A fraction in [0, 1] of how many are to be kept, rounded: wide counts."""
+    return _wide.share(fraction, self.kept)
+
+  def less(self, by: jax.Array) -> jax.Array:
+    """How many are to be kept, less so many: wide counts."""
+    return _wide.subtract(self.kept, by)
+
+
+def by_path(paths: Any, leaves: Any) -> Any:
+  """A dict by path in the order of leaves, which JAX keeps."""
+  return collections.OrderedDict(zip(paths, leaves, strict=True))
+
+
+def each(function: Callable[..., Any], *trees: ByPath) -> ByPath:
+  """A function of one leaf of each tree, for all paths."""
+  return by_path(trees[0], [function(*(tree[path] for tree in trees)) for path in trees[0]])
+
+
+def magnitudes(weights: ByPath) -> ByPath:
+  """Absolute values in float32, or float64: what weights and gradients are compared by."""
+  return each(lambda x: jnp.abs(single(x)), weights)
+
+
+def single(x: jax.Array) -> jax.Array:
+  """In float32; wider and complex numbers as they are."""
+  return x if x.dtype.itemsize >= 4 else x.astype(jnp.float32)

@@ -1,0 +1,105 @@
+"""When masks change, and how many weights are kept then."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jprune import _checks, schedules
+from jprune.masks import _wide
+from jprune.typing import Schedule
+
+MOST = 1024  # rows of counts in a state; of more changes, those in between share a row
+
+
+@dataclasses.dataclass(frozen=True)
+class When:
+  """The calls on which masks change.
+
+  Attributes:
+    schedule: count -> sparsity.
+    every: masks change on calls whose count is a multiple of this,
+    end: up to this count, and on it; ``None`` for good.
+    rows: counts for which numbers of weights are known, ascending; the first one is 0.
+  """
+
+  schedule: Schedule
+  every: int
+  end: int | None
+  rows: np.ndarray
+
+  def due(self, count: Any) -> Any:
+    """Whether masks change on the call with this count."""
+    regular = count % self.every == 0
+    if self.end is None:
+      return regular
+    return (regular & (count <= self.end)) | (count == self.end)
+
+  def table(self, counts: Callable[[float], np.ndarray]) -> np.ndarray:
+    """Wide counts ``(rows, parts, 2)`` from those at a sparsity."""
+    known: dict[float, np.ndarray] = {}
+    out = []
+    for row in self.rows.tolist():
+      sparsity = self.schedule(row)
+      if sparsity not in known:
+        known[sparsity] = _wide.constant(counts(sparsity))
+      out.append(known[sparsity])
+    return np.stack(out)
+
+  def row(self, table: jax.Array, count: Any) -> jax.Array:
+    """Wide counts ``(parts, 2)`` on a call."""
+    if len(self.rows) == 1:
+      return table[0]
+    place = jnp.searchsorted(jnp.asarray(self.rows, jnp.int32), count, side='right') - 1
+    return table[place]
+
+
+def when(
+  function: str, sparsity: float | Schedule, every: int, end: int | None, falls: bool
+) -> When:
+  """The checked calls on which masks change.
+
+  Args:
+    function: who asks, for messages.
+    sparsity: a number, or a schedule.
+    every: steps between changes.
+    end: the last change; by default the end of the schedule.
+    falls: whether the sparsity may fall.
+  """
+  _checks.check_positive_int(function, 'every', every)
+  schedule = sparsity
+  if not callable(sparsity):
+    _checks.static_fraction(function, 'sparsity', sparsity)
+    schedule = schedules.constant(float(sparsity))
+  if end is not None:
+    _checks.check_step(function, 'end', end)
+  own = getattr(schedule, 'end', None)
+  begin = getattr(schedule, 'begin', 0)
+  last = own if end is None else end
+  if end is not None and own is not None and end < own:
+    raise _checks.ends_early(function, end, own)
+  rows = _rows(begin, own, every)
+  found = [float(schedule(row)) for row in rows.tolist()]
+  for count, value in zip(rows.tolist(), found):
+    _checks.check_scheduled(function, value, count)
+  if not falls:
+    for count, before, value in zip(rows.tolist()[1:], found, found[1:]):
+      if value < before:
+        raise _checks.sparsity_falls(function, before, value, count)
+  return When(schedule, int(every), last, rows)
+
+
+def _rows(begin: int, end: int | None, every: int) -> np.ndarray:
+  """The calls with numbers of their own: all changes, or evenly spaced ones of them."""
+  if end is None:
+    return np.zeros(1, np.int64)
+  first = -(-begin // every)
+  changes = (end - 1) // every - first + 1 if end > first * every else 0
+  stride = max(1, -(-changes // MOST))
+  regular = np.arange(first * every, end, every * stride, dtype=np.int64)
+  return np.unique(np.concatenate([[0], regular, [end]]))
