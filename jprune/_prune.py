@@ -6,7 +6,7 @@ from typing import Any
 
 import jax
 
-from jprune import _checks, distributions, scores, tree
+from jprune import distributions, scores, tree
 from jprune._entry import public
 from jprune._roles import Roles
 from jprune._selection import Asked, masks_by, scores_by
@@ -97,17 +97,13 @@ def prune(
     >>> masks['a']['kernel'], masks['b']['kernel']
     (Array([[False,  True]], dtype=bool), Array([[False,  True]], dtype=bool))
   """
-  if not callable(distribution):
-    raise _checks.bad_distribution('prune', distribution)
-  if isinstance(pattern, NOfM) and distribution is not distributions.uniform:
-    raise _checks.pattern_shares_alike('prune', pattern)
-  _checks.check_measured_pattern('prune', distribution, pattern)
   if roles is None and isinstance(where, Roles):
     roles = where
+  asked = Asked(distribution, pattern, roles, min_keep, max_sparsity, per_output)
+  asked.check('prune')
   chosen = tree.selected('prune', params, where, roles)
   before = None
   if masks is not None:
     before = jax.tree.structure(params).unflatten(aligned('prune', params, masks))
   scored = scores_by('prune', params, chosen, scorer, key, roles, scorer_args)
-  asked = Asked(distribution, pattern, roles, min_keep, max_sparsity, per_output)
   return masks_by('prune', params, scored, sparsity, asked, before)

@@ -19,15 +19,12 @@ from jprune.masks._leaves import kept_each, sparsities_of
 from jprune.masks._pack import unpack_leaf
 from jprune.masks._patterns import units_shape
 from jprune.masks._top_k import select, select_global
-from jprune.typing import Masks, Params, Scorer, Scores
+from jprune.typing import Masks, Params, Scores
+
+_BY_SHAPES = (distributions.uniform, distributions.er, distributions.erk)
 
 # custom ones may know their sparsities themselves, as `fixed` does
-_NEED_SPARSITY = (
-  distributions.uniform,
-  distributions.er,
-  distributions.erk,
-  distributions.owl,
-)
+_NEED_SPARSITY = (*_BY_SHAPES, distributions.owl)
 
 
 class Asked(NamedTuple):
@@ -39,6 +36,23 @@ class Asked(NamedTuple):
   min_keep: int = 0
   max_sparsity: float = 1.0
   per_output: bool = False
+
+  def check(self, function: str) -> None:
+    """Refuses what contradicts each other.
+
+    Raises:
+      ValueError: if the pattern goes with another distribution, or with no bounds.
+      TypeError: if the distribution can't be called.
+    """
+    if not callable(self.distribution):
+      raise _checks.bad_distribution(function, self.distribution)
+    alike = isinstance(self.pattern, (NOfM, ChannelGroups))
+    if alike and self.distribution is not distributions.uniform:
+      raise _checks.pattern_shares_alike(function, self.pattern)
+    _checks.check_measured_pattern(function, self.distribution, self.pattern)
+    if isinstance(self.pattern, ChannelGroups) and (self.min_keep or self.max_sparsity != 1.0):
+      capped = ('min_keep', self.min_keep) if self.min_keep else ('max_sparsity', self.max_sparsity)
+      raise _checks.pattern_capped(function, *capped, self.pattern)
 
   @property
   def together(self) -> bool:
@@ -76,10 +90,11 @@ def masks_by(
   if together and sparsity is None and places is None:
     raise _checks.no_sparsity(function)
   shares = sparsity
-  if places is not None and not (together or isinstance(pattern, NOfM)):
-    shares = forms.shares([None if x is None else 0.0 for x in forms.leaves])
-  elif places is None and not (together or isinstance(pattern, NOfM)):
-    shares = forms.shares(_shares(function, params, scored, sparsity, distribution, forms.roles))
+  if not (together or isinstance(pattern, NOfM)):
+    each = [None if x is None else 0.0 for x in forms.leaves]
+    if places is None:
+      each = _shares(function, params, scored, sparsity, distribution, forms.roles)
+    shares = forms.shares(each)
   if places is not None:
     places = _places(places, asked)
   apart = lambda masks: None if masks is None else forms.split(masks)
@@ -92,16 +107,22 @@ def masks_by(
 
 
 def counts(
-  function: str, params: Params, scored: Scores, sparsity: float, asked: Asked
+  function: str, params: Params, scored: Scores, sparsity: float, asked: Asked, final: float
 ) -> np.ndarray:
-  """How many units of each part are kept at a sparsity, from shapes alone: ints.
+  """How many units of each part are kept at a sparsity, ints: from shapes, if need be from scores.
 
   Parts are leaves, or layers of a stack; of weights that compete together there is one number, of
   an N:M pattern the number n.
 
-  Raises:
-    ValueError: as :func:`jprune.prune`.
-    TypeError: if the distribution looks at values.
+  Args:
+    function: who asks, for messages.
+    params: tree of arrays.
+    scored: arrays of the shapes of the leaves that are pruned, ``None`` for the others; scores, if
+      :func:`by_values`.
+    sparsity: a number at hand.
+    asked: how to choose.
+    final: the last sparsity there will be: with it a distribution that has its own sparsities
+      reaches them, and before that the same part of each.
   """
   pattern = asked.pattern
   if isinstance(pattern, NOfM):
@@ -114,9 +135,45 @@ def counts(
   units = [math.prod(units_shape(forms.pattern, part)) for part in parts]
   if asked.together:
     return np.array(kept_each([sparsity], [sum(units)]), np.int64)
-  shares = _shares(function, params, scored, sparsity, asked.distribution, forms.roles)
+  shares = _scheduled(function, params, scored, sparsity, asked, final, forms.roles)
   each = jax.tree.leaves(forms.shares(shares))
   return np.array(kept_each(each, units), np.int64)
+
+
+def stay_dense(
+  function: str, params: Params, scored: Scores, asked: Asked, final: float
+) -> list[bool]:
+  """Which of the leaves the distribution leaves dense; arguments as for :func:`counts`."""
+  if asked.together or isinstance(asked.pattern, (NOfM, ChannelGroups)):
+    return [False] * len(_flat(scored))
+  roles = _forms(function, params, scored, asked).roles
+  shares = _scheduled(function, params, scored, final, asked, final, roles)
+  return [share is None for share in shares]
+
+
+def by_values(asked: Asked) -> bool:
+  """Whether the distribution has to see scores, and not only shapes."""
+  if asked.together or isinstance(asked.pattern, (NOfM, ChannelGroups)):
+    return False
+  known = getattr(asked.distribution, 'knows_sparsities', False)
+  return not known and getattr(asked.distribution, 'func', asked.distribution) not in _BY_SHAPES
+
+
+def _scheduled(
+  function: str,
+  params: Params,
+  scored: Scores,
+  sparsity: float,
+  asked: Asked,
+  final: float,
+  roles: Roles,
+) -> list[Any]:
+  """A sparsity for each leaf at an overall one."""
+  if not getattr(asked.distribution, 'knows_sparsities', False):
+    return _shares(function, params, scored, sparsity, asked.distribution, roles)
+  part = sparsity / final if final else 1.0
+  shares = _shares(function, params, scored, None, asked.distribution, roles)
+  return [None if share is None else share * part for share in shares]
 
 
 def _of_groups(

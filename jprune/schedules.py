@@ -163,7 +163,7 @@ def cosine(initial: float, final: float, begin: int, end: int) -> Schedule:
 def sigmoid(
   initial: float, final: float, begin: int, end: int, *, steepness: float = 6.0
 ) -> Schedule:
-  r"""Slow at both ends, steep in between: with :math:`\sigma` the logistic function,
+  r"""Slow at both ends, steep in between, with :math:`\sigma` the logistic function.
 
   .. math:: c(x) = \frac{\sigma(k (1/2 - x)) - \sigma(-k/2)}{\sigma(k/2) - \sigma(-k/2)}
 

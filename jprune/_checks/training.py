@@ -109,3 +109,34 @@ def other_masks_held(function: str, first: Sequence[str], other: Sequence[str]) 
 def masked_twice(function: str, path: str) -> ValueError:
   fix = 'Let one transformation prune each leaf.'
   return ValueError(message(function, 'state', 'one with one mask a leaf', 'two', fix, path))
+
+
+def check_optimizer(function: str, inner: Any) -> None:
+  if not all(callable(getattr(inner, name, None)) for name in ('init', 'update')):
+    fix = 'Pass it first: gradual(optax.adam(1e-3), sparsity, every=100).'
+    raise TypeError(message(function, 'inner', 'an optax transformation', repr(inner), fix))
+
+
+def distribution_traced(function: str) -> TypeError:
+  fix = 'Call init outside of jit and vmap, or list the sparsities by distributions.fixed.'
+  constraint = 'one that goes by shapes where params are traced'
+  return TypeError(message(function, 'distribution', constraint, 'one that looks at scores', fix))
+
+
+def no_gradients_yet(function: str) -> TypeError:
+  fix = 'List the sparsities by distributions.fixed, or let another scorer speak.'
+  constraint = 'one without gradients, as the distribution asks for scores at init'
+  return TypeError(message(function, 'scorer', constraint, 'one that takes grads', fix))
+
+
+def start_denser(function: str, path: str, kept: int, most: int) -> ValueError:
+  """Masks to start from, of a method whose number of weights is given from the first step on."""
+  constraint = f'masks that keep at most {most} weights, as the sparsity at step 0 has it'
+  fix = 'Prune further first: jprune.prune(params, sparsity, masks=masks).'
+  return ValueError(message(function, 'masks', constraint, f'{kept}', fix, path))
+
+
+def not_selected_but_masked(function: str, path: str) -> ValueError:
+  fix = 'Select the leaf with where=, or put keep_pruned(masks) around it for good.'
+  constraint = 'None for leaves that are not pruned'
+  return ValueError(message(function, 'masks', constraint, 'a mask', fix, path))

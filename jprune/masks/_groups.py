@@ -10,7 +10,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jprune import tree
 from jprune.masks import _compete, _part, _slices, _units
 from jprune.masks._auto import following
 from jprune.typing import Scores, Where

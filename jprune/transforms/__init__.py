@@ -1,23 +1,23 @@
 """Optax gradient transformations: what keeps pruned weights at zero while a model trains."""
 
+from jprune.transforms._admm import admm as admm
+from jprune.transforms._behind_masks import ac_dc as ac_dc
+from jprune.transforms._behind_masks import movement as movement
+from jprune.transforms._behind_masks import straight_through as straight_through
+from jprune.transforms._gradual import gradual as gradual
 from jprune.transforms._keep_pruned import KeepPrunedState as KeepPrunedState
 from jprune.transforms._keep_pruned import keep_pruned as keep_pruned
 from jprune.transforms._mask_updates import MaskUpdatesState as MaskUpdatesState
 from jprune.transforms._mask_updates import mask_updates as mask_updates
-from jprune.transforms._gradual import gradual as gradual
 from jprune.transforms._method import Method as Method
 from jprune.transforms._method import Step as Step
-from jprune.transforms._sparse_training import sparse_training as sparse_training
-from jprune.transforms._state import SparseState as SparseState
-from jprune.transforms._state import masks_of as masks_of
-from jprune.transforms._state import metrics as metrics
-from jprune.transforms._behind_masks import ac_dc as ac_dc
-from jprune.transforms._behind_masks import movement as movement
-from jprune.transforms._behind_masks import straight_through as straight_through
 from jprune.transforms._sparse_to_sparse import granet as granet
 from jprune.transforms._sparse_to_sparse import mest as mest
 from jprune.transforms._sparse_to_sparse import rigl as rigl
 from jprune.transforms._sparse_to_sparse import sparse_evolution as sparse_evolution
 from jprune.transforms._sparse_to_sparse import static as static
-from jprune.transforms._admm import admm as admm
+from jprune.transforms._sparse_training import sparse_training as sparse_training
 from jprune.transforms._srigl import srigl as srigl
+from jprune.transforms._state import SparseState as SparseState
+from jprune.transforms._state import masks_of as masks_of
+from jprune.transforms._state import metrics as metrics

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
-import optax
 
-from jprune.transforms._method import ByPath, Method, Step, each, single
+from jprune.transforms._method import ByPath, Method, each, single
 from jprune.transforms._sparse_training import sparse_training
-from jprune.typing import Schedule
 
 
 def straight_through(inner, sparsity, *, every=1, decay=0.0, **settings):

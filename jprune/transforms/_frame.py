@@ -13,22 +13,29 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax import lax
 
 from jprune import _checks, tree
 from jprune._entry import check_dtypes
-from jprune._selection import Asked, counts, masks_by, scores_by, takes
-from jprune.masks import ChannelGroups
 from jprune.masks._apply import zero_where_pruned
 from jprune.masks._pack import unpack_leaf
 from jprune.transforms import _clock, _moments
 from jprune.transforms._along import Along, held, is_by_path, nested_memory
-from jprune.transforms._held import is_end, is_hole, is_placeholder, kept_update, laid_out_as
-from jprune.transforms._method import ByPath, Method, Step, by_path, each, single
+from jprune.transforms._held import (
+  held_masks,
+  is_end,
+  is_hole,
+  is_placeholder,
+  kept_update,
+  laid_out_as,
+)
+from jprune.transforms._how import How
+from jprune.transforms._method import ByPath, Method, Step, each, single
 from jprune.transforms._state import SparseState
 from jprune.transforms._when import When
-from jprune.typing import Params
+from jprune.typing import Masks, Params
 
 
 class Now(NamedTuple):
@@ -49,10 +56,8 @@ class Frame:
     method: how masks change.
     inner: the optimizer.
     when: the calls on which they do.
-    scorer: as for :func:`jprune.prune`.
-    asked: how weights are chosen.
-    where: which leaves are pruned.
-    key: a random key, or ``None``.
+    how: by what weights are chosen.
+    masks: with which training starts, or ``None``.
     packed: whether masks are held at one bit a weight.
     clock: whether Adam's bias correction goes by the steps of each weight that comes back.
   """
@@ -60,14 +65,10 @@ class Frame:
   method: Method
   inner: optax.GradientTransformationExtraArgs
   when: When
-  scorer: Any
-  asked: Asked
-  where: Any
-  key: Any
+  how: How
+  masks: Masks
   packed: bool
   clock: bool
-
-  # ---------------------------------------------------------------------------------------- init
 
   def init(self, params: Params) -> SparseState:
     """The state with which training starts."""
@@ -75,15 +76,12 @@ class Frame:
     _, leaves, _ = tree.flatten(params, is_end)
     if is_placeholder(params) or (leaves and all(map(is_hole, leaves))):
       return self._blank(params)
-    along = Along(self.method.name, self._everything(params), params)
+    along = Along(self.method.name, self.how.leaves(params), params)
     weights = along.weights
-    table = jnp.asarray(self.when.table(lambda s: self._counts(along, s)))
+    table = self.when.table(lambda sparsity: self.how.counts(along, sparsity))
     memory = self.method.remember(weights) if self.method.remember else ()
-    masks = each(lambda w: laid_out_as(w, jnp.ones(w.shape, bool)), weights)
-    key = () if self.key is None else jax.random.key_data(self.key)
-    if self.method.start:
-      count = jnp.zeros((), jnp.int32)
-      masks = self.method.start(self._step(along, count, weights, masks, memory, table[0], key))
+    key = () if self.how.key is None else jax.random.key_data(self.how.key)
+    masks = self._started(along, params, memory, table[0], key)
     inner = self.inner.init(params if self.method.dense else _masked(along, masks))
     clock = None
     if self.clock and self.method.regrows and not self.method.dense:
@@ -95,10 +93,42 @@ class Frame:
       nested_memory(along, memory),
       along.nested(each(jnp.copy, weights)) if self.method.dense else (),
       () if clock is None else clock._replace(ticks=along.nested(clock.ticks)),
-      table,
+      jnp.asarray(table),
       jnp.zeros((), jnp.float32),
       key,
     )
+
+  def _started(
+    self, along: Along, params: Params, memory: Any, kept: np.ndarray, key: Any
+  ) -> ByPath:
+    """The masks with which training starts."""
+    masks = each(lambda w: laid_out_as(w, jnp.ones(w.shape, bool)), weights)
+    if self.masks is not None:
+      return self._given(along, params, masks, kept)
+    if not self.method.start:
+      return masks
+    count = jnp.zeros((), jnp.int32)
+    return self.method.start(
+      self.how.step(along, count, weights, masks, memory, jnp.asarray(kept), key)
+    )
+
+  def _given(self, along: Along, params: Params, ones: ByPath, kept: np.ndarray) -> ByPath:
+    """The masks that the user starts with, checked."""
+    name = self.method.name
+    given = held_masks(name, params, self.masks)
+    for path, mask in zip(*tree.flatten(given, is_end)[:2]):
+      if path not in ones and mask is not None and not is_hole(mask):
+        raise _checks.not_selected_but_masked(name, path)
+    whole = lambda mask, one: one if mask is None else unpack_leaf(mask)
+    masks = each(whole, along.flat(given), ones)
+    if self.method.start and not tree.is_traced(*masks.values(), *along.weights.values()):
+      step = self.how.step(along, 0, along.weights, masks, kept=kept)
+      own = {path: mask for path, mask in masks.items() if path not in step.followers}
+      flat = {path: jnp.ones(mask.shape, jnp.float32) for path, mask in own.items()}
+      for path, most in step.best(flat, among=own).items():
+        if jnp.any(own[path] & ~most):
+          raise _checks.start_denser(name, path, int(own[path].sum()), int(most.sum()))
+    return masks
 
   def _blank(self, params: Params) -> SparseState:
     """The state of params that are hidden, or stand for themselves in ``optax.tree_map_params``."""
@@ -115,29 +145,8 @@ class Frame:
       (),
       jnp.zeros((0, 0, 2), jnp.uint32),
       jnp.zeros((), jnp.float32),
-      () if self.key is None else jax.random.key_data(self.key),
+      () if self.how.key is None else jax.random.key_data(self.how.key),
     )
-
-  def _everything(self, params: Params) -> Any:
-    """A tree like the params with something where a leaf is pruned, ``None`` elsewhere."""
-    if isinstance(self.asked.pattern, ChannelGroups):
-      paths = tree.flatten(params)[0]
-      members = set(self.asked.pattern.members(paths))
-      chosen = iter([path in members for path in paths])
-    else:
-      chosen = iter(tree.selected(self.method.name, params, self.where, self.asked.roles))
-    _, leaves, treedef = tree.flatten(params, is_end)
-    out = []
-    for leaf in leaves:
-      ends = leaf is None or is_hole(leaf)
-      out.append(leaf if ends else True if next(chosen) else None)
-    return treedef.unflatten(out)
-
-  def _counts(self, along: Along, sparsity: float) -> Any:
-    scored = self._among_all(along, along.weights)
-    return counts(self.method.name, along.whole, scored, sparsity, self.asked)
-
-  # -------------------------------------------------------------------------------------- update
 
   def update(
     self, updates: Any, state: SparseState, params: Any = None, **extra_args: Any
@@ -153,7 +162,7 @@ class Frame:
     weights = along.flat(state.dense) if method.dense else along.weights
     memory = self._memory(along, weights, state.memory)
     kept = self.when.row(state.kept, state.count)
-    step = self._step(
+    step = self.how.step(
       along, state.count, weights, along.masks, memory, kept, state.key, state.inner
     )
     if method.observe:
@@ -240,54 +249,6 @@ class Frame:
     away = each(lambda to, at: single(to) - single(at), shown, along.weights)
     updates = each(kept_update, away, step.masks, along.weights)
     return along.updates_with(updates), along.nested(dense)
-
-  # ------------------------------------------------------------------------------ what steps do
-
-  def _step(
-    self,
-    along: Along,
-    count: Any,
-    weights: ByPath,
-    masks: ByPath,
-    memory: Any,
-    kept: Any,
-    key: Any,
-    inner: Any = None,
-  ) -> Step:
-    grads = each(single, along.updates) if along.has_updates else None
-    if isinstance(key, jax.Array):
-      impl = jax.random.key_impl(self.key)
-      key = jax.random.fold_in(jax.random.wrap_key_data(key, impl=impl), count)
-    else:
-      key = None
-
-    def best(scores: ByPath, kept: Any, among: Any, first: Any) -> ByPath:
-      apart = lambda masks: None if masks is None else self._among_all(along, masks)
-      found = masks_by(
-        self.method.name,
-        along.whole,
-        self._among_all(along, scores),
-        None,
-        self.asked,
-        apart(among),
-        places=kept,
-        first=apart(first),
-      )
-      return by_path(scores, [found[path] for path in scores])
-
-    def scored(step: Step) -> ByPath:
-      params = along.params_with(step.weights)
-      chosen = [path in step.weights for path in along.whole]
-      given = {'grads': along.updates_with(step.grads)} if takes(self.scorer, 'grads') else {}
-      key = step.key if takes(self.scorer, 'key') else None
-      found = scores_by(self.method.name, params, chosen, self.scorer, key, self.asked.roles, given)
-      return along.flat(found)
-
-    return Step(count, weights, grads, masks, memory, kept, key, inner, best, scored)
-
-  def _among_all(self, along: Along, leaves: ByPath) -> Any:
-    """Leaves that are pruned among all params, ``None`` for the others."""
-    return by_path(along.whole, [leaves.get(path) for path in along.whole])
 
 
 def _masked(along: Along, masks: ByPath) -> Any:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import jax
 import optax
 
 from jprune.transforms._method import ByPath, Method, Step

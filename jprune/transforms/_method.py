@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -37,6 +37,8 @@ class Method(NamedTuple):
     show: with ``dense``, what the params show; by default the dense weights, zero where pruned.
     regrows: whether weights may come back, so that the sparsity may fall.
     random: whether random numbers are drawn, so that a key is needed.
+    followers: from all paths and those that are selected, the paths of other leaves that get a mask
+      as well. They aren't counted; what is pruned of them, the method says.
 
   Examples:
     >>> def change(step):  # the largest gradients stay, whatever the weights are
@@ -61,6 +63,7 @@ class Method(NamedTuple):
   show: Callable[[Step], ByPath] | None = None
   regrows: bool = False
   random: bool = False
+  followers: Callable[[Sequence[str], set[str]], Iterable[str]] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,6 +79,7 @@ class Step:
     kept: how many units each part is to keep, wide counts ``(parts, 2)``; for :meth:`best`.
     key: a random key of this call; ``None`` for methods that don't draw.
     inner: state of the inner optimizer; ``None`` at ``init``.
+    followers: paths of leaves that have a mask though they aren't selected; see :class:`Method`.
 
   Examples:
     >>> def change(step):
@@ -99,6 +103,7 @@ class Step:
   kept: Any
   key: Any
   inner: Any
+  followers: frozenset[str]
   _best: Callable[..., ByPath]
   _scores: Callable[..., ByPath]
 

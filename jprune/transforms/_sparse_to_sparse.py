@@ -1,4 +1,4 @@
-"""Sparse from the start: weights are dropped and others grown at a constant, or falling, density."""
+"""Sparse from the start: weights are dropped and others grown, at a constant or falling density."""
 
 from __future__ import annotations
 
@@ -6,14 +6,9 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-import jax
-import jax.numpy as jnp
-import optax
-
 from jprune import distributions, schedules, scores
 from jprune.transforms._method import ByPath, Method, Step, each, magnitudes
 from jprune.transforms._sparse_training import sparse_training
-from jprune.typing import Schedule
 
 
 def static(inner, sparsity, *, key, distribution=distributions.erk, **settings):

@@ -1,20 +1,43 @@
-"""One call for all methods."""
+"""One call for all methods of sparse training."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TypedDict
 
 import jax
 import optax
 
 from jprune import _checks, distributions, scores
 from jprune._entry import explicit
+from jprune._roles import Roles
 from jprune._selection import Asked
-from jprune.masks import Unstructured
+from jprune.masks import ChannelGroups, NOfM, Unstructured
 from jprune.transforms._frame import Frame
+from jprune.transforms._how import How
 from jprune.transforms._method import Method
 from jprune.transforms._when import when
-from jprune.typing import Schedule
+from jprune.typing import Distribution, Masks, Pattern, Schedule, Scorer, Scores, Where
+
+
+class Settings(TypedDict, total=False):
+  """What all methods take by these names; :func:`sparse_training` says what each of them means.
+
+  Examples:
+    >>> settings: Settings = {'where': 'kernel', 'packed': True}
+    >>> tx = jprune.transforms.gradual(optax.sgd(0.1), 0.5, every=10, **settings)
+  """
+
+  scorer: Scorer | Scores
+  distribution: Distribution
+  pattern: Pattern | NOfM | ChannelGroups
+  where: Where
+  roles: Roles | None
+  masks: Masks
+  min_keep: int
+  max_sparsity: float
+  per_output: bool
+  packed: bool
+  clock: bool
 
 
 def sparse_training(
@@ -24,25 +47,92 @@ def sparse_training(
   *,
   every: int,
   end: int | None = None,
-  scorer: Any = scores.magnitude,
-  distribution: Any = distributions.uniform,
-  pattern: Any = Unstructured(),
-  where: Any = None,
-  roles: Any = None,
+  scorer: Scorer | Scores = scores.magnitude,
+  distribution: Distribution = distributions.uniform,
+  pattern: Pattern | NOfM | ChannelGroups = Unstructured(),
+  where: Where = None,
+  roles: Roles | None = None,
   key: jax.Array | None = None,
+  masks: Masks = None,
+  min_keep: int = 0,
+  max_sparsity: float = 1.0,
+  per_output: bool = False,
   packed: bool = False,
   clock: bool = True,
 ) -> optax.GradientTransformationExtraArgs:
-  """Doc."""
-  frame = Frame(
-    method,
-    optax.with_extra_args_support(inner),
-    when(method.name, sparsity, every, end, method.regrows),
-    scorer,
-    Asked(distribution, pattern, roles),
-    where,
-    key,
-    packed,
-    clock,
-  )
+  """An optimizer around which a method prunes; what :func:`gradual`, :func:`rigl` and so on call.
+
+  An ordinary optax transformation. *Count* is the number of calls of ``update`` so far. Masks
+  change on calls with ``count % every == 0`` and at the end of the schedule, by the params and
+  gradients of that call; in all others they stay. After ``optax.apply_updates`` pruned weights are
+  exactly 0.0. The inner optimizer sees zeros for them, in params and gradients, and where weights
+  change sides its moments are as at its ``init``, whichever optimizer it is.
+
+  Put it where the updates are those that are really added to the params: ``optax.MultiSteps``,
+  ``optax.apply_if_finite`` and other wrappers that hold updates back go inside, as ``inner``.
+  Outside of them, a method whose masks start with zeros has to start from
+  ``jprune.apply(params, masks_of(state))``.
+
+  Args:
+    method: how masks change.
+    inner: the optimizer.
+    sparsity: the fraction of zeros over all leaves that are pruned, or a schedule of it.
+    every: the number of calls between changes of masks.
+    end: the last call on which masks change; by default the end of the schedule, or, for methods
+      in which weights come back, none. Schedules that aren't of :mod:`jprune.schedules` need one.
+    scorer: ``scorer(params)``, or ``scorer(params, grads=..., key=...)`` if it has such arguments,
+      for methods that ask for scores; or the scores themselves. Gradients are float32, zeros of
+      other leaves included.
+    distribution: as for :func:`jprune.prune`. One that has its own sparsities, such as
+      :func:`jprune.distributions.fixed`, reaches them when the schedule has its last value, and
+      before that the same part of each. One that looks at scores looks at those at ``init``.
+    pattern: as for :func:`jprune.prune`. With :class:`~jprune.masks.NOfM` more and more of every m
+      weights go, as the schedule has it, until n are left.
+    where: which leaves are pruned, as for :func:`jprune.prune`.
+    roles: what a function does with each leaf, as for :func:`jprune.prune`.
+    key: a typed random key, for methods and scorers that draw. The state holds it.
+    masks: with which training starts, as trees for :func:`jprune.apply`. By default nothing is
+      pruned, or what the method chooses.
+    min_keep: the least number of weights that a leaf keeps, as for :func:`jprune.prune`.
+    max_sparsity: the largest fraction that a leaf loses, as for :func:`jprune.prune`.
+    per_output: whether both hold for each output.
+    packed: whether the state holds masks at one bit a weight instead of one byte.
+    clock: whether weights that come back get a bias correction of their own from Adam-like inner
+      optimizers (any whose state has ``count``, ``mu`` and ``nu``), as SMET has it; else their
+      first steps are up to 3 times too long. It takes one byte a weight.
+
+  Returns:
+    A gradient transformation whose state is a :class:`SparseState`. ``update`` needs ``params``,
+    and passes extra arguments on to the inner optimizer.
+
+  Raises:
+    ValueError: if a number is out of range, the schedule falls where no weight comes back, or ends
+      after ``end``; by ``init``, if nothing is selected, the pattern doesn't fit, or the masks are
+      denser than the sparsity with which training starts; by ``update``, for another tree than
+      ``init`` saw, or without ``params``.
+    TypeError: if a number isn't one, a key is missing, or a schedule has no end; by ``init``, if a
+      selected leaf isn't floating.
+
+  Examples:
+    >>> random = jprune.transforms.Method('random', lambda step: (step.best(step.scores()), ()))
+    >>> tx = sparse_training(
+    ...   random, optax.sgd(0.1), 0.5, every=10, scorer=jprune.scores.random, key=jax.random.key(0)
+    ... )
+    >>> params = {'kernel': jnp.ones((2, 4))}
+    >>> updates, state = tx.update(params, tx.init(params), params)
+    >>> int(jnp.sum(optax.apply_updates(params, updates)['kernel'] == 0.0))
+    4
+
+  References:
+    Zhong et al., SMET, 2026, arXiv:2606.00888, for the clock of weights that come back
+  """
+  asked = Asked(distribution, pattern, roles, min_keep, max_sparsity, per_output)
+  asked.check(method.name)
+  if method.random or key is not None:
+    _checks.check_key(method.name, key)
+  _checks.check_optimizer(method.name, inner)
+  changes = when(method.name, sparsity, every, end, method.regrows)
+  how = How(method, scorer, asked, where, key, changes.final)
+  inner = optax.with_extra_args_support(inner)
+  frame = Frame(method, inner, changes, how, masks, packed, clock)
   return optax.GradientTransformationExtraArgs(explicit(frame.init), explicit(frame.update))

@@ -12,7 +12,7 @@ import optax
 from jprune import distributions, schedules, scores, tree
 from jprune.masks import _keys, _rows, _select, _wide
 from jprune.masks._forms import rows
-from jprune.transforms._method import ByPath, Method, Step, by_path, magnitudes
+from jprune.transforms._method import ByPath, Method, Step, magnitudes
 from jprune.transforms._sparse_training import sparse_training
 from jprune.typing import Schedule
 

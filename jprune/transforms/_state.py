@@ -12,7 +12,7 @@ from jprune import _checks, tree
 from jprune._entry import explicit
 from jprune.masks._pack import unpack_leaf
 from jprune.transforms._held import is_end, is_hole
-from jprune.typing import Masks, Params
+from jprune.typing import Masks
 
 
 class SparseState(NamedTuple):

@@ -33,6 +33,11 @@ class When:
   end: int | None
   rows: np.ndarray
 
+  @property
+  def final(self) -> float:
+    """The last sparsity."""
+    return float(self.schedule(int(self.rows[-1])))
+
   def due(self, count: Any) -> Any:
     """Whether masks change on the call with this count."""
     regular = count % self.every == 0
@@ -60,7 +65,7 @@ class When:
 
 
 def when(
-  function: str, sparsity: float | Schedule, every: int, end: int | None, falls: bool
+  function: str, sparsity: float | Schedule, every: int, end: int | None, regrows: bool
 ) -> When:
   """The checked calls on which masks change.
 
@@ -68,36 +73,33 @@ def when(
     function: who asks, for messages.
     sparsity: a number, or a schedule.
     every: steps between changes.
-    end: the last change; by default the end of the schedule.
-    falls: whether the sparsity may fall.
+    end: the last change; by default the end of the schedule, or none where weights come back.
+    regrows: whether weights come back: the sparsity may fall, and masks change at a constant one.
   """
   _checks.check_positive_int(function, 'every', every)
-  schedule = sparsity
-  if not callable(sparsity):
-    _checks.static_fraction(function, 'sparsity', sparsity)
-    schedule = schedules.constant(float(sparsity))
   if end is not None:
     _checks.check_step(function, 'end', end)
-  own = getattr(schedule, 'end', None)
-  begin = getattr(schedule, 'begin', 0)
-  last = own if end is None else end
-  if end is not None and own is not None and end < own:
+  if not callable(sparsity):
+    sparsity = schedules.constant(_checks.static_fraction(function, 'sparsity', sparsity))
+  begin, own = getattr(sparsity, 'begin', 0), getattr(sparsity, 'end', None)
+  if own is None:
+    if end is None:
+      raise _checks.no_end(function)
+    own = end
+  if end is not None and end < own:
     raise _checks.ends_early(function, end, own)
   rows = _rows(begin, own, every)
-  found = [float(schedule(row)) for row in rows.tolist()]
+  found = [float(sparsity(row)) for row in rows.tolist()]
   for count, value in zip(rows.tolist(), found):
     _checks.check_scheduled(function, value, count)
-  if not falls:
-    for count, before, value in zip(rows.tolist()[1:], found, found[1:]):
-      if value < before:
-        raise _checks.sparsity_falls(function, before, value, count)
-  return When(schedule, int(every), last, rows)
+  for count, before, value in zip(rows.tolist()[1:], found, found[1:]):
+    if value < before and not regrows:
+      raise _checks.sparsity_falls(function, before, value, count)
+  return When(sparsity, int(every), own if end is None and not regrows else end, rows)
 
 
-def _rows(begin: int, end: int | None, every: int) -> np.ndarray:
+def _rows(begin: int, end: int, every: int) -> np.ndarray:
   """The calls with numbers of their own: all changes, or evenly spaced ones of them."""
-  if end is None:
-    return np.zeros(1, np.int64)
   first = -(-begin // every)
   changes = (end - 1) // every - first + 1 if end > first * every else 0
   stride = max(1, -(-changes // MOST))
