@@ -102,6 +102,7 @@ class Frame:
     self, along: Along, params: Params, memory: Any, kept: np.ndarray, key: Any
   ) -> ByPath:
     """The masks with which training starts."""
+    weights = along.weights
     masks = each(lambda w: laid_out_as(w, jnp.ones(w.shape, bool)), weights)
     if self.masks is not None:
       return self._given(along, params, masks, kept)
