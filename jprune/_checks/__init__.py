@@ -248,6 +248,7 @@ from jprune._checks.training import not_finite_where_pruned as not_finite_where_
 from jprune._checks.training import not_selected_but_masked as not_selected_but_masked
 from jprune._checks.training import other_masks_held as other_masks_held
 from jprune._checks.training import other_than_init as other_than_init
+from jprune._checks.training import pattern_of_its_own as pattern_of_its_own
 from jprune._checks.training import sparsity_falls as sparsity_falls
 from jprune._checks.training import start_denser as start_denser
 from jprune._checks.trees import as_bool as as_bool

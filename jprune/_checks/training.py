@@ -140,3 +140,8 @@ def not_selected_but_masked(function: str, path: str) -> ValueError:
   fix = 'Select the leaf with where=, or put keep_pruned(masks) around it for good.'
   constraint = 'None for leaves that are not pruned'
   return ValueError(message(function, 'masks', constraint, 'a mask', fix, path))
+
+
+def pattern_of_its_own(function: str, pattern: Any) -> ValueError:
+  constraint = 'left out, as every neuron keeps as many inputs as the others'
+  return ValueError(message(function, 'pattern', constraint, repr(pattern)))

@@ -176,8 +176,9 @@ class Frame:
     )
     clock = () if state.clock == () else state.clock._replace(ticks=along.flat(state.clock.ticks))
     now = Now(along.masks, step.memory, state.inner, clock, state.churn)
-    change = lambda now: self._changed(along, step, now, move)
-    now = _if_due(self.when.due(state.count), change, now)
+    if method.change:
+      change = lambda now: self._changed(along, step, now, move)
+      now = _if_due(self.when.due(state.count), change, now)
     step = dataclasses.replace(step, masks=each(unpack_leaf, now.masks), memory=now.memory)
     updates, inner = move(step, now.inner)
     moved = Along(name, state.masks, params, updates)

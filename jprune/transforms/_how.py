@@ -41,7 +41,7 @@ class How:
     """A tree like the params with something where a leaf gets a mask, ``None`` elsewhere."""
     own = self._own(params)
     if self.method.followers:
-      own = own | set(self.method.followers(tree.flatten(params)[0], own))
+      own = own | set(self.method.followers(by_path(*tree.flatten(params)[:2]), own))
     paths, leaves, treedef = tree.flatten(params, is_end)
     out = []
     for path, leaf in zip(paths, leaves):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -24,7 +24,8 @@ class Method(NamedTuple):
 
   Attributes:
     name: for messages.
-    change: the masks (bools) and the memory from now on; called where masks change.
+    change: the masks (bools) and the memory from now on; called where masks change. ``None`` if
+      they never do.
     start: the masks with which ``init`` begins; by default nothing is pruned. Its step has no
       gradients.
     remember: from the weights, the memory with which ``init`` begins: any tree of dicts like the
@@ -37,8 +38,8 @@ class Method(NamedTuple):
     show: with ``dense``, what the params show; by default the dense weights, zero where pruned.
     regrows: whether weights may come back, so that the sparsity may fall.
     random: whether random numbers are drawn, so that a key is needed.
-    followers: from all paths and those that are selected, the paths of other leaves that get a mask
-      as well. They aren't counted; what is pruned of them, the method says.
+    followers: from all params and the paths of those that are selected, the paths of others that
+      get a mask as well. They aren't counted; what is pruned of them, the method says.
 
   Examples:
     >>> def change(step):  # the largest gradients stay, whatever the weights are
@@ -54,7 +55,7 @@ class Method(NamedTuple):
   """
 
   name: str
-  change: Callable[[Step], tuple[ByPath, Any]]
+  change: Callable[[Step], tuple[ByPath, Any]] | None
   start: Callable[[Step], ByPath] | None = None
   remember: Callable[[ByPath], Any] | None = None
   observe: Callable[[Step], Any] | None = None
@@ -63,7 +64,7 @@ class Method(NamedTuple):
   show: Callable[[Step], ByPath] | None = None
   regrows: bool = False
   random: bool = False
-  followers: Callable[[Sequence[str], set[str]], Iterable[str]] | None = None
+  followers: Callable[[ByPath, set[str]], Iterable[str]] | None = None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Unpack
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 
-from jprune import distributions, schedules, scores, tree
-from jprune.masks import _keys, _rows, _select, _wide
+from jprune import _checks, distributions, scores
+from jprune.graph import ChannelGraph
+from jprune.masks import Unstructured, _keys, _rows, _select, _wide
 from jprune.masks._forms import rows
+from jprune.transforms._ablation import Ablation
 from jprune.transforms._method import ByPath, Method, Step, magnitudes
-from jprune.transforms._sparse_training import sparse_training
-from jprune.typing import Schedule
+from jprune.transforms._sparse_to_sparse import as_fraction
+from jprune.transforms._sparse_training import Settings, sparse_training
+from jprune.typing import Distribution, Schedule, Where
 
 
 def srigl(
@@ -26,46 +28,100 @@ def srigl(
   end: int | None = None,
   drop: float | Schedule = 0.3,
   gamma: float = 0.3,
-  ablate: Any = None,
-  distribution: Any = distributions.erk,
-  **settings: Any,
+  ablate: ChannelGraph | Where = None,
+  distribution: Distribution = distributions.erk,
+  **settings: Unpack[Settings],
 ) -> optax.GradientTransformationExtraArgs:
-  """SRigL."""
-  fraction = drop if callable(drop) else schedules.constant(drop)
+  """SRigL: RigL with a constant fan-in, in which whole neurons may go; sparse, and smaller.
+
+  Every neuron of a leaf keeps as many inputs as the others. On each change a fraction ``drop`` of a
+  leaf's weights, those with the smallest magnitude, may be replaced; a weight is *salient* if it is
+  not among these, or, of those that are pruned, among as many with the largest gradients. A neuron
+  with fewer salient weights than ``gamma`` of the fan-in goes for good (fewer go where what is left
+  couldn't hold the leaf's weights), the fan-in is computed anew, and each neuron grows to it by
+  the magnitude of gradients.
+
+  Which neurons may go has to be told, as an output of the network must not: by the graph, and then
+  everything that belongs to a unit goes with it, its bias and norm and what reads it, so that
+  :func:`jprune.shrink` can take it away; or by a selection of leaves.
+
+  Args:
+    inner: the optimizer.
+    sparsity: the fraction of zeros, or a schedule of it; rounded down to a whole fan-in.
+    every: the number of calls between changes of masks.
+    key: a typed random key, for the first masks.
+    end: the last call on which masks change; by default none. RigL stops at 3/4 of the training.
+    drop: the fraction of a leaf's weights that may be replaced, or a schedule of it; in the paper
+      ``cosine(0.3, 0.0, 0, end)``.
+    gamma: the fraction of the fan-in that must be salient, in [0, 1]; .3 for MobileNet and .95 for
+      vision transformers in the paper.
+    ablate: what :func:`jprune.graph.channels` found of the function that is trained; or what
+      selects leaves, as for ``where``; ``None`` for no neuron.
+    distribution: as for :func:`jprune.prune`.
+    **settings: as for :func:`sparse_training`; patterns, bounds and scorers have no say here.
+
+  Returns:
+    As :func:`sparse_training`.
+
+  Raises:
+    ValueError: as :func:`sparse_training`; if ``gamma`` or ``drop`` is outside [0, 1].
+    TypeError: as :func:`sparse_training`.
+
+  Examples:
+    >>> params = {'kernel': jax.random.normal(jax.random.key(1), (8, 3))}
+    >>> tx = srigl(optax.sgd(0.1), 0.5, every=10, key=jax.random.key(0))
+    >>> jprune.transforms.masks_of(tx.init(params))['kernel'].sum(axis=0).tolist()
+    [4, 4, 4]
+
+  References:
+    Lasby et al., Dynamic sparse training with structured sparsity, ICLR 2024, arXiv:2305.02299
+  """
+  fraction = as_fraction('srigl', drop)
+  least = _checks.static_fraction('srigl', 'gamma', gamma)
   roles = settings.get('roles')
+  if settings.get('pattern', Unstructured()) != Unstructured():
+    raise _checks.pattern_of_its_own('srigl', settings['pattern'])
+
+  def own(step: Step, leaves: ByPath) -> ByPath:
+    return {path: x for path, x in leaves.items() if path not in step.followers}
 
   def start(step: Step) -> ByPath:
-    columns = Columns('srigl', step.weights, roles)
-    random = columns.split(scores.random(step.weights, step.key))
-    return columns.join([started(x, k) for x, k in zip(random, step.kept, strict=True)])
+    columns = Columns('srigl', own(step, step.weights), roles)
+    random = columns.split(scores.random(own(step, step.weights), step.key))
+    kept = [started(x, k) for x, k in zip(random, step.kept, strict=True)]
+    return type(step.masks)({**step.masks, **columns.join(kept)})
 
   def change(step: Step) -> tuple[ByPath, Any]:
-    columns = Columns('srigl', step.weights, roles)
-    split = columns.split
-    weights, grads = split(magnitudes(step.weights)), split(magnitudes(step.grads))
-    masks = split(step.masks)
-    may = columns.owners(ablatable(step.weights, ablate))
-    out = []
-    for w, g, mask, budget, ablates in zip(weights, grads, masks, step.kept, may, strict=True):
-      stay, alive = changed(w, g, mask, budget, fraction(step.count), gamma, ablates)
-      out.append(grown(w, g, stay, alive, budget))
-    return columns.join(out), ()
+    weights = own(step, step.weights)
+    shapes = {path: w.shape for path, w in step.weights.items()}
+    ablation = Ablation('srigl', ablate, shapes, weights, roles)
+    columns = Columns('srigl', weights, roles)
+    split = lambda leaves: columns.split(own(step, leaves))
+    masks, free = split(step.masks), split(ablation.lines(step.masks, step.weights))
+    sizes = split(magnitudes(step.weights)), split(magnitudes(step.grads))
+    may = columns.owners(ablation.leaves(weights))
+    stays, lives = [], []
+    for w, g, mask, able, budget, ablates in zip(*sizes, masks, free, step.kept, may, strict=True):
+      share = fraction(step.count)
+      stay, alive = changed(w, g, mask, able, budget, share, least, ablates)
+      stays.append(stay)
+      lives.append(alive)
+    there = [jnp.broadcast_to(a, mask.shape) for a, mask in zip(lives, masks)]
+    lines = ablation.lines(columns.join(there), step.weights)
+    found = []
+    for w, g, *rest in zip(*sizes, stays, lives, split(lines), step.kept, strict=True):
+      found.append(grown(w, g, *rest))
+    whole = {path: mask & lines[path] for path, mask in step.masks.items()}
+    return type(step.masks)({**whole, **columns.join(found)}), ()
 
-  method = Method('srigl', change, start, regrows=True, random=True)
+  def followers(leaves: ByPath, chosen: set[str]) -> set[str]:
+    shapes = {path: jnp.shape(leaf) for path, leaf in leaves.items()}
+    return Ablation('srigl', ablate, shapes, chosen, roles).members() - chosen
+
+  method = Method('srigl', change, start, regrows=True, random=True, followers=followers)
   return sparse_training(
     method, inner, sparsity, every=every, end=end, key=key, distribution=distribution, **settings
   )
-
-
-def ablatable(weights: ByPath, ablate: Any) -> list[bool]:
-  """Of which leaves neurons may go."""
-  if ablate is None:
-    return [False] * len(weights)
-  if hasattr(ablate, 'groups'):
-    members = ((m.path, m.axis) for group in ablate.groups for m in group.members)
-    outputs = {path for path, axis in members if axis == weights[path].ndim - 1}
-    return [path in outputs for path in weights]
-  return tree.matching('srigl', 'ablate', weights, ablate)
 
 
 class Columns:
@@ -101,6 +157,7 @@ def changed(
   weights: jax.Array,
   grads: jax.Array,
   mask: jax.Array,
+  free: jax.Array,
   budget: jax.Array,
   fraction: jax.Array,
   least: float,
@@ -112,6 +169,7 @@ def changed(
     weights: magnitudes ``(fan-in, neurons)``.
     grads: magnitudes.
     mask: in force.
+    free: which weights there may be.
     budget: how many weights the matrix is to keep, wide.
     fraction: of its weights that are dropped.
     least: the fraction of the fan-in that has to be salient in a neuron that stays.
@@ -128,12 +186,13 @@ def changed(
   stay = _among(weights, mask, _wide.subtract(there, dropped))
   if not ablates:
     return stay, alive
-  salient = stay | _among(grads, ~mask & alive[None], dropped)
+  salient = stay | _among(grads, ~mask & alive[None] & free, dropped)
   count = jnp.sum(salient, axis=0, dtype=jnp.uint32)
   needed = jnp.maximum(jnp.floor(least * fan.astype(jnp.float32)).astype(jnp.uint32), 1)
   weak = alive & (count < needed)
   # as many go as leave room for the budget, those with the fewest salient weights first
-  fewest = (_wide.narrow(budget) + np.uint32(mask.shape[0] - 1)) // np.uint32(mask.shape[0])
+  inputs = jnp.maximum(_inputs(free), 1)
+  fewest = jnp.maximum((_wide.narrow(budget) + inputs - 1) // inputs, 1)
   room = neurons - jnp.minimum(fewest, neurons)
   order = jnp.lexsort((jnp.arange(count.size), count, ~weak))
   rank = jnp.zeros(count.size, jnp.uint32).at[order].set(jnp.arange(count.size, dtype=jnp.uint32))
@@ -141,7 +200,12 @@ def changed(
 
 
 def grown(
-  weights: jax.Array, grads: jax.Array, stay: jax.Array, alive: jax.Array, budget: jax.Array
+  weights: jax.Array,
+  grads: jax.Array,
+  stay: jax.Array,
+  alive: jax.Array,
+  free: jax.Array,
+  budget: jax.Array,
 ) -> jax.Array:
   """A mask ``(fan-in, neurons)``: as many weights in each neuron that stays, the largest first.
 
@@ -150,18 +214,25 @@ def grown(
     grads: magnitudes.
     stay: weights that have not been dropped.
     alive: neurons that stay, ``(neurons,)``.
+    free: which weights there may be.
     budget: how many weights there may be in all, wide.
   """
-  fan = _wide.wide(_fan(budget, jnp.sum(alive, dtype=jnp.uint32), weights.shape[0]))
-  stay = stay & alive[None]
+  free = free & alive[None]
+  stay = stay & free
+  fan = _wide.wide(_fan(budget, jnp.sum(alive, dtype=jnp.uint32), _inputs(free)))
   stay = stay & _rows.largest(_keys.marked(weights, stay), fan, 0)
-  return alive[None] & _rows.largest(_keys.raised(grads, stay), fan, 0)
+  return free & _rows.largest(_keys.raised(_keys.marked(grads, free), stay), fan, 0)
 
 
-def _fan(budget: jax.Array, neurons: Any, inputs: int) -> jax.Array:
+def _inputs(free: jax.Array) -> jax.Array:
+  """How many inputs a neuron may have."""
+  return jnp.max(jnp.sum(free, axis=0, dtype=jnp.uint32), initial=0)
+
+
+def _fan(budget: jax.Array, neurons: Any, inputs: Any) -> jax.Array:
   """How many weights each neuron may have: one at least."""
   each = _wide.narrow(budget) // jnp.maximum(jnp.asarray(neurons, jnp.uint32), 1)
-  return jnp.clip(each, 1, inputs)
+  return jnp.clip(each, jnp.uint32(1), jnp.maximum(jnp.asarray(inputs, jnp.uint32), 1))
 
 
 def _among(x: jax.Array, mask: jax.Array, count: jax.Array) -> jax.Array:
