@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jprune.masks import _flat, _keys, _search, _select, _wide
+from jprune.masks import _flat, _keys, _search, _select, _sorted, _wide
 
 LONG = 2**32  # from here on a row is too long for one count
 _U32 = jnp.uint32
@@ -38,7 +38,10 @@ def largest(x: jax.Array, k: Any, axis: int | tuple[int, ...]) -> jax.Array:
     one = lambda row: _select.largest([row], [k])[0]
     masks = jax.vmap(one)(rows.reshape(-1, x.shape[axis]))
     return jnp.moveaxis(masks.reshape(rows.shape), -1, axis)
-  return _largest(x, k, axis, _select.way(x))
+  way = _select.way(x)
+  if way is _flat and x.size <= _sorted.MOST:
+    return _sorted.largest_of_rows(x, k, axis)
+  return _largest(x, k, axis, way)
 
 
 @functools.partial(jax.jit, static_argnames=['axis', 'way'])

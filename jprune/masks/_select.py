@@ -19,7 +19,7 @@ import numpy as np
 from jax import lax
 
 from jprune import tree
-from jprune.masks import _flat, _joined, _keys, _native, _search, _wide
+from jprune.masks import _flat, _joined, _keys, _native, _search, _sorted, _wide
 from jprune.masks._auto import mesh_axes, placed, varying
 
 SAMPLE = 2048
@@ -88,10 +88,13 @@ def _traced(
   xs: Sequence[jax.Array], ks: Any, *, together: bool, way: Any = None
 ) -> list[jax.Array]:
   """Masks by one search over all leaves. ``way`` is how to count, worked out unless given."""
-  way = way or _way_of(xs)
   k = ks
   if not isinstance(ks, jax.Array):
     k = jnp.stack([jnp.asarray(_wide.constant(k)) if isinstance(k, int) else k for k in ks])
+  if way is None:
+    way = _way_of(xs)
+    if way is not _native and sum(math.prod(x.shape) for x in xs) <= _sorted.MOST:
+      return _sorted.largest(xs, k, together)
   leaves = way.prepare(xs)
   sizes = [math.prod(x.shape) for x in xs]
   race = np.zeros(len(xs), np.int32) if together else np.arange(len(xs), dtype=np.int32)

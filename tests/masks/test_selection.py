@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 import jprune
-from jprune.masks import _flat, _keys, _native, _search, _select, _wide
+from jprune.masks import _flat, _keys, _native, _rows, _search, _select, _sorted, _wide
 from tests import reference
 
 DTYPES = ('float32', 'bfloat16', 'float16', 'float8_e4m3fn', 'float8_e5m2')
@@ -69,6 +69,9 @@ def places(sizes):
   return sorted({0, min(1, size), size // 100, size // 3, max(size - 1, 0), size})
 
 
+WAYS = [_flat, _native, _sorted]
+
+
 def to_wide(k):
   return jnp.asarray(_wide.constant(k))
 
@@ -80,10 +83,12 @@ jit = functools.partial(jax.jit, compiler_options=QUICK)
 
 @functools.partial(jit, static_argnames=['way', 'together'])
 def traced(xs, ks, way, together):
+  if way is _sorted:
+    return _sorted.largest(xs, jnp.stack(ks), together)
   return _select._traced(xs, ks, together=together, way=way)
 
 
-@pytest.mark.parametrize('way', [_flat, _native], ids=['flat', 'native'])
+@pytest.mark.parametrize('way', WAYS, ids=['flat', 'native', 'sorted'])
 @pytest.mark.parametrize('shapes', SHAPES[1:3] + SHAPES[5:], ids=str)
 def test_together_under_a_trace(way, shapes):
   for kind in KINDS:
@@ -94,7 +99,9 @@ def test_together_under_a_trace(way, shapes):
         np.testing.assert_array_equal(got, want, err_msg=f'{kind}, k={k}')
 
 
-@pytest.mark.parametrize(('way', 'dtype'), [(_flat, 'bfloat16'), (_native, 'float8_e4m3fn')])
+@pytest.mark.parametrize(
+  ('way', 'dtype'), [(_flat, 'bfloat16'), (_native, 'float8_e4m3fn'), (_sorted, 'float16')]
+)
 def test_narrow_dtypes_under_a_trace(way, dtype):
   for kind in KINDS:
     xs = leaves_of(SHAPES[-1], dtype, kind)
@@ -104,7 +111,7 @@ def test_narrow_dtypes_under_a_trace(way, dtype):
         np.testing.assert_array_equal(got, want, err_msg=f'{kind}, k={k}')
 
 
-@pytest.mark.parametrize('way', [_flat, _native], ids=['flat', 'native'])
+@pytest.mark.parametrize('way', WAYS, ids=['flat', 'native', 'sorted'])
 def test_each_under_a_trace(way):
   for kind in KINDS:
     xs = leaves_of(SHAPES[-1], 'float32', kind)
@@ -131,7 +138,7 @@ def test_together_on_concrete_arrays(shapes, dtype):
 def test_nan_ranks_lowest_under_a_trace():
   x = jnp.asarray([jnp.nan, 1.0, -jnp.inf, jnp.nan, 0.5, -jnp.nan])
   for k in range(7):
-    for way in (_flat, _native):
+    for way in WAYS:
       (mask,) = traced([x], [to_wide(k)], way, True)
       np.testing.assert_array_equal(mask, reference.top_k(x, k))
 
@@ -173,7 +180,7 @@ def test_float64_scores():
   with jax.enable_x64(True):
     x = jnp.asarray(np.random.default_rng(0).standard_normal(5000)) * 1e-200
     assert x.dtype == jnp.float64
-    for way in (_flat, _native):
+    for way in WAYS:
       masks = jax.jit(lambda x, way=way: _select._traced([x], [1234], together=True, way=way))(x)
       np.testing.assert_array_equal(masks[0], reference.top_k(x, 1234))
     np.testing.assert_array_equal(_select.largest([x], [1234])[0], reference.top_k(x, 1234))
@@ -235,6 +242,17 @@ def test_rows_by_both_ways(way, dtype, monkeypatch):
     got = jprune.masks.top_k_rows([x], 0.7, axis=axis)[0]
     k = x.shape[axis] - round(0.7 * x.shape[axis])
     np.testing.assert_array_equal(got, reference.top_k_rows(x, k, axis))
+
+
+@pytest.mark.parametrize('dtype', ['float32', 'bfloat16', 'float8_e5m2'])
+def test_few_rows(dtype):
+  """They are sorted."""
+  for kind in KINDS:
+    x = leaves_of([(4, 30, 7)], dtype, kind)[0]
+    for axis in range(3):
+      k = x.shape[axis] - round(0.7 * x.shape[axis])
+      got = _rows.largest(x, k, axis)
+      np.testing.assert_array_equal(got, reference.top_k_rows(x, k, axis), err_msg=kind)
 
 
 def test_sparsity_may_be_traced():

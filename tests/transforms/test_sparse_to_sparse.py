@@ -6,9 +6,8 @@ import numpy as np
 import optax
 import pytest
 
-import jprune
 from jprune import distributions, schedules, scores
-from jprune.transforms import granet, masks_of, mest, rigl, sparse_evolution, srigl
+from jprune.transforms import granet, masks_of, mest, rigl, sparse_evolution
 from tests.transforms import reference
 
 STEPS, EVERY, END = 200, 5, 160
@@ -35,8 +34,10 @@ def kernels(tree):
 
 
 def draws(count):
-  found = scores.random({'a/kernel': params()['a']['kernel'], 'b/kernel': params()['b']['kernel']},
-                        jax.random.fold_in(KEY, count))
+  found = scores.random(
+    {'a/kernel': params()['a']['kernel'], 'b/kernel': params()['b']['kernel']},
+    jax.random.fold_in(KEY, count),
+  )
   return [np.asarray(found[path]) for path in ('a/kernel', 'b/kernel')]
 
 
@@ -78,7 +79,10 @@ def test_masks_are_those_of_the_paper(name):
       before = masks
       masks = [
         reference.dropped_and_grown(
-          of[stays][i], of[grows][i], mask, mask.size - round(schedule(count) * mask.size),
+          of[stays][i],
+          of[grows][i],
+          mask,
+          mask.size - round(schedule(count) * mask.size),
           float(fraction(jnp.int32(count))),
         )
         for i, mask in enumerate(masks)
@@ -90,31 +94,3 @@ def test_masks_are_those_of_the_paper(name):
       np.testing.assert_array_equal(got, mask)
       assert (weights[~mask] == 0).all()
   assert changes > 300
-
-
-@pytest.mark.parametrize('gamma', [0.3, 0.9])
-def test_constant_fan_in(gamma):
-  drop = schedules.cosine(0.5, 0.0, 0, END)
-  tx = srigl(optax.sgd(0.05, momentum=0.9), 0.7, drop=drop, gamma=gamma, ablate='^a', **SETTINGS)
-  now = params()
-  state = tx.init(now)
-  step = jax.jit(lambda grads, state, now: tx.update(grads, state, now))
-  masks = kernels(masks_of(state))
-  budgets = [72, 22]
-  assert [set(mask.sum(0).tolist()) for mask in masks] == [{3}, {7}]
-  for count in range(STEPS):
-    grads = jax.grad(loss)(now, X, Y)
-    if count <= END and count % EVERY == 0:
-      weights, sizes = ([np.abs(x) for x in kernels(each)] for each in (now, grads))
-      fraction = float(drop(jnp.int32(count)))
-      masks = [
-        reference.constant_fan_in(w, g, mask, budget, fraction, gamma, ablates)
-        for w, g, mask, budget, ablates in zip(weights, sizes, masks, budgets, (True, False))
-      ]
-    updates, state = step(grads, state, now)
-    now = optax.apply_updates(now, updates)
-    for mask, got in zip(masks, kernels(masks_of(state))):
-      np.testing.assert_array_equal(got, mask)
-  gone = (masks[0].sum(0) == 0).sum()
-  assert (gone > 0) == (gamma == 0.9) or gone > 0
-  print(gamma, masks[0].sum(0), masks[1].sum(0))
