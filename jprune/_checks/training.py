@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from jprune._checks.arrays import check_numeric
 from jprune._checks.words import differing, message
 
 
@@ -145,3 +146,34 @@ def not_selected_but_masked(function: str, path: str) -> ValueError:
 def pattern_of_its_own(function: str, pattern: Any) -> ValueError:
   constraint = 'left out, as every neuron keeps as many inputs as the others'
   return ValueError(message(function, 'pattern', constraint, repr(pattern)))
+
+
+def scores_of_its_own(function: str, argument: str) -> TypeError:
+  fix = 'It chooses by scores of its own.'
+  return TypeError(message(function, argument, 'left out', 'a value', fix))
+
+
+def check_decay(function: str, argument: str, value: Any) -> float:
+  """What a running mean is multiplied by before it takes in what is at hand."""
+  check_numeric(function, argument, value)
+  if not 0 <= float(value) < 1:
+    raise ValueError(message(function, argument, 'in [0, 1)', repr(value), '0 is no mean at all.'))
+  return float(value)
+
+
+def no_n_of_m(function: str, pattern: Any) -> TypeError:
+  fix = 'For example jprune.masks.NOfM(2, 4).'
+  return TypeError(message(function, 'pattern', 'an N:M pattern', repr(pattern), fix))
+
+
+def check_starts_below(function: str, value: float, most: float) -> None:
+  """A threshold on sigmoid(scores), which are 0 at first."""
+  if not 0 <= value < most:
+    fix = 'All scores start at 0, of which the sigmoid is 0.5: higher, everything goes at once.'
+    constraint = f'in [0, {most}) at step 0'
+    raise ValueError(message(function, 'threshold', constraint, repr(value), fix))
+
+
+def not_a_multiple(function: str, argument: str, value: int, every: int) -> ValueError:
+  fix = 'Masks change on no other step.'
+  return ValueError(message(function, argument, f'a multiple of every={every}', repr(value), fix))

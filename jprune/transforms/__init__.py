@@ -1,8 +1,10 @@
 """Optax gradient transformations: what keeps pruned weights at zero while a model trains."""
 
+from jprune.transforms._ac_dc import ac_dc as ac_dc
 from jprune.transforms._admm import admm as admm
 from jprune.transforms._behind_masks import ac_dc as ac_dc
 from jprune.transforms._behind_masks import movement as movement
+from jprune.transforms._behind_masks import sr_ste as sr_ste
 from jprune.transforms._behind_masks import straight_through as straight_through
 from jprune.transforms._gradual import gradual as gradual
 from jprune.transforms._keep_pruned import KeepPrunedState as KeepPrunedState
@@ -11,6 +13,9 @@ from jprune.transforms._mask_updates import MaskUpdatesState as MaskUpdatesState
 from jprune.transforms._mask_updates import mask_updates as mask_updates
 from jprune.transforms._method import Method as Method
 from jprune.transforms._method import Step as Step
+from jprune.transforms._movement import movement as movement
+from jprune.transforms._movement import soft_movement as soft_movement
+from jprune.transforms._s_ste import s_ste as s_ste
 from jprune.transforms._sparse_to_sparse import granet as granet
 from jprune.transforms._sparse_to_sparse import mest as mest
 from jprune.transforms._sparse_to_sparse import rigl as rigl

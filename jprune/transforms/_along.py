@@ -92,4 +92,5 @@ def is_by_path(node: Any) -> bool:
 
 def nested_memory(along: Along, memory: Any) -> Any:
   """A method's memory with a tree like the masks for each dict by path."""
-  return jax.tree.map(along.nested, memory, is_leaf=is_by_path)
+  nested = lambda node: along.nested(node) if is_by_path(node) else node
+  return jax.tree.map(nested, memory, is_leaf=is_by_path)

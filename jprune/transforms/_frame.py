@@ -134,7 +134,8 @@ class Frame:
   def _blank(self, params: Params) -> SparseState:
     """The state of params that are hidden, or stand for themselves in ``optax.tree_map_params``."""
     if self.method.remember:
-      memory = jax.tree.map(lambda _: params, self.method.remember({}), is_leaf=is_by_path)
+      along = lambda node: params if is_by_path(node) else node
+      memory = jax.tree.map(along, self.method.remember({}), is_leaf=is_by_path)
     else:
       memory = ()
     return SparseState(

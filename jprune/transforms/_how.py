@@ -11,6 +11,7 @@ import numpy as np
 from jprune import _checks, tree
 from jprune._selection import Asked, by_values, counts, masks_by, scores_by, stay_dense, takes
 from jprune.masks import ChannelGroups
+from jprune.masks._pack import unpack_leaf
 from jprune.transforms._along import Along
 from jprune.transforms._held import is_end, is_hole
 from jprune.transforms._method import ByPath, Method, Step, by_path, each, single
@@ -95,11 +96,12 @@ class How:
       count=count,
       weights=weights,
       grads=each(single, along.updates) if along.has_updates else None,
-      masks=masks,
+      masks=each(unpack_leaf, masks),
       memory=memory,
       kept=kept,
       key=key,
       inner=inner,
+      shapes=tree.shapes(along.whole),
       followers=self._followers(along),
       _best=lambda *asked: self._best(along, *asked),
       _scores=lambda step: self._scores(along, step),

@@ -81,6 +81,7 @@ class Step:
     key: a random key of this call; ``None`` for methods that don't draw.
     inner: state of the inner optimizer; ``None`` at ``init``.
     followers: paths of leaves that have a mask though they aren't selected; see :class:`Method`.
+    shapes: of all leaves by path, also those that are not pruned.
 
   Examples:
     >>> def change(step):
@@ -105,6 +106,7 @@ class Step:
   key: Any
   inner: Any
   followers: frozenset[str]
+  shapes: Mapping[str, tuple[int, ...]]
   _best: Callable[..., ByPath]
   _scores: Callable[..., ByPath]
 

@@ -12,6 +12,7 @@ from jprune._entry import explicit
 from jprune._roles import Roles
 from jprune._selection import Asked
 from jprune.masks import ChannelGroups, NOfM, Unstructured
+from jprune.transforms._averaged import averaged
 from jprune.transforms._frame import Frame
 from jprune.transforms._how import How
 from jprune.transforms._method import Method
@@ -38,6 +39,8 @@ class Settings(TypedDict, total=False):
   per_output: bool
   packed: bool
   clock: bool
+  average_params: float
+  average_grads: float
 
 
 def sparse_training(
@@ -59,6 +62,8 @@ def sparse_training(
   per_output: bool = False,
   packed: bool = False,
   clock: bool = True,
+  average_params: float = 0.0,
+  average_grads: float = 0.0,
 ) -> optax.GradientTransformationExtraArgs:
   """An optimizer around which a method prunes; what :func:`gradual`, :func:`rigl` and so on call.
 
@@ -100,6 +105,9 @@ def sparse_training(
     clock: whether weights that come back get a bias correction of their own from Adam-like inner
       optimizers (any whose state has ``count``, ``mu`` and ``nu``), as SMET has it; else their
       first steps are up to 3 times too long. It takes one byte a weight.
+    average_params: with a number in (0, 1), weights are chosen by running means of the params, each
+      call's times one minus it, in float32.
+    average_grads: the same of the gradients.
 
   Returns:
     A gradient transformation whose state is a :class:`SparseState`. ``update`` needs ``params``,
@@ -132,7 +140,15 @@ def sparse_training(
     _checks.check_key(method.name, key)
   _checks.check_optimizer(method.name, inner)
   changes = when(method.name, sparsity, every, end, method.regrows)
+  method = averaged(method, average_params, average_grads)
   how = How(method, scorer, asked, where, key, changes.final)
   inner = optax.with_extra_args_support(inner)
   frame = Frame(method, inner, changes, how, masks, packed, clock)
   return optax.GradientTransformationExtraArgs(explicit(frame.init), explicit(frame.update))
+
+
+def not_scored(function: str, settings: dict[str, Any]) -> None:
+  """Refuses settings that say how weights are scored, for a method that has its own way."""
+  for argument in ('scorer', 'average_params', 'average_grads'):
+    if argument in settings:
+      raise _checks.scores_of_its_own(function, argument)

@@ -25,12 +25,14 @@ class When:
     schedule: count -> sparsity.
     every: masks change on calls whose count is a multiple of this,
     end: up to this count, and on it; ``None`` for good.
+    own: the end of the schedule, on which they change too.
     rows: counts for which numbers of weights are known, ascending; the first one is 0.
   """
 
   schedule: Schedule
   every: int
   end: int | None
+  own: int
   rows: np.ndarray
 
   @property
@@ -40,10 +42,10 @@ class When:
 
   def due(self, count: Any) -> Any:
     """Whether masks change on the call with this count."""
-    regular = count % self.every == 0
-    if self.end is None:
-      return regular
-    return (regular & (count <= self.end)) | (count == self.end)
+    due = count % self.every == 0
+    if self.end is not None:
+      due = (due & (count <= self.end)) | (count == self.end)
+    return due | (count == self.own)
 
   def table(self, counts: Callable[[float], np.ndarray]) -> np.ndarray:
     """Wide counts ``(rows, parts, 2)`` from those at a sparsity."""
@@ -95,7 +97,8 @@ def when(
   for count, before, value in zip(rows.tolist()[1:], found, found[1:]):
     if value < before and not regrows:
       raise _checks.sparsity_falls(function, before, value, count)
-  return When(sparsity, int(every), own if end is None and not regrows else end, rows)
+  last = own if end is None and not regrows else end
+  return When(sparsity, int(every), last, own, rows)
 
 
 def _rows(begin: int, end: int, every: int) -> np.ndarray:
