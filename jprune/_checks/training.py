@@ -177,3 +177,9 @@ def check_starts_below(function: str, value: float, most: float) -> None:
 def not_a_multiple(function: str, argument: str, value: int, every: int) -> ValueError:
   fix = 'Masks change on no other step.'
   return ValueError(message(function, argument, f'a multiple of every={every}', repr(value), fix))
+
+
+def no_second_moments(function: str, path: str) -> ValueError:
+  fix = 'Use optax.adamw or another that keeps one of each weight, or leave `weighted` out.'
+  constraint = 'an optimizer with a second moment of each weight, as Adam has it'
+  return ValueError(message(function, 'inner', constraint, 'one without', fix, path))

@@ -2,8 +2,6 @@
 
 from jprune.transforms._ac_dc import ac_dc as ac_dc
 from jprune.transforms._admm import admm as admm
-from jprune.transforms._behind_masks import ac_dc as ac_dc
-from jprune.transforms._behind_masks import movement as movement
 from jprune.transforms._behind_masks import sr_ste as sr_ste
 from jprune.transforms._behind_masks import straight_through as straight_through
 from jprune.transforms._gradual import gradual as gradual

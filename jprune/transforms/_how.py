@@ -102,6 +102,7 @@ class How:
       key=key,
       inner=inner,
       shapes=tree.shapes(along.whole),
+      name=self.method.name,
       followers=self._followers(along),
       _best=lambda *asked: self._best(along, *asked),
       _scores=lambda step: self._scores(along, step),

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jprune import _checks
 from jprune.masks import _wide
 from jprune.transforms import _moments
 
@@ -82,6 +83,7 @@ class Step:
     inner: state of the inner optimizer; ``None`` at ``init``.
     followers: paths of leaves that have a mask though they aren't selected; see :class:`Method`.
     shapes: of all leaves by path, also those that are not pruned.
+    name: of the method.
 
   Examples:
     >>> def change(step):
@@ -107,6 +109,7 @@ class Step:
   inner: Any
   followers: frozenset[str]
   shapes: Mapping[str, tuple[int, ...]]
+  name: str
   _best: Callable[..., ByPath]
   _scores: Callable[..., ByPath]
 
@@ -136,8 +139,14 @@ class Step:
     return self._scores(self)
 
   def second_moments(self) -> ByPath:
-    """What an Adam-like inner optimizer keeps of squared gradients."""
+    """What an Adam-like inner optimizer keeps of squared gradients.
+
+    Raises:
+      ValueError: if it keeps none of a leaf.
+    """
     found = _moments.named(self.inner, 'nu', {path: w.shape for path, w in self.weights.items()})
+    if missing := [path for path in self.weights if path not in found]:
+      raise _checks.no_second_moments(self.name, missing[0])
     return by_path(self.weights, [found[path] for path in self.weights])
 
   def part(self, fraction: Any) -> jax.Array:

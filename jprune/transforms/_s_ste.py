@@ -100,7 +100,8 @@ def s_ste(
     return masks, Scales(each(jnp.where, same, step.memory.scale, found))
 
   def show(step: Step) -> ByPath:
-    return each(jnp.multiply, step.memory.scale, soft(step, step.masks))
+    scaled = lambda scale, x: scale.astype(x.dtype) * x
+    return each(scaled, step.memory.scale, soft(step, step.masks))
 
   start = lambda weights: Scales(each(lambda w: jnp.ones((), jnp.float32), weights))
   method = Method('s_ste', change, remember=start, show=show, dense=True, regrows=True)

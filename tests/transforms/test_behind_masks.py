@@ -166,6 +166,19 @@ def test_s_ste_along_an_axis_with_padding_and_without_weights():
   assert float(state.memory.scale['b']) == 1
 
 
+def test_s_ste_of_stacked_layers():
+  # two layers in one leaf, as a scan has them: groups lie along their inputs
+  kernel = np.asarray(jax.random.normal(jax.random.key(4), (2, 8, 3)))
+  start = {'layers': {'kernel': jnp.asarray(kernel), 'bias': jnp.zeros((2, 3))}}
+  tx = s_ste(optax.sgd(1.0))
+  updates, state = tx.update(jax.tree.map(jnp.zeros_like, start), tx.init(start), start)
+  masks = np.stack([by_groups(np.abs(layer), 2) for layer in kernel])
+  soft = np.stack([soft_by_hand(*pair) for pair in zip(kernel, masks)])
+  scale = np.sum(kernel * soft) / np.sum(soft * soft)
+  np.testing.assert_array_equal(masks_of(state)['layers']['kernel'], masks)
+  close(optax.apply_updates(start, updates)['layers']['kernel'], scale * soft)
+
+
 @pytest.mark.parametrize('optimizer', [None, optax.adam(0.05)])
 def test_movement(optimizer):
   schedule = schedules.cubic(0.0, 0.8, 0, 30)
@@ -317,10 +330,10 @@ NARROW = {
 def test_bfloat16_and_packed(name):
   start = params(jnp.bfloat16)
   with jax.numpy_dtype_promotion('standard'):
-    for *_, grads, shown, state in trained(NARROW[name], 9, start):
+    for *_, shown, state in trained(NARROW[name], 9, start):
       mask = mask_in(state)
       assert (shown[~mask] == 0).all()
-  assert shown.dtype == grads.dtype == jnp.bfloat16
+  assert shown.dtype == jnp.bfloat16
   if name == 'soft_movement':
     assert 0 < mask.sum() < SIZE
   else:
