@@ -246,7 +246,9 @@ from jprune._checks.training import missing_params as missing_params
 from jprune._checks.training import no_end as no_end
 from jprune._checks.training import no_gradients_yet as no_gradients_yet
 from jprune._checks.training import no_masks_held as no_masks_held
+from jprune._checks.training import no_members_named as no_members_named
 from jprune._checks.training import no_n_of_m as no_n_of_m
+from jprune._checks.training import no_scales as no_scales
 from jprune._checks.training import no_second_moments as no_second_moments
 from jprune._checks.training import not_a_multiple as not_a_multiple
 from jprune._checks.training import not_finite_where_pruned as not_finite_where_pruned

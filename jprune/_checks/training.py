@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from jprune._checks.arrays import check_numeric
-from jprune._checks.words import differing, message
+from jprune._checks.words import differing, listed, message
 
 
 def missing_params(function: str) -> ValueError:
@@ -183,3 +183,17 @@ def no_second_moments(function: str, path: str) -> ValueError:
   fix = 'Use optax.adamw or another that keeps one of each weight, or leave `weighted` out.'
   constraint = 'an optimizer with a second moment of each weight, as Adam has it'
   return ValueError(message(function, 'inner', constraint, 'one without', fix, path))
+
+
+def no_scales(function: str, paths: Sequence[str]) -> ValueError:
+  fix = 'Name them with where=.'
+  got = f'none that is told by its name out of {listed(paths)}'
+  return ValueError(
+    message(function, 'params', 'with scales of norms whose channels can go', got, fix)
+  )
+
+
+def no_members_named(function: str, paths: Sequence[str]) -> ValueError:
+  fix = 'Trace the graph from a function of these params, or of variables that hold them.'
+  got = f'none out of {listed(paths)}'
+  return ValueError(message(function, 'params', 'with leaves of channel groups', got, fix))

@@ -56,7 +56,7 @@ def unit_scores(
   for group in groups:
     members = [member for member in group.members if member.path in leaves]
     parts = [vector(member.path, member.axis) for member in members]
-    counts = [_weights(member, leaves[member.path].shape, group.size) for member in members]
+    counts = [weights_of(member, leaves[member.path].shape, group.size) for member in members]
     units = [member.position.units for member in members]
     if callable(reduce):
       scores = _by_function(function, group, parts, units, counts, reduce, dtype, xp)
@@ -189,7 +189,7 @@ def _indices(units: np.ndarray, size: int) -> np.ndarray:
   return out
 
 
-def _weights(member: Any, shape: tuple[int, ...], size: int) -> np.ndarray:
+def weights_of(member: Any, shape: tuple[int, ...], size: int) -> np.ndarray:
   """How many weights of a leaf each unit has."""
   units = member.position.units
   slice_size = int(np.prod([n for i, n in enumerate(shape) if i != member.axis], dtype=np.int64))

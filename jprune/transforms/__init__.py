@@ -13,6 +13,11 @@ from jprune.transforms._method import Method as Method
 from jprune.transforms._method import Step as Step
 from jprune.transforms._movement import movement as movement
 from jprune.transforms._movement import soft_movement as soft_movement
+from jprune.transforms._penalty import PenaltyState as PenaltyState
+from jprune.transforms._regularize import GrowingState as GrowingState
+from jprune.transforms._regularize import batch_norm_scale as batch_norm_scale
+from jprune.transforms._regularize import group_lasso as group_lasso
+from jprune.transforms._regularize import growing as growing
 from jprune.transforms._s_ste import s_ste as s_ste
 from jprune.transforms._sparse_to_sparse import granet as granet
 from jprune.transforms._sparse_to_sparse import mest as mest

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from jprune import _checks
 from jprune.transforms._method import ByPath, Method, Step, each, single
 from jprune.transforms._sparse_training import not_scored, sparse_training
 from jprune.typing import Schedule
