@@ -162,7 +162,7 @@ class Frame:
       updates, inner = self.inner.update(updates, state.inner, params, **extra_args)
       return updates, state._replace(count=state.count + 1, inner=inner)
     weights = along.flat(state.dense) if method.dense else along.weights
-    memory = self._memory(along, weights, state.memory)
+    memory = self.memory(along, weights, state.memory)
     kept = self.when.row(state.kept, state.count)
     step = self.how.step(
       along, state.count, weights, along.masks, memory, kept, state.key, state.inner
@@ -200,7 +200,7 @@ class Frame:
       state.key,
     )
 
-  def _memory(self, along: Along, weights: ByPath, memory: Any) -> Any:
+  def memory(self, along: Along, weights: ByPath, memory: Any) -> Any:
     """A method's memory with a dict by path for each tree."""
     if not self.method.remember:
       return ()

@@ -15,6 +15,7 @@ from jprune.masks import ChannelGroups, NOfM, Unstructured
 from jprune.transforms._averaged import averaged
 from jprune.transforms._frame import Frame
 from jprune.transforms._how import How
+from jprune.transforms._meshes import OnMeshes
 from jprune.transforms._method import Method
 from jprune.transforms._when import when
 from jprune.typing import Distribution, Masks, Pattern, Schedule, Scorer, Scores, Where
@@ -144,7 +145,8 @@ def sparse_training(
   how = How(method, scorer, asked, where, key, changes.final)
   inner = optax.with_extra_args_support(inner)
   frame = Frame(method, inner, changes, how, masks, packed, clock)
-  return optax.GradientTransformationExtraArgs(explicit(frame.init), explicit(frame.update))
+  meshes = OnMeshes(frame)
+  return optax.GradientTransformationExtraArgs(explicit(meshes.init), explicit(meshes.update))
 
 
 def not_scored(function: str, settings: dict[str, Any]) -> None:
