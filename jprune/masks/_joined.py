@@ -146,6 +146,6 @@ def _block(
   held: Joined, row: jax.Array, first: jax.Array, last: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
   """Keys of the rows of blocks, and which lanes are the blocks' own."""
-  lane = lax.iota(jnp.int32, LANES)
+  lane = lax.broadcasted_iota(jnp.int32, (*row.shape, LANES), row.ndim)
   inside = (lane >= first[..., None]) & (lane < last[..., None])
   return keys_of(held.rows[row], held.form), inside
