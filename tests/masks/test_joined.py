@@ -12,12 +12,12 @@ from jprune.masks import _joined, _select
 from jprune.masks._caps import Caps
 from jprune.masks._top_k import select, select_global
 from tests import reference
-from tests.masks.test_selection import KINDS, leaves_of, to_wide
+from tests.masks.test_selection import KINDS, jit, leaves_of, to_wide
 
 LANES = 64
 SHAPES = [
   *([(0,), (), (1,), (LANES,), (LANES - 1,), (2, LANES), (3, 5), (0, 4), (LANES + 1,)] * 2),
-  *((n,) for n in range(2, 20)),
+  *((n,) for n in range(2, 13)),
   (4 * LANES + 3,),  # begins and ends amid rows
   (5, 2 * LANES),
   (7, 3, 2),
@@ -35,7 +35,7 @@ def one_device_and_short_rows(monkeypatch):
   monkeypatch.setattr(_joined, '_ROWS', 8)
 
 
-@functools.partial(jax.jit, static_argnames='together')
+@functools.partial(jit, static_argnames='together')
 def masks_of(xs, ks, together):
   assert _select._way_of(xs) is _joined
   return _select._traced(xs, ks, together=together)
@@ -51,7 +51,7 @@ def kept_of_each():
   yield [int(rng.integers(0, size + 1)) for size in SIZES]
 
 
-@pytest.mark.parametrize('dtype', ['float32', 'bfloat16', 'float16', 'float8_e4m3fn', 'float64'])
+@pytest.mark.parametrize('dtype', ['float32', 'bfloat16', 'float64'])
 def test_each(dtype):
   with jax.enable_x64(dtype == 'float64'):
     for kind in KINDS:
@@ -62,7 +62,7 @@ def test_each(dtype):
           np.testing.assert_array_equal(got, reference.top_k(x, k), err_msg=f'{kind}, k={k}')
 
 
-@pytest.mark.parametrize('dtype', ['float32', 'bfloat16', 'float64'])
+@pytest.mark.parametrize('dtype', ['float16', 'float8_e4m3fn', 'float64'])
 def test_together(dtype):
   size = sum(SIZES)
   with jax.enable_x64(dtype == 'float64'):
@@ -82,7 +82,7 @@ def test_what_is_marked():
   first = [jnp.asarray(rng.random(x.shape) < 0.1) for x in xs]
   ranks = [np.where(one, 99.0, np.where(two, x, -99.0)) for x, two, one in zip(xs, alive, first)]
 
-  @jax.jit
+  @jit
   def chosen(xs, sparsity, alive, first):
     return (
       select('f', xs, sparsity, jprune.masks.Unstructured(), alive, first=first),
@@ -100,34 +100,24 @@ def test_what_is_marked():
       np.testing.assert_array_equal(all_, b & np.asarray(one))
 
 
-@pytest.mark.parametrize('traced', [False, True])
-def test_caps_and_sparsities_that_are_known_or_not(traced):
+def test_caps():
   xs = leaves_of(SHAPES, 'float32', 'magnitudes')
   caps = Caps(3, 0.75, (None,) * len(xs))
   floors = [max(min(3, size), size - int(0.75 * size)) for size in SIZES]
   rows = [[(list(range(size)), floor)] for size, floor in zip(SIZES, floors)]
   everything = [np.ones(x.shape, bool) for x in xs]
+  scores = [np.asarray(x) for x in xs]
   pattern = jprune.masks.Unstructured()
-
-  def chosen(xs, sparsity):
-    return (
-      select('f', xs, sparsity, pattern, caps=caps),
-      select_global('f', xs, sparsity, pattern, caps=caps),
-    )
-
-  jitted = jax.jit(chosen)
-  for sparsity in (0.25, 0.7) if traced else (0.7,):
-    f = jitted if traced else jax.jit(lambda xs, sparsity=sparsity: chosen(xs, sparsity))
-    each, together = f(xs, jnp.float32(sparsity)) if traced else f(xs)
-    # a traced sparsity is the float32 nearest to it
-    share = float(np.float32(sparsity)) if traced else sparsity
-    ks = [size - round(share * size) for size in SIZES]
-    k = sum(SIZES) - round(share * sum(SIZES))
-    scores = [np.asarray(x) for x in xs]
-    for got, want in zip(each, reference.capped(scores, everything, ks, rows)):
-      np.testing.assert_array_equal(got, want)
-    for got, want in zip(together, reference.capped(scores, everything, k, rows)):
-      np.testing.assert_array_equal(got, want)
+  together = jit(lambda xs, sparsity: select_global('f', xs, sparsity, pattern, caps=caps))
+  for sparsity in (0.25, 0.7):  # traced: it counts as the float32 nearest to it
+    k = sum(SIZES) - round(float(np.float32(sparsity)) * sum(SIZES))
+    want = reference.capped(scores, everything, k, rows)
+    for got, mask in zip(together(xs, jnp.float32(sparsity)), want):
+      np.testing.assert_array_equal(got, mask)
+  ks = [size - round(0.7 * size) for size in SIZES]  # known
+  each = jit(lambda xs: select('f', xs, 0.7, pattern, caps=caps))(xs)
+  for got, mask in zip(each, reference.capped(scores, everything, ks, rows)):
+    np.testing.assert_array_equal(got, mask)
 
 
 def test_rows_of_their_real_length(monkeypatch):
@@ -135,29 +125,29 @@ def test_rows_of_their_real_length(monkeypatch):
   monkeypatch.setattr(_joined, '_ROWS', 64)
   shapes = [*((300 + 7 * i, 11) for i in range(_select.MANY)), (4096,), (70 * 4096 + 5,)]
   xs = leaves_of(shapes, 'float32', 'repeated')
-  run = jax.jit(lambda xs, ks: _select._traced(xs, ks, together=False))
+  run = jit(lambda xs, ks: _select._traced(xs, ks, together=False))
   for share in (0.1, 0.5):
     ks = [round(share * x.size) for x in xs]
     for got, x, k in zip(run(xs, to_wide(ks)), xs, ks):
       np.testing.assert_array_equal(got, reference.top_k(x, k))
 
 
-def test_as_few_leaves_and_under_vmap():
+def test_under_vmap_and_as_few_leaves():
   many = leaves_of(SHAPES, 'float32', 'repeated')
   run = lambda xs: jprune.masks.top_k(xs, 0.7)
-  masks = jax.jit(run)(many)
-  for i in (0, 4, 36):
-    for got, want in zip(jax.jit(run)(many[i : i + 3]), masks[i : i + 3]):
-      np.testing.assert_array_equal(got, want)
-  twice = jax.jit(jax.vmap(run))([jnp.stack([x, -x]) for x in many])
-  for got, want, other in zip(twice, masks, jax.jit(run)([-x for x in many])):
-    np.testing.assert_array_equal(got, jnp.stack([want, other]))
+  masks = jit(jax.vmap(run))([jnp.stack([x, -x]) for x in many])
+  for got, x, size in zip(masks, many, SIZES):
+    k = size - round(0.7 * size)
+    np.testing.assert_array_equal(got, [reference.top_k(x, k), reference.top_k(-x, k)])
+  few = slice(-4, -2)
+  for got, want in zip(jit(run)(many[few]), masks[few]):
+    np.testing.assert_array_equal(got, want[0])
 
 
 def test_nan_ranks_lowest():
   xs = [jnp.full(3, jnp.nan) for _ in range(_select.MANY)]
   xs.append(jnp.asarray([jnp.nan, 1.0, -jnp.inf, jnp.nan, 0.5, -jnp.nan]))
-  run = jax.jit(lambda xs, k: _select._traced(xs, k, together=True))
+  run = jit(lambda xs, k: _select._traced(xs, k, together=True))
   for k in (1, 3, 4, 50, 98, 102):
     for got, want in zip(run(xs, to_wide([k])), reference.top_k_together(xs, k)):
       np.testing.assert_array_equal(got, want)
