@@ -27,6 +27,8 @@ from jprune._shrunk_files import save_shrunk as save_shrunk
 from jprune.io import load as load
 from jprune.io import save as save
 from jprune.masks import apply as apply
+from jprune.masks import rewind as rewind
+from jprune.masks import sparse_init as sparse_init
 from jprune.report import tally as tally
 from jprune.shrink import Plan as Plan
 from jprune.shrink import Shrunk as Shrunk
@@ -51,12 +53,14 @@ __all__ = [
   'prune',
   'reconstruct',
   'report',
+  'rewind',
   'save',
   'save_shrunk',
   'schedules',
   'scores',
   'sensitivity',
   'shrink',
+  'sparse_init',
   'synflow_prune',
   'tally',
   'transforms',

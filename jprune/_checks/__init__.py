@@ -15,6 +15,7 @@ from jprune._checks.arrays import check_key as check_key
 from jprune._checks.arrays import check_no_nan as check_no_nan
 from jprune._checks.arrays import check_numeric as check_numeric
 from jprune._checks.arrays import check_positive_int as check_positive_int
+from jprune._checks.arrays import check_same_dtype as check_same_dtype
 from jprune._checks.arrays import check_shape as check_shape
 from jprune._checks.cli import as_options as as_options
 from jprune._checks.cli import bad_option as bad_option
@@ -121,6 +122,7 @@ from jprune._checks.repair import nothing_captured as nothing_captured
 from jprune._checks.repair import overlapping_uses as overlapping_uses
 from jprune._checks.repair import partly_used as partly_used
 from jprune._checks.repair import scorer_needs as scorer_needs
+from jprune._checks.roles import inputs_not_known as inputs_not_known
 from jprune._checks.roles import no_roles as no_roles
 from jprune._checks.roles import not_for_each_layer as not_for_each_layer
 from jprune._checks.roles import other_roles as other_roles

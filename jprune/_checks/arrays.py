@@ -36,6 +36,13 @@ def check_dtype(function: str, argument: str, path: str, leaf: Any) -> None:
   raise TypeError(message(function, argument, constraint, kind(leaf), fix, path))
 
 
+def check_same_dtype(function: str, argument: str, path: str, leaf: Any, like: Any) -> None:
+  dtype = jnp.result_type(like)
+  if jnp.result_type(leaf) != dtype:
+    fix = 'Cast it first; what is rounded and what is not should be seen.'
+    raise TypeError(message(function, argument, f'of dtype {dtype}', kind(leaf), fix, path))
+
+
 def check_bool(function: str, argument: str, path: str, leaf: Any) -> None:
   if not hasattr(leaf, 'dtype') or leaf.dtype != jnp.bool_:
     fix = 'Compare first, for example mask > 0; None leaves a leaf dense.'

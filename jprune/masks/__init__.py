@@ -14,6 +14,8 @@ from jprune.masks._patterns import Block as Block
 from jprune.masks._patterns import Channel as Channel
 from jprune.masks._patterns import NOfM as NOfM
 from jprune.masks._patterns import Unstructured as Unstructured
+from jprune.masks._rewind import rewind as rewind
+from jprune.masks._sparse_init import sparse_init as sparse_init
 from jprune.masks._threshold import bernoulli as bernoulli
 from jprune.masks._threshold import from_zeros as from_zeros
 from jprune.masks._threshold import threshold as threshold

@@ -183,9 +183,14 @@ def _on_matrices(pattern: Any) -> Any:
   return dataclasses.replace(pattern, axis=-2 if isinstance(pattern, NOfM) else -1)
 
 
-def rows(function: str, scores: Any, roles: Mapping[str, Role] | None) -> Forms:
+def rows(
+  function: str,
+  scores: Any,
+  roles: Mapping[str, Role] | None,
+  shapes: Mapping[str, tuple[int, ...]] | None = None,
+) -> Forms:
   """Leaves as matrices each of whose columns holds what feeds one output."""
-  return Forms(function, scores, Channel(), roles)
+  return Forms(function, scores, Channel(), roles, shapes=shapes)
 
 
 def in_form(
