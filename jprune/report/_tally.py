@@ -13,6 +13,7 @@ from jprune.graph import MacCount
 from jprune.graph._mac_count import count_macs
 from jprune.masks import PackedMask
 from jprune.masks._apply import aligned
+from jprune.masks._in_state import holds_masks, masks_in
 from jprune.masks._storage import Storage, header_bytes
 from jprune.report import _plot, _table
 from jprune.report._count import nonzeros
@@ -179,7 +180,8 @@ def tally(
     params: tree of arrays. With masks only shapes and dtypes are looked at, so shape structs
       will do; without masks, zeros are counted, and a shape struct counts as dense.
     masks: tree of the same structure with the values at hand; leaves bool or packed, of the
-      param's shape, or ``None``.
+      param's shape, or ``None``. Or the state of an optimizer that holds them, as for
+      :func:`jprune.transforms.masks_of`.
     fn: ``fn(params, *args)``, whose multiply-adds are counted too, as by
       :func:`jprune.graph.macs`: dense, without pruned weights, and (with masks) without the
       channels of which nothing is left. Masks that prune a channel in some leaves only are fine;
@@ -192,8 +194,8 @@ def tally(
     A :class:`Tally`: ``print`` it, ``.plot()`` it, or read its rows and totals.
 
   Raises:
-    ValueError: if there is no leaf, the masks' structure or shapes differ, or the roles are of
-      other leaves.
+    ValueError: if there is no leaf, the masks' structure or shapes differ, a state has two masks
+      of one leaf, or the roles are of other leaves.
     TypeError: if a mask is not bool or a shape struct, or if an array is traced; if ``fn`` is no
       function or can't be traced with these arguments; if ``args`` is no tuple, or there is no
       ``fn`` to take them.
@@ -226,6 +228,8 @@ def tally(
   if roles is not None:
     _roles.check('tally', tree.shapes(params), roles)
   _refuse_traced('params', paths, leaves)
+  if holds_masks(masks) and not holds_masks(params):
+    masks = masks_in('tally', masks, params)
   if masks is None:
     found: list[Any] = [None] * len(leaves)
     counted = [leaf if has_values(leaf) else None for leaf in leaves]

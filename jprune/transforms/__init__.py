@@ -1,5 +1,7 @@
 """Optax gradient transformations: what keeps pruned weights at zero while a model trains."""
 
+from jprune.masks._in_state import masks_of as masks_of
+from jprune.masks._in_state import metrics as metrics
 from jprune.transforms._ac_dc import ac_dc as ac_dc
 from jprune.transforms._admm import admm as admm
 from jprune.transforms._behind_masks import sr_ste as sr_ste
@@ -27,5 +29,3 @@ from jprune.transforms._sparse_to_sparse import static as static
 from jprune.transforms._sparse_training import sparse_training as sparse_training
 from jprune.transforms._srigl import srigl as srigl
 from jprune.transforms._state import SparseState as SparseState
-from jprune.transforms._state import masks_of as masks_of
-from jprune.transforms._state import metrics as metrics

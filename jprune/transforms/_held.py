@@ -6,11 +6,12 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from jprune import _checks, tree
 from jprune._entry import check_dtypes
 from jprune.masks._apply import aligned
+from jprune.masks._in_state import is_end as is_end
+from jprune.masks._in_state import is_hole as is_hole
 from jprune.masks._pack import PackedMask, unpack_leaf
 from jprune.typing import Masks, Params
 
@@ -89,16 +90,6 @@ def _exact_dtype(update: jnp.dtype, param: jnp.dtype) -> jnp.dtype:
   # Two formats of one size (float16 and bfloat16, or two kinds of float8): neither holds the
   # other, float32 holds both.
   return param if param.itemsize > update.itemsize else jnp.dtype(jnp.float32)
-
-
-def is_end(node: Any) -> bool:
-  """Whether a tree of masks, or one beside it, ends here."""
-  return node is None or isinstance(node, PackedMask) or is_hole(node)
-
-
-def is_hole(node: Any) -> bool:
-  """Whether optax hides a part of the tree here."""
-  return isinstance(node, optax.MaskedNode)
 
 
 def is_placeholder(params: Any) -> bool:

@@ -83,8 +83,9 @@ def on_mesh(kind, spec):
 def check(name, kind, spec, compilations):
   params = on_mesh(kind, spec)
   made = METHODS[name]()
-  alone = trained(adam() if name in ('sparse_evolution', 'rigl', 'admm') else momentum(),
-                  params, compilations)[3]
+  alone = trained(
+    adam() if name in ('sparse_evolution', 'rigl', 'admm') else momentum(), params, compilations
+  )[3]
   masks, moved, state, compiled = trained(made, params, compilations)
   wanted, weights = on_one_device(name)
   jax.tree.map(np.testing.assert_array_equal, masks, wanted)
