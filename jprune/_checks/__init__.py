@@ -237,6 +237,7 @@ from jprune._checks.training import check_decay as check_decay
 from jprune._checks.training import check_joined as check_joined
 from jprune._checks.training import check_later as check_later
 from jprune._checks.training import check_optimizer as check_optimizer
+from jprune._checks.training import check_recorded as check_recorded
 from jprune._checks.training import check_schedule as check_schedule
 from jprune._checks.training import check_scheduled as check_scheduled
 from jprune._checks.training import check_starts_below as check_starts_below
@@ -255,6 +256,7 @@ from jprune._checks.training import no_second_moments as no_second_moments
 from jprune._checks.training import not_a_multiple as not_a_multiple
 from jprune._checks.training import not_finite_where_pruned as not_finite_where_pruned
 from jprune._checks.training import not_selected_but_masked as not_selected_but_masked
+from jprune._checks.training import nothing_recorded as nothing_recorded
 from jprune._checks.training import other_masks_held as other_masks_held
 from jprune._checks.training import other_than_init as other_than_init
 from jprune._checks.training import pattern_of_its_own as pattern_of_its_own

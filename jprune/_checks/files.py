@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jprune._checks.words import differing, kind, listed, message, quoted, shortened
 
 
-def traced(function: str, argument: str, path: str, leaf: Any) -> TypeError:
+def traced(function: str, argument: str, path: str | None, leaf: Any) -> TypeError:
   fix = 'Call it outside jit, grad and vmap.'
   got = f'a traced {kind(leaf)}'
   return TypeError(message(function, argument, 'arrays with values at hand', got, fix, path))

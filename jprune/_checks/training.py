@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -100,6 +100,20 @@ def no_masks_held(function: str, state: Any) -> ValueError:
   got = type(state).__name__
   fix = 'Pass the state of an optimizer that has a transformation of jprune in it.'
   return ValueError(message(function, 'state', 'a state with masks', got, fix))
+
+
+def check_recorded(function: str, seen: Mapping[str, Any], shape: tuple[int, ...]) -> None:
+  """Metrics of one shape: that of the steps, and of the agents."""
+  for name, value in seen.items():
+    if np.shape(value) != shape:
+      fix = 'Give count= an array where metrics are stacked over steps; agents stay as many.'
+      got = f'{name!r} of shape {np.shape(value)}'
+      raise ValueError(message(function, 'seen', f'metrics of shape {shape}', got, fix))
+
+
+def nothing_recorded(function: str) -> ValueError:
+  fix = 'Call add(state) after the steps of the training loop.'
+  return ValueError(message(function, 'recorder', 'one with entries', 'none', fix))
 
 
 def other_masks_held(function: str, first: Sequence[str], other: Sequence[str]) -> ValueError:

@@ -89,6 +89,16 @@ def _plain(mask: Any) -> Any:
   return mask
 
 
+def states_in(function: str, state: Any) -> list[Any]:
+  """What :func:`metrics` reads of a state, and no more: for programs that are compiled for it."""
+  found = _nodes(state)
+  if not found:
+    raise _checks.no_masks_held(function, state)
+  read = ('count', 'masks', 'churn')
+  rest = lambda node: {name: () for name in node._fields if name not in read}
+  return [node._replace(**rest(node)) for node in found]
+
+
 def _nodes(state: Any) -> list[Any]:
   return [node for node in jax.tree.leaves(state, is_leaf=_has_masks) if _has_masks(node)]
 
@@ -146,7 +156,8 @@ def metrics(state: Any) -> dict[str, jax.Array]:
   changing = [node for node in _nodes(state) if 'churn' in node._fields]
   if changing:
     weights = [_size(node.masks) for node in changing]
-    changed = [node.churn * float(weight) for node, weight in zip(changing, weights)]
+    churns = [jax.tree.leaves(node.churn)[0] for node in changing]
+    changed = [churn * float(weight) for churn, weight in zip(churns, weights)]
     out['churn'] = _share(changed, weights)
   return out | {f'sparsity/{path}': _share([zeros[path]], [sizes[path]]) for path in zeros}
 

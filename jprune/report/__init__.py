@@ -1,5 +1,6 @@
-"""What pruning saved: a tally of weights and bytes as text, HTML, plain data and a plot."""
+"""What pruning saved, and what training did to it: as text, HTML, plain data and plots."""
 
 from jprune.report._leaf import LeafTally as LeafTally
+from jprune.report._recorder import Recorder as Recorder
 from jprune.report._tally import Tally as Tally
 from jprune.report._tally import tally as tally
