@@ -29,6 +29,9 @@ def loss(params, x, y):
   return jnp.mean((hidden @ params['b']['kernel'] - y) ** 2)
 
 
+gradient = jax.jit(lambda now: jax.grad(loss)(now, X, Y))
+
+
 def kernels(tree):
   return [np.asarray(tree['a']['kernel']), np.asarray(tree['b']['kernel'])]
 
@@ -66,7 +69,7 @@ def test_masks_are_those_of_the_paper(name):
     assert masks[i].sum() == size - round(schedule(0) * size)
   changes = 0
   for count in range(STEPS):
-    grads = jax.grad(loss)(now, X, Y)
+    grads = gradient(now)
     if count <= END and count % EVERY == 0:
       weights = [np.abs(w) for w in kernels(now)]
       sizes = [np.abs(g) for g in kernels(grads)]
