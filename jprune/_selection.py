@@ -13,7 +13,7 @@ import numpy as np
 from jprune import _checks, distributions, tree
 from jprune._roles import Roles
 from jprune.masks import ChannelGroups, NOfM, PackedMask, _wide
-from jprune.masks._caps import caps
+from jprune.masks._caps import caps, floors
 from jprune.masks._forms import Forms
 from jprune.masks._leaves import kept_each, sparsities_of
 from jprune.masks._pack import unpack_leaf
@@ -50,7 +50,7 @@ class Asked(NamedTuple):
     if alike and self.distribution is not distributions.uniform:
       raise _checks.pattern_shares_alike(function, self.pattern)
     _checks.check_measured_pattern(function, self.distribution, self.pattern)
-    if isinstance(self.pattern, ChannelGroups) and (self.min_keep or self.max_sparsity != 1.0):
+    if alike and (self.min_keep or self.max_sparsity != 1.0):
       capped = ('min_keep', self.min_keep) if self.min_keep else ('max_sparsity', self.max_sparsity)
       raise _checks.pattern_capped(function, *capped, self.pattern)
 
@@ -125,16 +125,25 @@ def counts(
       reaches them, and before that the same part of each.
   """
   pattern = asked.pattern
-  if isinstance(pattern, NOfM):
-    steps = math.floor(sparsity * pattern.m + 1e-9)
-    return np.array([max(pattern.m - steps, pattern.n)], np.int64)
   if isinstance(pattern, ChannelGroups):
     return pattern.counts(function, _flat(scored), sparsity, asked.roles)
   forms = _forms(function, params, scored, asked)
-  parts = jax.tree.leaves(jax.eval_shape(forms.split, scored))
-  units = [math.prod(units_shape(forms.pattern, part)) for part in parts]
+  paths, parts, _ = tree.flatten(jax.eval_shape(forms.split, scored))
+  for path, part in zip(paths, parts):
+    forms.pattern.check(function, path, part.shape)
+  if isinstance(pattern, NOfM):
+    steps = math.floor(sparsity * pattern.m + 1e-9)
+    return np.array([max(pattern.m - steps, pattern.n)], np.int64)
+  shapes = [units_shape(forms.pattern, part) for part in parts]
+  units = [math.prod(shape) for shape in shapes]
   if asked.together:
-    return np.array(kept_each([sparsity], [sum(units)]), np.int64)
+    kept = kept_each([sparsity], [sum(units)])
+    limits = asked.min_keep, asked.max_sparsity, asked.per_output
+    if bounds := caps(function, parts, forms.pattern, sparsity, *limits):
+      floor = sum(floors(bounds, [jax.ShapeDtypeStruct(shape, bool) for shape in shapes]))
+      if floor > kept[0]:
+        raise _checks.caps_contradict(function, sparsity, floor, sum(units))
+    return np.array(kept, np.int64)
   shares = _scheduled(function, params, scored, sparsity, asked, final, forms.roles)
   each = jax.tree.leaves(forms.shares(shares))
   return np.array(kept_each(each, units), np.int64)

@@ -91,7 +91,8 @@ def caps_contradict(function: str, sparsity: Any, kept: int, size: int) -> Value
 
 
 def pattern_capped(function: str, argument: str, value: Any, pattern: Any) -> ValueError:
-  constraint = f'left out for {pattern}, every group of which keeps {pattern.n}'
+  own = f'every group of which keeps {pattern.n}' if hasattr(pattern, 'n') else 'which has its own'
+  constraint = f'left out for {pattern}, {own}'
   return ValueError(message(function, argument, constraint, repr(value)))
 
 

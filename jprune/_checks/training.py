@@ -66,7 +66,7 @@ def check_scheduled(function: str, value: float, count: int) -> None:
 
 def sparsity_falls(function: str, before: float, value: float, count: int) -> ValueError:
   """A schedule of a method that brings no weight back."""
-  got = f'{value} after {before} at step {count}'
+  got = f'{value:.4g} after {before:.4g} at step {count}'
   fix = 'Weights that were pruned stay so; rigl and others let some come back.'
   return ValueError(message(function, 'sparsity', 'a schedule that never falls', got, fix))
 

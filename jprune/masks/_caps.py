@@ -98,8 +98,8 @@ def of_each(
   if not any(caps.inputs):
     return list(xs), [_most(k, least(caps, x.size)) for x, k in zip(xs, ks)]
   kept = _protected(caps, xs)
-  floors = _floors(caps, xs)
-  places = [_at_least(k, [mask], floor) for k, mask, floor in zip(ks, kept, floors)]
+  floor_of = floors(caps, xs)
+  places = [_at_least(k, [mask], floor) for k, mask, floor in zip(ks, kept, floor_of)]
   return [_keys.raised(x, mask) for x, mask in zip(xs, kept)], places
 
 
@@ -109,11 +109,11 @@ def together(
   """As :func:`of_each`, of leaves that compete with each other.
 
   Raises:
-    ValueError: if the caps keep more than there are places.
+    ValueError: if the caps keep more than there are places, unless the sparsity is ``None``.
   """
   kept = _protected(caps, xs)
-  places = _at_least(k, kept, sum(_floors(caps, xs)))
-  if isinstance(places, int) and places > k:
+  places = _at_least(k, kept, sum(floors(caps, xs)))
+  if isinstance(places, int) and places > k and sparsity is not None:
     raise _checks.caps_contradict(function, sparsity, places, sum(x.size for x in xs))
   return [_keys.raised(x, mask) for x, mask in zip(xs, kept)], places
 
@@ -131,7 +131,7 @@ def _protected(caps: Caps, xs: Sequence[jax.Array]) -> list[jax.Array]:
   return [masks[i] & alive(x) for i, x in enumerate(xs)]
 
 
-def _floors(caps: Caps, xs: Sequence[jax.Array]) -> list[int]:
+def floors(caps: Caps, xs: Sequence[Any]) -> list[int]:
   """How many units of each leaf are protected, if none was pruned before."""
   rows = [
     math.prod(x.shape[axis] for axis in axes) if axes else x.size

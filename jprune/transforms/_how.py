@@ -70,7 +70,7 @@ class How:
     if by_values(self.asked):
       if tree.is_traced(*values.values()):
         raise _checks.distribution_traced(name)
-      values = self._scores(along, self.step(along, 0, along.weights, along.masks))
+      values = self._scores(along, self.step(along, 0, along.weights, {}))
     followers = self._followers(along)
     scored = among_all(along, {p: x for p, x in values.items() if p not in followers})
     return counts(name, along.whole, scored, sparsity, self.asked, self.final)
