@@ -214,6 +214,8 @@ def unit_scores(pattern: Any, x: jax.Array, dtype: Any) -> jax.Array:
 
 def units_shape(pattern: Any, leaf: Any) -> tuple[int, ...]:
   """The shape of the units of a leaf of scores; of any pattern but :class:`NOfM`."""
+  if isinstance(pattern, Unstructured):
+    return tuple(leaf.shape)
   scores = jax.ShapeDtypeStruct(leaf.shape, leaf.dtype)
   return tuple(jax.eval_shape(pattern.unit_scores, scores).shape)
 

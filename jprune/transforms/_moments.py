@@ -42,15 +42,15 @@ def _ends(shape: tuple[int, ...], with_: tuple[int, ...]) -> bool:
   return bool(with_) and shape[len(shape) - len(with_) :] == with_
 
 
-def reset(state: Any, fresh: Any, changed: Mapping[str, jax.Array]) -> Any:
-  """The state, as a fresh one where weights have changed sides.
+def fresh_where_pruned(state: Any, fresh: Any, masks: Mapping[str, jax.Array]) -> Any:
+  """The state, as a fresh one where weights are pruned.
 
   Args:
     state: of the inner optimizer.
     fresh: what its ``init`` makes of the params now.
-    changed: bools by path of a param.
+    masks: bools by path of a param.
   """
-  found = places(state, {path: mask.shape for path, mask in changed.items()})
+  found = places(state, {path: mask.shape for path, mask in masks.items()})
   leaves, treedef = jax.tree.flatten(state)
   start = jax.tree.leaves(fresh)
   if len(start) != len(leaves):  # an init of another structure: nothing is known of what lies where
@@ -60,8 +60,8 @@ def reset(state: Any, fresh: Any, changed: Mapping[str, jax.Array]) -> Any:
     if path is None or jnp.shape(new) != jnp.shape(leaf):
       out.append(leaf)
       continue
-    mask = laid_out_as(leaf, jnp.broadcast_to(changed[path], leaf.shape))
-    out.append(jnp.where(mask, jnp.asarray(new, leaf.dtype), leaf))
+    mask = laid_out_as(leaf, jnp.broadcast_to(masks[path], leaf.shape))
+    out.append(jnp.where(mask, leaf, jnp.asarray(new, leaf.dtype)))
   return treedef.unflatten(out)
 
 

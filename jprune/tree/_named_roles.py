@@ -59,7 +59,7 @@ def roles_by_name(leaves: Mapping[str, Shape]) -> dict[str, Role | None]:
 
 
 def _by_name(path: str, shape: Shape, depth: int, leaves: Mapping[str, Shape]) -> Role | None:
-  words = _words(path, shape[depth:], _bias(path, depth, leaves), _in_attention(path, leaves))
+  words = _words(path, shape[depth:], _bias(path, depth, leaves), leaves)
   if words is None:
     return None
   words = (LAYERS,) * depth + words
@@ -69,7 +69,7 @@ def _by_name(path: str, shape: Shape, depth: int, leaves: Mapping[str, Shape]) -
 
 
 def _words(
-  path: str, shape: Shape, bias: Shape | None, in_attention: bool
+  path: str, shape: Shape, bias: Shape | None, leaves: Mapping[str, Shape]
 ) -> tuple[str, ...] | None:
   """A word for each axis of one layer; a bias has those of the outputs."""
   rank, leaf = len(shape), Named.of(path)
@@ -81,7 +81,7 @@ def _words(
   if rank == 3 and into and bias in (None, shape[1:]):
     return (INPUTS, HEADS, OUTPUTS)
   out = _OUT_OF_HEADS.match(leaf.module) or _OUT_OF_HEADS.match(leaf.name)
-  if rank == 3 and out and in_attention:
+  if rank == 3 and out and _in_attention(path, leaves):
     return (HEADS, INPUTS, OUTPUTS)
   if leaf.name == _OUTPUTS_FIRST:
     return (OUTPUTS, INPUTS, *(WINDOW,) * (rank - 2))
