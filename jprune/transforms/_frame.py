@@ -15,15 +15,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax import lax
 
 from jprune import _checks, tree
 from jprune._entry import check_dtypes
-from jprune.masks import _wide
 from jprune.masks._apply import zero_where_pruned
 from jprune.masks._pack import unpack_leaf
 from jprune.transforms import _clock, _moments
 from jprune.transforms._along import Along, held, is_by_path, nested_memory
+from jprune.transforms._changes import churned, if_due
 from jprune.transforms._held import (
   held_masks,
   is_end,
@@ -179,7 +178,7 @@ class Frame:
     now = Now(along.masks, step.memory, clock, state.churn)
     if method.change:
       change = lambda now: self._changed(along, step, now, move)
-      now = _if_due(self.when.due(state.count), change, now)
+      now = if_due(self.when.due(state.count), change, now)
     step = dataclasses.replace(step, masks=each(unpack_leaf, now.masks), memory=now.memory)
     updates, inner = move(step, self._moments(along, state.inner, step.masks))
     moved = Along(name, state.masks, params, updates)
@@ -223,7 +222,7 @@ class Frame:
       grown = each(lambda mask, before: mask & ~before, new, old)
       step = dataclasses.replace(step, masks=new, memory=memory)
       clock = _clock.ticked(clock, step.inner, grown, lambda inner: move(step, inner)[1])
-    churn = _churn(old, new).astype(now.churn.dtype)
+    churn = churned(old, new).astype(now.churn.dtype)
     return Now(held(new, self.packed), memory, clock, churn)
 
   def _moments(self, along: Along, inner: Any, masks: ByPath) -> Any:
@@ -265,59 +264,3 @@ def _masked(along: Along, masks: ByPath) -> Any:
   """The params, zero where pruned."""
   zeroed = lambda w, mask: zero_where_pruned(w, laid_out_as(w, mask))
   return along.params_with(each(zeroed, along.weights, masks))
-
-
-def _churn(old: ByPath, new: ByPath) -> jax.Array:
-  """The share of weights that changed sides, float32.
-
-  Leaves are joined before they are compared: to compare and count each of them would take longer
-  to compile than all else in a change of masks. Where they may be split over devices, only those of
-  one shape are.
-  """
-  groups: dict[Any, list[str]] = {}
-  alone = jax.device_count() == 1
-  for path, mask in new.items():
-    kind = () if alone else (mask.shape, jax.typeof(mask).sharding)
-    groups.setdefault(kind, []).append(path)
-  count = jnp.float32(0)
-  for paths in groups.values():
-    before, after = ([masks[path] for path in paths] for masks in (old, new))
-    if alone:
-      before, after = (jnp.concatenate([x.reshape(-1) for x in xs]) for xs in (before, after))
-    else:
-      before, after = jnp.stack(before), jnp.stack(after)
-    count += _wide.approximate(_wide.count(before ^ after))
-  return count / max(sum(mask.size for mask in new.values()), 1)
-
-
-def _if_due(due: Any, change: Callable[[Any], Any], now: Any) -> Any:
-  """``change(now)`` if masks change on this call; compiled once, and run on these calls alone."""
-  if not tree.is_traced(due):
-    return change(now) if due else now
-
-  any_due, mine = _anywhere(due)
-
-  def changed(now: Any) -> Any:
-    # of several agents under vmap some may be due, and others not
-    return jax.tree.map(lambda new, old: jnp.where(mine, new, old), change(now), now)
-
-  return lax.cond(any_due, changed, lambda now: now, now)
-
-
-@jax.custom_batching.custom_vmap
-def _anywhere(due: jax.Array) -> tuple[jax.Array, jax.Array]:
-  """Whether masks change in any of the instances that are vmapped over: no batched predicate.
-
-  And whether they do in this one, if they do anywhere: known to be so where there is only one.
-  """
-  return due, jnp.bool_(True)
-
-
-@_anywhere.def_vmap
-def _anywhere_of_many(
-  size: int, batched: list[bool], due: jax.Array
-) -> tuple[tuple[jax.Array, jax.Array], tuple[bool, bool]]:
-  del size
-  if not batched[0]:
-    return _anywhere(due), (False, False)
-  return (_anywhere(jnp.any(due, axis=0))[0], due), (False, True)
