@@ -6,7 +6,7 @@ from typing import Any
 
 import jax
 
-from jprune import distributions, scores, tree
+from jprune import distributions, scores
 from jprune._entry import public
 from jprune._roles import Roles
 from jprune._selection import Asked, masks_by, scores_by
@@ -45,7 +45,8 @@ def prune(
     scorer: ``scorer(params, **scorer_args) -> scores``, higher = keep; or the scores themselves.
     distribution: what each leaf contributes, ``(params, scores, sparsity) -> sparsities``;
       ``distributions.global_`` sets one threshold over all leaves.
-    pattern: which weights live and die together.
+    pattern: which weights live and die together; with :class:`~jprune.masks.ChannelGroups` leaves
+      are those of the groups.
     where: selects the leaves to prune. By default kernels: by ``roles``, or, as far as names
       tell, all floating leaves with two axes longer than 1 that are no biases, norms, class tokens,
       position tables or state (:func:`jprune.tree.left_out` says why a leaf is left out). A regular
@@ -101,7 +102,7 @@ def prune(
     roles = where
   asked = Asked(distribution, pattern, roles, min_keep, max_sparsity, per_output)
   asked.check('prune')
-  chosen = tree.selected('prune', params, where, roles)
+  chosen = asked.selected('prune', params, where)
   before = None
   if masks is not None:
     before = jax.tree.structure(params).unflatten(aligned('prune', params, masks))

@@ -12,14 +12,14 @@ import numpy as np
 
 from jprune import _checks, distributions, tree
 from jprune._roles import Roles
-from jprune.masks import ChannelGroups, NOfM, PackedMask, _wide
+from jprune.masks import ChannelGroups, NOfM, _wide
 from jprune.masks._caps import caps, floors
 from jprune.masks._forms import Forms
+from jprune.masks._groups import leaves_by_path
 from jprune.masks._leaves import kept_each, sparsities_of
-from jprune.masks._pack import unpack_leaf
 from jprune.masks._patterns import units_shape
 from jprune.masks._top_k import select, select_global
-from jprune.typing import Masks, Params, Scores
+from jprune.typing import Masks, Params, Scores, Where
 
 _BY_SHAPES = (distributions.uniform, distributions.er, distributions.erk)
 
@@ -53,6 +53,18 @@ class Asked(NamedTuple):
     if alike and (self.min_keep or self.max_sparsity != 1.0):
       capped = ('min_keep', self.min_keep) if self.min_keep else ('max_sparsity', self.max_sparsity)
       raise _checks.pattern_capped(function, *capped, self.pattern)
+
+  def selected(self, function: str, params: Params, where: Where) -> list[bool]:
+    """Which leaves are pruned: what ``where`` selects, or all members of groups."""
+    if not isinstance(self.pattern, ChannelGroups):
+      return tree.selected(function, params, where, self.roles)
+    if where is not None and where is not self.roles:
+      raise _checks.groups_select(function, where)
+    paths = tree.flatten(params)[0]
+    members = set(self.pattern.members(paths))
+    if not members:
+      raise _checks.masks_of_no_leaves(function, paths, 'params')
+    return [path in members for path in paths]
 
   @property
   def together(self) -> bool:
@@ -126,7 +138,7 @@ def counts(
   """
   pattern = asked.pattern
   if isinstance(pattern, ChannelGroups):
-    return pattern.counts(function, _flat(scored), sparsity, asked.roles)
+    return pattern.counts(function, leaves_by_path(scored), sparsity, asked.roles)
   forms = _forms(function, params, scored, asked)
   paths, parts, _ = tree.flatten(jax.eval_shape(forms.split, scored))
   for path, part in zip(paths, parts):
@@ -154,7 +166,7 @@ def stay_dense(
 ) -> list[bool]:
   """Which of the leaves the distribution leaves dense; arguments as for :func:`counts`."""
   if asked.together or isinstance(asked.pattern, (NOfM, ChannelGroups)):
-    return [False] * len(_flat(scored))
+    return [False] * len(leaves_by_path(scored))
   roles = _forms(function, params, scored, asked).roles
   shares = _scheduled(function, params, scored, final, asked, final, roles)
   return [share is None for share in shares]
@@ -189,27 +201,17 @@ def _of_groups(
   function: str, scored: Scores, sparsity: Any, asked: Asked, before: Any, places: Any, first: Any
 ) -> Masks:
   """:func:`masks_by` where whole units of channel groups are chosen."""
-  pattern, flat = asked.pattern, _flat(scored)
+  pattern, flat = asked.pattern, leaves_by_path(scored)
   if places is None:
     overall = _checks.static_fraction(function, 'sparsity', sparsity)
     kept = pattern.counts(function, flat, overall, asked.roles)
   else:
     kept = (places[:, 0].astype(np.int32) << _wide.BASE) + places[:, 1].astype(np.int32)
-  apart = lambda masks: None if masks is None else _flat(masks)
+  apart = lambda masks: None if masks is None else leaves_by_path(masks)
   found = pattern.best(function, flat, kept, asked.roles, apart(before), apart(first))
   is_none = lambda leaf: leaf is None
   paths, _, treedef = tree.flatten(scored, is_leaf=is_none)
   return treedef.unflatten([found.get(path) for path in paths])
-
-
-def _flat(tree_of: Any) -> dict[str, Any]:
-  """Leaves by path, ``None`` included; masks unpacked."""
-  is_leaf = lambda leaf: leaf is None or isinstance(leaf, PackedMask)
-  paths, leaves, _ = tree.flatten(tree_of, is_leaf=is_leaf)
-  return {
-    path: unpack_leaf(leaf) if isinstance(leaf, PackedMask) else leaf
-    for path, leaf in zip(paths, leaves)
-  }
 
 
 def _places(row: jax.Array, asked: Asked) -> Any:

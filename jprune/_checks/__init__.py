@@ -223,6 +223,8 @@ from jprune._checks.structure import complex_scores as complex_scores
 from jprune._checks.structure import group_named_twice as group_named_twice
 from jprune._checks.structure import groups_left_dense as groups_left_dense
 from jprune._checks.structure import groups_not_scored as groups_not_scored
+from jprune._checks.structure import groups_select as groups_select
+from jprune._checks.structure import masks_of_no_leaves as masks_of_no_leaves
 from jprune._checks.structure import no_group_left as no_group_left
 from jprune._checks.structure import no_group_sparsities as no_group_sparsities
 from jprune._checks.structure import no_groups as no_groups

@@ -156,3 +156,17 @@ def groups_left_dense(
 
 def _is_str(value: Any) -> bool:
   return isinstance(value, str)
+
+
+def masks_of_no_leaves(
+  function: str, unknown: Sequence[str], argument: str = 'masks'
+) -> ValueError:
+  """Masks of other leaves than a graph was made of."""
+  fix = 'Make the graph of a function of these params, or of variables that hold them.'
+  return ValueError(message(function, argument, 'of leaves of the graph', listed(unknown), fix))
+
+
+def groups_select(function: str, where: Any) -> ValueError:
+  constraint = 'left out for ChannelGroups, whose groups say which leaves are pruned'
+  fix = 'Hold leaves back by ChannelGroups(graph, keep=...).'
+  return ValueError(message(function, 'where', constraint, repr(where), fix))

@@ -10,9 +10,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jprune import _checks, tree
 from jprune.masks import _compete, _part, _slices, _units
 from jprune.masks._auto import following
-from jprune.typing import Scores, Where
+from jprune.masks._pack import PackedMask, unpack_leaf
+from jprune.typing import Masks, Scores, Where
 
 ByPath = Mapping[str, Any]
 
@@ -61,6 +63,61 @@ class ChannelGroups:
     prefix = self.prefix(paths)
     own = {path for group in self.graph.groups for path in _part.paths_of(group)}
     return [path for path in paths if prefix + path in own]
+
+  def complete(self, masks: Masks) -> Masks:
+    """Masks for all leaves of the graph, from those of the params alone.
+
+    Where a function of variables has statistics beside its params, as BatchNorm has, an optimizer
+    knows nothing of these. They follow: of units that are gone from all params, they go as well.
+
+    Args:
+      masks: along the params, as :func:`jprune.transforms.masks_of` has them.
+
+    Returns:
+      Masks along all that the graph was made of, for :func:`jprune.shrink` and
+      :func:`jprune.apply`; those of the params as they are.
+
+    Raises:
+      ValueError: if the masks are of other leaves than those of the graph.
+
+    Examples:
+      >>> def fn(variables, x):
+      ...   params, stats = variables['params'], variables['stats']
+      ...   h = (x @ params['in'] - stats[None]) * params['scale'][None]
+      ...   return jax.nn.relu(h) @ params['out']
+      >>> params = {'in': jnp.ones((1, 3)), 'scale': jnp.ones(3), 'out': jnp.ones((3, 1))}
+      >>> variables = {'params': params, 'stats': jnp.zeros(3)}
+      >>> graph = jprune.graph.channels(fn, variables, jnp.ones((2, 1)))
+      >>> gone = jnp.array([True, False, True])
+      >>> masks = {'in': gone[None], 'scale': gone, 'out': gone[:, None]}
+      >>> ChannelGroups(graph).complete(masks)['stats']
+      Array([ True, False,  True], dtype=bool)
+    """
+    given = leaves_by_path(masks)
+    prefix = self.prefix(given)
+    if unknown := [path for path in given if prefix + path not in self.graph.leaves]:
+      raise _checks.masks_of_no_leaves('complete', unknown)
+    concrete = {path: mask for path, mask in given.items() if mask is not None}
+    keeps = []
+    for group in self.graph.groups:
+      keep = np.zeros(group.size, bool)
+      own = [m for m in group.members if m.path.removeprefix(prefix) in concrete]
+      for member in own:
+        mask = np.asarray(concrete[member.path.removeprefix(prefix)])
+        line = mask.any(axis=tuple(i for i in range(mask.ndim) if i != member.axis))
+        inside = np.flatnonzero(member.position.units >= 0)
+        keep[member.position.units[inside]] |= line[inside]
+      keeps.append(keep | (not own))
+    lines = _slices.lines_of(self.graph.groups, keeps, np)
+    out = []
+    for path, leaf in self.graph.leaves.items():
+      mine = path.removeprefix(prefix)
+      if path.startswith(prefix) and mine in given:
+        out.append(given[mine])
+        continue
+      mask = _slices.whole(lines.get(path, {}), leaf.shape, np)
+      out.append(None if mask.all() else jnp.asarray(mask))
+    return self.graph.treedef.unflatten(out)
 
   def check(self, function: str, path: str, shape: tuple[int, ...]) -> None:
     """Fits the leaves of its graph, whatever their shapes."""
@@ -129,6 +186,16 @@ class ChannelGroups:
     return part, _compete.field(
       groups, self.scope, self.round_to, self.min_keep, leaves, part.named
     )
+
+
+def leaves_by_path(tree_of: Any) -> dict[str, Any]:
+  """Leaves by path, ``None`` included; masks unpacked."""
+  is_leaf = lambda leaf: leaf is None or isinstance(leaf, PackedMask)
+  paths, leaves, _ = tree.flatten(tree_of, is_leaf=is_leaf)
+  return {
+    path: unpack_leaf(leaf) if isinstance(leaf, PackedMask) else leaf
+    for path, leaf in zip(paths, leaves)
+  }
 
 
 def _steps(race: Any) -> np.ndarray:

@@ -10,7 +10,6 @@ import numpy as np
 
 from jprune import _checks, tree
 from jprune._selection import Asked, by_values, counts, masks_by, scores_by, stay_dense, takes
-from jprune.masks import ChannelGroups
 from jprune.masks._pack import unpack_leaf
 from jprune.transforms._along import Along
 from jprune.transforms._held import is_end, is_hole
@@ -54,9 +53,7 @@ class How:
     """The paths of the leaves that are selected, and that the distribution doesn't leave dense."""
     name, asked = self.method.name, self.asked
     paths, leaves, _ = tree.flatten(params)
-    if isinstance(asked.pattern, ChannelGroups):
-      return set(asked.pattern.members(paths))
-    chosen = tree.selected(name, params, self.where, asked.roles)
+    chosen = asked.selected(name, params, self.where)
     if by_values(asked):
       return {path for path, yes in zip(paths, chosen) if yes}
     whole = by_path(paths, leaves)
