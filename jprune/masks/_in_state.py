@@ -40,7 +40,8 @@ def masks_of(state: Any, params: Params | None = None) -> Masks:
   Args:
     state: of any optimizer that contains a transformation of this library: a chain, a
       ``optax.multi_transform``, an ``nnx.Optimizer``'s ``opt_state``. Where several hold masks for
-      different leaves, those are put together.
+      different leaves, those are put together; those of :func:`mask_updates` count where no others
+      are.
     params: in whose containers the masks come, leaf by path; by default in those of the state.
       An ``nnx.Optimizer`` has variables of its own there, where the params have ``nnx.Param``.
 
@@ -100,7 +101,9 @@ def states_in(function: str, state: Any) -> list[Any]:
 
 
 def _nodes(state: Any) -> list[Any]:
-  return [node for node in jax.tree.leaves(state, is_leaf=_has_masks) if _has_masks(node)]
+  """The states that have masks; of those that only mask updates, none if there are others."""
+  found = [node for node in jax.tree.leaves(state, is_leaf=_has_masks) if _has_masks(node)]
+  return [node for node in found if type(node).__name__ != 'MaskUpdatesState'] or found
 
 
 def _together(function: str, one: Any, other: Any, path: tuple[Any, ...]) -> Any:

@@ -43,6 +43,11 @@ OPTIMIZERS = {
     optax.clip(1.0), gradual(optax.sgd(0.1, momentum=0.9), SCHEDULE, every=2)
   ),
   'kept': lambda: optax.chain(optax.adam(0.1), jprune.keep_pruned(jprune.prune(PARAMS, 0.5))),
+  'kept, and updates masked': lambda: optax.chain(
+    jprune.mask_updates(jprune.prune(PARAMS, 0.5)),
+    optax.adam(0.1),
+    jprune.keep_pruned(jprune.prune(PARAMS, 0.5)),
+  ),
   'two': lambda: optax.multi_transform(
     {
       'a': gradual(optax.sgd(0.1), SCHEDULE, every=2),
@@ -63,7 +68,7 @@ def test_metrics_and_tally_of_a_state(name):
   kernels = {path: np.asarray(masks[path[0]]['kernel']) for path in ('a/kernel', 'b/kernel')}
   want = {f'sparsity/{path}': 1 - mask.mean() for path, mask in kernels.items()}
   want['sparsity'] = 1 - np.concatenate([mask.ravel() for mask in kernels.values()]).mean()
-  if name != 'kept':
+  if not name.startswith('kept'):
     # at count 2 from none to 3/8 of each leaf (the linear schedule's), or from a quarter
     first, last = (SCHEDULE(count) for count in (0, 2))
     assert first == 0
