@@ -133,9 +133,9 @@ def metrics(state: Any) -> dict[str, jax.Array]:
     state: as for :func:`masks_of`.
 
   Returns:
-    float32 scalars: ``'sparsity'``, the fraction of zeros over all leaves that have a mask;
-    ``'churn'``, the fraction of their weights that the last change took away or brought in, where
-    masks change; and ``'sparsity/<path>'``, the sparsity of each of these leaves.
+    A dict of float32 scalars. ``'sparsity'`` is the fraction of zeros over all leaves that have a
+    mask, ``'sparsity/<path>'`` that of each of them; ``'churn'``, where masks change, is the
+    fraction of their weights that the last change took away or brought in.
 
   Raises:
     ValueError: if there are no masks in it, or two masks of one leaf.
