@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Unpack
 
+import jax
 import optax
 
 from jprune import _checks
 from jprune.transforms._method import ByPath, Method, Step, each
-from jprune.transforms._sparse_training import sparse_training
+from jprune.transforms._sparse_training import Settings, sparse_training
 from jprune.typing import Schedule
 
 
@@ -19,7 +20,8 @@ def ac_dc(
   every: int,
   begin: int,
   end: int,
-  **settings: Any,
+  key: jax.Array | None = None,
+  **settings: Unpack[Settings],
 ) -> optax.GradientTransformationExtraArgs:
   r"""Alternating compressed and decompressed training: one run gives a sparse and a dense model.
 
@@ -36,7 +38,8 @@ def ac_dc(
     end: the step at which the last one starts, if there isn't one then that goes on; later than
       ``begin``. A dense phase should end there: it is as long as others where ``end - begin`` is
       an even multiple of ``every``.
-    **settings: of :func:`sparse_training`: ``scorer``, ``distribution``, ``pattern``, ``where``...
+    key: a typed random key, for scorers that draw.
+    **settings: as for :func:`sparse_training`.
 
   Returns:
     An optimizer with a :class:`SparseState`. At the end of a dense phase the params are the dense
@@ -83,4 +86,4 @@ def ac_dc(
     return each(lambda mask: mask | dense, best), step.memory
 
   method = Method('ac_dc', change, regrows=True)
-  return sparse_training(method, inner, sparsity, every=every, end=end, **settings)
+  return sparse_training(method, inner, sparsity, every=every, end=end, key=key, **settings)

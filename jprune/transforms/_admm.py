@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Unpack
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +11,7 @@ import optax
 
 from jprune import _checks
 from jprune.transforms._method import ByPath, Method, Step, each, single
-from jprune.transforms._sparse_training import not_scored, sparse_training
+from jprune.transforms._sparse_training import Settings, not_scored, sparse_training
 from jprune.typing import Schedule
 
 
@@ -35,7 +35,7 @@ def admm(
   every: int = 32,
   penalty: float = 0.1,
   weighted: bool = False,
-  **settings: Any,
+  **settings: Unpack[Settings],
 ) -> optax.GradientTransformationExtraArgs:
   r"""The alternating direction method of multipliers: dense weights that become sparse by and by.
 
@@ -64,7 +64,7 @@ def admm(
     weighted: whether projections are the nearest as the optimizer's second moment :math:`v` weighs
       distances, an estimate of the curvature: :math:`\sqrt{v}\,|w + u|` decides instead of
       :math:`|w + u|`. For Adam-like optimizers; on the first call, which has none, as without it.
-    **settings: of :func:`sparse_training`: ``distribution``, ``pattern``, ``where``...
+    **settings: as for :func:`sparse_training`, but for a scorer and running means.
 
   Returns:
     An optimizer with a :class:`SparseState`, whose masks keep everything up to ``end``.

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Unpack
 
+import jax
 import jax.numpy as jnp
 import optax
 
 from jprune import _checks
 from jprune.masks import NOfM
 from jprune.transforms._method import ByPath, Method, Step, each, single
-from jprune.transforms._sparse_training import sparse_training
+from jprune.transforms._sparse_training import Settings, sparse_training
 from jprune.typing import Schedule
 
 
@@ -19,7 +20,9 @@ def straight_through(
   sparsity: float | Schedule,
   *,
   every: int = 1,
-  **settings: Any,
+  end: int | None = None,
+  key: jax.Array | None = None,
+  **settings: Unpack[Settings],
 ) -> optax.GradientTransformationExtraArgs:
   r"""Prunes what the model sees, and trains what stands behind it: weights may come back.
 
@@ -39,7 +42,9 @@ def straight_through(
     sparsity: fraction of zeros in [0, 1], or a schedule of it; it may fall.
     every: masks change on calls whose count is a multiple of this (16 in the paper), and at the
       end of the schedule.
-    **settings: of :func:`sparse_training`: ``scorer``, ``distribution``, ``pattern``, ``where``...
+    end: the last call on which masks change; by default none.
+    key: a typed random key, for scorers that draw.
+    **settings: as for :func:`sparse_training`.
 
   Returns:
     An optimizer with a :class:`SparseState`.
@@ -69,7 +74,7 @@ def straight_through(
     arXiv:1308.3432
   """
   method = Method('straight_through', _best, dense=True, regrows=True)
-  return sparse_training(method, inner, sparsity, every=every, **settings)
+  return sparse_training(method, inner, sparsity, every=every, end=end, key=key, **settings)
 
 
 def sr_ste(
@@ -79,7 +84,9 @@ def sr_ste(
   every: int = 1,
   pattern: Any = NOfM(2, 4),
   decay: float = 2e-4,
-  **settings: Any,
+  end: int | None = None,
+  key: jax.Array | None = None,
+  **settings: Unpack[Settings],
 ) -> optax.GradientTransformationExtraArgs:
   r"""Sparse-refined straight-through: what is pruned decays, so that masks settle down.
 
@@ -97,7 +104,9 @@ def sr_ste(
     every: masks change on calls whose count is a multiple of this, and at the end of the schedule.
     pattern: N:M, or any other.
     decay: :math:`\lambda`, at least 0.
-    **settings: of :func:`sparse_training`: ``scorer``, ``distribution``, ``where``...
+    end: the last call on which masks change; by default none.
+    key: a typed random key, for scorers that draw.
+    **settings: as for :func:`sparse_training`.
 
   Returns:
     An optimizer with a :class:`SparseState`.
@@ -130,8 +139,16 @@ def sr_ste(
     return each(pulled, step.grads, step.weights, step.masks)
 
   method = Method('sr_ste', _best, dense=True, regrows=True, gradient=gradient)
-  sparsity = sparsity_of(sparsity, pattern)
-  return sparse_training(method, inner, sparsity, every=every, pattern=pattern, **settings)
+  return sparse_training(
+    method,
+    inner,
+    sparsity_of(sparsity, pattern),
+    every=every,
+    end=end,
+    key=key,
+    pattern=pattern,
+    **settings,
+  )
 
 
 def _best(step: Step) -> tuple[ByPath, Any]:

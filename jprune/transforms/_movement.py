@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Unpack
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +11,7 @@ import optax
 
 from jprune import _checks, schedules
 from jprune.transforms._method import ByPath, Method, Step, each, single
-from jprune.transforms._sparse_training import not_scored, sparse_training
+from jprune.transforms._sparse_training import Settings, not_scored, sparse_training
 from jprune.typing import Schedule, Where
 
 
@@ -33,7 +33,8 @@ def movement(
   *,
   every: int,
   optimizer: optax.GradientTransformation | None = None,
-  **settings: Any,
+  end: int | None = None,
+  **settings: Unpack[Settings],
 ) -> optax.GradientTransformationExtraArgs:
   r"""Movement pruning: keeps the weights that training moves away from zero.
 
@@ -54,7 +55,8 @@ def movement(
       of the schedule.
     optimizer: moves the scores; by default ``optax.sgd(1.0)``, the formula above. The authors' code
       has ``optax.adam(1e-2)``.
-    **settings: of :func:`sparse_training`: ``distribution``, ``pattern``, ``where``...
+    end: the last call on which masks change; by default none.
+    **settings: as for :func:`sparse_training`, but for a scorer and running means.
 
   Returns:
     An optimizer with a :class:`SparseState`.
@@ -83,7 +85,7 @@ def movement(
   optimizer = optax.sgd(1.0) if optimizer is None else optimizer
   change = lambda step: (step.best(step.memory.scores), step.memory)
   method = _moving('movement', optimizer, _slopes, change)
-  return sparse_training(method, inner, sparsity, every=every, **settings)
+  return sparse_training(method, inner, sparsity, every=every, end=end, **settings)
 
 
 def soft_movement(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Unpack
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +14,7 @@ from jprune.masks._auto import following
 from jprune.masks._forms import Forms
 from jprune.transforms._behind_masks import sparsity_of
 from jprune.transforms._method import ByPath, Method, Step, each, magnitudes, single
-from jprune.transforms._sparse_training import not_scored, sparse_training
+from jprune.transforms._sparse_training import Settings, not_scored, sparse_training
 from jprune.typing import Schedule
 
 
@@ -34,7 +34,8 @@ def s_ste(
   *,
   every: int = 1,
   pattern: Any = NOfM(2, 4),
-  **settings: Any,
+  end: int | None = None,
+  **settings: Unpack[Settings],
 ) -> optax.GradientTransformationExtraArgs:
   r"""Smooth straight-through: N:M weights that fade in and out.
 
@@ -56,8 +57,8 @@ def s_ste(
     sparsity: ``None`` for :math:`1 - n/m`; a schedule up to that lets n come down from m.
     every: masks change on calls whose count is a multiple of this, and at the end of the schedule.
     pattern: an :class:`jprune.masks.NOfM`.
-    **settings: of :func:`sparse_training`: ``where``, ``roles``, ``packed``...; weights are chosen
-      by magnitude.
+    end: the last call on which masks change; by default none.
+    **settings: as for :func:`sparse_training`, but weights are chosen by magnitude.
 
   Returns:
     An optimizer with a :class:`SparseState`, whose masks have n of every m. A weight that is as
@@ -106,7 +107,7 @@ def s_ste(
   start = lambda weights: Scales(each(lambda w: jnp.ones((), jnp.float32), weights))
   method = Method('s_ste', change, remember=start, show=show, dense=True, regrows=True)
   sparsity = sparsity_of(sparsity, pattern)
-  return sparse_training(method, inner, sparsity, every=every, pattern=pattern, **settings)
+  return sparse_training(method, inner, sparsity, every=every, end=end, pattern=pattern, **settings)
 
 
 def _less_threshold(weight: jax.Array, mask: jax.Array, pattern: NOfM) -> jax.Array:
