@@ -198,6 +198,15 @@ def test_slimming():
     same(found, {'params': expected, 'batch_stats': zeros(whole['batch_stats'])}, rtol=1e-6)
 
 
+def test_channels_go_by_their_scales():
+  whole = variables()
+  scores = jprune.scores.magnitude(whole)
+  masks = jprune.masks.channels(scores, GRAPH, 0.5, where='scale', scope='global', normalize=None)
+  sizes = np.abs(whole['params']['norm']['scale'])
+  np.testing.assert_array_equal(masks['params']['first']['bias'], sizes >= np.sort(sizes)[3])
+  assert masks['params']['second']['bias'] is None or masks['params']['second']['bias'].all()
+
+
 def test_scales_of_channels_that_stay_are_left_alone():
   alpha = {'alpha': jnp.ones(3)}  # a scale of another kind
   params = {'norm': {'scale': jnp.ones(5)}, 'kernel': jnp.ones((5, 3)), 'prelu': alpha}
