@@ -32,6 +32,10 @@ def numbers_of(module):
     ('capture', {'scanned', 'unrolled'}),
     ('repair', {'0.5', '2:4', 'others'}),
     (
+      'sparse_training',
+      {'gradual', 'gradual, packed', 'rigl', 'rigl without a clock'},
+    ),
+    (
       'zeros',
       {'dense', '2:4, masked', 'blocks, masked, 0.9'}
       | {f'{form}, {share}' for form in ('masked', 'BCOO') for share in (0.5, 0.9, 0.99)}
