@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -119,9 +120,9 @@ def masks_by(
 
 
 def counts(
-  function: str, params: Params, scored: Scores, sparsity: float, asked: Asked, final: float
-) -> np.ndarray:
-  """How many units of each part are kept at a sparsity, ints: from shapes, if need be from scores.
+  function: str, params: Params, scored: Scores, asked: Asked, final: float
+) -> Callable[[float], np.ndarray]:
+  """How many units of each part are kept, ints: from shapes, if need be from scores.
 
   Parts are leaves, or layers of a stack; of weights that compete together there is one number, of
   an N:M pattern the number n.
@@ -131,34 +132,41 @@ def counts(
     params: tree of arrays.
     scored: arrays of the shapes of the leaves that are pruned, ``None`` for the others; scores, if
       :func:`by_values`.
-    sparsity: a number at hand.
     asked: how to choose.
     final: the last sparsity there will be: with it a distribution that has its own sparsities
       reaches them, and before that the same part of each.
+
+  Returns:
+    From a sparsity, a number at hand, to the numbers; what all sparsities share is done before.
   """
   pattern = asked.pattern
   if isinstance(pattern, ChannelGroups):
-    return pattern.counts(function, leaves_by_path(scored), sparsity, asked.roles)
+    flat = leaves_by_path(scored)
+    return lambda sparsity: pattern.counts(function, flat, sparsity, asked.roles)
   forms = _forms(function, params, scored, asked)
   paths, parts, _ = tree.flatten(jax.eval_shape(forms.split, scored))
   for path, part in zip(paths, parts):
     forms.pattern.check(function, path, part.shape)
   if isinstance(pattern, NOfM):
-    steps = math.floor(sparsity * pattern.m + 1e-9)
-    return np.array([max(pattern.m - steps, pattern.n)], np.int64)
+    steps = lambda sparsity: math.floor(sparsity * pattern.m + 1e-9)
+    return lambda sparsity: np.array([max(pattern.m - steps(sparsity), pattern.n)], np.int64)
   shapes = [units_shape(forms.pattern, part) for part in parts]
   units = [math.prod(shape) for shape in shapes]
-  if asked.together:
-    kept = kept_each([sparsity], [sum(units)])
-    limits = asked.min_keep, asked.max_sparsity, asked.per_output
-    if bounds := caps(function, parts, forms.pattern, sparsity, *limits):
-      floor = sum(floors(bounds, [jax.ShapeDtypeStruct(shape, bool) for shape in shapes]))
-      if floor > kept[0]:
-        raise _checks.caps_contradict(function, sparsity, floor, sum(units))
-    return np.array(kept, np.int64)
-  shares = _scheduled(function, params, scored, sparsity, asked, final, forms.roles)
-  each = jax.tree.leaves(forms.shares(shares))
-  return np.array(kept_each(each, units), np.int64)
+
+  def at(sparsity: float) -> np.ndarray:
+    if asked.together:
+      kept = kept_each([sparsity], [sum(units)])
+      limits = asked.min_keep, asked.max_sparsity, asked.per_output
+      if bounds := caps(function, parts, forms.pattern, sparsity, *limits):
+        floor = sum(floors(bounds, [jax.ShapeDtypeStruct(shape, bool) for shape in shapes]))
+        if floor > kept[0]:
+          raise _checks.caps_contradict(function, sparsity, floor, sum(units))
+      return np.array(kept, np.int64)
+    shares = _scheduled(function, params, scored, sparsity, asked, final, forms.roles)
+    each = jax.tree.leaves(forms.shares(shares))
+    return np.array(kept_each(each, units), np.int64)
+
+  return at
 
 
 def stay_dense(

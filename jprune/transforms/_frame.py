@@ -77,7 +77,7 @@ class Frame:
       return self._blank(params)
     along = Along(self.method.name, self.how.leaves(params), params)
     weights = along.weights
-    table = self.when.table(lambda sparsity: self.how.counts(along, sparsity))
+    table = self.when.table(self.how.counts(along))
     memory = self.method.remember(weights) if self.method.remember else ()
     key = () if self.how.key is None else jax.random.key_data(self.how.key)
     masks = self._started(along, params, memory, table[0], key)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -61,8 +62,8 @@ class How:
     dense = stay_dense(name, whole, scored, asked, self.final)
     return {path for path, yes, no in zip(paths, chosen, dense) if yes and not no}
 
-  def counts(self, along: Along, sparsity: float) -> np.ndarray:
-    """How many units of each part are kept at a sparsity."""
+  def counts(self, along: Along) -> Callable[[float], np.ndarray]:
+    """From a sparsity to how many units of each part are kept at it."""
     name, values = self.method.name, along.weights
     if by_values(self.asked):
       if tree.is_traced(*values.values()):
@@ -70,7 +71,7 @@ class How:
       values = self._scores(along, self.step(along, 0, along.weights, {}))
     followers = self._followers(along)
     scored = among_all(along, {p: x for p, x in values.items() if p not in followers})
-    return counts(name, along.whole, scored, sparsity, self.asked, self.final)
+    return counts(name, along.whole, scored, self.asked, self.final)
 
   def step(
     self,
