@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
-from typing import Any, Unpack
+from typing import Unpack
 
 import jax
 import optax
 
-from jprune import _checks, distributions, schedules, scores
-from jprune.masks import ChannelGroups, NOfM, Unstructured
-from jprune.transforms._method import ByPath, Method, Step, each, magnitudes
+from jprune import _checks, distributions
+from jprune.transforms._method import Method
+from jprune.transforms._regrown import (
+  at_random,
+  both,
+  chances,
+  gradient,
+  magnitude,
+  regrowing,
+  settled,
+)
 from jprune.transforms._sparse_training import Settings, sparse_training
 from jprune.typing import Distribution, Schedule
-
-Chosen = Callable[[Step], ByPath]
 
 
 def static(
@@ -55,8 +60,8 @@ def static(
     Mocanu et al., Scalable training of artificial neural networks with adaptive sparse
     connectivity, Nature Communications 2018, arXiv:1707.04780, for the distribution of densities
   """
-  method = Method('static', None, _at_random, random=True)
-  settings['distribution'] = _alike(settings, distribution, distributions.erk)
+  method = Method('static', None, at_random, random=True)
+  settings = settled('static', settings, distribution, distributions.erk)
   sparsity = _checks.static_fraction('static', 'sparsity', sparsity)
   return sparse_training(method, inner, sparsity, every=1, key=key, **settings)
 
@@ -103,8 +108,8 @@ def sparse_evolution(
     Mocanu et al., Scalable training of artificial neural networks with adaptive sparse
     connectivity, Nature Communications 2018, arXiv:1707.04780
   """
-  method = _method('sparse_evolution', drop, _magnitude, _random)
-  settings['distribution'] = _alike(settings, distribution, distributions.er)
+  method = regrowing('sparse_evolution', drop, magnitude, chances)
+  settings = settled('sparse_evolution', settings, distribution, distributions.er)
   return sparse_training(method, inner, sparsity, every=every, end=end, key=key, **settings)
 
 
@@ -158,8 +163,8 @@ def rigl(
   References:
     Evci et al., Rigging the lottery: making all tickets winners, ICML 2020, arXiv:1911.11134
   """
-  method = _method('rigl', drop, _magnitude, _gradient)
-  settings['distribution'] = _alike(settings, distribution, distributions.erk)
+  method = regrowing('rigl', drop, magnitude, gradient)
+  settings = settled('rigl', settings, distribution, distributions.erk)
   return sparse_training(method, inner, sparsity, every=every, end=end, key=key, **settings)
 
 
@@ -214,8 +219,8 @@ def granet(
     Liu et al., Sparse training via boosting pruning plasticity with neuroregeneration, NeurIPS
     2021, arXiv:2106.10404
   """
-  method = _method('granet', drop, _magnitude, _gradient)
-  settings['distribution'] = _alike(settings, distribution, distributions.erk)
+  method = regrowing('granet', drop, magnitude, gradient)
+  settings = settled('granet', settings, distribution, distributions.erk)
   return sparse_training(method, inner, sparsity, every=every, end=end, key=key, **settings)
 
 
@@ -269,56 +274,6 @@ def mest(
     NeurIPS 2021, arXiv:2110.14032
   """
   weight = _checks.non_negative_number('mest', 'weight', weight)
-  method = _method('mest', drop, functools.partial(_both, weight), _random)
-  settings['distribution'] = _alike(settings, distribution, distributions.erk)
+  method = regrowing('mest', drop, functools.partial(both, weight), chances)
+  settings = settled('mest', settings, distribution, distributions.erk)
   return sparse_training(method, inner, sparsity, every=every, end=end, key=key, **settings)
-
-
-def as_fraction(function: str, drop: float | Schedule) -> Schedule:
-  """The fraction of weights that are replaced on each change, as a function of the count."""
-  if not callable(drop):
-    return schedules.constant(_checks.static_fraction(function, 'drop', drop))
-  return drop
-
-
-def _alike(settings: Settings, given: Distribution | None, default: Distribution) -> Distribution:
-  """The distribution, by default one for single weights."""
-  if given is not None:
-    return given
-  single = settings.get('pattern', Unstructured())
-  return distributions.uniform if isinstance(single, (NOfM, ChannelGroups)) else default
-
-
-def _method(name: str, drop: float | Schedule, stays: Chosen, grows: Chosen) -> Method:
-  """A method that drops a fraction of the weights, all but those with the best ``stays``.
-
-  As many grow, those with the best ``grows``.
-  """
-  fraction = as_fraction(name, drop)
-
-  def change(step: Step) -> tuple[ByPath, Any]:
-    dropped = step.part(fraction(step.count))
-    stay = step.best(stays(step), kept=step.less(dropped), among=step.masks)
-    return step.best(grows(step), first=stay), step.memory
-
-  return Method(name, change, _at_random, regrows=True, random=True)
-
-
-def _at_random(step: Step) -> ByPath:
-  return step.best(_random(step))
-
-
-def _random(step: Step) -> ByPath:
-  return type(step.weights)(scores.random(step.weights, step.key))
-
-
-def _magnitude(step: Step) -> ByPath:
-  return magnitudes(step.weights)
-
-
-def _gradient(step: Step) -> ByPath:
-  return magnitudes(step.grads)
-
-
-def _both(weight: float, step: Step) -> ByPath:
-  return each(lambda w, g: w + weight * g, magnitudes(step.weights), magnitudes(step.grads))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, TypedDict
+from collections.abc import Sequence
+from typing import TypedDict
 
 import jax
 import optax
@@ -149,8 +150,12 @@ def sparse_training(
   return optax.GradientTransformationExtraArgs(explicit(meshes.init), explicit(meshes.update))
 
 
-def not_scored(function: str, settings: dict[str, Any]) -> None:
+def not_scored(
+  function: str,
+  settings: Settings,
+  arguments: Sequence[str] = ('scorer', 'average_params', 'average_grads'),
+) -> None:
   """Refuses settings that say how weights are scored, for a method that has its own way."""
-  for argument in ('scorer', 'average_params', 'average_grads'):
+  for argument in arguments:
     if argument in settings:
       raise _checks.scores_of_its_own(function, argument)

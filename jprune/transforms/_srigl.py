@@ -14,8 +14,8 @@ from jprune.masks import Unstructured, _keys, _rows, _select, _wide
 from jprune.masks._forms import rows
 from jprune.transforms._ablation import Ablation
 from jprune.transforms._method import ByPath, Method, Step, magnitudes
-from jprune.transforms._sparse_to_sparse import as_fraction
-from jprune.transforms._sparse_training import Settings, sparse_training
+from jprune.transforms._regrown import as_fraction
+from jprune.transforms._sparse_training import Settings, not_scored, sparse_training
 from jprune.typing import Distribution, Schedule, Where
 
 
@@ -58,7 +58,7 @@ def srigl(
     ablate: what :func:`jprune.graph.channels` found of the function that is trained; or what
       selects leaves, as for ``where``; ``None`` for no neuron.
     distribution: as for :func:`jprune.prune`.
-    **settings: as for :func:`sparse_training`; patterns, bounds and scorers have no say here.
+    **settings: as for :func:`sparse_training`; without ``pattern``, ``scorer`` and bounds.
 
   Returns:
     As :func:`sparse_training`.
@@ -79,6 +79,7 @@ def srigl(
   fraction = as_fraction('srigl', drop)
   least = _checks.static_fraction('srigl', 'gamma', gamma)
   roles = settings.get('roles')
+  not_scored('srigl', settings, ('scorer', 'min_keep', 'max_sparsity', 'per_output'))
   if settings.get('pattern', Unstructured()) != Unstructured():
     raise _checks.pattern_of_its_own('srigl', settings['pattern'])
 
