@@ -7,9 +7,10 @@ from typing import Any
 import jax
 
 from jprune import distributions, scores
+from jprune._asked import Asked
 from jprune._entry import public
 from jprune._roles import Roles
-from jprune._selection import Asked, masks_by, scores_by
+from jprune._selection import masks_by, scores_by
 from jprune.masks import NOfM, Unstructured
 from jprune.masks._apply import aligned
 from jprune.typing import Distribution, Masks, Params, Pattern, Scorer, Scores, Where

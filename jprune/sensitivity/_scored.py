@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from jprune import _checks, tree
+from jprune._asked import Asked
 from jprune._entry import explicit
 from jprune._roles import Roles
-from jprune._selection import Asked, masks_by
+from jprune._selection import masks_by
 from jprune.typing import Masks, Params, Scorer, Scores
 
 

@@ -10,7 +10,8 @@ import jax
 import numpy as np
 
 from jprune import _checks, tree
-from jprune._selection import Asked, by_values, counts, masks_by, scores_by, stay_dense, takes
+from jprune._asked import Asked
+from jprune._selection import by_values, counts, masks_by, scores_by, stay_dense, takes
 from jprune.masks._pack import unpack_leaf
 from jprune.transforms._along import Along
 from jprune.transforms._held import is_end, is_hole

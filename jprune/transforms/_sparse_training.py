@@ -9,9 +9,9 @@ import jax
 import optax
 
 from jprune import _checks, distributions, scores
+from jprune._asked import Asked
 from jprune._entry import explicit
 from jprune._roles import Roles
-from jprune._selection import Asked
 from jprune.masks import ChannelGroups, NOfM, Unstructured
 from jprune.transforms._averaged import averaged
 from jprune.transforms._frame import Frame
