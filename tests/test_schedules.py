@@ -162,3 +162,51 @@ def test_sparsities_may_be_traced():
 def test_errors(make, error, match):
   with pytest.raises(error, match=match):
     make()
+
+
+def test_joined_and_delayed_count_steps_of_their_own():
+  first, second = schedules.linear(0.0, 0.5, 0, 10), schedules.exponential(0.5, 0.9, 2, 12)
+  one = schedules.joined([first, second], [20])
+  late = schedules.delayed(second, 20)
+  for count in range(40):
+    assert one(count) == (first(count) if count < 20 else second(count - 20))
+    assert late(count) == second(max(count - 20, 0))
+  assert (one.begin, one.end) == (0, 32)
+  assert (late.begin, late.end) == (22, 32)
+
+
+def test_stairs_are_as_high_as_the_curve_and_end_where_it_does():
+  curve = schedules.sigmoid(0.1, 0.8, 3, 31, steepness=9.0)
+  stairs = schedules.every(curve, 6)
+  want = [curve(31) if count >= 31 else curve(count // 6 * 6) for count in range(40)]
+  assert [stairs(count) for count in range(40)] == want
+
+
+def test_sigmoid_is_the_logistic_function_stretched():
+  logistic = lambda x: 1 / (1 + np.exp(-x))
+  x = np.arange(11) / 10
+  low, high = logistic(-3.0), logistic(3.0)
+  want = 0.9 * (logistic(6 * (x - 0.5)) - low) / (high - low)
+  found = [schedules.sigmoid(0.0, 0.9, 0, 10)(count) for count in range(11)]
+  np.testing.assert_allclose(found, want, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+  ('make', 'message'),
+  [
+    (lambda: schedules.joined([], []), 'joined: `schedules` must be at least one schedule'),
+    (lambda: schedules.joined([0.5], []), r'joined: `schedules\[0\]` must be a function'),
+    (
+      lambda: schedules.joined([schedules.constant(0.1)] * 3, [5, 2]),
+      'joined: `boundaries` must be 2 ascending steps',
+    ),
+    (lambda: schedules.joined([schedules.constant(0.1)] * 2, [-1]), r'joined: `boundaries\[0\]`'),
+    (lambda: schedules.delayed(0.5, 3), 'delayed: `schedule` must be a function'),
+    (lambda: schedules.delayed(schedules.constant(0.1), -3), 'delayed: `by` must be an int'),
+    (lambda: schedules.every(schedules.constant(0.1), 0), 'every: `steps` must be an int of at'),
+    (lambda: schedules.sigmoid(0, 1, 0, 9, steepness=0), 'sigmoid: `steepness` must be'),
+  ],
+)
+def test_what_is_put_together_has_to_fit(make, message):
+  with pytest.raises((ValueError, TypeError), match=f'^{message}'):
+    make()

@@ -19,6 +19,16 @@ TABLE = {
   'cubic': (schedules.cubic(0.3, 0.9, BEGIN, END), 0.3, 0.9),
   'cosine': (schedules.cosine(0.3, 0.9, BEGIN, END), 0.3, 0.9),
   'exponential': (schedules.exponential(0.3, 0.9, BEGIN, END), 0.3, 0.9),
+  'sigmoid': (schedules.sigmoid(0.3, 0.9, BEGIN, END), 0.3, 0.9),
+  'joined': (
+    schedules.joined(
+      [schedules.linear(0.3, 0.5, BEGIN, 20), schedules.cubic(0.5, 0.9, 5, 20)], [END - 20]
+    ),
+    0.3,
+    0.9,
+  ),
+  'delayed': (schedules.delayed(schedules.linear(0.3, 0.9, 0, END - BEGIN), BEGIN), 0.3, 0.9),
+  'every': (schedules.every(schedules.cubic(0.3, 0.9, BEGIN, END), 7), 0.3, 0.9),
 }
 each = pytest.mark.parametrize(('schedule', 'initial', 'final'), TABLE.values(), ids=TABLE)
 
@@ -48,6 +58,15 @@ def test_rises_from_one_end_to_the_other(schedule, initial, final):
   assert values.max() == final
   assert (np.diff(values) >= 0).all()
   np.testing.assert_allclose(jax.jit(schedule)(jnp.arange(END + 10)), values, rtol=1e-6)
+
+
+@each
+def test_knows_where_it_changes(schedule, initial, final):
+  begin, end = schedule.begin, schedule.end
+  assert schedule(begin) == (initial if begin < end else schedule(end))
+  assert schedule(end) == schedule(10**9) == final
+  assert end == 0 or schedule(end - 1) != final
+  assert begin in (0, BEGIN, END - 1, END)
 
 
 @each
