@@ -13,6 +13,10 @@ Examples:
   >>> jprune.prune(params, 0.5, where=where)['kernel'] is None
   True
 
+  >>> weights: ByPath = dict(kernel=params['kernel'])
+  >>> weights['kernel'].shape
+  (2, 2)
+
   >>> schedule: Schedule = jprune.schedules.linear(0.0, 0.8, begin=0, end=10)
   >>> f'{schedule(5):.1f}'
   '0.4'
@@ -20,7 +24,7 @@ Examples:
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import jax
@@ -55,6 +59,10 @@ Where: TypeAlias = Any
 - a list of these: what any of them selects. A string that is the path of a leaf selects exactly
   that one; each entry has to select something.
 """
+
+ByPath: TypeAlias = Mapping[str, Any]
+"""A dict from the paths of leaves, such as ``'Dense_0/kernel'``, to arrays, in the order of the
+leaves."""
 
 Schedule: TypeAlias = Callable[[Any], Any]
 """``count -> sparsity``: the step, an int or an int array, to a fraction in [0, 1]."""

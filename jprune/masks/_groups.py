@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -14,9 +14,7 @@ from jprune import _checks, tree
 from jprune.masks import _compete, _part, _slices, _units
 from jprune.masks._auto import following
 from jprune.masks._pack import PackedMask, unpack_leaf
-from jprune.typing import Masks, Scores, Where
-
-ByPath = Mapping[str, Any]
+from jprune.typing import ByPath, Masks, Scores, Where
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,8 +12,8 @@ import numpy as np
 from jprune import tree
 from jprune._roles import HEADS, OUTPUTS
 from jprune.masks import ChannelGroups, _slices
-from jprune.transforms._method import ByPath
 from jprune.tree._named_roles import roles_or_names
+from jprune.typing import ByPath
 
 
 class Unit(NamedTuple):

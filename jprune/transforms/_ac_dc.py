@@ -8,9 +8,9 @@ import jax
 import optax
 
 from jprune import _checks
-from jprune.transforms._method import ByPath, Method, Step, each
+from jprune.transforms._method import Method, Step, each
 from jprune.transforms._sparse_training import Settings, sparse_training
-from jprune.typing import Schedule
+from jprune.typing import ByPath, Schedule
 
 
 def ac_dc(

@@ -10,7 +10,8 @@ import jax.numpy as jnp
 from jprune import tree
 from jprune.masks._pack import pack_leaf
 from jprune.transforms._held import along_masks, is_end, is_hole, unwrapped
-from jprune.transforms._method import ByPath, by_path, each
+from jprune.transforms._method import by_path, each
+from jprune.typing import ByPath
 
 
 class Along:

@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 
 from jprune import _checks
-from jprune.transforms._method import ByPath, Method, Step, each, single
+from jprune.transforms._method import Method, Step, each, single
+from jprune.typing import ByPath
 
 
 class Means(NamedTuple):

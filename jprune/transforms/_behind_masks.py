@@ -10,9 +10,9 @@ import optax
 
 from jprune import _checks
 from jprune.masks import NOfM
-from jprune.transforms._method import ByPath, Method, Step, each, single
+from jprune.transforms._method import Method, Step, each, single
 from jprune.transforms._sparse_training import Settings, sparse_training
-from jprune.typing import Schedule
+from jprune.typing import ByPath, Schedule
 
 
 def straight_through(

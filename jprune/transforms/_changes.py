@@ -11,7 +11,7 @@ from jax import lax
 
 from jprune import tree
 from jprune.masks import _wide
-from jprune.transforms._method import ByPath
+from jprune.typing import ByPath
 
 
 def churned(old: ByPath, new: ByPath) -> jax.Array:

@@ -15,7 +15,8 @@ import jax
 import jax.numpy as jnp
 
 from jprune.transforms import _moments
-from jprune.transforms._method import ByPath, by_path, each
+from jprune.transforms._method import by_path, each
+from jprune.typing import ByPath
 
 NEVER = 255  # ticks of a weight that has not come back, or so long ago that it no longer matters
 

@@ -32,10 +32,10 @@ from jprune.transforms._held import (
   laid_out_as,
 )
 from jprune.transforms._how import How
-from jprune.transforms._method import ByPath, Method, Step, each, single
+from jprune.transforms._method import Method, Step, each, single
 from jprune.transforms._state import SparseState
 from jprune.transforms._when import When
-from jprune.typing import Masks, Params
+from jprune.typing import ByPath, Masks, Params
 
 
 class Now(NamedTuple):

@@ -7,9 +7,9 @@ from typing import Any, Unpack
 import jax
 import optax
 
-from jprune.transforms._method import ByPath, Method, Step
+from jprune.transforms._method import Method, Step
 from jprune.transforms._sparse_training import Settings, sparse_training
-from jprune.typing import Schedule
+from jprune.typing import ByPath, Schedule
 
 
 def gradual(

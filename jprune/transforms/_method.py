@@ -13,8 +13,7 @@ import jax.numpy as jnp
 from jprune import _checks
 from jprune.masks import _wide
 from jprune.transforms import _moments
-
-ByPath = Mapping[str, jax.Array]
+from jprune.typing import ByPath
 
 
 class Method(NamedTuple):

@@ -10,9 +10,9 @@ import jax.numpy as jnp
 import optax
 
 from jprune import _checks, schedules
-from jprune.transforms._method import ByPath, Method, Step, each, single
+from jprune.transforms._method import Method, Step, each, single
 from jprune.transforms._sparse_training import Settings, not_scored, sparse_training
-from jprune.typing import Schedule, Where
+from jprune.typing import ByPath, Schedule, Where
 
 
 class Movements(NamedTuple):

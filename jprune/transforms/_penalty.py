@@ -13,8 +13,8 @@ from jprune import _checks, tree
 from jprune._entry import explicit
 from jprune.masks import ChannelGroups
 from jprune.transforms._held import is_end, is_hole
-from jprune.transforms._method import ByPath, single
-from jprune.typing import Params, Where
+from jprune.transforms._method import single
+from jprune.typing import ByPath, Params, Where
 
 Strength = float | Callable[[Any], Any]
 Penalty = Callable[[ByPath, Any], ByPath]

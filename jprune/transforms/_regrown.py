@@ -7,9 +7,9 @@ from typing import Any
 
 from jprune import _checks, distributions, schedules, scores
 from jprune.masks import ChannelGroups, NOfM
-from jprune.transforms._method import ByPath, Method, Step, each, magnitudes
+from jprune.transforms._method import Method, Step, each, magnitudes
 from jprune.transforms._sparse_training import Settings, not_scored
-from jprune.typing import Distribution, Schedule
+from jprune.typing import ByPath, Distribution, Schedule
 
 Chosen = Callable[[Step], ByPath]
 

@@ -21,10 +21,10 @@ from jprune.masks import ChannelGroups, _units
 from jprune.masks._auto import following
 from jprune.masks._pack import unpack_leaf
 from jprune.transforms._held import held_masks, is_end, is_hole, laid_out_as
-from jprune.transforms._method import ByPath, single
+from jprune.transforms._method import single
 from jprune.transforms._penalty import Penalty, Strength, added, members, penalized
 from jprune.tree import _names
-from jprune.typing import Masks, Params, Where
+from jprune.typing import ByPath, Masks, Params, Where
 
 _SCALES = ('scale', 'gamma', 'gain', 'weight', 'w', 'g')
 

@@ -13,9 +13,9 @@ from jprune.masks import NOfM
 from jprune.masks._auto import following
 from jprune.masks._forms import Forms
 from jprune.transforms._behind_masks import sparsity_of
-from jprune.transforms._method import ByPath, Method, Step, each, magnitudes, single
+from jprune.transforms._method import Method, Step, each, magnitudes, single
 from jprune.transforms._sparse_training import Settings, not_scored, sparse_training
-from jprune.typing import Schedule
+from jprune.typing import ByPath, Schedule
 
 
 class Scales(NamedTuple):

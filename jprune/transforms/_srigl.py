@@ -13,10 +13,10 @@ from jprune.graph import ChannelGraph
 from jprune.masks import Unstructured, _keys, _rows, _select, _wide
 from jprune.masks._forms import rows
 from jprune.transforms._ablation import Ablation
-from jprune.transforms._method import ByPath, Method, Step, magnitudes
+from jprune.transforms._method import Method, Step, magnitudes
 from jprune.transforms._regrown import as_fraction
 from jprune.transforms._sparse_training import Settings, not_scored, sparse_training
-from jprune.typing import Distribution, Schedule, Where
+from jprune.typing import ByPath, Distribution, Schedule, Where
 
 
 def srigl(

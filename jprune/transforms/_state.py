@@ -20,7 +20,7 @@ class SparseState(NamedTuple):
     inner: state of the inner optimizer.
     memory: what the method keeps beside its masks, in trees like the masks.
     dense: weights that live on behind their masks, in a tree like the masks, or ``()``.
-    clock: when weights came back, a :class:`Clock`, or ``()`` where it makes no difference.
+    clock: when weights came back, or ``()`` where it makes no difference.
     kept: how many weights each leaf keeps, a row for each change: uint32 words
       ``(changes, leaves, 2)`` of ``high * 2**16 + low``.
     churn: weights that the last change took away or brought in, over all that could be: float32.
