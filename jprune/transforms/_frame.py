@@ -79,7 +79,8 @@ class Frame:
     weights = along.weights
     table = self.when.table(self.how.counts(along))
     memory = self.method.remember(weights) if self.method.remember else ()
-    key = () if self.how.key is None else jax.random.key_data(self.how.key)
+    # a copy: a donated state must leave the caller their key
+    key = () if self.how.key is None else jnp.copy(jax.random.key_data(self.how.key))
     masks = self._started(along, params, memory, table[0], key)
     inner = self.inner.init(params if self.method.dense else _masked(along, masks))
     clock = None
