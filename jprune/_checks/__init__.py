@@ -265,6 +265,7 @@ from jprune._checks.training import pattern_of_its_own as pattern_of_its_own
 from jprune._checks.training import scores_of_its_own as scores_of_its_own
 from jprune._checks.training import sparsity_falls as sparsity_falls
 from jprune._checks.training import start_denser as start_denser
+from jprune._checks.training import two_sets_of_params as two_sets_of_params
 from jprune._checks.trees import as_bool as as_bool
 from jprune._checks.trees import bad_regex as bad_regex
 from jprune._checks.trees import bad_where as bad_where

@@ -132,6 +132,15 @@ def check_optimizer(function: str, inner: Any) -> None:
     raise TypeError(message(function, 'inner', 'an optax transformation', repr(inner), fix))
 
 
+def two_sets_of_params(function: str) -> TypeError:
+  fix = (
+    'Slow params would bring pruned weights back. With masks that stay, '
+    'optax.chain(optax.lookahead(...), keep_pruned(optax.LookaheadParams(masks, masks))) works.'
+  )
+  got = 'optax.LookaheadParams'
+  return TypeError(message(function, 'params', 'the params of a model', got, fix))
+
+
 def distribution_traced(function: str) -> TypeError:
   fix = 'Call init outside of jit and vmap, or list the sparsities by distributions.fixed.'
   constraint = 'one that goes by shapes where params are traced'

@@ -72,6 +72,8 @@ class Frame:
   def init(self, params: Params) -> SparseState:
     """The state with which training starts."""
     check_dtypes(self.method.name, params)
+    if isinstance(params, optax.LookaheadParams):
+      raise _checks.two_sets_of_params(self.method.name)
     _, leaves, _ = tree.flatten(params, is_end)
     if is_placeholder(params) or (leaves and all(map(is_hole, leaves))):
       return self._blank(params)
