@@ -16,6 +16,7 @@ import equinox
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from flax import nnx
 
@@ -31,6 +32,7 @@ from jprune import (
   schedules,
   scores,
   sensitivity,
+  transforms,
   tree,
 )
 from jprune.masks import Block, Channel, NOfM
@@ -110,6 +112,12 @@ def shrunk_module(room, model, x):
 
 def updated(transform, m):
   tx = transform(m.masks)
+  state = tx.init(m.params)
+  return tx.update(m.grads, state, m.params)
+
+
+def trained(m, method, *args, **settings):
+  tx = method(optax.sgd(0.1), *args, **settings)
   state = tx.init(m.params)
   return tx.update(m.grads, state, m.params)
 
@@ -275,6 +283,35 @@ CALLS = {
   'synflow_prune': lambda m: jprune.synflow_prune(
     m.params, forward, m.x, sparsity=0.8, rounds=2, masks=m.masks, progress=False
   ),
+  'transforms.ac_dc': lambda m: trained(m, transforms.ac_dc, 0.5, every=1, begin=0, end=2),
+  'transforms.admm': lambda m: trained(m, transforms.admm, 0.5, end=2, every=1),
+  'transforms.gradual transforms.SparseState transforms.masks_of transforms.metrics': lambda m: [
+    (state := trained(m, transforms.gradual, schedules.cubic(0.5, 0.9, 0, 4), every=2)[1]),
+    [transforms.masks_of(state), transforms.metrics(state)],
+  ],
+  'transforms.granet': lambda m: trained(m, transforms.granet, 0.5, every=1, key=m.key),
+  'transforms.mest': lambda m: trained(m, transforms.mest, 0.5, every=1, key=m.key),
+  'transforms.movement': lambda m: trained(m, transforms.movement, 0.5, every=1),
+  'transforms.rigl': lambda m: trained(m, transforms.rigl, 0.5, every=1, key=m.key, packed=True),
+  'transforms.s_ste': lambda m: trained(m, transforms.s_ste),
+  'transforms.soft_movement': lambda m: trained(m, transforms.soft_movement, every=1, pull=0.1),
+  'transforms.sparse_evolution': lambda m: trained(
+    m, transforms.sparse_evolution, 0.5, every=1, key=m.key
+  ),
+  'transforms.sparse_training transforms.Method transforms.Step': lambda m: trained(
+    m,
+    functools.partial(
+      transforms.sparse_training,
+      transforms.Method('m', lambda step: (step.best(step.scores()), ())),
+    ),
+    0.5,
+    every=1,
+    end=4,
+  ),
+  'transforms.sr_ste': lambda m: trained(m, transforms.sr_ste),
+  'transforms.srigl': lambda m: trained(m, transforms.srigl, 0.5, every=1, key=m.key),
+  'transforms.static': lambda m: trained(m, transforms.static, 0.5, key=m.key),
+  'transforms.straight_through': lambda m: trained(m, transforms.straight_through, 0.5),
   'transforms.keep_pruned transforms.KeepPrunedState': lambda m: updated(jprune.keep_pruned, m),
   'transforms.mask_updates transforms.MaskUpdatesState': lambda m: updated(jprune.mask_updates, m),
   'tree.along': lambda m: tree.along('f', 'masks', m.params, m.masks),

@@ -1,4 +1,4 @@
-"""Sparse training inside and outside of what else is wrapped around an optimizer, and in modules."""
+"""Sparse training inside and outside of what wraps an optimizer, and in modules and stacks."""
 
 import equinox
 import jax
