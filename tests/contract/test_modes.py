@@ -122,6 +122,16 @@ def trained(m, method, *args, **settings):
   return tx.update(m.grads, state, m.params)
 
 
+def started(tx, params):
+  return tx.update(params, tx.init(params), params)
+
+
+def recorded(m):
+  recorder = jprune.report.Recorder()
+  recorder.add(trained(m, transforms.gradual, 0.5, every=1, end=2)[1])
+  return recorder
+
+
 def over_time(schedule):
   return lambda m: [schedule(3), schedule(m.step), schedule(m.count)]
 
@@ -283,6 +293,25 @@ CALLS = {
   'synflow_prune': lambda m: jprune.synflow_prune(
     m.params, forward, m.x, sparsity=0.8, rounds=2, masks=m.masks, progress=False
   ),
+  'transforms.batch_norm_scale transforms.PenaltyState': lambda m: started(
+    transforms.batch_norm_scale(0.1), {'norm': {'scale': m.x[0], 'bias': m.x[0]}}
+  ),
+  'transforms.group_lasso': lambda m: started(transforms.group_lasso(0.1, m.graph), m.params),
+  'transforms.growing transforms.GrowingState': lambda m: started(
+    transforms.growing(m.masks), m.params
+  ),
+  'rewind': lambda m: jprune.rewind(m.params, m.grads, m.masks),
+  'sparse_init': lambda m: jprune.sparse_init(m.params, m.masks),
+  'masks.ChannelGroups': lambda m: jprune.prune(
+    m.params, 0.5, pattern=masks.ChannelGroups(m.graph)
+  ),
+  'report.Recorder': lambda m: recorded(m).to_dict(),
+  'schedules.delayed': over_time(schedules.delayed(schedules.cubic(0.0, 0.9, 0, 9), 2)),
+  'schedules.every': over_time(schedules.every(schedules.cubic(0.0, 0.9, 0, 9), 2)),
+  'schedules.joined': over_time(
+    schedules.joined([schedules.cubic(0.0, 0.5, 0, 3), schedules.linear(0.5, 0.9, 0, 3)], [4])
+  ),
+  'schedules.sigmoid': over_time(schedules.sigmoid(0.0, 0.9, 0, 9)),
   'transforms.ac_dc': lambda m: trained(m, transforms.ac_dc, 0.5, every=1, begin=0, end=2),
   'transforms.admm': lambda m: trained(m, transforms.admm, 0.5, end=2, every=1),
   'transforms.gradual transforms.SparseState transforms.masks_of transforms.metrics': lambda m: [
@@ -294,7 +323,9 @@ CALLS = {
   'transforms.movement': lambda m: trained(m, transforms.movement, 0.5, every=1),
   'transforms.rigl': lambda m: trained(m, transforms.rigl, 0.5, every=1, key=m.key, packed=True),
   'transforms.s_ste': lambda m: trained(m, transforms.s_ste),
-  'transforms.soft_movement': lambda m: trained(m, transforms.soft_movement, every=1, pull=0.1),
+  'transforms.soft_movement': lambda m: trained(
+    m, transforms.soft_movement, every=1, pull=0.1, optimizer=optax.sgd(1.0)
+  ),
   'transforms.sparse_evolution': lambda m: trained(
     m, transforms.sparse_evolution, 0.5, every=1, key=m.key
   ),
