@@ -12,7 +12,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from jprune import distributions, transforms
 from jprune.masks import unpack
 from jprune.transforms import masks_of
-from tests.transforms.methods import KEY, METHODS
+from tests.transforms.methods import METHODS, RISING
 
 STEPS = 8
 PARAMS = {
@@ -26,8 +26,8 @@ MADE['second moments'] = (
   optax.adam(0.1),
 )
 MADE['all weights compete'] = (
-  lambda inner: transforms.rigl(
-    inner, 0.7, every=3, key=KEY, distribution=distributions.global_, scorer=PARAMS
+  lambda inner: transforms.gradual(
+    inner, RISING, every=3, distribution=distributions.global_, scorer=PARAMS
   ),
   optax.sgd(0.1),
 )
