@@ -195,9 +195,8 @@ def sigmoid(
     and LLMs to perform as fully connected, 2025, arXiv:2501.19107
   """
   k = _checks.positive_number('sigmoid', 'steepness', steepness)
-  logistic = lambda xp, x: 1 / (1 + xp.exp(-x))
-  low, high = (1 / (1 + math.exp(side * k / 2)) for side in (1, -1))
-  curve = lambda xp, x: (logistic(xp, k * (0.5 - x)) - low) / (high - low)
+  # a logistic function is half a tanh, which overflows nowhere
+  curve = lambda xp, x: (xp.tanh(k / 2 * (0.5 - x)) / math.tanh(k / 4) + 1) / 2
   return _stretched('sigmoid', initial, final, begin, end, curve)
 
 

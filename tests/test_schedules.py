@@ -210,3 +210,8 @@ def test_sigmoid_is_the_logistic_function_stretched():
 def test_what_is_put_together_has_to_fit(make, message):
   with pytest.raises((ValueError, TypeError), match=f'^{message}'):
     make()
+
+
+def test_a_sigmoid_may_be_as_steep_as_one_likes():
+  schedule = schedules.sigmoid(0.0, 0.8, 0, 100, steepness=1e5)
+  assert [schedule(count) for count in (49, 50, 51)] == [0.0, 0.4, 0.8]

@@ -127,6 +127,7 @@ def admm(
     each(lambda w: single(w) + 0, weights), each(lambda w: jnp.zeros_like(single(w)), weights)
   )
   method = Method('admm', change, remember=start, gradient=gradient, regrows=True)
+  settings['clock'] = False  # nothing ever comes back
   return sparse_training(method, inner, sparsity, every=every, end=end, **settings)
 
 

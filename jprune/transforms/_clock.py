@@ -119,8 +119,8 @@ def corrected(clock: Clock, inner: Any, updates: ByPath) -> ByPath:
 
 def _factors(count: jax.Array, ages: jax.Array, betas: jax.Array) -> jax.Array:
   """By how much the correction for all weights is off for those of these ages."""
-  known = (betas > 0) & (betas < 1)
-  betas = jnp.where(known, betas, 0.5)
+  # bfloat16 rounds .999 to 1; one moment alone corrected would be worse than none
+  betas = jnp.where(jnp.all((betas >= 0) & (betas < 1)), betas, 0)
   share = lambda beta, steps: -jnp.expm1(jnp.maximum(steps, 1) * jnp.log(beta))
   first, second = (share(beta, count) / share(beta, ages) for beta in betas)
-  return jnp.where(known[0], first, 1) / jnp.sqrt(jnp.where(known[1], second, 1))
+  return first / jnp.sqrt(second)

@@ -89,6 +89,8 @@ class How:
     if isinstance(key, jax.Array):
       impl = jax.random.key_impl(self.key)
       key = jax.random.fold_in(jax.random.wrap_key_data(key, impl=impl), count)
+      if not along.has_updates:  # `init`: else the first change would grow what it has just dropped
+        key = jax.random.fold_in(key, 1)
     else:
       key = None
     return Step(

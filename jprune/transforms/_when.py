@@ -52,7 +52,7 @@ class When:
     known: dict[float, np.ndarray] = {}
     out = []
     for row in self.rows.tolist():
-      sparsity = self.schedule(row)
+      sparsity = float(self.schedule(row))  # of optax it is an array
       if sparsity not in known:
         known[sparsity] = _wide.constant(counts(sparsity))
       out.append(known[sparsity])

@@ -147,3 +147,7 @@ def test_what_it_refuses(arguments, match):
 def test_its_own_scores():
   with pytest.raises(TypeError, match='admm: `scorer` must be left out; got a value'):
     admm(optax.sgd(0.1), 0.5, end=10, scorer=jprune.scores.magnitude)
+
+
+def test_no_clock_is_held_as_nothing_comes_back():
+  assert admm(optax.adam(0.1), 0.5, end=10).init({'kernel': jnp.ones((2, 2))}).clock == ()

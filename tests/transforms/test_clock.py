@@ -84,3 +84,22 @@ def test_without_it_steps_are_too_long():
 def test_only_adam_needs_one():
   tx = rigl(optax.sgd(0.1, momentum=0.9), 0.5, every=4, key=jax.random.key(1))
   assert tx.init(PARAMS).clock == ()
+
+
+@pytest.mark.parametrize('dtype', [jnp.float32, jnp.bfloat16])
+def test_first_steps_are_not_longer_than_without_it(dtype):
+  """bfloat16 holds .999 as 1."""
+  params = {'kernel': PARAMS['kernel'].astype(dtype)}
+  longest = {}
+  for clock in (True, False):
+    tx = rigl(optax.adam(0.01), 0.5, every=50, key=jax.random.key(1), clock=clock)
+    step, state, now = jax.jit(tx.update), tx.init(params), params
+    for count in range(101):
+      before = masks_of(state)['kernel']
+      grads = {'kernel': jax.random.normal(jax.random.key(count), (6, 10), dtype)}
+      updates, state = step(grads, state, now)
+      now = optax.apply_updates(now, updates)
+    grown = masks_of(state)['kernel'] & ~before
+    assert grown.any()
+    longest[clock] = float(jnp.where(grown, jnp.abs(updates['kernel']), 0).max())
+  assert longest[True] <= 1.1 * longest[False]

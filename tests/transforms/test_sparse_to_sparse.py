@@ -97,3 +97,11 @@ def test_masks_are_those_of_the_paper(name):
       np.testing.assert_array_equal(got, mask)
       assert (weights[~mask] == 0).all()
   assert changes > 300
+
+
+@pytest.mark.parametrize('make', [sparse_evolution, mest])
+def test_the_first_change_grows_others_than_init_chose(make):
+  tx = make(optax.sgd(0.05), 0.7, drop=0.3, **SETTINGS)
+  now = params()
+  _, state = tx.update(gradient(now), tx.init(now), now)
+  assert float(state.churn) > 0.05

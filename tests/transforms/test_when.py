@@ -1,6 +1,10 @@
 """When masks change: on which calls, and until when."""
 
+import jax.numpy as jnp
+import optax
+
 from jprune import schedules
+from jprune.transforms import gradual, masks_of
 from jprune.transforms._when import when
 
 
@@ -19,3 +23,13 @@ def test_where_weights_may_come_back_masks_change_for_good():
   assert due(0.5, 10, end=15, regrows=True) == [0, 10, 15]
   assert due(schedules.linear(0.0, 0.5, 5, 13), 10, regrows=True) == [0, 10, 13, 20]
   assert due(0.5, 10) == [0]
+
+
+def test_a_schedule_of_optax():
+  tx = gradual(optax.sgd(0.1), optax.linear_schedule(0.0, 0.5, 4), every=2, end=4)
+  params = {'kernel': jnp.arange(1.0, 9.0).reshape(2, 4)}
+  state, kept = tx.init(params), []
+  for _ in range(6):
+    _, state = tx.update(params, state, params)
+    kept.append(int(masks_of(state)['kernel'].sum()))
+  assert kept == [8, 8, 6, 6, 4, 4]
