@@ -255,11 +255,13 @@ from jprune._checks.training import no_members_named as no_members_named
 from jprune._checks.training import no_n_of_m as no_n_of_m
 from jprune._checks.training import no_scales as no_scales
 from jprune._checks.training import no_second_moments as no_second_moments
+from jprune._checks.training import no_sparse_state as no_sparse_state
 from jprune._checks.training import not_a_multiple as not_a_multiple
 from jprune._checks.training import not_finite_where_pruned as not_finite_where_pruned
 from jprune._checks.training import not_selected_but_masked as not_selected_but_masked
 from jprune._checks.training import nothing_recorded as nothing_recorded
 from jprune._checks.training import other_masks_held as other_masks_held
+from jprune._checks.training import other_schedule as other_schedule
 from jprune._checks.training import other_than_init as other_than_init
 from jprune._checks.training import pattern_of_its_own as pattern_of_its_own
 from jprune._checks.training import scores_of_its_own as scores_of_its_own

@@ -102,6 +102,22 @@ def no_masks_held(function: str, state: Any) -> ValueError:
   return ValueError(message(function, 'state', 'a state with masks', got, fix))
 
 
+def no_sparse_state(function: str, state: Any) -> ValueError:
+  got = type(state).__name__
+  fix = 'Pass what tx.init(params) or the last tx.update gave.'
+  return ValueError(message(function, 'state', 'a SparseState', got, fix))
+
+
+def other_schedule(function: str, found: int, expected: int) -> ValueError:
+  """Numbers of weights in a state are those of the steps of the schedule it was made with."""
+  constraint = f'that of a schedule with {expected} changes of sparsity'
+  fix = (
+    'Go on with the schedule, `every` and `end` of the state; for others begin anew: '
+    'tx.init(params) with masks=masks_of(state).'
+  )
+  return ValueError(message(function, 'state', constraint, f'one with {found}', fix))
+
+
 def check_recorded(function: str, seen: Mapping[str, Any], shape: tuple[int, ...]) -> None:
   """Metrics of one shape: that of the steps, and of the agents."""
   for name, value in seen.items():

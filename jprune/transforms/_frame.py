@@ -159,10 +159,17 @@ class Frame:
     name, method = self.method.name, self.method
     if params is None:
       raise _checks.missing_params(name)
+    if not isinstance(state, SparseState):
+      raise _checks.no_sparse_state(name, state)
     along = Along(name, state.masks, params, updates)
     if not along.masks:
       updates, inner = self.inner.update(updates, state.inner, params, **extra_args)
       return updates, state._replace(count=state.count + 1, inner=inner)
+    for argument, leaves in (('params', along.weights), ('updates', along.updates)):
+      for path, mask in along.masks.items():
+        _checks.check_shape(name, argument, path, leaves[path], mask.shape)
+    if len(state.kept) != len(self.when.rows):
+      raise _checks.other_schedule(name, len(state.kept), len(self.when.rows))
     weights = along.flat(state.dense) if method.dense else along.weights
     memory = self.memory(along, weights, state.memory)
     kept = self.when.row(state.kept, state.count)
