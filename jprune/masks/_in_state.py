@@ -43,7 +43,8 @@ def masks_of(state: Any, params: Params | None = None) -> Masks:
       different leaves, those are put together; those of :func:`mask_updates` count where no others
       are.
     params: in whose containers the masks come, leaf by path; by default in those of the state.
-      An ``nnx.Optimizer`` has variables of its own there, where the params have ``nnx.Param``.
+      An ``nnx.Optimizer`` has variables of its own there, where the params have ``nnx.Param``, and
+      an ``optax.partition`` whose labels are for whole subtrees one ``None`` for each it hides.
 
   Returns:
     Masks with the structure of the params; for :func:`jprune.apply`, :func:`jprune.tally`,
@@ -76,10 +77,17 @@ def masks_in(function: str, state: Any, params: Params | None = None) -> Masks:
     return masks
   expected, _, treedef = tree.flatten(params)
   by_path = dict(zip(*tree.flatten(masks, is_end)[:2]))
-  missing = [path for path in expected if path not in by_path]
+  hidden = {path for path, mask in by_path.items() if mask is None}
+  missing = [path for path in expected if path not in by_path and not _within(path, hidden)]
   if missing:
     raise _checks.other_structure(function, 'state', expected, list(by_path), KeyError(missing))
-  return treedef.unflatten([by_path[path] for path in expected])
+  return treedef.unflatten([by_path.get(path) for path in expected])
+
+
+def _within(path: str, hidden: set[str]) -> bool:
+  """Whether a leaf is in a subtree that optax hides as a whole."""
+  keys = path.split('/')
+  return any('/'.join(keys[:i]) in hidden for i in range(len(keys)))
 
 
 def _plain(mask: Any) -> Any:

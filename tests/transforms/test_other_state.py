@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import optax
 import pytest
 
+import jprune
 from jprune import schedules, transforms
 
 PARAMS = {'kernel': jax.random.normal(jax.random.key(0), (8, 8))}
@@ -39,3 +40,14 @@ def test_a_schedule_may_give_arrays():
   for _ in range(5):
     _, state = tx.update(PARAMS, state, PARAMS)
   assert int(transforms.masks_of(state)['kernel'].sum()) == 32
+
+
+def test_masks_where_a_label_hides_a_whole_subtree():
+  params = {'base': {'kernel': PARAMS['kernel']}, 'adapter': PARAMS}
+  parts = {'train': transforms.gradual(optax.sgd(0.1), 0.5, every=2), 'freeze': optax.set_to_zero()}
+  tx = optax.multi_transform(parts, {'base': 'freeze', 'adapter': 'train'})
+  _, state = tx.update(params, tx.init(params), params)
+  masks = transforms.masks_of(state, params)
+  assert masks['base'] == {'kernel': None}
+  assert int(jprune.apply(params, masks)['adapter']['kernel'].astype(bool).sum()) == 32
+  assert jprune.tally(params, state).nonzero == 96
