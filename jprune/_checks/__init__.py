@@ -245,8 +245,10 @@ from jprune._checks.training import check_scheduled as check_scheduled
 from jprune._checks.training import check_starts_below as check_starts_below
 from jprune._checks.training import check_step as check_step
 from jprune._checks.training import distribution_traced as distribution_traced
+from jprune._checks.training import drop_outside as drop_outside
 from jprune._checks.training import ends_early as ends_early
 from jprune._checks.training import masked_twice as masked_twice
+from jprune._checks.training import masks_change_at_once as masks_change_at_once
 from jprune._checks.training import missing_params as missing_params
 from jprune._checks.training import no_end as no_end
 from jprune._checks.training import no_gradients_yet as no_gradients_yet
@@ -268,6 +270,7 @@ from jprune._checks.training import scores_of_its_own as scores_of_its_own
 from jprune._checks.training import sparsity_falls as sparsity_falls
 from jprune._checks.training import start_denser as start_denser
 from jprune._checks.training import two_sets_of_params as two_sets_of_params
+from jprune._checks.training import unknown_setting as unknown_setting
 from jprune._checks.trees import as_bool as as_bool
 from jprune._checks.trees import bad_regex as bad_regex
 from jprune._checks.trees import bad_where as bad_where

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -236,3 +237,19 @@ def no_members_named(function: str, paths: Sequence[str]) -> ValueError:
   fix = 'Trace the graph from a function of these params, or of variables that hold them.'
   got = f'none out of {listed(paths)}'
   return ValueError(message(function, 'params', 'with leaves of channel groups', got, fix))
+
+
+def unknown_setting(function: str, argument: str, known: Sequence[str]) -> TypeError:
+  near = difflib.get_close_matches(argument, known, 1)
+  fix = f'Did you mean {near[0]}=?' if near else f'There are {listed(known)}.'
+  return TypeError(message(function, argument, 'an argument that there is', 'a value', fix))
+
+
+def masks_change_at_once(function: str) -> TypeError:
+  fix = 'It chooses masks anew from dense weights; begin with jprune.apply(params, masks).'
+  return TypeError(message(function, 'masks', 'left out', 'a value', fix))
+
+
+def drop_outside(function: str, value: float, count: int) -> ValueError:
+  constraint = 'a fraction in [0, 1], or a schedule of it'
+  return ValueError(message(function, 'drop', constraint, f'{value:.4g} at step {count}'))

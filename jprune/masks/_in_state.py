@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from jprune import _checks, tree
-from jprune._entry import explicit
+from jprune._entry import check_dtypes, explicit
 from jprune.masks._pack import PackedMask, unpack_leaf
 from jprune.typing import Masks, Params
 
@@ -66,6 +66,7 @@ def masks_of(state: Any, params: Params | None = None) -> Masks:
 
 def masks_in(function: str, state: Any, params: Params | None = None) -> Masks:
   """:func:`masks_of` under the caller's name."""
+  check_dtypes(function, params)
   found = [node.masks for node in _nodes(state)]
   if not found:
     raise _checks.no_masks_held(function, state)

@@ -9,7 +9,7 @@ import optax
 
 from jprune import _checks
 from jprune.transforms._method import Method, Step, each
-from jprune.transforms._sparse_training import Settings, sparse_training
+from jprune.transforms._sparse_training import Settings, checked, sparse_training
 from jprune.typing import ByPath, Schedule
 
 
@@ -86,4 +86,6 @@ def ac_dc(
     return each(lambda mask: mask | dense, best), step.memory
 
   method = Method('ac_dc', change, regrows=True)
-  return sparse_training(method, inner, sparsity, every=every, end=end, key=key, **settings)
+  return sparse_training(
+    method, inner, sparsity, every=every, end=end, key=key, **checked('ac_dc', settings)
+  )

@@ -11,7 +11,7 @@ import optax
 
 from jprune import _checks
 from jprune.transforms._method import Method, Step, each, single
-from jprune.transforms._sparse_training import Settings, not_scored, sparse_training
+from jprune.transforms._sparse_training import Settings, checked, not_scored, sparse_training
 from jprune.typing import ByPath, Schedule
 
 
@@ -128,7 +128,7 @@ def admm(
   )
   method = Method('admm', change, remember=start, gradient=gradient, regrows=True)
   settings['clock'] = False  # nothing ever comes back
-  return sparse_training(method, inner, sparsity, every=every, end=end, **settings)
+  return sparse_training(method, inner, sparsity, every=every, end=end, **checked('admm', settings))
 
 
 def _risen(penalty: float, count: Any, end: int) -> jax.Array:

@@ -53,9 +53,14 @@ def averaged(method: Method, params: float = 0.0, grads: float = 0.0) -> Method:
   def observe(step: Step) -> Means:
     old = step.memory
     own = method.observe(_own(step)) if method.observe else old.own
+    gone = not (
+      method.dense or method.regrows
+    )  # for good: units are judged by what is left of them
+    left = lambda x, mask: jnp.where(mask, x, jnp.zeros_like(x))
+    kept = lambda means: each(left, means, step.masks) if gone else means
     return Means(
-      _moved(params, old.params, step.weights) if params else (),
-      _moved(grads, old.grads, step.grads) if grads else (),
+      kept(_moved(params, old.params, step.weights)) if params else (),
+      kept(_moved(grads, old.grads, step.grads)) if grads else (),
       own,
     )
 

@@ -11,7 +11,7 @@ import optax
 from jprune import _checks
 from jprune.masks import NOfM
 from jprune.transforms._method import Method, Step, each, single
-from jprune.transforms._sparse_training import Settings, sparse_training
+from jprune.transforms._sparse_training import Settings, checked, sparse_training
 from jprune.typing import ByPath, Schedule
 
 
@@ -74,7 +74,9 @@ def straight_through(
     arXiv:1308.3432
   """
   method = Method('straight_through', _best, dense=True, regrows=True)
-  return sparse_training(method, inner, sparsity, every=every, end=end, key=key, **settings)
+  return sparse_training(
+    method, inner, sparsity, every=every, end=end, key=key, **checked('straight_through', settings)
+  )
 
 
 def sr_ste(
@@ -147,7 +149,7 @@ def sr_ste(
     end=end,
     key=key,
     pattern=pattern,
-    **settings,
+    **checked('sr_ste', settings),
   )
 
 

@@ -38,7 +38,11 @@ def churned(old: ByPath, new: ByPath) -> jax.Array:
 
 
 def if_due(due: Any, change: Callable[[Any], Any], now: Any) -> Any:
-  """``change(now)`` if masks change on this call; compiled once, and run on these calls alone."""
+  """``change(now)`` if masks change on this call; compiled once, and run on these calls alone.
+
+  A loop of at most one step, as a loop leaves what it doesn't change where it is, while a
+  conditional would copy all masks on each call. Nothing is differentiated through a change.
+  """
   if not tree.is_traced(due):
     return change(now) if due else now
 
@@ -48,7 +52,11 @@ def if_due(due: Any, change: Callable[[Any], Any], now: Any) -> Any:
     # of several agents under vmap some may be due, and others not
     return jax.tree.map(lambda new, old: jnp.where(mine, new, old), change(now), now)
 
-  return lax.cond(any_due, changed, lambda now: now, now)
+  now = lax.stop_gradient(now)
+  pure, closed = jax.closure_convert(changed, now)
+  closed = lax.stop_gradient(closed)
+  once = lambda carry: (jnp.bool_(False), pure(carry[1], *closed))
+  return lax.while_loop(lambda carry: carry[0], once, (any_due, now))[1]
 
 
 @jax.custom_batching.custom_vmap

@@ -85,6 +85,8 @@ class Frame:
     key = () if self.how.key is None else jnp.copy(jax.random.key_data(self.how.key))
     masks = self._started(along, params, memory, table[0], key)
     inner = self.inner.init(params if self.method.dense else _masked(along, masks))
+    if self.method.regrows and not self.method.dense:
+      self._start_at_zero(along)  # found out here, so that a step compiles nothing for it
     clock = None
     if self.clock and self.method.regrows and not self.method.dense:
       clock = _clock.started(inner, weights)
@@ -190,7 +192,7 @@ class Frame:
       change = lambda now: self._changed(along, step, now, move)
       now = if_due(self.when.due(state.count), change, now)
     step = dataclasses.replace(step, masks=each(unpack_leaf, now.masks), memory=now.memory)
-    updates, inner = move(step, self._moments(along, state.inner, step.masks))
+    updates, inner = move(step, self._fresh(along, state.inner, step.masks))
     moved = Along(name, state.masks, params, updates)
     if clock != ():
       updates = moved.updates_with(_clock.corrected(now.clock, inner, moved.updates))
@@ -235,17 +237,24 @@ class Frame:
     churn = churned(old, new).astype(now.churn.dtype)
     return Now(held(new, self.packed), memory, clock, churn)
 
-  def _moments(self, along: Along, inner: Any, masks: ByPath) -> Any:
-    """The inner state, as a fresh one where weights are pruned, or come back on this call.
+  def _fresh(self, along: Along, inner: Any, masks: ByPath) -> Any:
+    """The inner state, as a fresh one where weights are pruned.
 
     On each call, not where masks change: there it is a part of what the optimizer computes of a
-    moment anyway, while a change would have to copy all moments.
+    moment anyway, while a change would have to copy all moments. What comes back finds moments
+    that gradients of 0 have left as they start; where those start from something else than 0, the
+    masks before this call are needed, and copied.
     """
     if self.method.dense:
       return inner
-    if self.method.regrows:
+    if self.method.regrows and not self._start_at_zero(along):
       masks = each(jnp.logical_and, masks, each(unpack_leaf, along.masks))
     return _moments.fresh_where_pruned(inner, self.inner.init(_masked(along, masks)), masks)
+
+  def _start_at_zero(self, along: Along) -> bool:
+    leaves, treedef = jax.tree.flatten(along.params_with(along.weights))
+    kinds = tuple((jnp.ndim(x), jnp.result_type(x)) for x in leaves)
+    return _moments.start_at_zero(self.inner.init, treedef, kinds)
 
   def _gradients(self, step: Step, along: Along) -> ByPath:
     """What the inner optimizer gets, in the dtypes of the updates."""

@@ -8,7 +8,7 @@ import jax
 import optax
 
 from jprune.transforms._method import Method, Step
-from jprune.transforms._sparse_training import Settings, sparse_training
+from jprune.transforms._sparse_training import Settings, checked, sparse_training
 from jprune.typing import ByPath, Schedule
 
 
@@ -64,7 +64,15 @@ def gradual(
     compression, 2017, arXiv:1710.01878
   """
   method = Method('gradual', _pruned)
-  return sparse_training(method, inner, sparsity, every=every, end=end, key=key, **settings)
+  return sparse_training(
+    method,
+    inner,
+    sparsity,
+    every=every,
+    end=end,
+    key=key,
+    **checked('gradual', settings, from_masks=True),
+  )
 
 
 def _pruned(step: Step) -> tuple[ByPath, Any]:

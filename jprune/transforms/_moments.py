@@ -6,11 +6,13 @@ such a thing. Factored moments, which no single weight has a part in of its own,
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jprune import tree
 from jprune.transforms._held import laid_out_as
@@ -74,3 +76,27 @@ def named(state: Any, name: str, shapes: Mapping[str, tuple[int, ...]]) -> dict[
     if place is not None and name in keys[: len(keys) - within] and leaf.shape == shapes[place]:
       out.setdefault(place, leaf)
   return out
+
+
+@functools.lru_cache(maxsize=128)
+def start_at_zero(
+  init: Callable[[Any], Any], treedef: Any, kinds: tuple[tuple[int, Any], ...]
+) -> bool:
+  """Whether all that an optimizer keeps of single weights is 0 at first, as far as can be told.
+
+  It then stays so while gradients are 0. Found on params with the same paths and one weight each.
+
+  Args:
+    init: of the optimizer.
+    treedef: of the params.
+    kinds: number of axes and dtype of each leaf.
+  """
+  with jax.ensure_compile_time_eval():
+    params = treedef.unflatten([jnp.zeros((1,) * axes, dtype) for axes, dtype in kinds])
+    try:
+      state = init(params)
+    except Exception:  # it wants larger leaves: nothing is known of it
+      return False
+    shapes = {path: (1,) * axes for path, (axes, _) in zip(tree.flatten(params)[0], kinds)}
+    held = zip(places(state, shapes), tree.flatten(state)[1])
+    return not any(place is not None and np.any(np.asarray(x) != 0) for place, x in held)

@@ -11,7 +11,7 @@ import optax
 
 from jprune import _checks, schedules
 from jprune.transforms._method import Method, Step, each, single
-from jprune.transforms._sparse_training import Settings, not_scored, sparse_training
+from jprune.transforms._sparse_training import Settings, checked, not_scored, sparse_training
 from jprune.typing import ByPath, Schedule, Where
 
 
@@ -85,7 +85,9 @@ def movement(
   optimizer = optax.sgd(1.0) if optimizer is None else optimizer
   change = lambda step: (step.best(step.memory.scores), step.memory)
   method = _moving('movement', optimizer, _slopes, change)
-  return sparse_training(method, inner, sparsity, every=every, end=end, **settings)
+  return sparse_training(
+    method, inner, sparsity, every=every, end=end, **checked('movement', settings)
+  )
 
 
 def soft_movement(

@@ -8,7 +8,7 @@ from typing import Any
 from jprune import _checks, distributions, schedules, scores
 from jprune.masks import ChannelGroups, NOfM
 from jprune.transforms._method import Method, Step, each, magnitudes
-from jprune.transforms._sparse_training import Settings, not_scored
+from jprune.transforms._sparse_training import Settings, checked, not_scored
 from jprune.typing import ByPath, Distribution, Schedule
 
 Chosen = Callable[[Step], ByPath]
@@ -18,6 +18,9 @@ def as_fraction(function: str, drop: float | Schedule) -> Schedule:
   """The fraction of weights that are replaced on each change, as a function of the count."""
   if not callable(drop):
     return schedules.constant(_checks.static_fraction(function, 'drop', drop))
+  for count in (0, getattr(drop, 'begin', 0), getattr(drop, 'end', 0)):
+    if not 0 <= float(drop(count)) <= 1:
+      raise _checks.drop_outside(function, float(drop(count)), count)
   return drop
 
 
@@ -25,6 +28,7 @@ def settled(
   function: str, settings: Settings, given: Distribution | None, default: Distribution
 ) -> Settings:
   """The settings with the distribution, by default one for single weights."""
+  settings = checked(function, settings, from_masks=True)
   not_scored(function, settings, ('scorer',))
   if given is None:
     alike = isinstance(settings.get('pattern'), (NOfM, ChannelGroups))

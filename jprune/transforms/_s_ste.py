@@ -14,7 +14,7 @@ from jprune.masks._auto import following
 from jprune.masks._forms import Forms
 from jprune.transforms._behind_masks import sparsity_of
 from jprune.transforms._method import Method, Step, each, magnitudes, single
-from jprune.transforms._sparse_training import Settings, not_scored, sparse_training
+from jprune.transforms._sparse_training import Settings, checked, not_scored, sparse_training
 from jprune.typing import ByPath, Schedule
 
 
@@ -107,7 +107,9 @@ def s_ste(
   start = lambda weights: Scales(each(lambda w: jnp.ones((), jnp.float32), weights))
   method = Method('s_ste', change, remember=start, show=show, dense=True, regrows=True)
   sparsity = sparsity_of(sparsity, pattern)
-  return sparse_training(method, inner, sparsity, every=every, end=end, pattern=pattern, **settings)
+  return sparse_training(
+    method, inner, sparsity, every=every, end=end, pattern=pattern, **checked('s_ste', settings)
+  )
 
 
 def _less_threshold(weight: jax.Array, mask: jax.Array, pattern: NOfM) -> jax.Array:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypedDict
+from typing import Any, TypedDict
 
 import jax
 import optax
@@ -12,6 +12,7 @@ from jprune import _checks, distributions, scores
 from jprune._asked import Asked
 from jprune._entry import explicit
 from jprune._roles import Roles
+from jprune._selection import takes
 from jprune.masks import ChannelGroups, NOfM, Unstructured
 from jprune.transforms._averaged import averaged
 from jprune.transforms._frame import Frame
@@ -83,7 +84,8 @@ def sparse_training(
   Args:
     method: how masks change.
     inner: the optimizer.
-    sparsity: the fraction of zeros over all leaves that are pruned, or a schedule of it.
+    sparsity: the fraction of zeros over all leaves that are pruned, or a schedule of it. Of more
+      than 1,024 changes on the way some share a number; the last one has its own.
     every: the number of calls between changes of masks.
     end: the last call on which masks change; by default the end of the schedule, or, for methods
       in which weights come back, none. Schedules that aren't of :mod:`jprune.schedules` need one.
@@ -106,7 +108,8 @@ def sparse_training(
     packed: whether the state holds masks at one bit a weight instead of one byte.
     clock: whether weights that come back get a bias correction of their own from Adam-like inner
       optimizers (any whose state has ``count``, ``mu`` and ``nu``), as SMET has it; else their
-      first steps are up to 3 times too long. It takes one byte a weight.
+      first steps are up to 3 times too long. It takes one byte a weight; where moments are so
+      narrow that a beta is rounded to 1, as .999 is in bfloat16, it has no effect.
     average_params: with a number in (0, 1), weights are chosen by running means of the params, each
       call's times one minus it, in float32.
     average_grads: the same of the gradients.
@@ -138,8 +141,7 @@ def sparse_training(
   """
   asked = Asked(distribution, pattern, roles, min_keep, max_sparsity, per_output)
   asked.check(method.name)
-  if method.random or key is not None:
-    _checks.check_key(method.name, key)
+  _check_scorer(method, scorer, key)
   _checks.check_optimizer(method.name, inner)
   changes = when(method.name, sparsity, every, end, method.regrows)
   method = averaged(method, average_params, average_grads)
@@ -148,6 +150,35 @@ def sparse_training(
   frame = Frame(method, inner, changes, how, masks, packed, clock)
   meshes = OnMeshes(frame)
   return optax.GradientTransformationExtraArgs(explicit(meshes.init), explicit(meshes.update))
+
+
+def _check_scorer(method: Method, scorer: Any, key: Any) -> None:
+  """Refuses, before training, what a scorer would miss in the middle of it; and keys for nobody."""
+  draws = callable(scorer) and takes(scorer, 'key')
+  if callable(scorer):
+    bound = getattr(scorer, 'keywords', {})
+    draws = draws and 'key' not in bound
+    given = {'grads', 'key', 'roles', *bound}
+    if missing := _checks.missing_arguments(scorer, given):
+      raise _checks.scorer_takes_more(method.name, scorer, missing)
+  if method.random or draws or key is not None:
+    _checks.check_key(method.name, key)
+
+
+def checked(function: str, settings: Settings, *, from_masks: bool = False) -> Settings:
+  """The settings of a method, if it has all of them: else Python would name another function.
+
+  Args:
+    function: the method.
+    settings: given to it.
+    from_masks: whether it can start from masks, and doesn't choose others at once.
+  """
+  for argument in settings:
+    if argument not in Settings.__annotations__:
+      raise _checks.unknown_setting(function, argument, list(Settings.__annotations__))
+  if settings.get('masks') is not None and not from_masks:
+    raise _checks.masks_change_at_once(function)
+  return settings
 
 
 def not_scored(

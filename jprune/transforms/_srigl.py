@@ -15,7 +15,7 @@ from jprune.masks._forms import rows
 from jprune.transforms._ablation import Ablation
 from jprune.transforms._method import Method, Step, magnitudes
 from jprune.transforms._regrown import as_fraction
-from jprune.transforms._sparse_training import Settings, not_scored, sparse_training
+from jprune.transforms._sparse_training import Settings, checked, not_scored, sparse_training
 from jprune.typing import ByPath, Distribution, Schedule, Where
 
 
@@ -79,6 +79,7 @@ def srigl(
   fraction = as_fraction('srigl', drop)
   least = _checks.static_fraction('srigl', 'gamma', gamma)
   roles = settings.get('roles')
+  settings = checked('srigl', settings, from_masks=True)
   not_scored('srigl', settings, ('scorer', 'min_keep', 'max_sparsity', 'per_output'))
   if settings.get('pattern', Unstructured()) != Unstructured():
     raise _checks.pattern_of_its_own('srigl', settings['pattern'])

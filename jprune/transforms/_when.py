@@ -79,6 +79,7 @@ def when(
     regrows: whether weights come back: the sparsity may fall, and masks change at a constant one.
   """
   _checks.check_positive_int(function, 'every', every)
+  _checks.check_step(function, 'every', every)
   if end is not None:
     _checks.check_step(function, 'end', end)
   if not callable(sparsity):

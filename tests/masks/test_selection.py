@@ -181,7 +181,7 @@ def test_float64_scores():
     x = jnp.asarray(np.random.default_rng(0).standard_normal(5000)) * 1e-200
     assert x.dtype == jnp.float64
     for way in WAYS:
-      masks = jax.jit(lambda x, way=way: _select._traced([x], [1234], together=True, way=way))(x)
+      masks = traced([x], [to_wide(1234)], way, True)
       np.testing.assert_array_equal(masks[0], reference.top_k(x, 1234))
     np.testing.assert_array_equal(_select.largest([x], [1234])[0], reference.top_k(x, 1234))
 

@@ -9,7 +9,7 @@ import optax
 import pytest
 
 import jprune
-from jprune import distributions, masks, schedules, scores
+from jprune import distributions, masks, schedules, scores, transforms
 from jprune.transforms import gradual, masks_of, rigl, sparse_training, srigl, static
 from jprune.transforms._when import MOST, when
 
@@ -211,6 +211,31 @@ REFUSED = {
   'bounds contradict': (
     lambda: gradual(adam(), 0.9, every=9, distribution=distributions.global_, min_keep=10),
     'gradual: `sparsity` must be at most 0.79.*, since 50 of 240 have to be kept; got 0.9',
+  ),
+  'no such setting': (
+    lambda: gradual(adam(), 0.5, every=9, ditribution=1),
+    'gradual: `ditribution` must be an argument that there is.*Did you mean distribution=',
+  ),
+  'scorer wants more': (
+    lambda: gradual(adam(), 0.5, every=9, scorer=lambda p, loss_fn: p),
+    'gradual: `scorer` must be given all that it takes',
+  ),
+  'scorer draws': (
+    lambda: gradual(adam(), 0.5, every=9, scorer=scores.random),
+    'gradual: `key` must be a typed random key',
+  ),
+  'no scorer': (
+    lambda: rigl(adam(), 0.5, every=9, key=KEY, scorer=scores.magnitude),
+    'rigl: `scorer` must be left out',
+  ),
+  'drop schedule': (
+    lambda: rigl(adam(), 0.5, every=9, key=KEY, drop=lambda count: 1.5),
+    'rigl: `drop` must be a fraction in .0, 1., or a schedule of it; got 1.5 at step 0',
+  ),
+  'far': (lambda: gradual(adam(), 0.5, every=2**33), 'gradual: `every` must be an int in'),
+  'masks at once': (
+    lambda: transforms.straight_through(adam(), 0.5, masks=jprune.prune(PARAMS, 0.1)),
+    'straight_through: `masks` must be left out',
   ),
   'nothing': (lambda: gradual(adam(), 0.5, every=9, where='zz'), 'gradual: `where` must'),
   'masks': (
