@@ -294,7 +294,7 @@ CALLS = {
     m.params, forward, m.x, sparsity=0.8, rounds=2, masks=m.masks, progress=False
   ),
   'transforms.batch_norm_scale transforms.PenaltyState': lambda m: started(
-    transforms.batch_norm_scale(0.1), {'norm': {'scale': m.x[0], 'bias': m.x[0]}}
+    transforms.batch_norm_scale(0.1), {'norm': {'scale': m.one_row, 'bias': m.one_row}}
   ),
   'transforms.group_lasso': lambda m: started(transforms.group_lasso(0.1, m.graph), m.params),
   'transforms.growing transforms.GrowingState': lambda m: started(
