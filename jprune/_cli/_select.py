@@ -117,7 +117,7 @@ def _n_of_m(
     if before is not None:  # pruned before: below all others, and never back
       earlier = before.reshape(-1)[begin:end]
       found = np.where(earlier, found, np.float32(-1))
-    out[begin:end] = np.asarray(best(found.reshape(block), along)).reshape(-1)
+    out[begin:end] = np.asarray(best(found.reshape(block), along.n, along)).reshape(-1)
     if before is not None:
       out[begin:end] &= earlier
   return out
