@@ -252,6 +252,7 @@ class Frame:
     return _moments.fresh_where_pruned(inner, self.inner.init(_masked(along, masks)), masks)
 
   def _start_at_zero(self, along: Along) -> bool:
+    """Whether the inner optimizer's moments do."""
     leaves, treedef = jax.tree.flatten(along.params_with(along.weights))
     kinds = tuple((jnp.ndim(x), jnp.result_type(x)) for x in leaves)
     return _moments.start_at_zero(self.inner.init, treedef, kinds)
