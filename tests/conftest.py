@@ -1,14 +1,23 @@
-"""Strict promotion, no rank promotion, eight virtual CPU devices."""
+"""Strict promotion, no rank promotion, eight virtual CPU devices, no program compiled twice."""
 
 import ctypes
 import gc
 import itertools
 import os
 import pathlib
+import tempfile
 
 os.environ['XLA_FLAGS'] = (
   os.environ.get('XLA_FLAGS', '') + ' --xla_force_host_platform_device_count=8'
 )
+
+# Compiled programs are kept on disk for as long as the tests run: for other tests, for other
+# processes, which inherit the variable, and for when those in memory have been let go.
+if 'JAX_COMPILATION_CACHE_DIR' not in os.environ:
+  _programs = tempfile.TemporaryDirectory(prefix='jprune-tests-')
+  os.environ['JAX_COMPILATION_CACHE_DIR'] = _programs.name
+  os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0'
+  os.environ['JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES'] = '-1'
 
 import jax
 import pytest
