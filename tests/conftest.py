@@ -1,4 +1,7 @@
-"""Strict promotion, no rank promotion, eight virtual CPU devices, no program compiled twice."""
+"""Strict promotion, no rank promotion, eight virtual CPU devices.
+
+Most of the time of the tests is that of compiling: programs are compiled once, and with few passes.
+"""
 
 import ctypes
 import gc
@@ -24,6 +27,7 @@ import pytest
 
 jax.config.update('jax_numpy_dtype_promotion', 'strict')
 jax.config.update('jax_numpy_rank_promotion', 'raise')
+jax.config.update('jax_disable_most_optimizations', True)
 
 # Linux lets a process map 65,530 pieces of memory. Each compiled program takes some, and JAX keeps
 # thousands of them, which takes gigabytes; what they took, glibc keeps until it is told not to.

@@ -58,14 +58,6 @@ def evaluate(params):
   return float(np.abs(np.asarray(params['in'])).sum())
 
 
-@pytest.fixture(autouse=True, scope='module')
-def _compiles_fast():
-  """The time of these tests is that of LLVM."""
-  jax.config.update('jax_disable_most_optimizations', True)
-  yield
-  jax.config.update('jax_disable_most_optimizations', False)
-
-
 @functools.cache
 def made():
   """Params, a second tree like them, masks, channel masks, a batch, statistics and the like."""

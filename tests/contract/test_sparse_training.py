@@ -40,10 +40,8 @@ each_method = pytest.mark.parametrize('method', METHODS)
 
 @pytest.fixture(autouse=True)
 def _optax_promotes():
-  jax.config.update('jax_disable_most_optimizations', True)  # the time here is that of compiling
   with jax.numpy_dtype_promotion('standard'):
     yield
-  jax.config.update('jax_disable_most_optimizations', False)
 
 
 def test_the_table_is_complete():

@@ -34,11 +34,9 @@ MADE['all weights compete'] = (
 
 
 @pytest.fixture(autouse=True)
-def _fast():
-  jax.config.update('jax_disable_most_optimizations', True)  # the time here is that of compiling
-  with jax.numpy_dtype_promotion('standard'):  # optax promotes
+def _optax_promotes():
+  with jax.numpy_dtype_promotion('standard'):
     yield
-  jax.config.update('jax_disable_most_optimizations', False)
 
 
 def gradients(params, step):

@@ -17,13 +17,6 @@ from tests.transforms.methods import METHODS, params
 STEPS, STOPPED = 11, 5  # masks change before and after, and in between there are steps without
 
 
-@pytest.fixture(autouse=True, scope='module')
-def _fast():
-  jax.config.update('jax_disable_most_optimizations', True)  # the time here is that of compiling
-  yield
-  jax.config.update('jax_disable_most_optimizations', False)
-
-
 def gradients(now, number):
   return jax.tree.map(lambda x: jnp.sin(x * 3 + number), now)
 
