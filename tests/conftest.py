@@ -47,6 +47,16 @@ def pytest_runtest_teardown():
       trim(0)
 
 
+@pytest.fixture(scope='module')
+def all_passes():
+  """Programs as users have them, for what is compared to the last digits."""
+  jax.config.update('jax_disable_most_optimizations', False)
+  jax.clear_caches()  # what is compiled is not compiled anew for another option
+  yield
+  jax.config.update('jax_disable_most_optimizations', True)
+  jax.clear_caches()
+
+
 @pytest.fixture
 def compilations():
   """An entry for each program that XLA compiles; a cache of JAX would forget some when full."""

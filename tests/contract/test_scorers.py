@@ -16,6 +16,8 @@ from jprune import scores, tree
 from jprune.graph._moments import Moments
 from jprune.graph._stats import Stats, Use
 
+pytestmark = pytest.mark.usefixtures('all_passes')
+
 NARROW = [jnp.bfloat16, jnp.float16, jnp.float8_e4m3fn, jnp.float8_e5m2, jnp.float8_e4m3b11fnuz]
 VALUES = np.random.default_rng(1).normal(size=(3, 5))
 

@@ -6,6 +6,8 @@ import pytest
 from jprune.graph._rule import RULES
 from tests.graph.primitives import _forms, _machine
 
+pytestmark = pytest.mark.usefixtures('all_passes')
+
 # Why there is no form of a rule whose primitive is there.
 UNREACHED = {
   'pvary': 'it stands in shard_map only, which has no rule',
