@@ -19,6 +19,10 @@ import numpy as np
 # Of each group that is a factor, how often: twice for x times x.
 Block = Mapping[int, int]
 
+# A sparsity halfway between two steps, such as 0.1 between 10 and 8 of 10, is not past it, however
+# it was rounded.
+_HALFWAY = 1e-12
+
 
 class Path(NamedTuple):
   """How a family loses its units, one step after another.
@@ -103,7 +107,7 @@ def path(steps: Mapping[int, Sequence[int]], blocks: Sequence[Block]) -> Path:
     before, block = max(open_, key=lambda pair: pair[0])
     loser = max(movable(block), key=ratio)
     at[loser] += 1
-    level = max(level, 1 - (before + left(block)) / 2)
+    level = max(level, 1 - (before + left(block)) / 2 + _HALFWAY)
     kept.append([count(i) for i in order])
     levels.append(level)
   return Path(np.array(kept), np.array(levels))
