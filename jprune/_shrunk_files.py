@@ -10,9 +10,9 @@ import jax
 
 from jprune import _checks, tree
 from jprune._entry import explicit
-from jprune.graph._program import Program
-from jprune.graph._results import Filter
-from jprune.graph._sharding import divided
+from jprune.graph._program.outputs import Filter
+from jprune.graph._program.sharding import divided
+from jprune.graph._shrunk.program import Program
 from jprune.io._container import Reader
 from jprune.io._load import read_all
 from jprune.io._save import write

@@ -20,7 +20,7 @@ from flax import nnx
 from jprune import _checks, tree
 from jprune._entry import public
 from jprune._modules import Rest, arrays_and_rest
-from jprune.graph._program import Program
+from jprune.graph._shrunk.program import Program
 from jprune.shrink import Plan, Shrunk
 from jprune.shrink._plan import as_bools
 from jprune.typing import Params

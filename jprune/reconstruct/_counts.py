@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from jprune import _checks, tree
-from jprune.graph._stats import Use
+from jprune.graph._capture.stats import Use
 from jprune.masks import NOfM, Unstructured
 from jprune.reconstruct._leaves import Chosen
 

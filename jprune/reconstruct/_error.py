@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 
 from jprune import _powers
-from jprune.graph._moments import Moments, exponents
-from jprune.graph._stats import Use
+from jprune.graph._capture.moments import Moments, exponents
+from jprune.graph._capture.stats import Use
 from jprune.reconstruct._hessian import one_by_one
 
 _NOTHING = -(2**20)

@@ -18,8 +18,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jprune import _checks, _powers, tree
-from jprune.graph._moments import Moments, merged
-from jprune.graph._stats import Use
+from jprune.graph._capture.moments import Moments, merged
+from jprune.graph._capture.stats import Use
 from jprune.masks._apply import zero_where_pruned
 from jprune.masks._auto import placed as where_it_lies
 from jprune.reconstruct import _hessian

@@ -12,7 +12,7 @@ import numpy as np
 
 from jprune import _checks, tree
 from jprune._entry import public
-from jprune.graph._stats import Use
+from jprune.graph._capture.stats import Use
 from jprune.masks import NOfM, Unstructured
 from jprune.reconstruct import _choose, _counts, _hessian, _leaves, _work
 from jprune.reconstruct._place import on_one_device, returned

@@ -12,8 +12,8 @@ import jax
 
 from jprune import _batches, _checks, distributions, scores, tree
 from jprune._entry import public
-from jprune.graph._capture import Capturing
-from jprune.graph._stats import Stats
+from jprune.graph._capture.capture import Capturing
+from jprune.graph._capture.stats import Stats
 from jprune.masks import NOfM, Unstructured, apply
 from jprune.reconstruct import _leaves, _scorers, _stages, _work
 from jprune.reconstruct._least_squares import least_squares

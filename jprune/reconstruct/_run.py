@@ -12,7 +12,7 @@ import numpy as np
 
 from jprune import _checks, distributions, tree
 from jprune._entry import explicit
-from jprune.graph._stats import Stats
+from jprune.graph._capture.stats import Stats
 from jprune.masks import NOfM
 from jprune.reconstruct import _leaves, _scorers, _stages
 from jprune.reconstruct._counts import spread

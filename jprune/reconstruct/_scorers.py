@@ -6,7 +6,7 @@ import inspect
 from typing import Any
 
 from jprune import _checks
-from jprune.graph._stats import Stats
+from jprune.graph._capture.stats import Stats
 from jprune.reconstruct._unseen import alike
 from jprune.typing import Params, Scorer
 

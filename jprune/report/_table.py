@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jprune.graph import Macs
-from jprune.graph._mac_table import notes
+from jprune.graph._macs.table import notes
 from jprune.report._cells import (
   byte_size,
   count,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from jprune import _checks, _roles, tree
 from jprune._entry import public
 from jprune.graph import MacCount
-from jprune.graph._mac_count import count_macs
+from jprune.graph._macs.count import count_macs
 from jprune.masks import PackedMask
 from jprune.masks._apply import aligned
 from jprune.masks._in_state import holds_masks, masks_in

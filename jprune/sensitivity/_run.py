@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from jprune import _checks, distributions, schedules, scores
-from jprune.graph._mac_count import count_macs
+from jprune.graph._macs.count import count_macs
 from jprune.masks import NOfM, Unstructured
 from jprune.report import tally
 from jprune.sensitivity._floor import searched, within_reach

@@ -11,9 +11,9 @@ from typing import Any, Self
 import numpy as np
 
 from jprune import _checks, tree
-from jprune.graph._fold import plural
-from jprune.graph._readonly import ReadOnly
-from jprune.graph._results import Filter, chosen
+from jprune.graph._channels.fold_paths import plural
+from jprune.graph._channels.readonly import ReadOnly
+from jprune.graph._program.outputs import Filter, chosen
 from jprune.masks import PackedMask, pack
 from jprune.shrink import _match, _table
 from jprune.shrink._networks import check_one_network

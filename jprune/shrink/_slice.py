@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jprune import tree
-from jprune.graph._sharding import divided
+from jprune.graph._program.sharding import divided
 
 Axes = Mapping[int, Sequence[int]]
 

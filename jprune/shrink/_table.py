@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from jprune.graph import _html
-from jprune.graph._fold import fold_names, percent, plural, template
-from jprune.graph._report import frozen_lines, notes, table
+from jprune.graph._channels import html as page
+from jprune.graph._channels.fold_paths import fold_names, percent, plural, template
+from jprune.graph._channels.text import frozen_lines, notes, table
 
 if TYPE_CHECKING:
   from jprune.shrink._plan import Plan
@@ -32,12 +32,12 @@ def text(plan: Plan) -> str:
 
 def html(plan: Plan) -> str:
   """A table of all groups, then the frozen axes by reason."""
-  lines = [_html.paragraph(each) for each in _summary(plan)]
+  lines = [page.paragraph(each) for each in _summary(plan)]
   for header, counted in ((_HEADER, plan.groups), (_AXES, _axes(plan))):
     rows = [[name, *_counts(size, kept)] for name, size, kept in counted]
     if rows:
-      lines += _html.table(header, [list(map(_html.text, row)) for row in rows])
-  return '\n'.join([*lines, *_html.frozen_details(plan.frozen)])
+      lines += page.table(header, [list(map(page.text, row)) for row in rows])
+  return '\n'.join([*lines, *page.frozen_details(plan.frozen)])
 
 
 def _summary(plan: Plan) -> list[str]:

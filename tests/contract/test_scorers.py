@@ -13,8 +13,8 @@ import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from jprune import scores, tree
-from jprune.graph._moments import Moments
-from jprune.graph._stats import Stats, Use
+from jprune.graph._capture.moments import Moments
+from jprune.graph._capture.stats import Stats, Use
 
 pytestmark = pytest.mark.usefixtures('all_passes')
 

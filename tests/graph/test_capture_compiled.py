@@ -126,10 +126,10 @@ def test_functions_are_let_go():
 
 
 def test_of_many_functions_the_last_ones_are_kept(monkeypatch):
-  from jprune.graph import _compiled
+  from jprune.graph._program import compiled
 
-  monkeypatch.setattr(_compiled, '_MOST', 2)
-  programs, made = _compiled.Compiled(), []
+  monkeypatch.setattr(compiled, '_MOST', 2)
+  programs, made = compiled.Compiled(), []
   first, second, third = (lambda: 1), (lambda: 2), (lambda: 3)
   for fn in (first, second, first, third, first, second):
     assert programs.of(fn, 'key', lambda call: made.append(call()) or call)() == fn()

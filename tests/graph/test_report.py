@@ -11,7 +11,7 @@ import pytest
 
 from jprune import shrink
 from jprune.graph import ChannelGraph, Group, Member, Position, Verification, channels
-from jprune.graph._fold import Place, fold, fold_names, percent, wrapped
+from jprune.graph._channels.fold_paths import Place, fold, fold_names, percent, wrapped
 from jprune.shrink import Plan
 from tests import networks
 

@@ -7,8 +7,9 @@ import pytest
 
 import jprune
 from jprune import graph
-from jprune.graph import _hard_inputs, _rule
-from jprune.graph._rule import ZERO, Status
+from jprune.graph._rules import base
+from jprune.graph._rules.base import ZERO, Status
+from jprune.graph._shrunk import hard_inputs
 from tests import zoo
 
 
@@ -32,7 +33,7 @@ def network():
 def test_hard_inputs_have_what_they_are_named_after():
   args = {'x': jnp.array([[1.0, -2.0, 3.0, 4.0], [5.0, 6.0, -7.0, 8.0]]), 'i': jnp.array([3, 4])}
   args |= {'mask': jnp.array([True, False]), 'key': jax.random.key(0), 'b': jnp.uint8(3)}
-  found = dict(_hard_inputs.hard_inputs(args))
+  found = dict(hard_inputs.hard_inputs(args))
   for name, varied in found.items():
     for path, leaf in varied.items():
       assert leaf.dtype == args[path].dtype, (name, path)
@@ -84,7 +85,7 @@ def test_a_wrong_rule_is_found_on_zeros_alone(monkeypatch):
   masks = {'in': jnp.ones((3, 8), bool).at[:, :4].set(False)}
   x = 9 + jnp.ones((2, 3))
   assert graph.verify(made(), params, masks, x, inputs='hard').relative < 1e-5
-  monkeypatch.setitem(_rule.RULES, 'add', _rule.RULES['add']._replace(status=wrong))
+  monkeypatch.setitem(base.RULES, 'add', base.RULES['add']._replace(status=wrong))
   assert graph.verify(made(), params, masks, x).relative < 1e-5
   found = graph.verify(made(), params, masks, x, inputs='hard')
   assert found.relative > 0.5

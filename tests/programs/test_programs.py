@@ -4,7 +4,7 @@ import collections
 
 import pytest
 
-from jprune.graph import _rule
+from jprune.graph._rules import base
 from tests.programs import _check, _program, _random, _reduce
 
 SEED, COUNT, EACH = 5, 200, 20
@@ -37,9 +37,7 @@ def test_a_program_is_of_its_seed():
 
 
 def wrong_status(site, ins):
-  return [
-    _rule.Status(_rule.ZERO, dict.fromkeys(site.live(v), _rule.ZERO)) for v in site.eqn.outvars
-  ]
+  return [base.Status(base.ZERO, dict.fromkeys(site.live(v), base.ZERO)) for v in site.eqn.outvars]
 
 
 @pytest.mark.parametrize(
@@ -58,7 +56,7 @@ def test_a_wrong_rule_is_found_and_the_program_reduced(monkeypatch, primitive, t
   leaves = {'w1': _program.Leaf((3, 4))}
   program = _program.Program(leaves, {'x0': _program.Leaf((2, 3))}, lines, ('v9', 'v7'))
   assert not _check.check(program, 'values', 'half').failed
-  monkeypatch.setitem(_rule.RULES, primitive, _rule.RULES[primitive]._replace(status=wrong_status))
+  monkeypatch.setitem(base.RULES, primitive, base.RULES[primitive]._replace(status=wrong_status))
   program = program._replace(outs=('v9',))
   outcome = _check.check(program, 'values', 'half')
   assert outcome.kind == 'differs'

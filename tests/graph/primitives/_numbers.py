@@ -6,8 +6,19 @@ All that the tests know of the meaning of a status, and of the facts beside it, 
 import jax.numpy as jnp
 import numpy as np
 
-from jprune.graph._ranges import FRAIL, INFINITE, MADE, NAN, NEGATIVE, NULL, REAL, SIGNS, TORN, WILD
-from jprune.graph._rule import ANY, BAD, UNIFORM, ZERO, Facts, Status
+from jprune.graph._rules.base import ANY, BAD, UNIFORM, ZERO, Facts, Status
+from jprune.graph._rules.ranges import (
+  FRAIL,
+  INFINITE,
+  MADE,
+  NAN,
+  NEGATIVE,
+  NULL,
+  REAL,
+  SIGNS,
+  TORN,
+  WILD,
+)
 from tests.graph.primitives._places import along, lines_of, lying_on
 
 NAMES = {ZERO: 'zero', UNIFORM: 'uniform', ANY: 'any', BAD: 'bad'}

@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 
-from jprune.graph._atoms import resolve, size_of
+from jprune.graph._axes.atoms import resolve, size_of
 
 
 def addresses(dim):

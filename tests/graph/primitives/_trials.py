@@ -8,11 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
 
-from jprune.graph._atoms import fresh_all, leaves, resolve
-from jprune.graph._couple import Coupling
-from jprune.graph._exact import Exactness
-from jprune.graph._frame import Frame, without_dead
-from jprune.graph._small import Small
+from jprune.graph._analysis.coupling import Coupling
+from jprune.graph._analysis.pruned_values import Exactness
+from jprune.graph._axes.atoms import fresh_all, leaves, resolve
+from jprune.graph._program.frame import Frame, without_dead
+from jprune.graph._shrunk.evaluate import Small
 from tests.graph.primitives import _numbers
 
 

@@ -3,7 +3,7 @@
 import jax
 import pytest
 
-from jprune.graph._rule import RULES
+from jprune.graph._rules.base import RULES
 from tests.graph.primitives import _forms, _machine
 
 pytestmark = pytest.mark.usefixtures('all_passes')

@@ -1,0 +1,137 @@
+"""Values that depend on no input: position tables, zeros to start from, random projections.
+
+Two layers that multiply by the same table have nothing to do with each other by that. So every
+equation that uses such a value gets a copy of its own, whose axes are free: the value itself is
+computed whole, and each copy takes the entries that its equation needs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jax import lax
+from jax.extend import core
+
+from jprune.graph._rules.base import ANY, BAD, UNIFORM, ZERO
+from jprune.graph._rules.elementwise import BREAK_ZERO, ELEMENTWISE
+
+_MOST_READ = 2**24
+_SAME_VALUE = frozenset(('reshape', 'transpose', 'squeeze', 'expand_dims', 'slice', 'rev', 'tile'))
+_ZERO_STAYS = frozenset(('convert_element_type', 'copy', 'stop_gradient', 'neg'))
+
+
+class Fixed(NamedTuple):
+  """What is known of a value that depends on no input.
+
+  Attributes:
+    default: ``ZERO`` if it is zero everywhere, else ``UNIFORM``.
+    axes: for each axis ``ZERO``; ``UNIFORM`` if entries are the same along it; ``ANY``; or ``BAD``
+      if some may be infinite or NaN.
+  """
+
+  default: int
+  axes: tuple[int, ...]
+
+
+def with_copies(jaxpr: Any, consts: dict[Any, Any]) -> tuple[Any, dict[int, Fixed]]:
+  """The jaxpr with a copy of a fixed value before each equation that uses it beside others.
+
+  Returns:
+    The jaxpr, and by index of the equations that are such copies what they copy.
+  """
+  fixed = {var: _of_constant(consts[var]) for var in jaxpr.constvars}
+  eqns: list[Any] = []
+  copies: dict[int, Fixed] = {}
+  for eqn in jaxpr.eqns:
+    known = [_read(fixed, var) for var in eqn.invars]
+    if all(each is not None for each in known) and not eqn.effects:
+      for var, out in zip(eqn.outvars, _outs(eqn, known)):
+        fixed[var] = out
+    else:
+      new = dict.fromkeys(v for v, each in zip(eqn.invars, known) if each and _has_axes(v))
+      for var in new:
+        copies[len(eqns)] = fixed[var]
+        copy = _copy(var, eqn)
+        new[var] = copy.outvars[0]
+        eqns.append(copy)
+      if new:
+        replaced = [v if _is_literal(v) else new.get(v, v) for v in eqn.invars]
+        eqn = eqn.replace(invars=replaced)
+    eqns.append(eqn)
+  return (jaxpr.replace(eqns=eqns), copies) if copies else (jaxpr, {})
+
+
+def _is_literal(var: Any) -> bool:
+  return isinstance(var, core.Literal)
+
+
+def _has_axes(var: Any) -> bool:
+  return not _is_literal(var) and bool(getattr(var.aval, 'shape', ()))
+
+
+def _copy(var: Any, user: Any) -> Any:
+  """An equation that copies a variable, as if it stood in the line that uses it."""
+  struct = jax.ShapeDtypeStruct(var.aval.shape, var.aval.dtype)
+  # A new function each time: a trace that jax remembers would give the same variable twice.
+  (made,) = jax.make_jaxpr(lambda x: lax.optimization_barrier(x))(struct).jaxpr.eqns
+  return made.replace(invars=[var], source_info=user.source_info, ctx=user.ctx)
+
+
+def _read(fixed: dict[Any, Fixed], var: Any) -> Fixed | None:
+  if _is_literal(var):
+    zero = not np.asarray(var.val).astype(bool).any()
+    return Fixed(ZERO if zero else UNIFORM, (ANY,) * np.ndim(var.val))
+  return fixed.get(var)
+
+
+def _outs(eqn: Any, ins: Sequence[Fixed]) -> list[Fixed]:
+  shapes = [tuple(getattr(var.aval, 'shape', ())) for var in eqn.outvars]
+  name = eqn.primitive.name
+  if (len(shapes) == 1 and name in ('iota', 'broadcast_in_dim')) or name in ELEMENTWISE:
+    return [_of_axes(eqn, shape, ins) for shape in shapes]
+  worst = max((max((each.default, *each.axes)) for each in ins), default=ANY)
+  if name in _SAME_VALUE and worst <= UNIFORM:
+    return [Fixed(worst, (worst,) * len(shape)) for shape in shapes]
+  return [Fixed(UNIFORM, (max(worst, ANY),) * len(shape)) for shape in shapes]
+
+
+def _of_axes(eqn: Any, shape: tuple[int, ...], ins: Sequence[Fixed]) -> Fixed:
+  name = eqn.primitive.name
+  if name == 'iota':
+    along = eqn.params['dimension']
+    return Fixed(UNIFORM, tuple(ANY if i == along else UNIFORM for i in range(len(shape))))
+  zeros = [each.default == ZERO for each in ins]
+  if (name == 'mul' and any(zeros)) or (
+    name in ('broadcast_in_dim', *_ZERO_STAYS) and zeros and all(zeros)
+  ):
+    return Fixed(ZERO, (ZERO,) * len(shape))
+  broken = (name in BREAK_ZERO and zeros[0]) or (name in ('div', 'rem', 'pow') and zeros[-1])
+  axes = [BAD if broken else UNIFORM] * len(shape)
+  for var, each in zip(eqn.invars, ins):
+    places = range(len(each.axes))
+    if name == 'broadcast_in_dim':
+      places = eqn.params['broadcast_dimensions']
+    for here, axis in zip(places, range(len(each.axes))):
+      if var.aval.shape[axis] == shape[here]:
+        axes[here] = max(axes[here], each.axes[axis])
+  return Fixed(UNIFORM, tuple(axes))
+
+
+def _of_constant(value: Any) -> Fixed:
+  """A constant is looked at: it may be zero, or the same along an axis."""
+  shape = tuple(np.shape(value))
+  unknown = Fixed(UNIFORM, (ANY,) * len(shape))
+  if isinstance(value, jax.core.Tracer) or not hasattr(value, 'dtype') or value.size > _MOST_READ:
+    return unknown
+  if jax.dtypes.issubdtype(value.dtype, jax.dtypes.extended):
+    return unknown
+  value = np.asarray(value)
+  if not value.astype(bool).any():
+    return Fixed(ZERO, (ZERO,) * len(shape))
+  if not np.isfinite(value.astype(np.complex128)).all():
+    return Fixed(UNIFORM, (BAD,) * len(shape))
+  same = [bool((value == value.take([0], axis=axis)).all()) for axis in range(len(shape))]
+  return Fixed(UNIFORM, tuple(UNIFORM if each else ANY for each in same))

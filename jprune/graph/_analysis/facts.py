@@ -1,0 +1,247 @@
+"""What is known of values beside which entries are zero: whether they are finite, and signs.
+
+``0 * x`` is zero only where ``x`` is finite, and ``0 / x`` only where ``x`` is not zero. Elsewhere
+the masked function holds NaN at pruned entries. As a rule that NaN reaches its results, of which
+nothing is claimed then; but a function may catch it, as ``where(isfinite(y), y, 1)`` does. So
+entries remember that they may be NaN instead of what their status says, and sums over them that
+they may have lost one. Where such a value is compared, the first are taken for anything, the
+others frozen.
+
+Zeros have signs, which products give them and a few functions tell apart.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import jax.numpy as jnp
+
+from jprune.graph._axes.atoms import Atom
+from jprune.graph._program.frame import HANDED_ON
+from jprune.graph._rules.base import ANY, UNIFORM, ZERO, Facts, Site, Status
+from jprune.graph._rules.ranges import (
+  FRAIL,
+  INFINITE,
+  MADE,
+  NAN,
+  NEGATIVE,
+  NULL,
+  RANGES,
+  REAL,
+  SIGNS,
+  TORN,
+  WILD,
+  gathered,
+  joined,
+  unknown,
+)
+
+CAUGHT = 'its pruned entries may be 0 / 0 or 0 * inf, and their NaN is caught'
+_DOUBT = SIGNS | FRAIL | TORN
+
+
+def of_param(leaf: Any, atoms: Sequence[Atom]) -> Facts:
+  """Of a param whose pruned entries are 0.0, of that sign."""
+  unsigned = jnp.issubdtype(leaf.dtype, jnp.unsignedinteger) or leaf.dtype == bool
+  return Facts(NULL if unsigned else REAL, dict.fromkeys(atoms, NULL))
+
+
+def _named(names: str) -> frozenset[str]:
+  return frozenset(names.split())
+
+
+_MOVE = _named(
+  'broadcast_in_dim reshape transpose squeeze expand_dims slice split rev gather dynamic_slice '
+  'copy convert_element_type stop_gradient'
+)
+# Integers of fewer than 32 bits are likely to wrap.
+_WRAP = _named(
+  'add sub mul neg abs integer_pow pow square dot_general reduce_sum cumsum reduce_prod'
+)
+# A zero times what is infinite or NaN is NaN.
+_PRODUCTS = frozenset(['mul', 'div', 'rem', 'dot_general', 'conv_general_dilated'])
+_PRODUCTS |= {'ragged_dot_general'}
+# They are told +0.0 from -0.0; some of complex numbers along a branch cut, others by 1 / 0.
+_TELL_SIGNS = frozenset(['atan2', 'nextafter', 'bitcast_convert_type', 'top_k'])
+_TELL_COMPLEX = _named('sqrt rsqrt log log1p pow acos asin atan acosh asinh atanh cbrt sign')
+# Of those, they have their cut along the negative real numbers.
+_CUT_BELOW_ZERO = _named('sqrt rsqrt log log1p pow cbrt')
+# Of complex numbers that are real and not negative they make such numbers, in the ranges that they
+# have for real ones. All other results may be anything, so what can't be negative is real.
+_STAY_REAL = _MOVE | _named('add mul cosh exp exp2 square')
+_INVERT = {'div': 1, 'pow': 0, 'integer_pow': 0, 'rsqrt': 0, 'digamma': 0}
+# What comes of them is no NaN where an operand is one, or another one.
+_CATCH = frozenset(['sort', 'top_k', 'pow', 'select_and_gather_add', 'select_and_scatter_add'])
+# Of a real number they are the same at +0.0 and at -0.0.
+_FORGET_SIGN = _named('abs square cos cosh exp exp2 logistic erfc acos')
+# What is zero there is +0.0 wherever that of the operand is.
+_KEEP_SIGN = _named(
+  'broadcast_in_dim reshape transpose squeeze expand_dims concatenate stack unstack pad slice '
+  'split rev tile dynamic_slice dynamic_update_slice gather copy copy_p stop_gradient name sub add '
+  'add_any convert_element_type optimization_barrier sharding_constraint layout_constraint '
+  'mesh_cast reshard pvary device_put abs square sqrt select_n reduce_sum reduce_max psum complex '
+  'real imag select_if_vmap'
+)
+_KEEP_SIGN |= HANDED_ON
+
+
+def undoubted(status: Status) -> Status:
+  """What a derivative rule is given: what becomes of a NaN of its operands, the function shows."""
+  known = status.facts
+  of = {atom: flags & ~(FRAIL | TORN) for atom, flags in known.of.items()}
+  return status._replace(facts=Facts(known.default & ~(FRAIL | TORN), of))
+
+
+@functools.cache
+def _is_inexact(dtype: Any) -> bool:
+  return jnp.issubdtype(dtype, jnp.inexact)
+
+
+def with_facts(site: Site, ins: Sequence[Status], outs: Sequence[Status]) -> list[Status]:
+  """The statuses of an equation's results, and what else is known of them.
+
+  Where an operand may be NaN instead of what its status says, or have lost a NaN in a sum, and the
+  equation may catch it, the results may be anything, and what was lost is frozen.
+  """
+  catches = _catches(site)
+  lost = frozenset().union(*(status.facts.lost for status in ins)) | _newly_lost(site, ins)
+  if catches and lost:
+    for atom in lost:
+      site.freeze((atom,), CAUGHT)
+    lost = frozenset()
+  found = []
+  for k, (var, out) in enumerate(zip(site.eqn.outvars, outs)):
+    one = [ins[k]] if site.name == 'optimization_barrier' else ins
+    flags = [status.facts.default for status in one]
+    default, on_all = _revised(site, var, out.default, one, flags, None, catches)
+    of, facts = {}, {}
+    counts = site.frame.counts(var) if out.of else {}
+    for atom, value in out.of.items():
+      here = [status.facts.get(atom) for status in one]
+      if counts.get(atom, 0) > 1:  # at an index that stays by one operand, or axis, or the other
+        here = [mine | status.facts.default for mine, status in zip(here, one)]
+      of[atom], facts[atom] = _revised(site, var, value, one, here, atom, catches)
+    found.append(Status(default, of, Facts(on_all, facts, lost)))
+  return found
+
+
+def _revised(
+  site: Site,
+  var: Any,
+  value: int,
+  ins: Sequence[Status],
+  flags: list[int],
+  atom: Atom | None,
+  catches: bool,
+) -> tuple[int, int]:
+  """A status and its flags, of the entries at one atom's pruned indices, or of all."""
+  name, worst = site.name, joined(site, flags)
+  kinds = [status.default if atom is None else status.get(atom) for status in ins]
+  if not _is_inexact(var.aval.dtype):
+    flags_out = RANGES.get(name, unknown)(site, flags) & REAL
+    if var.aval.dtype.itemsize < 4 and name in _WRAP:
+      flags_out = REAL
+    doubt = 0
+    if name == 'div' and value == ZERO and flags[1] & NULL:  # 0 // 0 is -1
+      value = max(UNIFORM, kinds[1])
+  else:
+    flags_out = RANGES.get(name, unknown)(site, flags)
+    twice = atom is not None and site.times(var, atom) > 1
+    doubt = worst & (FRAIL | TORN) | _torn(site, kinds, flags, twice)
+    if name == 'select_n' and kinds[0] > UNIFORM and doubt:
+      doubt |= TORN  # it may take the NaN of pruned units, and something else of those that stay
+    if jnp.issubdtype(var.aval.dtype, jnp.complexfloating) and not _stays_real(name, kinds, flags):
+      flags_out |= REAL
+  if catches and worst & (FRAIL | TORN):
+    value, doubt = max(value, ANY), 0
+  if value <= UNIFORM and worst & SIGNS and _tells(site, flags):
+    value = max(value, UNIFORM if atom is None else ANY)
+  if value == ZERO:
+    return value, NULL | doubt | _sign(site, var, kinds, flags)
+  made = worst & MADE if name in _MOVE else MADE
+  signs = 0 if _forgets_sign(name, var) else worst & SIGNS
+  return value, flags_out & ~(_DOUBT | MADE) | doubt | signs | made
+
+
+def _stays_real(name: str, kinds: Sequence[int], flags: Sequence[int]) -> bool:
+  """Whether complex operands, real, finite and not negative, give real numbers."""
+  real = all(k == ZERO or not each & (NEGATIVE | WILD) for k, each in zip(kinds, flags))
+  return name in _STAY_REAL and real
+
+
+def _forgets_sign(name: str, var: Any) -> bool:
+  if jnp.issubdtype(var.aval.dtype, jnp.complexfloating):
+    return False
+  return name in _FORGET_SIGN or not _is_inexact(var.aval.dtype)
+
+
+def _sign(site: Site, var: Any, kinds: Sequence[int], flags: Sequence[int]) -> int:
+  """Whether zeros of the result may be -0.0."""
+  if not _is_inexact(var.aval.dtype):
+    return 0
+  if site.name == 'sub':
+    return flags[0] & SIGNS
+  if site.name == 'gather':
+    return gathered(site, flags) & SIGNS
+  return joined(site, flags) & SIGNS if site.name in _KEEP_SIGN else SIGNS
+
+
+def _torn(site: Site, kinds: Sequence[int], flags: Sequence[int], twice: bool = False) -> int:
+  """What a product, or what is filled in, may be instead of zero."""
+  if site.name == 'gather' and kinds[0] == ZERO:
+    return FRAIL if gathered(site, flags) & NAN else 0
+  if site.name not in _PRODUCTS or ZERO not in kinds:
+    return 0
+  others = [f for k, f in zip(kinds, flags) if k != ZERO or twice]
+  wild = joined(site, others)
+  if site.name in ('div', 'rem') and kinds[0] == ZERO and flags[1] & NULL:
+    return FRAIL | TORN
+  return (FRAIL if wild & WILD else 0) | (TORN if wild & INFINITE else 0)
+
+
+def _newly_lost(site: Site, ins: Sequence[Status]) -> frozenset[Atom]:
+  """Atoms that end here whose entries may be NaN where those that stay are infinite."""
+  known = [f for status in ins for f in (status.facts.default, *status.facts.of.values())]
+  # Scattered, an entry may be added to others than those that are NaN like it.
+  tears = TORN | FRAIL if site.name.startswith('scatter') else TORN
+  if not joined(site, known) & (tears | (WILD if site.name in _PRODUCTS else 0)):
+    return frozenset()
+  out = set()
+  for atom in dict.fromkeys(a for status in ins for a in status.of):
+    flags = [status.facts.get(atom) for status in ins]
+    torn = joined(site, flags) | _torn(site, [status.get(atom) for status in ins], flags)
+    if torn & tears:
+      before = max(site.times(v, atom) for v, s in zip(site.eqn.invars, ins) if atom in s.of)
+      if any(site.times(v, atom) < before for v in site.eqn.outvars):
+        out.add(atom)
+  return frozenset(out)
+
+
+def _tells(site: Site, flags: Sequence[int]) -> bool:
+  name = site.name
+  if name in _TELL_SIGNS:
+    return True
+  if name in _TELL_COMPLEX and any(
+    jnp.issubdtype(v.aval.dtype, jnp.complexfloating) for v in site.eqn.invars
+  ):
+    return name not in _CUT_BELOW_ZERO or bool(flags[0] & REAL)
+  if name == 'integer_pow' and site.params['y'] >= 0:
+    return False
+  inverted = flags[_INVERT[name]] if name in _INVERT else 0
+  return bool(inverted & SIGNS and inverted & NULL)
+
+
+def _catches(site: Site) -> bool:
+  """Whether NaN may go in and come out as something else."""
+  if site.name in _CATCH or site.index in site.frame.given_up:
+    return True
+  if site.name == 'optimization_barrier':
+    return False
+  inexact = lambda v: _is_inexact(v.aval.dtype)
+  if not any(map(inexact, site.eqn.invars)):
+    return False
+  # Numbers of eight bits or fewer may have no NaN.
+  plain = all(inexact(v) and v.aval.dtype.itemsize > 1 for v in site.eqn.outvars)
+  return site.name == 'bitcast_convert_type' or not plain

@@ -1,0 +1,262 @@
+"""Where values come from: which of them are the entries of a leaf, in another form.
+
+A weight reaches its product through reshapes, casts, masks, scales, loops. Each value of a frame
+gets a :class:`Source`, from those of the operands that made it.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from jax.extend import core
+
+from jprune.graph._analysis.masks_moved import CUTS, MOVES, indexed
+from jprune.graph._program.frame import Frame
+from jprune.graph._rules.elementwise import ELEMENTWISE
+
+# What a value depends on, besides constants.
+_PARAMS = 0
+_GIVEN = 1  # also arguments of the function
+_COMPUTED = 2  # also products of those: an activation
+
+
+class Step(NamedTuple):
+  """How a mask of a leaf follows the leaf.
+
+  Attributes:
+    before: the step before, or ``None``.
+    apply: from a mask to those that follow from it: several, where a loop runs over an axis.
+    cuts: whether this step or one before it leaves entries out.
+  """
+
+  before: Step | None
+  apply: Callable[[np.ndarray], Sequence[np.ndarray]]
+  cuts: bool
+
+
+class Part(NamedTuple):
+  """One of several leaves that were concatenated: its source, and the value that it was then."""
+
+  source: Source
+  frame: Frame
+  var: Any
+
+
+class Source(NamedTuple):
+  """Where a value comes from.
+
+  Attributes:
+    leaf: the place of the leaf whose entries it holds, each in the form of one of the leaf.
+    entries: how many different entries it may have; 0 if it is known or a bool, which changes
+      nothing about where its partner comes from.
+    of: the places of all leaves that it depends on.
+    level: what else it depends on.
+    steps: from the leaf to here.
+    followed: whether ``steps`` tell exactly which entries of the leaf it holds.
+    parts: the leaves whose entries it holds side by side, all of them, if ``leaf`` is ``None``.
+  """
+
+  leaf: int | None
+  entries: int
+  of: frozenset[int] = frozenset()
+  level: int = _PARAMS
+  steps: Step | None = None
+  followed: bool = True
+  parts: tuple[Part, ...] = ()
+
+
+_KNOWN = Source(None, 0)
+Sources = dict[Frame, dict[Any, Source]]
+
+
+def sources(frame: Frame, shapes: Sequence[tuple[int, ...]]) -> Sources:
+  """The sources of all values of a function whose first inputs are leaves of these shapes."""
+  ins = [Source(i, math.prod(shape), frozenset([i])) for i, shape in enumerate(shapes)]
+  rest = frame.jaxpr.invars[len(ins) :]
+  ins += [Source(None, _size(var), level=_GIVEN) for var in rest]
+  found: Sources = {}
+  _walk(found, frame, [_KNOWN if _is_bool(v) else s for v, s in zip(frame.jaxpr.invars, ins)])
+  return found
+
+
+def owner(found: Sources, frame: Frame, eqn: Any) -> Source | None:
+  """The source of the operand of a product that is a leaf, or several; ``None`` if neither is."""
+  operands = [_of(found[frame], var) for var in eqn.invars[:2]]
+  named = [source for source in operands if source.leaf is not None or source.parts]
+  best = [source for source in named if source.level == min(each.level for each in named)]
+  if eqn.primitive.name == 'conv_general_dilated' and operands[1] in best:
+    return operands[1]
+  return max(reversed(best), key=lambda source: source.entries, default=None)
+
+
+def _of(known: dict[Any, Source], var: Any) -> Source:
+  return _KNOWN if isinstance(var, core.Literal) else known[var]
+
+
+def _walk(found: Sources, frame: Frame, ins: Sequence[Source]) -> list[Source]:
+  known = found[frame] = dict.fromkeys(frame.jaxpr.constvars, _KNOWN)
+  known.update(zip(frame.jaxpr.invars, ins))
+  for index, eqn in enumerate(frame.jaxpr.eqns):
+    operands = [_of(known, var) for var in eqn.invars]
+    children = frame.children.get(index, {})
+    outs = _of_call(found, eqn, children, operands) if children else _of_eqn(frame, eqn, operands)
+    for var, out in zip(eqn.outvars, outs):
+      known[var] = _KNOWN if _is_bool(var) else out._replace(entries=min(out.entries, _size(var)))
+  return [_of(known, var) for var in frame.jaxpr.outvars]
+
+
+# ------------------------------------------------------------------------------------------ calls
+
+
+def _of_call(
+  found: Sources, eqn: Any, children: dict[Any, Frame], ins: list[Source]
+) -> list[Source]:
+  name, p = eqn.primitive.name, eqn.params
+  if name == 'cond':
+    branches = [_walk(found, child, ins[1:]) for child in children.values()]
+    return [functools.reduce(_either, outs) for outs in zip(*branches)]
+  if name == 'scan':
+    start, end = p['num_consts'], p['num_consts'] + p['num_carry']
+    steps = [_then(source, _one_by_one)._replace(entries=_per_step(source, p)) for source in ins]
+    body = lambda carry: _walk(found, children['body'], [*ins[:start], *carry, *steps[end:]])
+    carry, outs = _settled(body, ins[start:end])
+    return [*carry, *(out._replace(followed=False) for out in outs[len(carry) :])]
+  if name == 'while':
+    start = p['cond_nconsts']
+    end = start + p['body_nconsts']
+    body = lambda carry: _walk(found, children['body'], [*ins[start:end], *carry])
+    carry, _ = _settled(body, ins[end:])
+    _walk(found, children['cond'], [*ins[:start], *carry])
+    return carry
+  return _walk(found, children['body'], ins)
+
+
+def _settled(
+  body: Callable[[list[Source]], list[Source]], carry: list[Source]
+) -> tuple[list[Source], list[Source]]:
+  """What is carried at any turn of a loop, and what its body then gives."""
+  while True:
+    outs = body(carry)
+    joined = [_either(a, b) for a, b in zip(carry, outs)]
+    if joined == carry:
+      return carry, outs
+    carry = joined
+
+
+def _either(a: Source, b: Source) -> Source:
+  """One or the other: of one leaf only if both are the same."""
+  if a == b:
+    return a
+  leaf = a.leaf if a.leaf == b.leaf else None
+  return Source(
+    leaf, max(a.entries, b.entries), a.of | b.of, max(a.level, b.level), None, followed=False
+  )
+
+
+def _per_step(source: Source, params: Any) -> int:
+  return -(-source.entries // max(params['length'], 1))
+
+
+def _one_by_one(mask: np.ndarray) -> Sequence[np.ndarray]:
+  return list(mask)
+
+
+# ------------------------------------------------------------------------------- single equations
+
+_CHOICES = ('select_n', 'select_if_vmap')
+_FIRST_ONLY = frozenset(['pad', 'tile', 'unstack'])
+_INDEXED = {'gather': 1, 'dynamic_slice': 1, 'dynamic_update_slice': 2}
+PRODUCTS = ('dot_general', 'ragged_dot_general', 'conv_general_dilated')
+
+
+def _of_eqn(frame: Frame, eqn: Any, ins: list[Source]) -> list[Source]:
+  name = eqn.primitive.name
+  if name in MOVES:
+    return [_then(ins[0], move, name in CUTS) for move in MOVES[name](eqn)]
+  if name in _FIRST_ONLY:
+    return [ins[0]._replace(followed=False, parts=())] * len(eqn.outvars)
+  if name in _INDEXED:
+    if name != 'dynamic_update_slice' and (move := indexed(frame, eqn)):
+      return [_then(ins[0], move, cuts=True)]
+    data, indices = ins[: _INDEXED[name]], ins[_INDEXED[name] :]
+    out = _joined(data)
+    level = max([out.level, *(min(each.level, _GIVEN) for each in indices)])
+    return [out._replace(level=level, followed=False, parts=())]
+  if name in ('concatenate', 'stack'):
+    return [_side_by_side(frame, eqn, ins)]
+  if name in ELEMENTWISE:
+    if len(eqn.outvars) > 1:
+      return ins
+    used = [i for i in range(len(ins)) if not (name in _CHOICES and i == 0)]
+    shape = eqn.outvars[0].aval.shape
+    grown = [_grown(ins[i], eqn.invars[i], shape) for i in used]
+    return [_joined(grown, name == 'mul')]
+  level = max([source.level for source in ins], default=_PARAMS)
+  if name in PRODUCTS and level == _GIVEN:
+    level = _COMPUTED
+  of = frozenset().union(*(source.of for source in ins))
+  return [Source(None, _size(var) if of or level else 0, of, level) for var in eqn.outvars]
+
+
+def _joined(sources: Sequence[Source], multiplies: bool = False) -> Source:
+  """Entry by entry combined: what has the most entries decides, as a kernel over its scales.
+
+  A leaf decides among equals if the others come from it alone or, where all are multiplied, if
+  they are arguments (a mask).
+  """
+  level = max((source.level for source in sources), default=_PARAMS)
+  entries = max((source.entries for source in sources), default=0)
+  of = frozenset().union(*(source.of for source in sources))
+  top = [source for source in sources if source.entries == entries > 0]
+  named = [source for source in top if source.leaf is not None]
+  one = {source.leaf for source in named}
+  others = [source for source in top if source.leaf is None]
+  factor = lambda each: not each.of and multiplies
+  if (
+    len(one) != 1
+    or level == _COMPUTED
+    or not all(factor(each) or (each.of <= one and each.level == _PARAMS) for each in others)
+  ):
+    parts = top[0].parts if len(top) == 1 and level < _COMPUTED else ()
+    return Source(None, entries, of, level, parts=parts)
+  same = all(each.steps is named[0].steps and each.followed for each in named)
+  return Source(named[0].leaf, entries, of, level, named[0].steps, same)
+
+
+def _side_by_side(frame: Frame, eqn: Any, ins: list[Source]) -> Source:
+  out = _joined(ins)._replace(followed=False, parts=())
+  leaves = {source.leaf for source in ins}
+  if None in leaves or len(leaves) == 1:
+    return out
+  return out._replace(
+    leaf=None,
+    entries=_size(eqn.outvars[0]),
+    parts=tuple(Part(source, frame, var) for source, var in zip(ins, eqn.invars)),
+  )
+
+
+def _grown(source: Source, var: Any, shape: tuple[int, ...]) -> Source:
+  if source.leaf is None or getattr(var.aval, 'shape', ()) in ((), shape):
+    return source
+  return _then(source, lambda mask: [np.broadcast_to(mask, shape)])
+
+
+def _then(
+  source: Source, apply: Callable[[np.ndarray], Sequence[np.ndarray]], cuts: bool = False
+) -> Source:
+  if source.leaf is None or not source.followed:
+    return source._replace(parts=()) if cuts else source
+  cuts = cuts or (source.steps is not None and source.steps.cuts)
+  return source._replace(steps=Step(source.steps, apply, cuts))
+
+
+def _size(var: Any) -> int:
+  return math.prod(getattr(var.aval, 'shape', ()))
+
+
+def _is_bool(var: Any) -> bool:
+  return getattr(var.aval, 'dtype', None) == np.bool_

@@ -1,0 +1,314 @@
+"""Statistics of what each leaf of a function is multiplied by."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from jprune import _batches, _checks, tree
+from jprune._entry import public
+from jprune.graph._analysis.traced import Traced
+from jprune.graph._capture.coverage import Joint
+from jprune.graph._capture.find_products import Survey
+from jprune.graph._capture.moments import Moments, merged
+from jprune.graph._capture.recorder import Recorder
+from jprune.graph._capture.stats import Stats
+from jprune.graph._program.compiled import Compiled
+from jprune.typing import Params, Where
+
+
+@public
+def capture(
+  fn: Callable[..., Any],
+  params: Params,
+  *args: Any,
+  gram: bool = False,
+  where: Where = None,
+  weights: Any = None,
+) -> tuple[Any, Stats]:
+  r"""Runs a function and tells what each of its leaves is multiplied by.
+
+  For every matrix product and convolution ``y = x W`` with a selected leaf ``W``: number of rows,
+  mean, squared deviations and zeros of each input of ``x`` and, with ``gram``, the products of all
+  pairs of inputs. The function is traced and rewritten, no module is wrapped: leaves are followed
+  through ``jit``, ``scan``, remat, ``cond``, ``while``, ``vmap``, custom derivatives, transposes,
+  reshapes, slices, stacks, casts and scales. Leaves over which a scan runs, experts and groups of a
+  convolution have statistics for each of their matrices; a leaf that is used several times (tied
+  layers, a loop) has those of all rows together. Convolutions see their windows, unfolded. Leaves
+  that are multiplied by the same values share one copy.
+
+  In ``x @ (0.5 * w)`` the leaf is multiplied by ``0.5 * x``, and that is what statistics are of,
+  whether the number stands in the code or is an argument, another leaf or computed from those. Of
+  a leaf that ``fn`` masks, multiplies by several numbers or its own norm, or computes with in other
+  ways, they are of the ``x`` that the result is multiplied by; ``Use.direct`` then is false, a
+  note says so, and repair refuses it. Mask params before: ``capture(fn, apply(params, masks), x)``.
+
+  A product with what no argument has a part in, such as other params or a constant, makes another
+  weight: it isn't counted, and what follows from it isn't followed. Pass data as arguments.
+
+  Of the branches of ``cond`` the one that is taken counts; but under ``vmap``, where JAX makes a
+  choice between the results of all of them, all do.
+
+  Compiled once for each function and for shapes, dtypes and shardings, as under ``jax.jit``, and as
+  there ``fn`` has to be pure: what it reads besides its arguments (a closure, a global, attributes
+  of a module) is read when it is first traced, and taken to stay as it is. Bound methods of one
+  object are one function; a new function object, such as a lambda in a loop, is compiled anew.
+
+  Inputs may be of any size: the :class:`Moments` are of inputs over powers of two where squares
+  would leave float32, and batches of different sizes merge. Subnormal numbers count as zeros, as
+  they do in XLA. Sums are float32, of counts too: above 2^24 rows single ones round.
+
+  Args:
+    fn: ``fn(params, *args)``, as for :func:`channels`.
+    params: tree of arrays.
+    *args: trees of arrays. Data may be sharded; statistics are of all of it.
+    gram: whether to collect products of pairs of inputs: ``inputs ** 2`` floats for each.
+    where: selects the leaves, as for :func:`jprune.prune`; but by default all floating and complex
+      ones with two or more dimensions, since the function tells which of them it multiplies by.
+    weights: of tokens, such as a padding mask: an array whose axes are the first ones of the first
+      argument that starts with them. A row has the weight of the token at its place, whatever
+      was mixed into it; what lies under a weight of 0 may be NaN. Leaves whose rows are not at the
+      places of tokens (experts that choose their tokens) are left out.
+
+  Returns:
+    What ``fn`` returns, and :class:`Stats`; ``stats.left_out`` names every selected leaf of two or
+    more dimensions of which nothing is known, with the reason.
+
+  Raises:
+    ValueError: if nothing is selected, no argument starts with the axes of ``weights``, or one of
+      these is negative or NaN.
+    TypeError: if ``fn`` is no function or can't be traced with these arguments, one of them is no
+      array, or a selected leaf isn't floating.
+
+  Examples:
+    >>> fn = lambda params, x: jax.nn.relu(x @ params['in']) @ params['out']
+    >>> params = {'in': jnp.eye(2), 'out': jnp.ones((2, 3))}
+    >>> y, stats = capture(fn, params, jnp.array([[1.0, -2.0], [3.0, 4.0]]), gram=True)
+    >>> print(stats)
+    leaf  batch  inputs  outputs  rows  moments
+    -------------------------------------------
+    in        1       2        2     2        0
+    out       1       2        3     2        1
+    >>> ((use, moments),) = stats['out']
+    >>> moments.mean, moments.zeros
+    (Array([[2., 2.]], dtype=float32), Array([[0., 1.]], dtype=float32))
+  """
+  chosen = _chosen('capture', params, where)
+  weights = _given('capture', args, weights)
+  values = jax.tree.leaves((params, args, weights))
+  if tree.is_traced(*values):
+    return _run('capture', fn, chosen, gram, params, args, weights)
+  run = _compiled(_run, 'capture', fn, chosen, gram)
+  return run(params, args, weights, mesh=_mesh(values))
+
+
+@public
+def capture_batches(
+  fn: Callable[..., Any],
+  params: Params,
+  batches: Iterable[Any],
+  *,
+  gram: bool = False,
+  where: Where = None,
+  weights: Callable[[Any], Any] | None = None,
+  progress: bool = True,
+) -> Stats:
+  """Statistics of all batches together, as :func:`capture` takes them of one.
+
+  Compiled once for all batches of one shape, in all calls with one function, as
+  :func:`capture` is; only the statistics are kept between batches, and what ``fn`` returns isn't
+  computed.
+
+  Args:
+    fn: ``fn(params, *batch)``.
+    params: tree of arrays.
+    batches: an iterable of batches; a tuple holds several arguments, all else is one.
+    gram: as for :func:`capture`.
+    where: as for :func:`capture`.
+    weights: ``weights(batch)`` are the weights of tokens of a batch.
+    progress: whether to show a bar, if tqdm is installed.
+
+  Returns:
+    The :class:`Stats`.
+
+  Raises:
+    ValueError: if there is no batch, if inputs of a leaf are infinite or NaN (the leaf and the
+      number of the batch, from 0, are named), or as for :func:`capture`.
+    TypeError: as for :func:`capture`.
+
+  Examples:
+    >>> fn = lambda params, x: x @ params['w']
+    >>> params = {'w': jnp.ones((2, 3))}
+    >>> stats = capture_batches(fn, params, [jnp.ones((4, 2)), jnp.zeros((4, 2))])
+    >>> ((use, moments),) = stats['w']
+    >>> moments.count, moments.mean
+    (Array([8.], dtype=float32), Array([[0.5, 0.5]], dtype=float32))
+  """
+  function = 'capture_batches'
+  return Capturing(function, fn, _chosen(function, params, where), gram, weights)(
+    params, batches, progress
+  )
+
+
+_PROGRAMS = Compiled()
+_add = jax.jit(Stats.merge, donate_argnums=0)
+
+
+def _compiled(
+  run: Callable[..., Any], function: str, fn: Callable[..., Any], chosen: Sequence[bool], gram: bool
+) -> Callable[..., Any]:
+  if not callable(fn):
+    raise _checks.not_a_function(function, fn)
+  key = run, function, tuple(chosen), gram
+
+  def make(fn: Callable[..., Any]) -> Callable[..., Any]:
+    return jax.jit(functools.partial(run, function, fn, chosen, gram), static_argnames='mesh')
+
+  return _PROGRAMS.of(fn, key, make)
+
+
+class Capturing:
+  """Statistics of all batches together, compiled once for however many params."""
+
+  def __init__(
+    self,
+    function: str,
+    fn: Callable[..., Any],
+    chosen: Sequence[bool],
+    gram: bool,
+    weights: Callable[[Any], Any] | None,
+  ) -> None:
+    self._step = _compiled(_step, function, fn, chosen, gram)
+    if weights is not None and not callable(weights):
+      raise _checks.weights_not_a_function(function, weights)
+    self._fn = fn  # what was compiled goes when it goes
+    self._function = function
+    self._weights = weights
+
+  def __call__(self, params: Params, batches: Iterable[Any], progress: bool = False) -> Stats:
+    _checks.check_batches(self._function, batches)
+    total: Stats | None = None
+    for number, batch in enumerate(_batches.shown(self._function, batches, progress)):
+      given = params, *self._arguments(batch)
+      stats, finite = self._step(*given, mesh=_mesh(jax.tree.leaves(given)))
+      _check_finite(self._function, stats, jax.device_get(finite), number)
+      total = stats if total is None else _add(total, stats)
+    if total is None:
+      raise _checks.no_batches(self._function)
+    return total
+
+  def shapes(self, params: Params, batch: Any) -> Stats:
+    """What a batch would give, without running anything."""
+    return jax.eval_shape(self._step, params, *self._arguments(batch))[0]
+
+  def _arguments(self, batch: Any) -> tuple[Any, Any]:
+    args = batch if isinstance(batch, tuple) else (batch,)
+    weights = None if self._weights is None else self._weights(batch)
+    return args, _given(self._function, args, weights)
+
+
+def _given(function: str, args: Any, weights: Any) -> jax.Array | None:
+  """The weights as an array; refuses them and arguments that are no arrays."""
+  for path, leaf in zip(*tree.flatten(args)[:2]):
+    if not tree.is_array(leaf) and not isinstance(leaf, (bool, int, float, complex)):
+      raise _checks.argument_no_array(function, path, leaf)
+  if weights is None:
+    return None
+  weights = jnp.asarray(weights)
+  if not tree.is_traced(weights) and weights.dtype != jnp.bool_:
+    fine, least = jax.device_get(_bounded(weights))
+    if not fine:
+      raise _checks.bad_weights(function, float(least))
+  return weights
+
+
+@jax.jit
+def _bounded(weights: jax.Array) -> tuple[jax.Array, jax.Array]:
+  """Whether none is negative or NaN, and the least."""
+  return jnp.all(weights >= 0), jnp.min(weights, initial=0)
+
+
+def _chosen(function: str, params: Params, where: Where) -> tuple[bool, ...]:
+  paths, leaves, _ = tree.flatten(params)
+  if where is None:  # names needn't tell, where the function does
+    found = [tree.is_inexact(x) and len(x.shape) >= 2 and tree.size(x) > 0 for x in leaves]
+    if any(found):
+      return tuple(found)
+  if isinstance(where, (str, re.Pattern)):  # vectors too, where it finds nothing else
+    named = tree.matching(function, 'where', params, where)
+    wide = [yes and len(np.shape(x)) >= 2 for yes, x in zip(named, leaves)]
+    where = [path for path, yes in zip(paths, wide if any(wide) else named) if yes]
+  return tuple(tree.selected(function, params, where))
+
+
+def _mesh(values: Sequence[Any]) -> Mesh | None:
+  """Where values lie, if on several devices."""
+  shardings = [getattr(value, 'sharding', None) for value in values]
+  return next((s.mesh for s in shardings if isinstance(s, NamedSharding) and s.mesh.size > 1), None)
+
+
+def _step(
+  function: str,
+  fn: Any,
+  chosen: Sequence[bool],
+  gram: bool,
+  params: Any,
+  args: Any,
+  weights: Any,
+  mesh: Mesh | None = None,
+) -> tuple[Stats, jax.Array]:
+  _, stats = _run(function, fn, chosen, gram, params, args, weights, mesh)
+  known = [jnp.all(jnp.isfinite(m.mean) & jnp.isfinite(m.squares)) for m in stats.inputs]
+  return stats, jnp.stack(known) if known else jnp.ones(0, bool)
+
+
+def _run(
+  function: str,
+  fn: Any,
+  chosen: Sequence[bool],
+  gram: bool,
+  params: Any,
+  args: Any,
+  weights: Any,
+  mesh: Mesh | None = None,
+) -> tuple[Any, Stats]:
+  traced = Traced(function, fn, params, args, exact=False)
+  tokens = None if weights is None else _tokens(function, traced, args, weights)
+  survey = Survey(traced, chosen, tokens)
+  joint = Joint(traced, survey)
+  wanted = sorted({survey.parts[i].input for sources in joint.sources for i in sources})
+  recorder = Recorder(survey, wanted, gram, weights)
+  outs, found = recorder.run(traced.frame, list(map(jnp.asarray, jax.tree.leaves((params, args)))))
+  inputs = [_together([survey.parts[i].of(found) for i in sources]) for sources in joint.sources]
+  if mesh is not None:  # the partitioner may have left products where their inputs lie
+    inputs = lax.with_sharding_constraint(inputs, NamedSharding(mesh, PartitionSpec()))
+  stats = Stats(tuple(inputs), tuple(joint.uses), tuple(joint.left_out), tuple(joint.notes))
+  return jax.tree.unflatten(traced.out_tree, outs), stats
+
+
+def _together(found: Sequence[Moments]) -> Moments:
+  return functools.reduce(merged, found)
+
+
+def _tokens(function: str, traced: Traced, args: Any, weights: Any) -> Sequence[Any]:
+  """The dimensions of the argument that the axes of the weights number."""
+  shape = np.shape(weights)
+  for leaf, dims in zip(jax.tree.leaves(args), traced.inputs):
+    if shape and np.shape(leaf)[: len(shape)] == shape:
+      return dims[: len(shape)]
+  raise _checks.other_tokens(function, shape, [np.shape(leaf) for leaf in jax.tree.leaves(args)])
+
+
+def _check_finite(function: str, stats: Stats, finite: np.ndarray, batch: int) -> None:
+  bad = [(u.source, path) for path, uses in stats.uses for u in uses if not finite[u.source]]
+  if bad:  # the first to run: what follows from it is no more finite
+    _, path = min(bad, key=lambda each: each[0])
+    raise _checks.not_finite_inputs(function, path, batch)

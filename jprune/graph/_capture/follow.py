@@ -1,0 +1,185 @@
+"""What the results of an equation hold of the leaves that its operands hold."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, TypeAlias
+
+import jax.numpy as jnp
+from jax.extend import core
+
+from jprune.graph._analysis.leaf_views import Factor, View, grown, moved, reshaped
+from jprune.graph._analysis.provenance import Source
+from jprune.graph._program.frame import HANDED_ON, Frame, place
+from jprune.graph._rules.elementwise import ELEMENTWISE
+
+_CASTS = ['convert_element_type', 'copy', 'copy_p', 'reduce_precision', 'optimization_barrier']
+_PLACED = ['sharding_constraint', 'layout_constraint', 'mesh_cast', 'reshard', 'pvary', 'name']
+_AS_IT_IS = HANDED_ON.union(_CASTS, _PLACED, ['stop_gradient'])
+_ARGUMENTS = 1  # as the level of a source: no product of the function is in it
+
+
+class Joined(NamedTuple):
+  """Several values side by side along an axis; those that are no leaves are ``None``."""
+
+  axis: int
+  views: tuple[View | None, ...]
+
+
+Held: TypeAlias = View | Joined | None
+
+
+def views_in(held: Held) -> list[View]:
+  """All views of leaves in what is held."""
+  parts = held.views if isinstance(held, Joined) else (held,)
+  return [view for view in parts if view is not None]
+
+
+def held_by(
+  frame: Frame,
+  eqn: Any,
+  held: Sequence[Held],
+  sources: dict[Any, Source],
+  number: Callable[[int], float | Factor | None],
+) -> Sequence[Held]:
+  """What each result holds; nothing at all if the equation is not followed.
+
+  ``number(operand)`` is the one number that all entries of an operand are, if they are equal.
+  """
+  first, name = held[0], eqn.primitive.name
+  if name == 'concatenate':
+    return _concatenated(eqn.params['dimension'], held)
+  if isinstance(first, View) and (found := moved(frame, eqn, first)) is not None:
+    return found
+  if name not in ELEMENTWISE and name not in ('transpose', 'dot_general'):
+    return []
+  if len(eqn.outvars) > 1:  # an optimization barrier
+    return held
+  if any(isinstance(each, Joined) for each in held):
+    return _of_joined(frame, eqn, held, sources, number)
+  return [_combined(frame, eqn, held, sources, number)]
+
+
+def only_scales(eqn: Any, operand: int) -> bool:
+  """Whether a product has one number for a partner, as ``einsum`` multiplies by a scalar."""
+  if eqn.primitive.name != 'dot_general':
+    return False
+  (contracted, _), _ = eqn.params['dimension_numbers']
+  return not contracted and math.prod(eqn.invars[1 - operand].aval.shape) == 1
+
+
+def named(eqn: Any, frame: Frame) -> str:
+  """An equation and where it comes from, ``add (file.py:12)``."""
+  where = place(eqn, frame)
+  return f'{eqn.primitive.name} ({where})' if where else eqn.primitive.name
+
+
+# ----------------------------------------------------------------------------------- side by side
+
+
+def _concatenated(axis: int, held: Sequence[Held]) -> list[Held]:
+  parts: list[View | None] = []
+  for each in held:
+    if isinstance(each, Joined):
+      if each.axis != axis:
+        return []
+      parts += each.views
+    else:
+      parts.append(each)
+  return [Joined(axis, tuple(parts))]
+
+
+def _of_joined(
+  frame: Frame,
+  eqn: Any,
+  held: Sequence[Held],
+  sources: dict[Any, Source],
+  number: Callable[[int], float | Factor | None],
+) -> list[Held]:
+  name = eqn.primitive.name
+  (place, joined), *more = [(i, x) for i, x in enumerate(held) if isinstance(x, Joined)]
+  if more:
+    return []
+  if name == 'transpose':
+    order = eqn.params['permutation']
+    turned = lambda view: view._replace(axes=tuple(view.axes[i] for i in order))
+    return [Joined(order.index(joined.axis), _each(joined, turned))]
+  if eqn.invars[place].aval.shape != eqn.outvars[0].aval.shape:
+    return []
+  if (factor := _factor(eqn, place, number)) is not None:
+    return [joined._replace(views=_each(joined, lambda view: view.scaled(factor)))]
+  others = [var for i, var in enumerate(eqn.invars) if i != place]
+  factors = name == 'mul' or (name == 'div' and place == 0)
+  if not factors or not all(_is_argument(sources, var) for var in others):
+    return []
+  via = named(eqn, frame)
+  return [joined._replace(views=_each(joined, lambda view: view.changed(via)))]
+
+
+def _each(joined: Joined, change: Callable[[View], View]) -> tuple[View | None, ...]:
+  return tuple(view and change(view) for view in joined.views)
+
+
+def _is_argument(sources: dict[Any, Source], var: Any) -> bool:
+  """Whether it depends on no leaf, and is no activation."""
+  if isinstance(var, core.Literal):
+    return True
+  return not sources[var].of and sources[var].level <= _ARGUMENTS
+
+
+# --------------------------------------------------------------------------------- entry by entry
+
+
+def _combined(
+  frame: Frame,
+  eqn: Any,
+  held: Sequence[Any],
+  sources: dict[Any, Source],
+  number: Callable[[int], float | Factor | None],
+) -> View | None:
+  """The view of the leaf to which the result belongs."""
+  leaf, shape = sources[eqn.outvars[0]].leaf, eqn.outvars[0].aval.shape
+  for operand, view in enumerate(held):
+    factor = None if view is None else _factor(eqn, operand, number)
+    if view is None or (factor is None and view.leaf != leaf):
+      continue
+    found = _formed(eqn, view, shape)
+    if found is None:
+      return None
+    if factor is None:
+      return found.changed(named(eqn, frame))
+    return found.scaled(factor)
+  return None
+
+
+def _formed(eqn: Any, view: View, shape: Sequence[int]) -> View | None:
+  """In the shape of the result."""
+  if eqn.primitive.name == 'dot_general':  # all other axes have size 1
+    return reshaped(view, shape)
+  return grown(view, shape, range(len(shape))) if len(view.axes) == len(shape) else None
+
+
+def _factor(
+  eqn: Any, operand: int, number: Callable[[int], float | Factor | None]
+) -> float | Factor | None:
+  """The number by which an operand is multiplied; ``None`` if something else is done with it.
+
+  A mask or a factor with several entries is something else: products see other inputs than the
+  leaf does, another set for each output.
+  """
+  name = eqn.primitive.name
+  if not jnp.issubdtype(eqn.outvars[0].aval.dtype, jnp.floating):
+    return None
+  if name in _AS_IT_IS:
+    return 1.0
+  if name == 'neg':
+    return -1.0
+  if name != 'mul' and (name != 'div' or operand != 0) and not only_scales(eqn, operand):
+    return None
+  other = number(1 - operand)
+  if isinstance(other, Factor):
+    return other._replace(divides=name == 'div')
+  if other is None or not math.isfinite(other) or (name == 'div' and other == 0):
+    return None
+  return 1 / other if name == 'div' else other

@@ -1,0 +1,56 @@
+"""Loops that take a slice of a leaf by the number of the turn, ``w[i]``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from jax.extend import core
+
+from jprune.graph._analysis.leaf_views import View
+from jprune.graph._program.frame import Frame
+
+
+def counters(frame: Frame, eqn: Any, body: Frame) -> dict[int, np.ndarray]:
+  """By their place, the inputs of the body of a scan of which each step is known; their values."""
+  p, found = eqn.params, {}
+  length, first = p['length'], p['num_consts']
+  last = first + p['num_carry']
+  for place, var in enumerate(eqn.invars[first:], first):
+    value = frame.constant(var)
+    if value is None:
+      continue
+    if place >= last:
+      if value.ndim == 1:
+        found[place] = value
+    elif value.ndim == 0 and not p['reverse'] and _adds_one(body, place, place - first):
+      found[place] = value + np.arange(length)
+  return found
+
+
+def _adds_one(body: Frame, place: int, out: int) -> bool:
+  var, result = body.jaxpr.invars[place], body.jaxpr.outvars[out]
+  index = None if isinstance(result, core.Literal) else body.maker(result)
+  if index is None or body.jaxpr.eqns[index].primitive.name != 'add':
+    return False
+  one = [x for x in body.jaxpr.eqns[index].invars if x is not var]
+  return len(one) == 1 and isinstance(one[0], core.Literal) and one[0].val == 1
+
+
+def step_by_turn(eqn: Any, view: View, starts: list[Any], body: Frame) -> View | None:
+  """One slice of a leaf along an axis whose indices the steps of a scan take in order.
+
+  ``starts`` are the index along each axis in each step, or ``None``.
+  """
+  shape, sizes = eqn.invars[0].aval.shape, eqn.params['slice_sizes']
+  cut = [axis for axis, size in enumerate(sizes) if size != shape[axis]]
+  if len(cut) != 1 or sizes[cut[0]] != 1:
+    return None
+  (axis,) = cut
+  if starts[axis] is None or not np.array_equal(starts[axis], np.arange(shape[axis])):
+    return None
+  pieces = view.axes[axis]
+  if any(piece.axis < 0 for piece in pieces):
+    return None
+  axes = (*view.axes[:axis], (), *view.axes[axis + 1 :])
+  return view._replace(axes=axes, loops=(*view.loops, (body, pieces)))

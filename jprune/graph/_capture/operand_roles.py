@@ -1,0 +1,252 @@
+"""Which axes of a product are batches, inputs and outputs of the leaf that it multiplies by."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple, TypeAlias
+
+import jax
+import numpy as np
+from jax import lax
+
+from jprune.graph._analysis.leaf_views import REPEATED, Pieces, View, split
+from jprune.graph._axes.atoms import Dim, resolve
+from jprune.graph._capture.stats import Use
+from jprune.graph._program.frame import Frame
+
+
+class Rows(NamedTuple):
+  """How the other operand of a matrix product becomes ``(batch, rows, inputs)``.
+
+  Attributes:
+    shape: of its factors.
+    order: their places: batch, then rows, then inputs.
+    batch: how many are batch.
+    rows: how many are rows.
+    axes: the axes that are rows; ``None`` if some are so in part.
+  """
+
+  shape: tuple[int, ...]
+  order: tuple[int, ...]
+  batch: int
+  rows: int
+  axes: tuple[int, ...] | None
+
+  def __call__(self, x: jax.Array) -> jax.Array:
+    factors = x.reshape(self.shape).transpose(self.order)
+    ends = self.batch, self.batch + self.rows
+    parts = factors.shape[: ends[0]], factors.shape[ends[0] : ends[1]], factors.shape[ends[1] :]
+    return factors.reshape([math.prod(part) for part in parts])
+
+
+class Windows(NamedTuple):
+  """How the input of a convolution becomes ``(groups, rows, inputs)``: its windows, unfolded.
+
+  Inputs are ordered by channel of the group, then by place in the window.
+  """
+
+  spec: tuple[int, ...]
+  window: tuple[int, ...]
+  groups: int
+  strides: tuple[int, ...]
+  padding: tuple[tuple[int, int], ...]
+  spread: tuple[int, ...]
+  dilation: tuple[int, ...]
+
+  def __call__(self, x: jax.Array) -> jax.Array:
+    patches = lax.conv_general_dilated_patches(
+      x.transpose(self.spec),
+      self.window,
+      self.strides,
+      self.padding,
+      lhs_dilation=self.spread,
+      rhs_dilation=self.dilation,
+      precision=lax.Precision.HIGHEST,
+    )
+    n, features, *places = patches.shape
+    grouped = patches.reshape(n, self.groups, features // self.groups, -1)
+    rows = n * math.prod(places)
+    return grouped.transpose(1, 0, 3, 2).reshape(self.groups, rows, features // self.groups)
+
+
+class Roles(NamedTuple):
+  """The pieces of a leaf by their roles, and the form of its partner."""
+
+  batch: Pieces
+  inputs: Pieces
+  outputs: Pieces
+  layout: Rows | Windows
+
+
+def roles_of(eqn: Any, operand: int, view: View) -> Roles | str:
+  """The roles of the leaf that is an operand; or why they are not known."""
+  if eqn.primitive.name == 'dot_general':
+    return _of_dot(eqn, operand, view)
+  if eqn.primitive.name == 'conv_general_dilated' and operand == 1:
+    return _of_conv(eqn, view)
+  return 'its inputs in this form are not followed'
+
+
+def _of_dot(eqn: Any, operand: int, view: View) -> Roles | str:
+  contract, batch = eqn.params['dimension_numbers']
+  mine, theirs = contract[operand], contract[1 - operand]
+  beside, shape = dict(zip(batch[1 - operand], batch[operand])), eqn.invars[1 - operand].aval.shape
+  inputs = tuple(piece for axis in mine for piece in view.axes[axis])
+  if _repeated(inputs):
+    return 'it is repeated along the axis that is contracted'
+  factors: list[int] = []
+  side: dict[int, list[int]] = {axis: [] for axis in (*batch[1 - operand], *theirs)}
+  rows, whole = [], []
+  for axis, size in enumerate(shape):
+    pieces = view.axes[beside[axis]] if axis in beside else ()
+    parted = any(piece.axis != REPEATED for piece in pieces)
+    for i, n in enumerate([piece.size for piece in pieces] if parted else [size]):
+      of_leaf = axis in theirs or (parted and pieces[i].axis != REPEATED)
+      (side[axis] if of_leaf else rows).append(len(factors))
+      factors.append(n)
+    if not parted and axis not in theirs:
+      whole.append(axis)
+  beside_each = [place for axis in batch[1 - operand] for place in side[axis]]
+  order = (*beside_each, *rows, *(place for axis in theirs for place in side[axis]))
+  layout = Rows(
+    tuple(factors),
+    order,
+    len(beside_each),
+    len(rows),
+    tuple(whole) if len(whole) == len(rows) else None,
+  )
+  products = [view.axes[axis] for axis in batch[operand]]
+  others = [a for i, a in enumerate(view.axes) if i not in (*mine, *batch[operand])]
+  return Roles(_real(products), inputs, _real(others), layout)
+
+
+def _of_conv(eqn: Any, view: View) -> Roles | str:
+  p = eqn.params
+  spec, (out, into, *window), _ = p['dimension_numbers']
+  if p['batch_group_count'] != 1:
+    return 'a convolution with groups of batches'
+  inputs = tuple(piece for axis in (into, *window) for piece in view.axes[axis])
+  parted = _led(view.axes[out], p['feature_group_count'])
+  if _repeated(inputs) or parted is None:
+    return 'a convolution by a kernel that is repeated or not divided as its groups are'
+  shape = eqn.invars[1].aval.shape
+  layout = Windows(
+    tuple(spec),
+    tuple(shape[axis] for axis in window),
+    p['feature_group_count'],
+    tuple(p['window_strides']),
+    tuple(map(tuple, p['padding'])),
+    tuple(p['lhs_dilation']),
+    tuple(p['rhs_dilation']),
+  )
+  if _repeated(parted[0]):
+    return 'a convolution by a kernel that is repeated over groups'
+  return Roles(parted[0], inputs, _real([parted[1]]), layout)
+
+
+def _led(pieces: Pieces, size: int) -> tuple[Pieces, Pieces] | None:
+  """The pieces as a product of ``size`` runs of the rest."""
+  lead = []
+  left = list(pieces)
+  while size > 1:
+    if not left:
+      return None
+    piece = left.pop(0)
+    if piece.size > size:
+      if piece.size % size:
+        return None
+      piece, rest = split(piece, size)
+      left.insert(0, rest)
+    if size % piece.size:
+      return None
+    size //= piece.size
+    lead.append(piece)
+  return tuple(lead), tuple(left)
+
+
+def _real(axes: Sequence[Pieces]) -> Pieces:
+  return tuple(piece for pieces in axes for piece in pieces if piece.axis != REPEATED)
+
+
+def _repeated(pieces: Pieces) -> bool:
+  return any(piece.axis == REPEATED for piece in pieces)
+
+
+def use_of(
+  view: View,
+  shape: Sequence[int],
+  roles: Roles,
+  source: int,
+  loop: tuple[int | None, bool],
+  line: str,
+) -> Use | str:
+  """The roles as factors of a box of the leaf; or why they are none.
+
+  ``loop`` is the number of the outermost scan that runs over it, and whether it does so backwards.
+  """
+  batch = (*(piece for _, pieces in view.loops for piece in pieces), *roles.batch)
+  box, factors, axes, where = [], [], [], {}
+  for axis, size in enumerate(shape):
+    mine = [piece for piece in (*batch, *roles.inputs, *roles.outputs) if piece.axis == axis]
+    mine.sort(key=lambda piece: -piece.step)
+    start = sum(piece.offset for piece in (*mine, *view.fixed) if piece.axis == axis)
+    width = 1
+    for piece in reversed(mine):
+      if piece.step != width:
+        return 'entries with gaps between them are multiplied'
+      width *= piece.size
+    if not mine and size != 1 and not any(piece.axis == axis for piece in view.fixed):
+      return 'it is multiplied in a form that is not followed'
+    box.append((start, start + width))
+    for piece in mine:
+      where[piece.axis, piece.step] = len(factors)
+      factors.append(piece.size)
+      axes.append(axis)
+  places = lambda pieces: tuple(where[piece.axis, piece.step] for piece in pieces)
+  return Use(
+    tuple(box),
+    tuple(factors),
+    tuple(axes),
+    places(batch),
+    places(roles.inputs),
+    places(roles.outputs),
+    source,
+    loop[0],
+    not view.via,
+    line,
+    loop[1],
+  )
+
+
+# ------------------------------------------------------------------------------ weights of tokens
+
+Weighing: TypeAlias = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...], tuple[int, ...]]
+
+
+def weighing(tokens: Sequence[Dim], rows: Sequence[Dim]) -> Weighing | None:
+  """How weights of tokens line up with rows, by the atoms of both; ``None`` if they don't."""
+  wanted = [atom for dim in tokens for atom in resolve(dim)]
+  there = [atom for dim in rows for atom in resolve(dim)]
+  if any(there.count(atom) != 1 for atom in wanted) or len(set(wanted)) != len(wanted):
+    return None
+  order = sorted(range(len(wanted)), key=lambda i: there.index(wanted[i]))
+  lined_up = tuple(atom.size if atom in wanted else 1 for atom in there)
+  return tuple(atom.size for atom in wanted), tuple(order), lined_up, tuple(a.size for a in there)
+
+
+def row_dims(frame: Frame, eqn: Any, operand: int, layout: Rows | Windows) -> list[Any] | None:
+  """The dimensions of the rows; ``None`` if they are parts of some."""
+  if isinstance(layout, Rows):
+    dims = frame.dims_of(eqn.invars[operand])
+    return None if layout.axes is None else [dims[axis] for axis in layout.axes]
+  dims = frame.dims[eqn.outvars[0]]
+  first, _, *window = eqn.params['dimension_numbers'].out_spec
+  return [dims[axis] for axis in (first, *window)]
+
+
+def weighed(weights: jax.Array, how: Weighing) -> jax.Array:
+  """A weight for each row."""
+  shape, order, lined_up, full = how
+  found = weights.reshape(shape).transpose(order).reshape(lined_up)
+  return jax.numpy.broadcast_to(found, full).reshape(int(np.prod(full, dtype=np.int64)))

@@ -1,0 +1,182 @@
+"""A traced function, run such that it also returns moments of what its leaves are multiplied by.
+
+Frames in which nothing is recorded run as they are. Steps of a scan that runs over a leaf stack
+their moments; what a loop sees of one and the same leaf adds up while it runs, so that memory
+doesn't grow with its length; a branch that is not taken has seen no rows.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.extend import core
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+from jprune import _powers
+from jprune.graph._analysis.leaf_views import Factor
+from jprune.graph._capture.find_products import Survey
+from jprune.graph._capture.inputs import Input
+from jprune.graph._capture.moments import Moments, merged, moments_of
+from jprune.graph._capture.operand_roles import weighed
+from jprune.graph._program.evaluate import evaluate_whole
+from jprune.graph._program.frame import Frame
+from jprune.graph._rules.control import in_lanes
+
+Found: TypeAlias = dict[int, Moments]
+
+
+class Recorder:
+  """Runs frames; each run returns its results and the moments that were recorded in it."""
+
+  def __init__(self, survey: Survey, wanted: Sequence[int], gram: bool, weights: Any) -> None:
+    self._inputs = survey.inputs
+    self._hot = survey.hot
+    self._gram = gram
+    self._weights = weights
+    self._live: dict[Frame, jax.Array] = {}
+    self._numbers: dict[Factor, Any] = {}
+    self._here: dict[tuple[Frame, int], list[int]] = {}
+    self._factors: dict[tuple[Frame, int], list[Factor]] = {}
+    for i in wanted:
+      each = survey.inputs[i]
+      self._here.setdefault((each.frame, each.index), []).append(i)
+      for factor in each.factors:
+        self._factors.setdefault((factor.frame, factor.index), []).append(factor)
+
+  def run(self, frame: Frame, xs: Sequence[Any]) -> tuple[list[Any], Found]:
+    """All results of a frame."""
+    values = dict(frame.consts)
+    values.update(zip(frame.jaxpr.invars, xs))
+    read = lambda var: var.val if isinstance(var, core.Literal) else values[var]
+    found: Found = {}
+    for index, eqn in enumerate(frame.jaxpr.eqns):
+      operands = [read(var) for var in eqn.invars]
+      for i in self._here.get((frame, index), ()):
+        with eqn.ctx.manager:
+          found[i] = self._moments(self._inputs[i], operands)
+      for factor in self._factors.get((frame, index), ()):
+        self._numbers[factor] = operands[factor.operand]
+      with eqn.ctx.manager:
+        outs, inside = self._evaluate(frame, index, operands)
+      found.update(inside)
+      values.update(zip(eqn.outvars, outs))
+    return [read(var) for var in frame.jaxpr.outvars], found
+
+  def _moments(self, each: Input, operands: list[Any]) -> Moments:
+    def of(x: Any, numbers: list[Any], *weights: Any) -> Moments:
+      rows = [
+        weighed(y, how).astype(jnp.float32) for y, how in zip(weights, each.weighing.values())
+      ]
+      inputs, power = each.layout(x), jnp.int32(0)
+      for factor, number in zip(each.factors, numbers):
+        by, more = jnp.frexp(_powers.wide(number).ravel()[0])
+        inputs = _powers.wide(inputs)
+        by = by.astype(inputs.dtype)
+        inputs = inputs / by if factor.divides else inputs * by
+        power = power - more if factor.divides else power + more
+      return moments_of(inputs, math.prod(rows) if rows else None, self._gram, power)
+
+    weights = [self._weights if body is None else self._live[body] for body in each.weighing]
+    numbers = [self._numbers[factor] for factor in each.factors]
+    given = jnp.real(jnp.asarray(operands[each.operand]))  # complex ones have no imaginary parts
+    return _everywhere(of, given, numbers, *weights)
+
+  def _evaluate(self, frame: Frame, index: int, xs: list[Any]) -> tuple[list[Any], Found]:
+    children = frame.children.get(index, {})
+    if not any(child in self._hot for child in children.values()):
+      return evaluate_whole(frame.jaxpr.eqns[index], xs), {}
+    name, params = frame.jaxpr.eqns[index].primitive.name, frame.jaxpr.eqns[index].params
+    if name == 'scan':
+      return self._scan(children['body'], params, xs)
+    if name == 'while':
+      return self._while(children, params, xs)
+    if name == 'cond':
+      return self._cond(list(children.values()), xs)
+    return self.run(children['body'], xs)
+
+  def _scan(self, body: Frame, p: Any, xs: list[Any]) -> tuple[list[Any], Found]:
+    start, end = p['num_consts'], p['num_consts'] + p['num_carry']
+    consts, carry, steps = xs[:start], xs[start:end], xs[end:]
+
+    def step(state: Any, x: Any) -> Any:
+      carry, before = state
+      outs, found = self.run(body, [*consts, *carry, *x])
+      apart = {i: m for i, m in found.items() if self._stacks(i, body)}
+      after = {i: merged(m, found[i]) for i, m in before.items()}
+      return (outs[: len(carry)], after), (outs[len(carry) :], apart)
+
+    one = [jax.ShapeDtypeStruct(x.shape[1:], x.dtype) for x in steps]
+    seen = jax.eval_shape(lambda c, x: self.run(body, [*consts, *c, *x])[1], carry, one)
+    nothing = {i: _none(m) for i, m in seen.items() if not self._stacks(i, body)}
+    (carry, total), (ys, apart) = lax.scan(
+      step, (carry, nothing), steps, length=p['length'], reverse=p['reverse'], unroll=p['unroll']
+    )
+    stacked = {i: jax.tree.map(_flat, moments) for i, moments in apart.items()}
+    return [*carry, *ys], total | stacked
+
+  def _stacks(self, i: int, body: Frame) -> bool:
+    return body in self._inputs[i].stacked
+
+  def _while(self, children: Mapping[Any, Frame], p: Any, xs: list[Any]) -> tuple[list[Any], Found]:
+    start = p['cond_nconsts']
+    end = start + p['body_nconsts']
+    conds, consts, carry = xs[:start], xs[start:end], xs[end:]
+
+    live = lambda carry: self.run(children['cond'], [*conds, *carry])[0][0]
+
+    def turn(carry: Any) -> tuple[list[Any], Found]:
+      self._live[children['body']] = live(carry)
+      outs, found = self.run(children['body'], [*consts, *carry])
+      return in_lanes(live, carry, outs), found
+
+    def body(state: Any) -> Any:
+      outs, found = turn(state[0])
+      return outs, {i: merged(m, found[i]) for i, m in state[1].items()}
+
+    nothing = {i: _none(m) for i, m in jax.eval_shape(lambda c: turn(c)[1], carry).items()}
+    return lax.while_loop(lambda state: live(state[0]).any(), body, (carry, nothing))
+
+  def _cond(self, branches: list[Frame], xs: list[Any]) -> tuple[list[Any], Found]:
+    index, *operands = xs
+    found = [jax.eval_shape(lambda *ys, b=b: self.run(b, ys)[1], *operands) for b in branches]
+    seen = {i: m for each in found for i, m in each.items()}
+
+    def branch(frame: Frame) -> Any:
+      def run(*ys: Any) -> Any:
+        outs, inside = self.run(frame, ys)
+        return outs, {i: inside.get(i, _none(m)) for i, m in seen.items()}
+
+      return run
+
+    if len(branches) == 1:
+      return branch(branches[0])(*operands)
+    return lax.switch(index.astype('int32'), [branch(each) for each in branches], *operands)
+
+
+def _none(moments: Any) -> Moments:
+  def zeros(leaf: Any) -> jax.Array:
+    sharding = getattr(leaf, 'sharding', None)
+    if sharding is None or AxisType.Explicit not in sharding.mesh.axis_types:
+      return jnp.zeros(leaf.shape, leaf.dtype)
+    return jnp.zeros(leaf.shape, leaf.dtype, device=sharding)
+
+  return jax.tree.map(zeros, moments)
+
+
+def _flat(stacked: jax.Array) -> jax.Array:
+  """Steps and products side by side as one axis."""
+  return stacked.reshape(stacked.shape[0] * stacked.shape[1], *stacked.shape[2:])
+
+
+def _everywhere(of: Any, x: jax.Array, *others: Any) -> Moments:
+  """The moments on every device, where the mesh leaves nothing to the partitioner."""
+  mesh = jax.typeof(x).sharding.mesh
+  if AxisType.Explicit not in mesh.axis_types:
+    return of(x, *others)
+  everywhere = NamedSharding(mesh, PartitionSpec())
+  return jax.sharding.auto_axes(of, axes=mesh.explicit_axes, out_sharding=everywhere)(x, *others)

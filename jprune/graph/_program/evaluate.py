@@ -1,0 +1,37 @@
+"""Single equations as functions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+from jax.extend import core
+
+from jprune.graph._program.sharding import struct
+
+
+def single(eqn: Any) -> Any:
+  """A closed jaxpr that is this one equation; its inputs are all operands, literals included."""
+  make = jax.make_jaxpr(lambda *xs: xs)
+  template = make(*[struct(v.aval) for v in eqn.invars])
+  return core.ClosedJaxpr(
+    template.jaxpr.replace(
+      eqns=[eqn.replace(invars=list(template.jaxpr.invars))], outvars=list(eqn.outvars)
+    ),
+    [],
+  )
+
+
+def bound(eqn: Any, xs: Sequence[Any]) -> list[Any]:
+  """The results of an equation's primitive, with its own params."""
+  out = eqn.primitive.bind(*xs, **eqn.params)
+  return list(out) if eqn.primitive.multiple_results else [out]
+
+
+def evaluate_whole(eqn: Any, xs: Sequence[Any]) -> list[Any]:
+  """The results of any equation at full shapes."""
+  try:
+    return bound(eqn, xs)
+  except (TypeError, KeyError, IndexError):  # it calls functions, which its primitive wants apart
+    return list(core.jaxpr_as_fun(single(eqn))(*xs))

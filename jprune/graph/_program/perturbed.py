@@ -1,0 +1,102 @@
+"""Which values have a derivative by the params: what a rule that asks for it may be told.
+
+A rule of a function with several operands need not be one by all of them: some refuse, such as
+those that Equinox makes. Of the values of a frame those are perturbed that JAX would hand tangents
+along with, were the function differentiated by its params.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax.numpy as jnp
+from jax.extend import core
+
+from jprune.graph._program.frame import Frame, closed
+
+_HELD = frozenset(['stop_gradient'])
+_CUSTOM = ('custom_jvp_call', 'custom_vjp_call', 'custom_vjp_call_jaxpr')
+
+Flags = list[bool]
+
+
+def perturbed(frame: Frame, variables: Sequence[Any]) -> Flags:
+  """Of each variable of a frame whether it is perturbed; in derivative rules all floats are."""
+  if frame.perturbed is None:
+    frame.perturbed = _values(frame.jaxpr, _inputs(frame))
+  return [_read(frame.perturbed, var) for var in variables]
+
+
+def is_float(var: Any) -> bool:
+  """Whether a value may have a derivative."""
+  return jnp.issubdtype(var.aval.dtype, jnp.inexact)
+
+
+def _inputs(frame: Frame) -> Flags:
+  variables = frame.jaxpr.invars
+  if frame.caller is None:
+    return [i < frame.params and is_float(var) for i, var in enumerate(variables)]
+  outer, eqn = frame.caller
+  if frame.is_rule:
+    return [is_float(var) for var in variables]
+  return _inside(eqn, frame.role, perturbed(outer, eqn.invars))
+
+
+def _values(jaxpr: Any, inputs: Flags) -> dict[Any, bool]:
+  known = dict(zip(jaxpr.invars, inputs, strict=True))
+  for eqn in jaxpr.eqns:
+    found = _results(eqn, [_read(known, var) for var in eqn.invars])
+    known.update((var, yes and is_float(var)) for var, yes in zip(eqn.outvars, found))
+  return known
+
+
+def _read(known: dict[Any, bool], var: Any) -> bool:
+  return not isinstance(var, core.Literal) and known.get(var, False)
+
+
+def _of(jaxpr: Any, inputs: Flags) -> Flags:
+  """Of the results of a jaxpr."""
+  inner, _ = closed(jaxpr)
+  known = _values(inner, inputs) if any(inputs) else {}
+  return [_read(known, var) for var in inner.outvars]
+
+
+def _results(eqn: Any, flags: Flags) -> Flags:
+  name, p = eqn.primitive.name, eqn.params
+  if not any(flags) or name in _HELD:
+    return [False] * len(eqn.outvars)
+  if name == 'cond':
+    found = [_of(branch, _inside(eqn, i, flags)) for i, branch in enumerate(p['branches'])]
+    return [any(each) for each in zip(*found)]
+  if name == 'while':
+    return _inside(eqn, 'body', flags)[p['body_nconsts'] :]
+  inner = None if name in _CUSTOM else p.get('jaxpr', p.get('call_jaxpr'))
+  if inner is None or len(closed(inner)[0].invars) != len(flags):
+    return [True] * len(eqn.outvars)
+  return _of(inner, _inside(eqn, 'body', flags))
+
+
+def _inside(eqn: Any, role: Any, flags: Flags) -> Flags:
+  """Of the inputs of a jaxpr that an equation calls; of what a loop carries, in any turn."""
+  name, p = eqn.primitive.name, eqn.params
+  if name == 'cond':
+    return flags[1:]
+  if name == 'scan':
+    start, end = p['num_consts'], p['num_consts'] + p['num_carry']
+    carry = _carried(p['jaxpr'], flags[:start], flags[start:end], flags[end:])
+    return [*flags[:start], *carry, *flags[end:]]
+  if name == 'while':
+    start, end = p['cond_nconsts'], p['cond_nconsts'] + p['body_nconsts']
+    carry = _carried(p['body_jaxpr'], flags[start:end], flags[end:], [])
+    return [*(flags[:start] if role == 'cond' else flags[start:end]), *carry]
+  return flags
+
+
+def _carried(body: Any, consts: Flags, carry: Flags, steps: Flags) -> Flags:
+  while True:
+    outs = _of(body, [*consts, *carry, *steps])
+    joined = [a or b for a, b in zip(carry, outs)]
+    if joined == carry:
+      return carry
+    carry = joined

@@ -1,0 +1,188 @@
+"""What a primitive does with the axes of its operands: one rule each, in one table.
+
+A rule has three sides. ``couple`` says which dimensions of operands and results are the same;
+``status`` what the pruned entries of the results are, given those of the operands; ``small``
+computes the results where the operands have lost entries. Without a rule, operands are frozen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+from jprune.graph._axes.atoms import Atom, Cause, Dim, Dims, freeze, resolve, unify
+from jprune.graph._program.evaluate import bound
+from jprune.graph._program.frame import Frame
+
+# What is known of the entries at pruned indices of an atom, from best to worst.
+ZERO = 0  # they are zero
+UNIFORM = 1  # they are one and the same for all pruned indices
+ANY = 2  # they may be anything
+BAD = 3  # they may be infinite or NaN
+
+
+class Facts(NamedTuple):
+  """What else is known of entries, as bits that `_ranges` explains.
+
+  Attributes:
+    default: what any entry may be.
+    of: for each atom of the value that may be pruned, what entries at its pruned indices may be.
+    lost: atoms that were summed over though their pruned entries may be NaN.
+  """
+
+  default: int
+  of: dict[Atom, int]
+  lost: frozenset[Atom] = frozenset()
+
+  def get(self, atom: Atom) -> int:
+    """What the entries at pruned indices may be, also of an atom that the value doesn't have."""
+    return self.of.get(atom, self.default)
+
+
+class Status(NamedTuple):
+  """What the entries of a value at pruned indices are.
+
+  Attributes:
+    default: along what the value is constant: ``ZERO`` if it is zero everywhere, else ``UNIFORM``.
+    of: for each atom of the value that may be pruned.
+    facts: what else is known; rules leave it out, the walk puts it in.
+  """
+
+  default: int
+  of: dict[Atom, int]
+  facts: Facts | None = None
+
+  def get(self, atom: Atom) -> int:
+    """The status along an atom, also one that the value doesn't have."""
+    return self.of.get(atom, self.default)
+
+
+class Site:
+  """An equation in its frame; what rules are given."""
+
+  __slots__ = ('eqn', 'frame', 'index', 'run', 'walk', 'world')
+
+  def __init__(
+    self, walk: Any, frame: Frame, index: int, run: Any = None, world: frozenset[Atom] = frozenset()
+  ) -> None:
+    self.walk = walk
+    self.run = run
+    self.world = world
+    self.frame = frame
+    self.index = index
+    self.eqn = frame.jaxpr.eqns[index]
+
+  @property
+  def name(self) -> str:
+    """Of the primitive."""
+    return self.eqn.primitive.name
+
+  @property
+  def params(self) -> dict[str, Any]:
+    """Of the primitive."""
+    return self.eqn.params
+
+  @property
+  def in_shapes(self) -> list[tuple[int, ...]]:
+    """Full shapes of the operands."""
+    return [tuple(getattr(v.aval, 'shape', ())) for v in self.eqn.invars]
+
+  @property
+  def out_shapes(self) -> list[tuple[int, ...]]:
+    """Full shapes of the results."""
+    return [tuple(getattr(v.aval, 'shape', ())) for v in self.eqn.outvars]
+
+  def ins(self) -> list[Dims]:
+    """Dimensions of the operands."""
+    return [self.frame.dims_of(v) for v in self.eqn.invars]
+
+  def outs(self) -> list[Dims]:
+    """Dimensions of the results, once they are coupled."""
+    return [self.frame.dims[v] for v in self.eqn.outvars]
+
+  def constant(self, operand: int) -> Any:
+    """The value of an integer operand, if it doesn't depend on the inputs."""
+    return self.frame.constant(self.eqn.invars[operand])
+
+  def cause(self, text: str) -> Cause:
+    """A cause that names this equation."""
+    return Cause(text, self.eqn, self.frame)
+
+  def unify(self, a: Dim, b: Dim) -> None:
+    """Makes two dimensions the same."""
+    unify(a, b, self.cause(self.name))
+
+  def freeze(self, dim: Dim, text: str) -> None:
+    """Lets no index of the dimension go."""
+    freeze(dim, self.cause(text))
+
+  def freeze_all(self, values: Iterable[Dims], text: str) -> None:
+    """Lets no index of any dimension go."""
+    for dims in values:
+      for dim in dims:
+        self.freeze(dim, text)
+
+  def live(self, var: Any) -> list[Atom]:
+    """The atoms of a value that may be pruned."""
+    return self.walk.live(self.frame, var)
+
+  def times(self, var: Any, atom: Atom) -> int:
+    """At how many indices of the atom an entry of the value lies: two for ``x[:, None] * x``."""
+    return self.frame.counts(var).get(atom, 0)
+
+  def keep(self, dim: Dim) -> Any:
+    """Which indices of a dimension stay, ``None`` for all."""
+    return self.walk.keep(dim, self.world)
+
+  def small_size(self, dim: Dim) -> int:
+    """How many indices of a dimension stay."""
+    return self.walk.small_size(dim, self.world)
+
+  def small_shape(self, dims: Dims) -> tuple[int, ...]:
+    """The shape of what stays."""
+    return tuple(self.small_size(dim) for dim in dims)
+
+
+def passed_on(site: Site, ins: list[Status]) -> list[Status]:
+  """Entries are moved, or combined along other axes: the worst of what has the atom."""
+  default = max((status.default for status in ins), default=UNIFORM)
+  outs = []
+  for var in site.eqn.outvars:
+    of = {}
+    for atom in site.live(var):
+      having = [
+        (status.of[atom], v) for status, v in zip(ins, site.eqn.invars) if atom in status.of
+      ]
+      times = site.times(var, atom)
+      same = times == 1 or all(site.times(v, atom) == times for _, v in having)
+      worst = max((each for each, _ in having), default=default)
+      of[atom] = worst if same else max(ANY, worst)
+    outs.append(Status(default, of))
+  return outs
+
+
+def same_params(site: Site, xs: list[Any]) -> list[Any]:
+  """The primitive as it is: its shapes follow from those of the operands."""
+  return bound(site.eqn, xs)
+
+
+class Rule(NamedTuple):
+  """The three sides of a primitive."""
+
+  couple: Callable[[Site, list[Dims]], list[Dims]]
+  status: Callable[[Site, list[Status]], list[Status]] = passed_on
+  small: Callable[[Site, list[Any]], list[Any]] = same_params
+
+
+RULES: dict[str, Rule] = {}
+
+
+def rule(names: str, couple: Any, status: Any = passed_on, small: Any = same_params) -> None:
+  """Enters a rule for the primitives of these names."""
+  for name in names.split():
+    RULES[name] = Rule(couple, status, small)
+
+
+def resolved(dims: Dims) -> Dims:
+  """All dimensions in terms of atoms that are not bound."""
+  return tuple(resolve(dim) for dim in dims)

@@ -1,0 +1,211 @@
+"""Primitives that call other functions: calls, loops, branches, recomputation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from jprune.graph._axes.atoms import Dims, fresh, size_of
+from jprune.graph._rules.base import ANY, UNIFORM, ZERO, Facts, Site, Status, rule
+
+# ------------------------------------------------------------------------------------------ calls
+
+
+def _called(site: Site) -> Any:
+  p = site.params
+  return p['jaxpr'] if 'jaxpr' in p else p['call_jaxpr']
+
+
+def _couple_call(site: Site, ins: list[Dims]) -> list[Dims]:
+  return site.walk.couple_child(site, 'body', _called(site), ins, inline=True)
+
+
+def _couple_remat(site: Site, ins: list[Dims]) -> list[Dims]:
+  return site.walk.couple_child(site, 'body', _called(site), ins, inline=True)
+
+
+def _status_call(site: Site, ins: list[Status]) -> list[Status]:
+  return site.walk.status_child(site, 'body', ins)
+
+
+def _small_call(site: Site, xs: list[Any]) -> list[Any]:
+  return site.walk.small_child(site, 'body', xs)
+
+
+def _small_remat(site: Site, xs: list[Any]) -> list[Any]:
+  def body(*ys: Any) -> list[Any]:
+    # Ghosts that are computed in here belong to another trace, so nobody outside may find them.
+    runs = list(site.run.outwards())
+    before = [dict(run.ghosts) for run in runs]
+    outs = site.walk.small_child(site, 'body', list(ys))
+    for run, ghosts in zip(runs, before, strict=True):
+      run.ghosts = ghosts
+    return outs
+
+  p = site.params
+  return list(jax.checkpoint(body, prevent_cse=p['prevent_cse'], policy=p['policy'])(*xs))
+
+
+rule('jit pjit closed_call core_call', _couple_call, _status_call, _small_call)
+rule('checkpoint remat remat2', _couple_remat, _status_call, _small_remat)
+
+
+# ------------------------------------------------------------------------------------------- scan
+
+
+def _parts_of_scan(site: Site, values: list[Any]) -> tuple[list[Any], list[Any], list[Any]]:
+  consts = site.params['num_consts']
+  end = consts + site.params['num_carry']
+  return values[:consts], values[consts:end], values[end:]
+
+
+def _couple_scan(site: Site, ins: list[Dims]) -> list[Dims]:
+  consts, carry, xs = _parts_of_scan(site, ins)
+  for dims in xs:
+    site.freeze(dims[0], 'the axis of a scan')
+  inner = [*consts, *carry, *(dims[1:] for dims in xs)]
+  outs = site.walk.couple_child(site, 'body', site.params['jaxpr'], inner)
+  for before, after in zip(carry, outs):
+    _unify_all(site, before, after)
+  steps = fresh(site.params['length'], site.cause('the axis of a scan'))
+  return [*carry, *((steps, *dims) for dims in outs[len(carry) :])]
+
+
+def _status_scan(site: Site, ins: list[Status]) -> list[Status]:
+  consts, carry, xs = _parts_of_scan(site, ins)
+  while True:
+    outs = site.walk.status_child(site, 'body', [*consts, *carry, *xs])
+    joined = [_worse(a, b) for a, b in zip(carry, outs)]
+    if joined == carry:
+      return [*carry, *outs[len(carry) :]]
+    carry = joined
+
+
+def _small_scan(site: Site, xs: list[Any]) -> list[Any]:
+  consts, carry, scanned = _parts_of_scan(site, xs)
+
+  def body(carry: Any, x: Any) -> Any:
+    outs = site.walk.small_child(site, 'body', [*consts, *carry, *x])
+    return outs[: len(carry)], outs[len(carry) :]
+
+  p = site.params
+  length = None if scanned else p['length']  # with one, scan refuses sizes that are symbolic
+  carry, stacked = lax.scan(
+    body, carry, scanned, length=length, reverse=p['reverse'], unroll=p['unroll']
+  )
+  return [*carry, *stacked]
+
+
+rule('scan', _couple_scan, _status_scan, _small_scan)
+
+
+# ------------------------------------------------------------------------------------------ while
+
+
+def _parts_of_while(site: Site, values: list[Any]) -> tuple[list[Any], list[Any], list[Any]]:
+  conds = site.params['cond_nconsts']
+  end = conds + site.params['body_nconsts']
+  return values[:conds], values[conds:end], values[end:]
+
+
+def _couple_while(site: Site, ins: list[Dims]) -> list[Dims]:
+  conds, consts, carry = _parts_of_while(site, ins)
+  (live,) = site.walk.couple_child(site, 'cond', site.params['cond_jaxpr'], [*conds, *carry])
+  for dims in carry:  # under vmap there is a condition for each lane
+    _unify_all(site, live, dims[: len(live)])
+  outs = site.walk.couple_child(site, 'body', site.params['body_jaxpr'], [*consts, *carry])
+  for before, after in zip(carry, outs):
+    _unify_all(site, before, after)
+  return carry
+
+
+def _status_while(site: Site, ins: list[Status]) -> list[Status]:
+  conds, consts, carry = _parts_of_while(site, ins)
+  while True:
+    (live,) = site.walk.status_child(site, 'cond', [*conds, *carry])
+    outs = site.walk.status_child(site, 'body', [*consts, *carry])
+    joined = [_of_lanes(live, _worse(a, b)) for a, b in zip(carry, outs)]
+    if joined == carry:
+      return carry
+    carry = joined
+
+
+def _of_lanes(live: Status, carry: Status) -> Status:
+  """Lanes that differ in when they end hold different values, unless these are zero."""
+  ragged = [atom for atom, value in live.of.items() if value > UNIFORM]
+  of = {a: max(v, ANY) if a in ragged and v != ZERO else v for a, v in carry.of.items()}
+  return carry._replace(of=of)
+
+
+def _small_while(site: Site, xs: list[Any]) -> list[Any]:
+  conds, consts, carry = _parts_of_while(site, xs)
+  live = lambda carry: site.walk.small_child(site, 'cond', [*conds, *carry])[0]
+
+  def body(carry: Any) -> Any:
+    return in_lanes(live, carry, site.walk.small_child(site, 'body', [*consts, *carry]))
+
+  return list(lax.while_loop(lambda carry: live(carry).any(), body, carry))
+
+
+def in_lanes(live: Callable[[Any], jax.Array], before: list[Any], after: list[Any]) -> list[Any]:
+  """What a turn of a loop leaves: under ``vmap``, lanes that have ended keep what they had."""
+  if jax.eval_shape(live, before).ndim == 0:
+    return after
+  going = live(before)
+  spread = lambda x: lax.broadcast_in_dim(going, jnp.shape(x), range(going.ndim))
+  return [lax.select(spread(new), new, old) for new, old in zip(after, before)]
+
+
+rule('while', _couple_while, _status_while, _small_while)
+
+
+# ------------------------------------------------------------------------------------------- cond
+
+
+def _couple_cond(site: Site, ins: list[Dims]) -> list[Dims]:
+  outs: list[Dims] = []
+  for role, branch in enumerate(site.params['branches']):
+    found = site.walk.couple_child(site, role, branch, ins[1:])
+    for first, other in zip(outs, found):
+      _unify_all(site, first, other)
+    outs = outs or found
+  return outs
+
+
+def _status_cond(site: Site, ins: list[Status]) -> list[Status]:
+  branches = range(len(site.params['branches']))
+  found = [site.walk.status_child(site, role, ins[1:]) for role in branches]
+  outs = found[0]
+  for other in found[1:]:
+    outs = [_worse(a, b) for a, b in zip(outs, other)]
+  return outs
+
+
+def _small_cond(site: Site, xs: list[Any]) -> list[Any]:
+  index, *operands = xs
+  branch = lambda role: lambda *ys: site.walk.small_child(site, role, list(ys))
+  branches = [branch(role) for role in range(len(site.params['branches']))]
+  if len(branches) == 1:
+    return branches[0](*operands)
+  return list(lax.switch(index.astype('int32'), branches, *operands))
+
+
+rule('cond', _couple_cond, _status_cond, _small_cond)
+
+
+def _unify_all(site: Site, a: Dims, b: Dims) -> None:
+  for x, y in zip(a, b):
+    if size_of(x) == size_of(y):
+      site.unify(x, y)
+
+
+def _worse(a: Status, b: Status) -> Status:
+  atoms = a.of.keys() | b.of.keys()
+  of = {atom: max(a.get(atom), b.get(atom)) for atom in atoms}
+  flags = {atom: a.facts.get(atom) | b.facts.get(atom) for atom in atoms}
+  facts = Facts(a.facts.default | b.facts.default, flags, a.facts.lost | b.facts.lost)
+  return Status(max(a.default, b.default), of, facts)

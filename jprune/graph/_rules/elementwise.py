@@ -1,0 +1,247 @@
+"""Primitives that work entry by entry."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from jprune.graph._axes.atoms import Dims, fresh, fresh_all, size_of
+from jprune.graph._program.frame import HANDED_ON
+from jprune.graph._program.sharding import divided
+from jprune.graph._rules.base import ANY, BAD, UNIFORM, ZERO, Site, Status, rule, same_params
+
+# f(0) = 0.
+_KEEP_ZERO = frozenset(
+  [
+    'neg',
+    'sign',
+    'floor',
+    'ceil',
+    'round',
+    'sin',
+    'tan',
+    'tanh',
+    'asin',
+    'atan',
+    'sinh',
+    'asinh',
+    'atanh',
+    'erf',
+    'erf_inv',
+    'expm1',
+    'log1p',
+    'sqrt',
+    'cbrt',
+    'square',
+    'abs',
+    'real',
+    'imag',
+    'conj',
+    'convert_element_type',
+    'copy',
+    'copy_p',
+    'stop_gradient',
+    'reduce_precision',
+    'optimization_barrier',
+    'name',
+    'sharding_constraint',
+    'layout_constraint',
+    'mesh_cast',
+    'reshard',
+    'pvary',
+    'add',
+    'sub',
+    'add_any',
+    'or',
+    'xor',
+    'ne',
+    'gt',
+    'lt',
+    'shift_left',
+    'shift_right_logical',
+    'shift_right_arithmetic',
+    'bitcast_convert_type',
+    'device_put',
+    'atan2',
+    'complex',
+    'population_count',
+    'integer_pow',
+    'select_n',
+    'select_if_vmap',
+    *HANDED_ON,
+    'max',
+    'min',
+    'clamp',
+    'nextafter',
+  ]
+)
+# f(0) is infinite, NaN, or depends on the sign of zero.
+BREAK_ZERO = frozenset(['log', 'rsqrt', 'digamma', 'lgamma', 'bessel_i1e', 'acosh', 'logit'])
+_OTHERS = frozenset(
+  [
+    'mul',
+    'div',
+    'rem',
+    'pow',
+    'and',
+    'not',
+    'eq',
+    'ge',
+    'le',
+    'exp',
+    'exp2',
+    'logistic',
+    'is_finite',
+    'cos',
+    'acos',
+    'cosh',
+    'erfc',
+    'igamma',
+    'igammac',
+    'polygamma',
+    'zeta',
+    'bessel_i0e',
+    'regularized_incomplete_beta',
+    'clz',
+  ]
+)
+
+
+_OTHER_WIDTH = 'read as another dtype of another width'
+
+
+def _couple(site: Site, ins: list[Dims]) -> list[Dims]:
+  if site.name == 'bitcast_convert_type' and site.out_shapes[0] != site.in_shapes[0]:
+    site.freeze_all(ins, _OTHER_WIDTH)
+    return [fresh_all(site.out_shapes[0], site.cause(_OTHER_WIDTH))]
+  shapes = site.out_shapes
+  outs = []
+  for k, shape in enumerate(shapes):
+    operands = ins if len(shapes) == 1 else [ins[k]]  # a barrier: result k is operand k
+    outs.append(tuple(_axis(site, operands, i, size) for i, size in enumerate(shape)))
+  return outs
+
+
+def _axis(site: Site, ins: list[Dims], i: int, size: int) -> Any:
+  found = [dims[i] for dims in ins if len(dims) > i and size_of(dims[i]) == size]
+  if not found:
+    return fresh(size)
+  for dim in found[1:]:
+    site.unify(found[0], dim)
+  return found[0]
+
+
+def _status(site: Site, ins: list[Status]) -> list[Status]:
+  outs = []
+  for k, var in enumerate(site.eqn.outvars):
+    used = list(range(len(ins))) if len(site.eqn.outvars) == 1 else [k]
+    mine = [ins[j] for j in used]
+    of = {}
+    for atom in site.live(var):
+      values = [status.get(atom) for status in mine]
+      times = {site.times(site.eqn.invars[j], atom) for j in used if atom in ins[j].of}
+      if times <= {site.times(var, atom)}:
+        of[atom] = combined(site, values)
+      else:  # outer products and sums: the operands lie at different indices of the atom
+        zero = site.name == 'mul' and max(values) == ZERO
+        of[atom] = ZERO if zero else max(ANY, *values)
+    outs.append(Status(combined(site, [status.default for status in mine]), of))
+  return outs
+
+
+def combined(site: Site, values: list[int]) -> int:
+  """The status of ``f(values)``."""
+  worst = max(values, default=UNIFORM)
+  name = site.name
+  if worst == BAD:
+    return BAD
+  if name in ('mul', 'and'):
+    return ZERO if ZERO in values else worst
+  if name in ('div', 'rem'):
+    return BAD if values[1] == ZERO else ZERO if values[0] == ZERO else worst
+  if name == 'pow' and values[0] == ZERO:
+    return ZERO if (_written(site, 1) or 0.0) > 0 else BAD
+  if name == 'integer_pow' and values[0] == ZERO and site.params['y'] <= 0:
+    return BAD if site.params['y'] < 0 else UNIFORM
+  if name in BREAK_ZERO and worst == ZERO:
+    return BAD
+  if name in ('select_n', 'select_if_vmap'):
+    cases = values[1:]
+    return ZERO if max(cases) == ZERO else max(max(cases), values[0], UNIFORM)
+  if name in ('max', 'min', 'clamp') and _keeps_zero(site, values):
+    return ZERO
+  if worst == ZERO and name in _KEEP_ZERO:
+    return ZERO
+  return max(worst, UNIFORM)
+
+
+def _keeps_zero(site: Site, values: list[int]) -> bool:
+  """Whether a bound lets zero through: ``max(x, -1)`` of zero is zero."""
+  if site.name == 'clamp':
+    low, high = _written(site, 0), _written(site, 2)
+    return values[1] == ZERO and low is not None and high is not None and low <= 0 <= high
+  for this, other in ((0, 1), (1, 0)):
+    bound = _written(site, other)
+    if values[this] == ZERO and bound is not None:
+      return bound <= 0 if site.name == 'max' else bound >= 0
+  return False
+
+
+def _written(site: Site, operand: int) -> float | None:
+  return site.frame.scalar(site.eqn.invars[operand])
+
+
+ELEMENTWISE = _KEEP_ZERO | BREAK_ZERO | _OTHERS
+rule(' '.join(ELEMENTWISE), _couple, _status, same_params)
+
+
+def _small_reshard(site: Site, xs: list[Any]) -> list[Any]:
+  sharding = divided(site.params['dst_sharding'], xs[0].shape)
+  return [site.eqn.primitive.bind(*xs, **{**site.params, 'dst_sharding': sharding})]
+
+
+rule('reshard', _couple, _status, _small_reshard)
+
+
+# ---------------------------------------------------------------------------- made from nothing
+
+
+def _couple_made(site: Site, ins: list[Dims]) -> list[Dims]:
+  site.freeze_all(ins, f'an operand of {site.name}')
+  return [tuple(fresh(size) for size in shape) for shape in site.out_shapes]
+
+
+def _status_iota(site: Site, ins: list[Status]) -> list[Status]:
+  (var,) = site.eqn.outvars
+  along = site.frame.dims[var]
+  of = dict.fromkeys(site.live(var), UNIFORM)
+  for atom in site.walk.atoms_of(along[site.params['dimension']]):
+    of[atom] = ANY
+  return [Status(UNIFORM, of)]
+
+
+def _status_drawn(site: Site, ins: list[Status]) -> list[Status]:
+  return [Status(UNIFORM, dict.fromkeys(site.live(var), ANY)) for var in site.eqn.outvars]
+
+
+def _small_made(site: Site, xs: list[Any]) -> list[Any]:
+  """All entries are made, then the kept ones taken: those that the full function has there."""
+  return [
+    site.walk.take(x, dims, site.world) for x, dims in zip(same_params(site, xs), site.outs())
+  ]
+
+
+rule('iota', _couple_made, _status_iota, _small_made)
+rule('random_bits rng_bit_generator rng_uniform', _couple_made, _status_drawn, _small_made)
+
+
+def _couple_keys(site: Site, ins: list[Dims]) -> list[Dims]:
+  site.freeze_all(ins, f'an operand of {site.name}')
+  return [fresh_all(shape, site.cause('a random key')) for shape in site.out_shapes]
+
+
+# Keys have no channels, and neither has the number of a platform.
+rule(
+  'random_seed random_wrap random_unwrap random_fold_in random_split random_clone threefry2x32 '
+  'platform_index',
+  _couple_keys,
+)

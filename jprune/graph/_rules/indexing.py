@@ -1,0 +1,337 @@
+"""Primitives that read and write at indices, known while tracing or not.
+
+Along an axis that a slice takes whole there is one place where it can start, so that axis is not
+indexed, whatever the index operand says. Where indices out of bounds are clamped or excluded, they
+make no difference; where such a slice is filled or dropped, it is so as a whole, at the indices
+that stay just where it is at all of them.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from jprune.graph._axes.atoms import Dims, fresh, fresh_all, size_of
+from jprune.graph._program.sharding import take_axis
+from jprune.graph._rules.base import ANY, UNIFORM, ZERO, Site, Status, passed_on, rule
+from jprune.graph._rules.movement import picked, sliced
+from jprune.graph._rules.products import check_summed
+
+_DYNAMIC = 'indexed by what is computed'
+_APPLIED = 'a function is applied at indices'
+_VECTOR = 'an index for each of several axes'
+_ADDS = ('scatter-add', 'scatter_add', 'scatter-sub', 'scatter_sub')
+
+
+def _couple_gather(site: Site, ins: list[Dims]) -> list[Dims]:
+  (operand, indices), p = ins, site.params
+  numbers, shape = p['dimension_numbers'], site.out_shapes[0]
+  if (starts := _constant_start(site)) is not None:
+    site.freeze_all([indices], 'a constant index')
+    bounds = enumerate(zip(operand, starts, p['slice_sizes']))
+    cut = {axis: sliced(site, dim, low, low + n, 1) for axis, (dim, low, n) in bounds}
+    return [tuple(dim for axis, dim in cut.items() if axis not in numbers.collapsed_slice_dims)]
+  site.freeze(indices[-1], _VECTOR)
+  batching = dict(zip(numbers.operand_batching_dims, numbers.start_indices_batching_dims))
+  taken = _constant_take(site)
+  out: list[Any] = [None] * len(shape)
+  windows = [
+    i for i in range(len(operand)) if i not in numbers.collapsed_slice_dims and i not in batching
+  ]
+  for position, axis in zip(numbers.offset_dims, windows):
+    if p['slice_sizes'][axis] == size_of(operand[axis]):
+      out[position] = operand[axis]
+    elif taken is None or axis != taken.axis:
+      site.freeze(operand[axis], _DYNAMIC)
+  for axis, other in batching.items():
+    site.unify(operand[axis], indices[other])
+  for axis in numbers.collapsed_slice_dims:
+    if taken is None:
+      site.freeze(operand[axis], _DYNAMIC)
+  rest = iter(indices[:-1])
+  for position in range(len(shape)):
+    if position not in numbers.offset_dims:
+      out[position] = next(rest)
+  if taken is not None:
+    site.freeze_all([indices], 'a constant index')
+    dim = operand[taken.axis]
+    out[taken.position] = picked(site, dim, taken.indices, 'indexed across its factors')
+  frozen = site.cause('a window at an index')
+  return [tuple(fresh(n, frozen) if dim is None else dim for dim, n in zip(out, shape))]
+
+
+def _constant_start(site: Site) -> list[int] | None:
+  """Where ``x[:, None, 5:]`` starts on every axis, if it is one window, known while tracing."""
+  numbers = site.params['dimension_numbers']
+  indices = site.constant(1)
+  if indices is None or indices.ndim != 1 or numbers.operand_batching_dims:
+    return None
+  starts = [0] * len(site.in_shapes[0])
+  for axis, start in zip(numbers.start_index_map, indices):
+    starts[axis] = int(start)
+  each = zip(starts, site.in_shapes[0], site.params['slice_sizes'])
+  inside = all((low == 0 and n == part) or 0 <= low <= n - part for low, n, part in each)
+  return starts if inside else None
+
+
+class _Take(NamedTuple):
+  """``x[..., indices, ...]`` at a list of constants: the axis, the indices, the axis of results.
+
+  Other axes are taken whole, also where ``vmap`` writes a zero for each beside the indices.
+  """
+
+  axis: int
+  indices: np.ndarray
+  position: int
+
+
+def _constant_take(site: Site) -> _Take | None:
+  numbers, shape, sizes = (
+    site.params['dimension_numbers'],
+    site.in_shapes[0],
+    site.params['slice_sizes'],
+  )
+  cut = [axis for axis, (size, part) in enumerate(zip(shape, sizes)) if size != part]
+  one = cut or list(numbers.start_index_map)
+  if len(one) != 1 or one[0] not in numbers.start_index_map or sizes[one[0]] != 1:
+    return None
+  if numbers.operand_batching_dims or (indices := site.constant(1)) is None:
+    return None
+  (axis,), place = one, numbers.start_index_map.index(one[0])
+  flat, others = indices[..., place].reshape(-1), np.delete(indices, place, axis=-1)
+  if others.any() and site.params['mode'] == lax.GatherScatterMode.FILL_OR_DROP:
+    return None
+  several = [i for i, n in enumerate(indices.shape[:-1]) if n != 1]
+  if len(several) != 1 or not flat.size or flat.min() < 0 or flat.max() >= shape[axis]:
+    return None
+  rows = [i for i in range(len(site.out_shapes[0])) if i not in numbers.offset_dims]
+  return _Take(axis, flat, rows[several[0]])
+
+
+def filling(site: Site) -> Any:
+  """What a gather writes for indices out of range; ``None`` if there are none, or it clamps."""
+  p, (operand, *_) = site.params, site.eqn.invars
+  if p['mode'] != lax.GatherScatterMode.FILL_OR_DROP or _all_inside(site):
+    return None
+  fill, dtype = p['fill_value'], operand.aval.dtype
+  if fill is not None:
+    return np.asarray(fill).astype(dtype)[()]
+  if jnp.issubdtype(dtype, jnp.inexact):
+    return np.nan
+  if dtype == jnp.bool_:
+    return True
+  signed = jnp.issubdtype(dtype, jnp.signedinteger)
+  return jnp.iinfo(dtype).min if signed else jnp.iinfo(dtype).max
+
+
+def _all_inside(site: Site) -> bool:
+  """Whether all indices are known to lie where the operand has entries."""
+  axes = site.params['dimension_numbers'].start_index_map
+  room = [site.in_shapes[0][axis] - site.params['slice_sizes'][axis] for axis in axes]
+  if not all(isinstance(n, int) for n in room) or (indices := site.constant(1)) is None:
+    return False
+  return bool(((indices >= 0) & (indices <= np.array(room, np.int64))).all())
+
+
+def _status_gather(site: Site, ins: list[Status]) -> list[Status]:
+  """Zeros stay zeros wherever they are read from; but an index that is zero reads what is there.
+
+  What is filled in, other than NaN, is no zero: one value where all indices are the same.
+  """
+  operand, indices = ins
+  (var,) = site.eqn.outvars
+  of = {}
+  fill = filling(site)
+  if fill is not None and fill == fill and fill != 0:
+    written = {a: max(UNIFORM, v, indices.get(a)) for a, v in operand.of.items()}
+    operand = Status(max(UNIFORM, operand.default), written)
+  for atom in site.live(var):
+    worst = max(operand.get(atom), indices.get(atom), UNIFORM)
+    if site.times(var, atom) > 1:
+      of[atom] = max(worst, ANY)
+    else:
+      of[atom] = ZERO if operand.get(atom) == ZERO else worst
+  return [Status(operand.default, of)]
+
+
+def _small_gather(site: Site, xs: list[Any]) -> list[Any]:
+  p, dims, (out,) = site.params, site.ins()[0], site.outs()
+  if (starts := _constant_start(site)) is not None:
+    bounds = zip(starts, (low + n for low, n in zip(starts, p['slice_sizes'])))
+    kept = [site.keep(dim) for dim in dims]
+    small = [
+      each if k is None else [int(k[:i].sum()) for i in each] for k, each in zip(kept, bounds)
+    ]
+    return [lax.reshape(lax.slice(xs[0], *zip(*small)), site.small_shape(out))]
+  taken = _constant_take(site)
+  if taken is not None and (keep := site.keep(dims[taken.axis])) is not None:
+    axis, chosen, position = taken
+    places = (np.cumsum(keep) - 1)[chosen[keep[chosen]]]
+    numbers = p['dimension_numbers']
+    windows = [i for i in range(len(dims)) if i not in numbers.collapsed_slice_dims]
+    before = [i for at, i in zip(numbers.offset_dims, windows) if at < position and i != axis]
+    moved = jnp.moveaxis(take_axis(xs[0], places, axis), axis, len(before))
+    return [lax.reshape(moved, site.small_shape(out))]
+  sizes = tuple(
+    site.small_size(dim) if length == size else length
+    for dim, length, size in zip(dims, p['slice_sizes'], site.in_shapes[0])
+  )
+  return [site.eqn.primitive.bind(*xs, **{**p, 'slice_sizes': sizes})]
+
+
+def _couple_scatter(site: Site, ins: list[Dims]) -> list[Dims]:
+  operand, indices, updates = ins
+  numbers = site.params['dimension_numbers']
+  if site.name == 'scatter' and getattr(site.params.get('update_jaxpr'), 'eqns', ()):
+    site.freeze_all(ins, _APPLIED)
+    return [fresh_all(site.out_shapes[0], site.cause(_APPLIED))]
+  window = _constant_window(site)
+  if window is not None:
+    parts = iter(updates)
+    for axis, (dim, low) in enumerate(zip(operand, window)):
+      part = () if axis in numbers.inserted_window_dims else next(parts)
+      whole = size_of(dim) == size_of(part)
+      site.unify(dim if whole else sliced(site, dim, low, low + size_of(part), 1), part)
+    return [operand]
+  site.freeze(indices[-1], _VECTOR)
+  batching = dict(zip(numbers.operand_batching_dims, numbers.scatter_indices_batching_dims))
+  windows = [
+    i for i in range(len(operand)) if i not in numbers.inserted_window_dims and i not in batching
+  ]
+  for position, axis in zip(numbers.update_window_dims, windows):
+    if size_of(operand[axis]) == size_of(updates[position]):
+      site.unify(operand[axis], updates[position])
+    else:
+      site.freeze(operand[axis], _DYNAMIC)
+      site.freeze(updates[position], _DYNAMIC)
+  for axis in numbers.inserted_window_dims:
+    site.freeze(operand[axis], _DYNAMIC)
+  for axis, other in batching.items():
+    site.unify(operand[axis], indices[other])
+  scattered = [i for i in range(len(updates)) if i not in numbers.update_window_dims]
+  for position, dim in zip(scattered, indices[:-1]):
+    site.unify(updates[position], dim)
+  for position in _scattered(site) if site.name not in _ADDS else ():
+    site.freeze(updates[position], 'written to indices')
+  return [operand]
+
+
+def _scattered(site: Site) -> list[int]:
+  """Axes of the updates whose entries go to one index of the operand each."""
+  numbers = site.params['dimension_numbers']
+  places = [i for i in range(len(site.in_shapes[2])) if i not in numbers.update_window_dims]
+  batched = numbers.scatter_indices_batching_dims
+  return [i for place, i in enumerate(places) if place not in batched]
+
+
+def _status_scatter(site: Site, ins: list[Status]) -> list[Status]:
+  """Updates that are left out must add nothing."""
+  for position in _scattered(site):
+    for atom in site.walk.atoms_of(site.ins()[2][position]):
+      check_summed(site, atom, ins[2].get(atom), ghostable=False)
+  return passed_on(site, ins)
+
+
+def _constant_window(site: Site) -> list[int] | None:
+  """Where ``x.at[..., 2:5].set(...)`` starts on every axis, if that is known while tracing."""
+  numbers = site.params['dimension_numbers']
+  shape, updates = site.in_shapes[0], site.in_shapes[2]
+  indices = site.constant(1)
+  if indices is None or indices.ndim != 1 or numbers.operand_batching_dims:
+    return None
+  if len(numbers.update_window_dims) != len(updates):
+    return None
+  parts, starts = iter(updates), [0] * len(shape)
+  for axis, start in zip(numbers.scatter_dims_to_operand_dims, indices):
+    starts[axis] = int(start)
+  sizes = [1 if axis in numbers.inserted_window_dims else next(parts) for axis in range(len(shape))]
+  inside = all(0 <= low <= n - part for low, n, part in zip(starts, shape, sizes))
+  return starts if inside else None
+
+
+def _small_scatter(site: Site, xs: list[Any]) -> list[Any]:
+  operand, indices, updates = xs
+  starts = _constant_window(site)
+  if starts is not None:
+    keeps = [site.keep(dim) for dim in site.ins()[0]]
+    small = [low if k is None else int(k[:low].sum()) for low, k in zip(starts, keeps)]
+    axes = site.params['dimension_numbers'].scatter_dims_to_operand_dims
+    indices = jnp.array([small[axis] for axis in axes], jnp.result_type(indices))
+  return [site.eqn.primitive.bind(operand, indices, updates, **site.params)]
+
+
+def _couple_dynamic_slice(site: Site, ins: list[Dims]) -> list[Dims]:
+  operand = ins[0]
+  out = []
+  for axis, (dim, length) in enumerate(zip(operand, site.params['slice_sizes'])):
+    start = site.constant(1 + axis)
+    if length == size_of(dim):
+      out.append(dim)
+    elif start is not None:
+      low = _clamped(start, size_of(dim), length)
+      out.append(sliced(site, dim, low, low + length, 1))
+    else:
+      site.freeze(dim, _DYNAMIC)
+      out.append(fresh(length, site.cause(_DYNAMIC)))
+  return [tuple(out)]
+
+
+def _small_dynamic_slice(site: Site, xs: list[Any]) -> list[Any]:
+  (x, *starts), (out,) = xs, site.outs()
+  sizes = {**site.params, 'slice_sizes': site.small_shape(out)}
+  starts = _small_starts(site, starts, site.params['slice_sizes'], 1)
+  return [site.eqn.primitive.bind(x, *starts, **sizes)]  # the function counts from the end as well
+
+
+def _small_starts(site: Site, starts: list[Any], lengths: Any, first: int) -> list[Any]:
+  """Start indices, counted among the indices that stay."""
+  out = []
+  for axis, (start, length, dim) in enumerate(zip(starts, lengths, site.ins()[0])):
+    keep = site.keep(dim)
+    if keep is not None:
+      known = site.constant(first + axis)
+      low = 0 if known is None else _clamped(known, len(keep), length)
+      start = jnp.asarray(int(keep[:low].sum()), jnp.result_type(start))
+    out.append(start)
+  return out
+
+
+def _couple_update(site: Site, ins: list[Dims]) -> list[Dims]:
+  operand, update = ins[:2]
+  for axis, (dim, part) in enumerate(zip(operand, update)):
+    start, length = site.constant(2 + axis), size_of(part)
+    if length == size_of(dim):
+      site.unify(dim, part)
+    elif start is not None:
+      low = _clamped(start, size_of(dim), length)
+      site.unify(sliced(site, dim, low, low + length, 1), part)
+    else:
+      site.freeze(dim, _DYNAMIC)
+      site.freeze(part, _DYNAMIC)
+  return [operand]
+
+
+def _small_update(site: Site, xs: list[Any]) -> list[Any]:
+  x, update, *starts = xs
+  lengths = site.eqn.invars[1].aval.shape
+  starts = _small_starts(site, starts, lengths, 2)
+  return [site.eqn.primitive.bind(x, update, *starts, **site.params)]
+
+
+def _clamped(start: Any, size: int, length: int) -> int:
+  return max(0, min(int(start), size - length))
+
+
+rule('gather', _couple_gather, _status_gather, _small_gather)
+rule(
+  'scatter scatter-add scatter_add scatter-sub scatter_sub scatter-mul scatter_mul '
+  'scatter-min scatter_min scatter-max scatter_max',
+  _couple_scatter,
+  _status_scatter,
+  _small_scatter,
+)
+rule('dynamic_slice', _couple_dynamic_slice, small=_small_dynamic_slice)
+rule('dynamic_update_slice', _couple_update, small=_small_update)

@@ -1,0 +1,187 @@
+"""The walk that evaluates a traced function with the pruned channels left out.
+
+Every value is computed at the indices that stay. Where pruned entries are not zero but all alike,
+a reduction over them adds one of them, the ghost, as often as it was pruned. A ghost is a value of
+the same equations in another *world*: one in which an atom is represented by a single pruned index
+of it. Worlds are computed only where they are asked for.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jax.extend import core
+
+from jprune import _checks
+from jprune.graph._analysis.ghosts import carried
+from jprune.graph._axes.atoms import Dims, leaves
+from jprune.graph._axes.sizes import NOWHERE, Sizes, World
+from jprune.graph._program.evaluate import evaluate_whole
+from jprune.graph._program.frame import Frame, place
+from jprune.graph._program.sharding import take_axis
+from jprune.graph._rules.base import RULES, ZERO, Site
+from jprune.graph._shrunk.extremes import EXTREMES, extreme
+from jprune.graph._shrunk.later_rules import couple_later
+
+_COMBINE = {
+  'reduce_and': jnp.bitwise_and,
+  'reduce_or': jnp.bitwise_or,
+  'reduce_prod': jnp.multiply,
+  'reduce_sum': jnp.add,
+  'dot_general': jnp.add,
+}
+
+
+class _Run:
+  """The values of one run of a frame, in the world in which its equation was asked for."""
+
+  def __init__(self, frame: Frame, outer: _Run | None = None, world: World = NOWHERE) -> None:
+    self.frame = frame
+    self.outer = outer
+    self.world = world
+    self.values: dict[Any, Any] = {}
+    self.ghosts: dict[tuple[Any, World], Any] = {}
+    self.children: dict[int, _Run] = {}
+
+  def outwards(self) -> Iterator[_Run]:
+    """This run, that in which it is inlined, and so on."""
+    run: _Run | None = self
+    while run is not None:
+      yield run
+      run = run.outer
+
+
+class Small(Sizes):
+  """Runs the ``small`` side of every rule."""
+
+  def take(self, x: Any, dims: Dims, world: World = NOWHERE) -> Any:
+    """The entries that stay."""
+    for axis, dim in enumerate(dims):
+      keep = self.keep(dim, world)
+      if keep is not None:
+        x = take_axis(x, np.flatnonzero(keep), axis)
+    return x
+
+  def __call__(self, frame: Frame, xs: list[Any], run: _Run | None = None) -> list[Any]:
+    """The results of a frame, from the small values of its inputs."""
+    run = run or _Run(frame)
+    for var in frame.jaxpr.constvars:
+      run.values[var] = frame.consts[var]
+    for var, x in zip(frame.jaxpr.invars, xs):
+      run.values[var] = x
+    for index, eqn in enumerate(frame.jaxpr.eqns):
+      for var, out in zip(eqn.outvars, self._evaluate(run, index, run.world)):
+        run.values[var] = out
+    return [self._value(run, var, run.world) for var in frame.jaxpr.outvars]
+
+  def small_child(self, site: Site, role: Any, xs: list[Any]) -> list[Any]:
+    """The results of a jaxpr that an equation calls, by its role or as the frame that it is."""
+    frame = role if isinstance(role, Frame) else site.frame.children[site.index][role]
+    for atom in site.world:
+      if not carried(frame, atom):  # a rule that was coupled later
+        raise _checks.other_rule(place(site.eqn, site.frame))
+    run = _Run(frame, site.run if frame.outer is not None else None, site.world)
+    if frame.outer is not None:
+      site.run.children[site.index] = run
+    return self(frame, xs, run)
+
+  def couple_later(self, site: Site, couple: Any, status: Any) -> None:
+    """Couples a derivative rule that nobody asked for before; see :mod:`later_rules`."""
+    couple_later(site, couple, status)
+
+  def _evaluate(self, run: _Run, index: int, world: World) -> list[Any]:
+    with run.frame.jaxpr.eqns[index].ctx.manager:  # such as the mesh under which it was traced
+      return self._in_context(run, index, world)
+
+  def _in_context(self, run: _Run, index: int, world: World) -> list[Any]:
+    site = Site(self, run.frame, index, run, world)
+    rule = RULES.get(site.name)
+    if index in run.frame.copies:
+      (dims,), (var,) = site.outs(), site.eqn.invars
+      return [self.take(jnp.asarray(run.values[var]), dims, world)]
+    if rule is None or index in run.frame.given_up:
+      xs = [self._value(run, var, world) for var in site.eqn.invars]
+      return evaluate_whole(site.eqn, xs)
+    needed = run.frame.ghosts.get(index, ())
+    ghosts = [atom for atom in needed if atom in self.keeps and atom not in world]
+    parts = []
+    for chosen in itertools.product((False, True), repeat=len(ghosts)):
+      extra = frozenset(atom for atom, yes in zip(ghosts, chosen) if yes)
+      inner = Site(self, run.frame, index, run, world | extra)
+      xs = [self._value(run, var, world | extra) for var in site.eqn.invars]
+      times = math.prod(int((~self.keeps[atom]).sum()) for atom in extra)
+      parts.append(_Part(rule.small(inner, xs), xs[0] if xs else None, times))
+    return parts[0].outs if len(parts) == 1 else [_combined(site, parts)]
+
+  def _value(self, run: _Run, var: Any, world: World) -> Any:
+    if isinstance(var, core.Literal):
+      return var.val
+    if world:
+      world = world & {atom for dim in run.frame.dims[var] for atom in leaves(dim)}
+    here = run.world and run.world & {atom for dim in run.frame.dims[var] for atom in leaves(dim)}
+    if world == here:
+      return run.values[var]
+    key = (var, world)
+    if key not in run.ghosts:
+      run.ghosts[key] = self._ghost(run, var, world)
+    return run.ghosts[key]
+
+  def _ghost(self, run: _Run, var: Any, world: World) -> Any:
+    """A value in another world: zeros, or what its equation gives there."""
+    frame = run.frame
+    if any(frame.status[var].get(atom) == ZERO for atom in world):
+      shape = tuple(self.small_size(dim, world) for dim in frame.dims[var])
+      return jnp.zeros(shape, var.aval.dtype)
+    index = frame.maker(var)
+    if index is None:
+      _, _, operands = frame.outer
+      return self._value(run.outer, operands[list(frame.jaxpr.invars).index(var)], world)
+    eqn = frame.jaxpr.eqns[index]
+    if index in run.children:
+      child = run.children[index]
+      return self._value(child, child.frame.jaxpr.outvars[eqn.outvars.index(var)], world)
+    return self._evaluate(run, index, world)[eqn.outvars.index(var)]
+
+
+class _Part(NamedTuple):
+  """Results of a reduction over what stays, or over ghosts; its operand; how often it counts."""
+
+  outs: list[Any]
+  operand: Any
+  times: int
+
+
+def _combined(site: Site, parts: Sequence[_Part]) -> Any:
+  """The result of a reduction from those of its parts."""
+  name = site.name
+  if name in EXTREMES:
+    wide = jnp.issubdtype(jnp.result_type(parts[0].outs[0]), jnp.inexact)
+    values, operands = [part.outs[0] for part in parts], [part.operand for part in parts]
+    if wide:
+      times = tuple(part.times for part in parts)
+      return extreme(name, tuple(site.params['axes']), times, values, operands)
+    return functools.reduce(EXTREMES[name], values)
+  total = parts[0].outs[0]
+  for part in parts[1:]:
+    ghost = part.outs[0]
+    if name in ('reduce_sum', 'dot_general'):
+      ghost = _times(ghost, part.times)
+    elif name == 'reduce_prod':
+      ghost = ghost**part.times
+    total = _COMBINE[name](total, ghost)
+  return total
+
+
+def _times(ghost: Any, times: int) -> Any:
+  """A multiple, of the same dtype; integers wrap as their sums do."""
+  dtype = jnp.result_type(ghost)
+  if jnp.issubdtype(dtype, jnp.integer):
+    return ghost * np.asarray(times).astype(dtype)
+  wide = jnp.float32 if dtype.itemsize < 4 else dtype  # 16 bits hold no more than 65,504
+  return (ghost.astype(wide) * jnp.asarray(times, wide)).astype(dtype)
