@@ -7,7 +7,6 @@ from names and shapes; read by whatever has to know which weights feed one outpu
 from __future__ import annotations
 
 import dataclasses
-import html
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -15,6 +14,8 @@ from typing import Any, NamedTuple
 import jax
 
 from jprune import _checks
+from jprune._text import html
+from jprune._text.table import table
 
 INPUTS, OUTPUTS, WINDOW, HEADS = 'inputs', 'outputs', 'window', 'heads'
 STACKED = LAYERS, EXPERTS, BATCH = 'layers', 'experts', 'batch'
@@ -213,27 +214,21 @@ class Roles(Mapping[str, Role]):
     }
 
   def __str__(self) -> str:
-    rows: list[tuple[str, ...]] = [_HEADER]
+    rows: list[Sequence[str]] = []
     module = ''
     for path in self:
       parent, _, name = path.rpartition('/')
       if parent != module:
-        rows.append((f'{parent}/',))
+        rows.append([f'{parent}/'])
         module = parent
-      rows.append((f'{"  " if parent else ""}{name}', *self._cells(path)[1:]))
-    widths = [max(len(row[i]) for row in rows if len(row) > 1) for i in range(4)]
-    line = lambda row: '  '.join([*(c.ljust(w) for c, w in zip(row, widths)), *row[4:]]).rstrip()
-    head, *body = map(line, rows)
-    return '\n'.join([head, '-' * max(map(len, [head, *body])), *body])
+      rows.append([f'{"  " if parent else ""}{name}', *self._cells(path)[1:]])
+    return '\n'.join(table(_HEADER, rows, words=range(len(_HEADER))))
 
   def __repr__(self) -> str:
     return f'Roles({len(self.kernels)} kernels of {len(self)} leaves)'
 
   def _repr_html_(self) -> str:
-    line = lambda tag, cells: ''.join(f'<{tag}>{html.escape(cell)}</{tag}>' for cell in cells)
-    rows = ''.join(f'<tr>{line("td", self._cells(path))}</tr>' for path in self)
-    head = line('th', _HEADER)
-    return f'<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>'
+    return html.table(_HEADER, map(self._cells, self), words=range(len(_HEADER)))
 
   def _cells(self, path: str) -> tuple[str, str, str, str, str]:
     role = self._roles[path]

@@ -11,9 +11,9 @@ from jprune._cli import _scores, _select, _target
 from jprune._cli._say import say
 from jprune._cli._source import Source, opened
 from jprune._cli._tally import masked_row
+from jprune._text.words import byte_size, plural
 from jprune.masks import NOfM
 from jprune.report import Tally
-from jprune.report._cells import byte_size, plural
 
 # where the axis that a kernel is multiplied along stands, by the metadata's `format`
 AXES = {'pt': 1, 'mlx': -1, 'flax': -2, 'tf': -2}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from jprune import _checks
+from jprune._text.words import printable, shorten
 from jprune.reconstruct import _table
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ def draw(report: Repair, ax: Axes | None) -> Axes:
   ax.hlines(places, after, before, color=_LINE, linewidth=2, zorder=1)
   ax.scatter(before, places, s=28, color=_MASKED, label='masked', zorder=2)
   ax.scatter(after, places, s=28, color=_REPAIRED, label='repaired', zorder=3)
-  names = [_table.cut(_table.printable(row.path), _LABEL) for row in rows]
+  names = [shorten(printable(row.path), _LABEL) for row in rows]
   ax.set_yticks(places, names, fontsize=_FONT, parse_math=False)
   ax.set_ylim(len(rows) - 0.5, -0.5)
   ax.set_xlim(left=0)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jprune import _checks
-from jprune.report._cells import percent, plural, printable, shorten
+from jprune._text.words import percent, plural, printable, shorten
 
 if TYPE_CHECKING:
   from matplotlib.axes import Axes

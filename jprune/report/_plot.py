@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from jprune import _checks
-from jprune.report import _table
+from jprune._text.words import byte_size, count, percent, printable, shorten
 
 if TYPE_CHECKING:
   from matplotlib.axes import Axes
@@ -40,8 +40,8 @@ def draw(tally: Tally, ax: Axes | None) -> Axes:
   for side in ('top', 'right', 'left'):
     ax.spines[side].set_visible(False)
   ax.tick_params(axis='y', length=0)
-  sparsity = _table.percent(tally.size - tally.nonzero, tally.size)
-  dense, stored = _table.byte_size(tally.bytes_dense), _table.byte_size(tally.bytes_stored)
+  sparsity = percent(tally.size - tally.nonzero, tally.size)
+  dense, stored = byte_size(tally.bytes_dense), byte_size(tally.bytes_stored)
   title = f'{sparsity} sparse: {dense} stored as {stored}{_macs(tally)}'
   _title_and_legend(ax, title, tally)
   return ax
@@ -50,7 +50,7 @@ def draw(tally: Tally, ax: Axes | None) -> Axes:
 def _macs(tally: Tally) -> str:
   if tally.macs is None:
     return ''
-  dense, small = _table.count(tally.macs.dense), _table.count(tally.macs.shrunk)
+  dense, small = count(tally.macs.dense), count(tally.macs.shrunk)
   return f'; {dense} MACs, {small} as shrunk' if tally.macs.masked else f'; {dense} MACs'
 
 
@@ -77,9 +77,9 @@ def _label_rows(ax: Axes, rows: tuple[LeafTally, ...], font: float) -> None:
   every = max(1, math.ceil(font / _row_points(ax, len(rows))))
   labelled = range(0, len(rows), every)
   # parse_math=False: a path may hold dollar signs.
-  names = [_table.shorten(_table.printable(rows[i].path), _LABEL) for i in labelled]
+  names = [shorten(printable(rows[i].path), _LABEL) for i in labelled]
   ax.set_yticks(labelled, names, fontsize=font, parse_math=False)
-  counts = [f'{_table.count(rows[i].nonzero)} of {_table.count(rows[i].size)}' for i in labelled]
+  counts = [f'{count(rows[i].nonzero)} of {count(rows[i].size)}' for i in labelled]
   right = ax.secondary_yaxis('right')
   right.set_yticks(labelled, counts, fontsize=font)
   right.tick_params(length=0)

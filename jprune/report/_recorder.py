@@ -13,9 +13,10 @@ import numpy as np
 
 from jprune import _checks, tree
 from jprune._entry import explicit
+from jprune._text import html, table
+from jprune._text.words import percent, plural, printable
 from jprune.masks._in_state import metrics, states_in
-from jprune.report import _history_plot, _lines
-from jprune.report._cells import percent, plural, printable
+from jprune.report import _history_plot
 
 if TYPE_CHECKING:
   from matplotlib.axes import Axes
@@ -161,15 +162,15 @@ class Recorder:
     if not self._entries:
       return 'nothing recorded'
     steps, leaves, note = self._tables()
-    lines = [*_lines.table(*steps), '', *_lines.table(*leaves)]
+    lines = [*table.table(*steps), '', *table.table(*leaves)]
     return '\n'.join([*lines, *(['', note] if note else [])])
 
   def _repr_html_(self) -> str:
     if not self._entries:
-      return _lines.paragraph('nothing recorded')
+      return html.paragraph('nothing recorded')
     steps, leaves, note = self._tables()
-    tables = [_lines.html_table(*steps), _lines.html_table(*leaves)]
-    return '\n'.join([*tables, *([_lines.paragraph(note)] if note else [])])
+    tables = [html.table(*steps), html.table(*leaves)]
+    return '\n'.join([*tables, *([html.paragraph(note)] if note else [])])
 
   def _tables(self) -> tuple[Any, Any, str]:
     """Some of the steps, first and last among them; the leaves; and what they are means of."""
@@ -179,7 +180,7 @@ class Recorder:
     columns = [name for name in ('sparsity', 'churn') if name in means]
     rows = [
       [f'{counts[i]:,}', *(_percent(means[name][i]) for name in columns)]
-      for i in _lines.spread(len(counts), min(len(counts), _SHOWN))
+      for i in table.spread(len(counts), min(len(counts), _SHOWN))
     ]
     leaves = [
       [printable(name.partition('/')[2]), _percent(value[0]), _percent(value[-1])]

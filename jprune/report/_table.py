@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
-import html as _html
 import itertools
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from jprune.graph import Macs
-from jprune.graph._macs.table import notes
-from jprune.report._cells import (
+from jprune._text import html as page
+from jprune._text.table import WIDTH, room, table
+from jprune._text.words import (
   byte_size,
   count,
   percent,
@@ -20,13 +18,12 @@ from jprune.report._cells import (
   short_type,
   shorten,
 )
+from jprune.graph import Macs
+from jprune.graph._macs.table import notes
 
 if TYPE_CHECKING:
   from jprune.report._tally import Tally
 
-WIDTH = 100
-_GAP = '  '
-_NARROWEST = 16  # columns of the path, however long the shapes are
 _EMPTIED = 'Emptied, nothing but zeros: '
 _DEEPEST = 32  # keys in a heading, however many a path has
 
@@ -37,27 +34,27 @@ class _Column(NamedTuple):
   header: str
   leaf: Callable[[Any], str]
   total: Callable[[Any], str] | None
-  align: str
+  holds_words: bool = True
 
 
 def _both(header: str, cell: Callable[[Any], str]) -> _Column:
-  return _Column(header, cell, cell, '>')
+  return _Column(header, cell, cell, holds_words=False)
 
 
-_LEAF = _Column('leaf', lambda row: printable(row.path), lambda all_: _total_label(all_), '<')
+_LEAF = _Column('leaf', lambda row: printable(row.path), lambda all_: _total_label(all_))
 _COLUMNS = (
   _LEAF,
-  _Column('shape', lambda row: short_type(row), None, '<'),
+  _Column('shape', lambda row: short_type(row.dtype, row.shape), None),
   _both('size', lambda it: count(it.size)),
   _both('nonzero', lambda it: count(it.nonzero)),
   _both('sparsity', lambda it: percent(it.size - it.nonzero, it.size)),
   _both('dense', lambda it: byte_size(it.bytes_dense)),
   _both('stored', lambda it: byte_size(it.bytes_stored)),
-  _Column('as', lambda row: row.format, None, '<'),
+  _Column('as', lambda row: row.format, None),
   _both('ratio', lambda it: ratio(it.compression)),
 )
-_ROLE = _Column('role', lambda row: row.role or '', None, '<')
-_SMALL = _Column('as shrunk', lambda row: _small_type(row), None, '<')
+_ROLE = _Column('role', lambda row: row.role or '', None)
+_SMALL = _Column('as shrunk', lambda row: _small_type(row), None)
 _MACS = _both('MACs', lambda it: count(it.macs.dense))
 _FEWER_MACS = (
   _both('sparse', lambda it: count(it.macs.sparse)),
@@ -87,22 +84,16 @@ def text(tally: Tally) -> str:
 
 
 def _block(columns: Sequence[_Column], rows: Sequence[Any], tally: Tally) -> list[str]:
-  header, *body, total = lines = _cells(columns, rows, tally)
-  widths = [max(len(line[i]) for line in lines) for i in range(len(columns))]
-  room = WIDTH - sum(widths[2:]) - len(_GAP) * (len(widths) - 1)
-  widths[1] = min(widths[1], room - _NARROWEST)
-  headings, labels = _labels([line[0] for line in body], room - widths[1])
-  longest = max(len(name) for name in [header[0], total[0], *labels])
-  widths[0] = min(longest, room - widths[1])
-  rule = '-' * (sum(widths) + len(_GAP) * (len(widths) - 1))
-  table = [_aligned(columns, header, widths), rule]
+  header, body, total = _cells(columns, rows, tally)
+  headings, labels = _labels([line[0] for line in body], room([header, *body, total]))
+  lines: list[list[str]] = []
   above = ''
-  for heading, label, line in zip(headings, labels, body):
+  for heading, label, line in zip(headings, labels, body, strict=True):
     if heading and heading != above:
-      table.append(shorten(heading, WIDTH))
+      lines.append([heading])
     above = heading
-    table.append(_aligned(columns, [label, *line[1:]], widths))
-  return [*table, rule, _aligned(columns, total, widths)]
+    lines.append([label, *line[1:]])
+  return table(header, lines, total, _words(columns))
 
 
 def html(tally: Tally) -> str:
@@ -110,28 +101,16 @@ def html(tally: Tally) -> str:
   columns, rows = _columns(tally), tally.rows
   if tally.macs is not None:
     columns, rows = (*columns, *_mac_columns(tally)[1:]), _with_others(tally)
-  header, *body, total = _cells(columns, rows, tally)
-  style = ' style="text-align: left"'
-  tag = lambda name, line: (
-    '<tr>'
-    + ''.join(
-      f'<{name}{style if column.align == "<" else ""}>{_html.escape(cell)}</{name}>'
-      for column, cell in zip(columns, line)
-    )
-    + '</tr>'
-  )
-  lines = ['<table>', '<thead>', tag('th', header), '</thead>', '<tbody>']
-  lines += [tag('td', line) for line in body]
-  lines += ['</tbody>', '<tfoot>', tag('th', total), '</tfoot>', '</table>']
-  lines += [f'<p>{_html.escape(line.strip())}</p>' for line in _exact_totals(tally)]
+  lines = [page.table(*_cells(columns, rows, tally), _words(columns))]
+  lines += map(page.paragraph, _exact_totals(tally))
   if tally.emptied:
-    lines.append(f'<p>{_html.escape(_EMPTIED + ", ".join(_names(tally.emptied)))}</p>')
+    lines.append(page.paragraph(_EMPTIED + ', '.join(_names(tally.emptied))))
   if tally.left_dense:
-    lines += [f'<p>{_html.escape(_left_dense_title(tally))}</p>', '<ul>']
-    for why, leaves in tally.left_dense.items():
-      names = ', '.join(_names(leaves))
-      lines.append(f'<li>{_html.escape(f"{why} ({len(leaves)}): {names}")}</li>')
-    lines.append('</ul>')
+    items = [
+      f'{why} ({len(leaves)}): {", ".join(_names(leaves))}'
+      for why, leaves in tally.left_dense.items()
+    ]
+    lines += [page.paragraph(_left_dense_title(tally)), page.listed(items)]
   return '\n'.join(lines)
 
 
@@ -162,6 +141,10 @@ def _exact_totals(tally: Tally) -> list[str]:
   return [*lines, f'As shrunk: {small}, {tally.bytes_shrunk:,} bytes.', *notes(macs)]
 
 
+def _words(columns: Sequence[_Column]) -> list[int]:
+  return [i for i, column in enumerate(columns) if column.holds_words]
+
+
 def _columns(tally: Tally) -> tuple[_Column, ...]:
   has_roles = any(row.role for row in tally.rows)
   return (*_COLUMNS[:2], _ROLE, *_COLUMNS[2:]) if has_roles else _COLUMNS
@@ -177,20 +160,22 @@ def _with_others(tally: Tally) -> list[Any]:
   return [*tally.rows, _Others(others)] if others.dense else list(tally.rows)
 
 
-def _cells(columns: Sequence[_Column], rows: Sequence[Any], tally: Tally) -> list[list[str]]:
+def _cells(
+  columns: Sequence[_Column], rows: Sequence[Any], tally: Tally
+) -> tuple[list[str], list[list[str]], list[str]]:
   """Header, rows and total."""
   cell = lambda column, row: (
     '' if isinstance(row, _Others) and column in (_ROLE, *_COLUMNS[1:]) else column.leaf(row)
   )
   body = [[cell(column, row) for column in columns] for row in rows]
   total = [column.total(tally) if column.total else '' for column in columns]
-  return [[column.header for column in columns], *body, total]
+  return [column.header for column in columns], body, total
 
 
 def _small_type(row: Any) -> str:
   if row.shape_shrunk is None:
     return ''
-  return short_type(dataclasses.replace(row, shape=row.shape_shrunk))
+  return short_type(row.dtype, row.shape_shrunk)
 
 
 def _labels(paths: list[str], width: int) -> tuple[list[str], list[str]]:
@@ -221,12 +206,6 @@ def _split(paths: list[str], depth: int, width: int) -> tuple[list[str], list[st
     headings += ['' if fits else f'{head}/'] * len(whole)
     labels += whole if fits else [f'  {path[len(head) + 1 :]}' for path in whole]
   return headings, labels
-
-
-def _aligned(columns: Sequence[_Column], line: list[str], widths: list[int]) -> str:
-  cells = [shorten(cell, width) for cell, width in zip(line, widths)]
-  padded = [f'{cell:{column.align}{width}}' for cell, column, width in zip(cells, columns, widths)]
-  return _GAP.join(padded).rstrip()
 
 
 def _left_dense(tally: Tally) -> list[str]:

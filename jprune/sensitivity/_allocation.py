@@ -8,8 +8,10 @@ from fractions import Fraction
 from typing import Any
 
 from jprune import _checks, tree
+from jprune._text import html
+from jprune._text.table import table, wrapped
+from jprune._text.words import percent, plural, printable
 from jprune.distributions._common import competing
-from jprune.report._cells import percent, printable
 from jprune.sensitivity import _text
 from jprune.typing import Params, Scores, Sparsities
 
@@ -156,7 +158,7 @@ class Allocation(Mapping[str, float]):
     ]
     rows = [line(printable(row.name), row.size, row.pruned, row.drop) for row in self.rows]
     size, pruned = (sum(getattr(row, name) for row in self.rows) for name in ('size', 'pruned'))
-    total = line(f'total, {_text.plural(len(rows), "group")}', size, pruned, self.loss)
+    total = line(f'total, {plural(len(rows), "group")}', size, pruned, self.loss)
     return ['group', self.unit, 'pruned', 'sparsity', 'drop'], [*rows, total]
 
   def _sentence(self) -> str:
@@ -165,13 +167,13 @@ class Allocation(Mapping[str, float]):
     return f'For {what}: predicted drop {self.loss:.4g} ({how}), metric {self.metric:.4g}.'
 
   def __str__(self) -> str:
-    return '\n'.join([*_text.table(*self._cells()), '', *_text.wrapped(self._sentence())])
+    return '\n'.join([*table(*self._cells()), '', *wrapped(self._sentence())])
 
   def __repr__(self) -> str:
-    return f'Allocation({_text.plural(len(self.rows), "group")}, {self._sentence()[:-1]})'
+    return f'Allocation({plural(len(self.rows), "group")}, {self._sentence()[:-1]})'
 
   def _repr_html_(self) -> str:
-    return '\n'.join([_text.html_table(*self._cells()), _text.paragraph(self._sentence())])
+    return '\n'.join([html.table(*self._cells()), html.paragraph(self._sentence())])
 
 
 def _scaled(

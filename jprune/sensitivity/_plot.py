@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from jprune import _checks
-from jprune.report._cells import printable, shorten
+from jprune._text.words import printable, shorten
 
 if TYPE_CHECKING:
   from matplotlib.axes import Axes

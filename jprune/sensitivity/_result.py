@@ -11,10 +11,12 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from jprune import _checks
+from jprune._text import html
+from jprune._text.table import table, wrapped
+from jprune._text.words import number, percent, plural, printable
 from jprune.io._atomic import replacing
 from jprune.report import Tally
-from jprune.report._cells import percent, printable
-from jprune.sensitivity import _plot, _text
+from jprune.sensitivity import _plot
 from jprune.sensitivity._search import Search
 from jprune.typing import Masks, Params
 
@@ -185,9 +187,9 @@ class Result:
     return _plot.draw_result(self, ax)
 
   def __str__(self) -> str:
-    sentences = [line for text in (self.summary, *_notes(self)) for line in _text.wrapped(text)]
-    lines = [*sentences, '', *_text.table(*_steps(self), left=2), '']
-    lines += [*_text.table(*_thresholds(self)), '']
+    sentences = [line for text in (self.summary, *_notes(self)) for line in wrapped(text)]
+    lines = [*sentences, '', *table(*_steps(self), words=(0, 1)), '']
+    lines += [*table(*_thresholds(self)), '']
     if self.search is not None:
       lines += ['Search for the sparsity:', *str(self.search).split('\n'), '']
     return '\n'.join([*lines, str(self.tally)])
@@ -196,9 +198,9 @@ class Result:
     return f'Result({self.summary[:-1]})'
 
   def _repr_html_(self) -> str:
-    lines = [_text.paragraph(line) for line in (self.summary, *_notes(self))]
-    lines += ['<h3>Steps</h3>', _text.html_table(*_steps(self), left=2)]
-    lines += ['<h3>Thresholds</h3>', _text.html_table(*_thresholds(self))]
+    lines = [html.paragraph(line) for line in (self.summary, *_notes(self))]
+    lines += ['<h3>Steps</h3>', html.table(*_steps(self), words=(0, 1))]
+    lines += ['<h3>Thresholds</h3>', html.table(*_thresholds(self))]
     if self.search is not None:
       lines += ['<h3>Search for the sparsity</h3>', self.search._repr_html_()]
     return '\n'.join([*lines, '<h3>Tally</h3>', self.tally._repr_html_()])
@@ -218,7 +220,7 @@ def _steps(result: Result) -> tuple[list[str], list[list[str]]]:
       str(step.round) if step.round else '',
       f'{step.pruned:,}',
       percent(step.pruned, step.size),
-      _text.number(step.metric),
+      number(step.metric),
     ]
     for step in result.steps
   ]
@@ -228,7 +230,7 @@ def _steps(result: Result) -> tuple[list[str], list[list[str]]]:
       ('dense, test', first, result.test_before),
       (f'{last.name}, test', last, result.test_after),
     ]:
-      shown = [f'{step.pruned:,}', percent(step.pruned, step.size), _text.number(metric)]
+      shown = [f'{step.pruned:,}', percent(step.pruned, step.size), number(metric)]
       rows.append([name, '', *shown])
   return ['step', 'round', 'pruned', 'sparsity', 'metric'], rows
 
@@ -251,5 +253,5 @@ def _notes(result: Result) -> list[str]:
   reset = sum(step.reset for step in result.steps)
   if not reset:
     return []
-  weights = _text.plural(reset, 'pruned weight')
+  weights = plural(reset, 'pruned weight')
   return [f'Fine-tuning returned {weights} that were not 0; set to 0 (see jprune.keep_pruned).']

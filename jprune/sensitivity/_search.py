@@ -10,7 +10,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jprune import _checks
 from jprune._batches import shown
-from jprune.sensitivity import _plot, _text
+from jprune._text import html
+from jprune._text.table import table, wrapped
+from jprune._text.words import plural
+from jprune.sensitivity import _plot
 from jprune.sensitivity._measure import measured
 
 if TYPE_CHECKING:
@@ -126,15 +129,15 @@ class Search:
     return ['sparsity', 'metric', 'error', 'holds'], rows
 
   def __str__(self) -> str:
-    sentences = [*_text.wrapped(self.summary), *_text.wrapped(self.stopped)]
-    return '\n'.join([*_text.table(*self._cells()), '', *sentences])
+    sentences = [*wrapped(self.summary), *wrapped(self.stopped)]
+    return '\n'.join([*table(*self._cells()), '', *sentences])
 
   def __repr__(self) -> str:
-    return f'Search({self.summary} {_text.plural(len(self.trials), "trial")})'
+    return f'Search({self.summary} {plural(len(self.trials), "trial")})'
 
   def _repr_html_(self) -> str:
-    lines = (_text.paragraph(line) for line in (self.summary, self.stopped))
-    return '\n'.join([_text.html_table(*self._cells()), *lines])
+    lines = (html.paragraph(line) for line in (self.summary, self.stopped))
+    return '\n'.join([html.table(*self._cells()), *lines])
 
 
 def search(

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from jprune import _checks
+from jprune._text.words import plural
 from jprune.sensitivity import _plot, _text
 
 if TYPE_CHECKING:
@@ -208,7 +209,7 @@ class Sensitivity:
     return _text.sensitivity_text(self)
 
   def __repr__(self) -> str:
-    groups, points = _text.plural(len(self.curves), 'group'), len(self.sparsities)
+    groups, points = plural(len(self.curves), 'group'), len(self.sparsities)
     sparsities = f'{points} sparsit{"y" if points == 1 else "ies"}'
     return f'Sensitivity({groups} at {sparsities}, {self.baseline:.4g} dense)'
 

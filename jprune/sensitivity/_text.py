@@ -5,13 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from jprune.report._cells import count, printable
-from jprune.report._cells import plural as plural
-from jprune.report._lines import GAP, WIDTH, number, spread
-from jprune.report._lines import html_table as html_table
-from jprune.report._lines import paragraph as paragraph
-from jprune.report._lines import table as table
-from jprune.report._lines import wrapped as wrapped
+from jprune._text import html
+from jprune._text.table import GAP, WIDTH, spread, table, wrapped
+from jprune._text.words import count, number, printable
 
 if TYPE_CHECKING:
   from jprune.sensitivity._sensitivity import Sensitivity
@@ -37,7 +33,7 @@ def sensitivity_text(found: Sensitivity) -> str:
 
 def sensitivity_html(found: Sensitivity) -> str:
   header, rows = _cells(found, range(len(found.sparsities)))
-  return html_table(header, rows) + '\n' + paragraph(_sentence(found))
+  return '\n'.join([html.table(header, rows), html.paragraph(_sentence(found))])
 
 
 def _cells(found: Sensitivity, points: Sequence[int]) -> tuple[list[str], list[list[str]]]:

@@ -11,7 +11,7 @@ from typing import Any, Self
 import numpy as np
 
 from jprune import _checks, tree
-from jprune.graph._channels.fold_paths import plural
+from jprune._text.words import plural
 from jprune.graph._channels.readonly import ReadOnly
 from jprune.graph._program.outputs import Filter, chosen
 from jprune.masks import PackedMask, pack

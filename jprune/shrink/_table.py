@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from jprune.graph._channels import html as page
-from jprune.graph._channels.fold_paths import fold_names, percent, plural, template
-from jprune.graph._channels.text import frozen_lines, notes, table
+from jprune._text import html as page
+from jprune._text.fold_paths import fold_names, template
+from jprune._text.table import table
+from jprune._text.words import percent, plural
+from jprune.graph._channels.html import frozen_details
+from jprune.graph._channels.text import frozen_lines, notes
 
 if TYPE_CHECKING:
   from jprune.shrink._plan import Plan
@@ -36,8 +39,8 @@ def html(plan: Plan) -> str:
   for header, counted in ((_HEADER, plan.groups), (_AXES, _axes(plan))):
     rows = [[name, *_counts(size, kept)] for name, size, kept in counted]
     if rows:
-      lines += page.table(header, [list(map(page.text, row)) for row in rows])
-  return '\n'.join([*lines, *page.frozen_details(plan.frozen)])
+      lines.append(page.table(header, rows))
+  return '\n'.join([*lines, *frozen_details(plan.frozen)])
 
 
 def _summary(plan: Plan) -> list[str]:

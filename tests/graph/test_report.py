@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 
 from jprune import shrink
+from jprune._text.fold_paths import Place, fold, fold_names
+from jprune._text.table import listed
+from jprune._text.words import percent
 from jprune.graph import ChannelGraph, Group, Member, Position, Verification, channels
-from jprune.graph._channels.fold_paths import Place, fold, fold_names, percent, wrapped
 from jprune.shrink import Plan
 from tests import networks
 
@@ -202,14 +204,14 @@ def test_folding_is_exact(seed):
 
 def test_lists_break_into_lines_and_end():
   names = [f'name_{letter * 20}' for letter in 'abcdefghij']
-  lines = wrapped(names, '  start: ', '    ', 2)
+  lines = listed(names, '  start: ', '    ', 2)
   assert len(lines) == 2
   assert widest('\n'.join(lines)) <= 100
   assert lines[0].startswith('  start: name_aaa')
   assert lines[1].startswith('    name_')
   shown = sum(line.count('name_') for line in lines)
   assert lines[1].endswith(f' and {10 - shown} more')
-  long = wrapped(['x' * 300, 'y'], '  start: ', '    ', 2)
+  long = listed(['x' * 300, 'y'], '  start: ', '    ', 2)
   assert long[0] == '  start:'
   assert '…' in long[1]
   assert widest('\n'.join(long)) <= 100

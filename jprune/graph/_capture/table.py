@@ -2,46 +2,31 @@
 
 from __future__ import annotations
 
-import html as _html
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import jax
 
-from jprune.graph._macs.table import printable
+from jprune._text import html as page
+from jprune._text.table import table
+from jprune._text.words import printable
 
 if TYPE_CHECKING:
   from jprune.graph._capture.stats import Stats
 
-_WIDTH = 100
-_GAP = '  '
 VECTORS = 'each step of a scan uses a vector of it'
 _HEADER = ['leaf', 'batch', 'inputs', 'outputs', 'rows', 'moments']
 
 
 def text(stats: Stats) -> str:
   """A row for each use; below, what was left out and why."""
-  lines = [_HEADER, *_cells(stats)]
-  widths = [max(len(line[i]) for line in lines) for i in range(len(_HEADER))]
-  widths[0] = min(widths[0], _WIDTH - sum(widths[1:]) - len(_GAP) * (len(widths) - 1))
-  rows = []
-  for label, *numbers in lines:
-    short = label if len(label) <= widths[0] else f'…{label[len(label) - widths[0] + 1 :]}'
-    cells = [f'{short:<{widths[0]}}', *(f'{n:>{w}}' for n, w in zip(numbers, widths[1:]))]
-    rows.append(_GAP.join(cells))
-  rule = '-' * len(rows[0])
-  return '\n'.join([rows[0], rule, *rows[1:], *_below(stats)])
+  return '\n'.join([*table(_HEADER, _cells(stats)), *_below(stats)])
 
 
 def html(stats: Stats) -> str:
   """A plain table, and lists of what was left out."""
-  row = lambda tag, line: f'<tr>{"".join(f"<{tag}>{_html.escape(c)}</{tag}>" for c in line)}</tr>'
-  lines = ['<table>', '<thead>', row('th', _HEADER), '</thead>', '<tbody>']
-  lines += [row('td', line) for line in _cells(stats)]
-  lines += ['</tbody>', '</table>']
-  return '\n'.join(
-    [*lines, *(f'<p>{_html.escape(line.strip())}</p>' for line in _below(stats) if line)]
-  )
+  below = [page.paragraph(line) for line in _below(stats) if line]
+  return '\n'.join([page.table(_HEADER, _cells(stats)), *below])
 
 
 def _cells(stats: Stats) -> list[list[str]]:

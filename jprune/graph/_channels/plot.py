@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from jprune import _checks
-from jprune.graph._channels.fold_paths import Place, fold, natural, printable, shorten
+from jprune._text.fold_paths import Place, fold, natural
+from jprune._text.words import printable, shorten
 from jprune.graph._channels.text import summary
 
 if TYPE_CHECKING:

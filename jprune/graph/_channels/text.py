@@ -7,23 +7,14 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from jprune.graph._channels.fold_paths import (
-  WIDTH,
-  Place,
-  fold,
-  fold_names,
-  plural,
-  printable,
-  shorten,
-  template,
-  wrapped,
-)
+from jprune._text.fold_paths import Place, fold, fold_names, template
+from jprune._text.table import WIDTH, listed, table
+from jprune._text.words import plural, printable, shorten
 
 if TYPE_CHECKING:
   from jprune.graph._channels.graph import ChannelGraph
   from jprune.graph._channels.groups import Group, Member
 
-_GAP = '  '
 _MOST_GROUPS = 48  # rows of the table
 _MOST_REASONS = 24
 _LINES = 6  # for the members of a row, or the axes of a reason
@@ -55,7 +46,7 @@ def text(graph: ChannelGraph) -> str:
     lines += ['', *_groups(graph.groups)]
   lines += frozen_lines(graph.frozen)
   if graph.unknown:
-    lines += ['', *wrapped(_unknown(graph), 'Without a rule, operands frozen: ', '  ', _LINES)]
+    lines += ['', *listed(_unknown(graph), 'Without a rule, operands frozen: ', '  ', _LINES)]
   where = {place_of(member).where for group in graph.groups for member in group.members}
   return '\n'.join([*lines, *notes(lines, where)])
 
@@ -102,7 +93,7 @@ def _groups(groups: Sequence[Group]) -> list[str]:
     cells.append((name, f'{each}{int(alike[0].size):,}', count))
     members.append(fold(place_of(member) for group in alike for member in group.members))
   lines = table(('group', 'channels', 'members'), cells)
-  under = [wrapped(names, '  ', '  ', _LINES) for names in members]
+  under = [listed(names, '  ', '  ', _LINES) for names in members]
   lines = lines[:2] + [line for row in zip(lines[2:], under) for line in (row[0], *row[1])]
   if rest := sum(len(alike) for _, alike in rows[_MOST_GROUPS:]):
     lines.append(f'and {plural(rest, "more group")}')
@@ -121,20 +112,6 @@ def _folded(groups: Sequence[Group]) -> list[tuple[str, list[Group]]]:
     for name, indices in fold_names([group.name for group in alike]):
       rows.append((name, [alike[i] for i in indices]))
   return rows
-
-
-def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-  """Aligned lines of at most ``WIDTH`` columns: names on the left, numbers on the right."""
-  widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
-  widths[0] = min(widths[0], WIDTH - sum(widths[1:]) - len(_GAP) * (len(header) - 1))
-  line = lambda row: _GAP.join(
-    [
-      f'{shorten(row[0], widths[0]):{widths[0]}}',
-      *[f'{cell:>{width}}' for cell, width in zip(row[1:], widths[1:])],
-    ]
-  )
-  rule = '-' * (sum(widths) + len(_GAP) * (len(header) - 1))
-  return [line(header), rule, *map(line, rows)]
 
 
 # ------------------------------------------------------------------------------- what is left over
@@ -158,7 +135,7 @@ def frozen_lines(frozen: Frozen) -> list[str]:
   lines = ['', 'Frozen:'] if reasons else []
   for why, places in reasons[:_MOST_REASONS]:
     start = f'  {shorten(why, WIDTH - 20)} ({len(places):,}): '
-    lines += wrapped(fold(Place(*place) for place in places), start, '    ', _LINES)
+    lines += listed(fold(Place(*place) for place in places), start, '    ', _LINES)
   if (rest := len(reasons) - _MOST_REASONS) > 0:
     lines.append(f'  and {plural(rest, "more reason")}')
   return lines

@@ -2,38 +2,26 @@
 
 from __future__ import annotations
 
-import html as _html
 from typing import TYPE_CHECKING, Any
+
+from jprune._text import html as page
+from jprune._text.table import WIDTH, table
+from jprune._text.words import plural, printable
 
 if TYPE_CHECKING:
   from jprune.graph._macs.count import MacCount
   from jprune.graph._macs.products import Macs
 
-_WIDTH = 100
-_GAP = '  '
-
 
 def text(count: MacCount) -> str:
   """A table of at most 100 columns: a row for each leaf, one for each line of other products."""
-  header, *body, total = lines = _cells(count)
-  widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
-  widths[0] = min(widths[0], _WIDTH - sum(widths[1:]) - len(_GAP) * (len(widths) - 1))
-  rule = '-' * (sum(widths) + len(_GAP) * (len(widths) - 1))
-  table = [_aligned(header, widths), rule, *(_aligned(line, widths) for line in body), rule]
   below = notes(count)
-  return '\n'.join([*table, _aligned(total, widths), *([''] if below else []), *below])
+  return '\n'.join([*table(*_cells(count)), *([''] if below else []), *below])
 
 
 def html(count: MacCount) -> str:
   """A plain table with all paths in full."""
-  header, *body, total = _cells(count)
-  left = ' style="text-align: left"'
-  cell = lambda tag, i, text: f'<{tag}{"" if i else left}>{_html.escape(text)}</{tag}>'
-  row = lambda tag, line: f'<tr>{"".join(cell(tag, i, text) for i, text in enumerate(line))}</tr>'
-  lines = ['<table>', '<thead>', row('th', header), '</thead>', '<tbody>']
-  lines += [row('td', line) for line in body]
-  lines += ['</tbody>', '<tfoot>', row('th', total), '</tfoot>', '</table>']
-  return '\n'.join([*lines, *(f'<p>{_html.escape(note.strip())}</p>' for note in notes(count))])
+  return '\n'.join([page.table(*_cells(count)), *map(page.paragraph, notes(count))])
 
 
 def summary(count: MacCount) -> str:
@@ -48,11 +36,11 @@ def notes(count: MacCount) -> list[str]:
   out = []
   if count.partly:
     units, groups = sum(count.partly.values()), len(count.partly)
-    which = f'{_plural(units, "unit")} of {_plural(groups, "group")}'
+    which = f'{plural(units, "unit")} of {plural(groups, "group")}'
     out.append(f'Not shrunk: {which}, pruned in some of their members only.')
   if count.uncounted:
     out.append('Not all is counted:')
-    out += [f'  {each}'[:_WIDTH] for each in count.uncounted]
+    out += [f'  {each}'[:WIDTH] for each in count.uncounted]
   return out
 
 
@@ -72,7 +60,7 @@ def as_dict(count: MacCount) -> dict[str, Any]:
   }
 
 
-def _cells(count: MacCount) -> list[list[str]]:
+def _cells(count: MacCount) -> tuple[list[str], list[list[str]], list[str]]:
   """Header, rows and total; leaves that no product uses have no row."""
   names = ('dense', 'sparse', 'shrunk') if count.masked else ('MACs',)
   share = lambda macs: f'{100 * macs.dense / count.dense:.2f}%' if count.dense else '0.00%'
@@ -80,9 +68,9 @@ def _cells(count: MacCount) -> list[list[str]]:
   used = {path: macs for path, macs in count.leaves.items() if macs.dense}
   rows = [line(printable(path), macs) for path, macs in used.items()]
   rows += [line(label, macs) for label, macs in _others(count).items()]
-  total = f'total, {_plural(len(count.equations), "product")}'
+  total = f'total, {plural(len(count.equations), "product")}'
   sums = (count.dense, count.sparse, count.shrunk)[: len(names)]
-  return [['leaf', *names, 'share'], *rows, [total, *(f'{n:,}' for n in sums), '']]
+  return ['leaf', *names, 'share'], rows, [total, *(f'{n:,}' for n in sums), '']
 
 
 def _others(count: MacCount) -> dict[str, Macs]:
@@ -94,26 +82,3 @@ def _others(count: MacCount) -> dict[str, Macs]:
       before = out.get(label)
       out[label] = type(row.macs)(*map(sum, zip(before, row.macs))) if before else row.macs
   return out
-
-
-def _aligned(line: list[str], widths: list[int]) -> str:
-  label, *numbers = line
-  cells = [f'{_shorten(label, widths[0]):<{widths[0]}}']
-  cells += [f'{number:>{width}}' for number, width in zip(numbers, widths[1:])]
-  return _GAP.join(cells).rstrip()
-
-
-def _shorten(name: str, width: int) -> str:
-  if len(name) <= width:
-    return name
-  head = (width - 1) // 2
-  return f'{name[:head]}…{name[len(name) - (width - 1 - head) :]}'
-
-
-def printable(path: str) -> str:
-  """A path that stays on its line, whatever the keys of a dict may hold."""
-  return ''.join(c if c.isprintable() else '?' for c in path) or '(root)'
-
-
-def _plural(number: int, noun: str) -> str:
-  return f'{number:,} {noun}' if number == 1 else f'{number:,} {noun}s'

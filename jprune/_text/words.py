@@ -1,12 +1,9 @@
-"""Single cells of a table: names, counts, bytes, shares and shapes in few characters."""
+"""Names, counts, bytes, shares and shapes in few characters."""
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-  from jprune.report._leaf import LeafTally
+from collections.abc import Sequence
 
 _SHORT = {'bfloat': 'bf', 'float': 'f', 'uint': 'u', 'int': 'i', 'complex': 'c'}
 
@@ -70,16 +67,25 @@ def ratio(value: float) -> str:
   return f'{value:,.{_decimals(value, 3)}f}x'
 
 
-def short_type(row: LeafTally) -> str:
-  """Dtype and shape as JAX abbreviates them, such as ``f32[3,3,64,64]``."""
-  if row.shape is None:
-    return row.dtype
-  dtype = row.dtype
+def short_type(dtype: str, shape: Sequence[int] | None) -> str:
+  """Dtype and shape as JAX abbreviates them, such as ``f32[3,3,64,64]``; no shape if none is known.
+
+  Examples:
+    >>> short_type('bfloat16', (3, 4)), short_type('dict', None)
+    ('bf16[3,4]', 'dict')
+  """
+  if shape is None:
+    return dtype
   for long, short in _SHORT.items():
     if dtype.startswith(long):
       dtype = short + dtype[len(long) :]
       break
-  return f'{dtype}[{",".join(str(n) for n in row.shape)}]'
+  return f'{dtype}[{",".join(map(str, shape))}]'
+
+
+def number(value: float | None) -> str:
+  """A metric: four digits."""
+  return '' if value is None else f'{value:.4g}'
 
 
 def _scaled(number: int, digits: int, units: str) -> str:
@@ -98,11 +104,17 @@ def _decimals(value: float, digits: int) -> int:
 
 
 def plural(number: int, noun: str) -> str:
+  """A count and what is counted.
+
+  Examples:
+    >>> plural(1, 'leaf'), plural(1200, 'axis')
+    ('1 leaf', '1,200 axes')
+  """
   if number != 1:
-    noun = 'leaves' if noun == 'leaf' else f'{noun}s'
+    noun = {'leaf': 'leaves', 'axis': 'axes'}.get(noun, f'{noun}s')
   return f'{number:,} {noun}'
 
 
-def printable(path: str) -> str:
-  """A path that stays on its line, whatever the keys of a dict may hold."""
-  return ''.join(c if c.isprintable() else '?' for c in path) or '(root)'
+def printable(name: str) -> str:
+  """A name that stays on its line, whatever the keys of a dict may hold."""
+  return ''.join(c if c.isprintable() else '?' for c in name) or '(root)'

@@ -1,4 +1,4 @@
-"""Like names as one: ``block_{0..11}/{bias,scale}``, and other small matters of text.
+"""Like names as one: ``block_{0..11}/{bias,scale}``.
 
 Folding is exact: a folded name stands for all combinations of what its braces hold, and for no
 other. Numbers fold first, then keys of paths.
@@ -11,7 +11,8 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple, TypeAlias
 
-WIDTH = 100
+from jprune._text.words import printable
+
 _MOST_KEYS = 6  # that one pair of braces holds
 _NUMBER = re.compile(r'(\d+)')
 
@@ -133,59 +134,3 @@ def _listed(numbers: Sequence[str]) -> str:
     run = [number for _, number in pairs]
     out += [f'{run[0]}..{run[-1]}'] if len(run) > 2 else run
   return ','.join(out)
-
-
-# ------------------------------------------------------------------------------------------ lines
-
-
-def wrapped(names: Sequence[str], start: str, indent: str, lines: int) -> list[str]:
-  """Names one after the other, over at most so many lines; then how many more there are."""
-  most = min(len(names), lines * WIDTH // 3)  # a name and its comma take three columns or more
-  for shown in range(most, 0, -1):
-    rest = f' and {len(names) - shown:,} more' if shown < len(names) else ''
-    out = _wrapped(names[:shown], start, indent, rest)
-    if len(out) <= lines:
-      break
-  return out
-
-
-def _wrapped(names: Sequence[str], start: str, indent: str, rest: str) -> list[str]:
-  out, line = [], start
-  for i, name in enumerate(names):
-    tail = ',' if i + 1 < len(names) else rest
-    name = shorten(name, WIDTH - len(indent) - len(tail)) + tail
-    gap = ' ' if line.rstrip() == line else ''
-    if line.strip() and len(line + gap + name) > WIDTH:
-      out.append(line.rstrip())
-      line, gap = indent, ''
-    line += gap + name
-  return [*out, line]
-
-
-def shorten(name: str, width: int) -> str:
-  """A name cut in the middle, so that both its ends stay to be read."""
-  if len(name) <= width:
-    return name
-  head = (width - 1) // 2
-  tail = width - 1 - head
-  return f'{name[:head]}…{name[len(name) - tail :]}'
-
-
-def printable(name: str) -> str:
-  """A name that stays on its line, whatever the keys of a dict may hold."""
-  return ''.join(c if c.isprintable() else '?' for c in name) or '(root)'
-
-
-def plural(number: int, noun: str) -> str:
-  """A count and what is counted."""
-  if number != 1:
-    noun = {'leaf': 'leaves', 'axis': 'axes'}.get(noun, f'{noun}s')
-  return f'{number:,} {noun}'
-
-
-def percent(part: int, whole: int) -> str:
-  """A share; 0.00% and 100.00% are said only of none and of all."""
-  shown = f'{100 * part / whole:.2f}%' if whole else '0.00%'
-  if shown == '0.00%' and part > 0:
-    return '<0.01%'
-  return '>99.99%' if shown == '100.00%' and part < whole else shown
