@@ -20,19 +20,19 @@ from jprune import sensitivity as sensitivity
 from jprune import transforms as transforms
 from jprune import tree as tree
 from jprune import typing as typing
-from jprune._iterative import synflow_prune as synflow_prune
 from jprune._prune import prune as prune
+from jprune._shrink import Plan as Plan
+from jprune._shrink import Shrunk as Shrunk
+from jprune._shrink import shrink as shrink
 from jprune._shrunk_files import load_shrunk as load_shrunk
 from jprune._shrunk_files import save_shrunk as save_shrunk
+from jprune._synflow_prune import synflow_prune as synflow_prune
 from jprune.io import load as load
 from jprune.io import save as save
 from jprune.masks import apply as apply
 from jprune.masks import rewind as rewind
 from jprune.masks import sparse_init as sparse_init
 from jprune.report import tally as tally
-from jprune.shrink import Plan as Plan
-from jprune.shrink import Shrunk as Shrunk
-from jprune.shrink import shrink as shrink
 from jprune.transforms import keep_pruned as keep_pruned
 from jprune.transforms import mask_updates as mask_updates
 

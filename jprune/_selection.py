@@ -14,12 +14,13 @@ import numpy as np
 from jprune import _checks, distributions, tree
 from jprune._asked import Asked
 from jprune._roles import Roles
-from jprune.masks import ChannelGroups, NOfM, _wide
+from jprune.masks import ChannelGroups, NOfM
 from jprune.masks._caps import caps, floors
+from jprune.masks._channels.groups import leaves_by_path
 from jprune.masks._forms import Forms
-from jprune.masks._groups import leaves_by_path
 from jprune.masks._leaves import kept_each, sparsities_of
 from jprune.masks._patterns import units_shape
+from jprune.masks._selection import wide as _wide
 from jprune.masks._top_k import select, select_global
 from jprune.typing import Masks, Params, Scores
 

@@ -10,14 +10,14 @@ import jax
 
 from jprune import _checks, tree
 from jprune._entry import explicit
+from jprune._shrink import Plan, Shrunk
+from jprune._shrink.plan import as_bools
 from jprune.graph._program.outputs import Filter
 from jprune.graph._program.sharding import divided
 from jprune.graph._shrunk.program import Program
 from jprune.io._container import Reader
 from jprune.io._load import read_all
 from jprune.io._save import write
-from jprune.shrink import Plan, Shrunk
-from jprune.shrink._plan import as_bools
 from jprune.typing import Params
 
 _PLAN = 'plan'  # of the metadata

@@ -20,9 +20,9 @@ except ImportError:
 
 from jprune._entry import public
 from jprune._modules import Rest, arrays_and_rest
+from jprune._shrink import Plan, Shrunk
+from jprune._shrink.plan import as_bools
 from jprune.graph._shrunk.program import Program
-from jprune.shrink import Plan, Shrunk
-from jprune.shrink._plan import as_bools
 from jprune.typing import Params
 
 

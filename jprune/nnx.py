@@ -20,9 +20,9 @@ from flax import nnx
 from jprune import _checks, tree
 from jprune._entry import public
 from jprune._modules import Rest, arrays_and_rest
+from jprune._shrink import Plan, Shrunk
+from jprune._shrink.plan import as_bools
 from jprune.graph._shrunk.program import Program
-from jprune.shrink import Plan, Shrunk
-from jprune.shrink._plan import as_bools
 from jprune.typing import Params
 
 # What a call leaves behind, and what it draws from: no part of what the model has learnt.

@@ -4,8 +4,8 @@ from jprune.masks._apply import apply as apply
 from jprune.masks._apply import combine as combine
 from jprune.masks._apply import invert as invert
 from jprune.masks._apply import straight_through as straight_through
-from jprune.masks._channels import channels as channels
-from jprune.masks._groups import ChannelGroups as ChannelGroups
+from jprune.masks._channels.channels import channels as channels
+from jprune.masks._channels.groups import ChannelGroups as ChannelGroups
 from jprune.masks._n_of_m import n_of_m as n_of_m
 from jprune.masks._pack import PackedMask as PackedMask
 from jprune.masks._pack import pack as pack

@@ -16,8 +16,11 @@ import jax
 import jax.numpy as jnp
 
 from jprune import _checks, tree
-from jprune.masks import _keys, _rows, _select, _wide
 from jprune.masks._patterns import NOfM, units_shape
+from jprune.masks._selection import keys as _keys
+from jprune.masks._selection import rows as _rows
+from jprune.masks._selection import select as _select
+from jprune.masks._selection import wide as _wide
 from jprune.typing import Scores
 
 

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jprune import _checks, tree
-from jprune.masks import _wide
+from jprune.masks._selection import wide as _wide
 from jprune.typing import Scores, Sparsities
 
 

@@ -10,11 +10,11 @@ import jax.numpy as jnp
 from jprune import _checks
 from jprune._entry import public
 from jprune._roles import Roles
-from jprune.masks import _keys
 from jprune.masks._auto import following
 from jprune.masks._forms import in_form
 from jprune.masks._leaves import scored
 from jprune.masks._patterns import NOfM
+from jprune.masks._selection import keys as _keys
 from jprune.typing import Masks, Scores
 
 

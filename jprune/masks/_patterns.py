@@ -18,7 +18,7 @@ import numpy as np
 from jax import lax
 
 from jprune import _checks
-from jprune.masks import _keys
+from jprune.masks._selection import keys as _keys
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,10 +9,10 @@ import jax.numpy as jnp
 
 from jprune import _checks, tree
 from jprune._entry import public
-from jprune.masks import _keys
 from jprune.masks._auto import following
 from jprune.masks._leaves import scored
 from jprune.masks._patterns import Unstructured
+from jprune.masks._selection import keys as _keys
 from jprune.typing import Masks, Params, Scores, Where
 
 

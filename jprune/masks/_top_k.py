@@ -11,13 +11,16 @@ import jax
 from jprune import _checks, tree
 from jprune._entry import public
 from jprune._roles import Roles
-from jprune.masks import _caps, _keys, _rows, _select
+from jprune.masks import _caps
 from jprune.masks._auto import following
 from jprune.masks._forms import in_form, rows
 from jprune.masks._leaves import kept, kept_each, scored, sparsities_of
 from jprune.masks._n_of_m import n_of_m_leaf
 from jprune.masks._pack import PackedMask, unpack_leaf
 from jprune.masks._patterns import NOfM, Unstructured, unit_scores, units_shape
+from jprune.masks._selection import keys as _keys
+from jprune.masks._selection import rows as _rows
+from jprune.masks._selection import select as _select
 from jprune.typing import Masks, Pattern, Scores, Sparsities
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from jprune import _checks
 from jprune._entry import public
 from jprune.masks import NOfM, Unstructured
-from jprune.reconstruct import _alps_core, _least_squares, _work
+from jprune.reconstruct import _alps_core, _least_squares, _matrix_solvers
 from jprune.reconstruct._leaves import Outcome, Solved, Uses
 from jprune.reconstruct._report import Repair
 from jprune.typing import Masks, Params, Sparsities, Where
@@ -93,7 +93,7 @@ def alps(
   """
   _checks.check_positive_int('alps', 'iterations', iterations)
   _checks.check_positive_int('alps', 'steps', steps)
-  damping = _work.options('alps', damping, per_output, pattern)
+  damping = _matrix_solvers.options('alps', damping, per_output, pattern)
 
   def work(path: str, leaf: Any, uses: Uses, value: float | None, mask: Any) -> Outcome:
     return alps_leaf(
@@ -101,7 +101,7 @@ def alps(
       iterations=iterations, steps=steps,
     )  # fmt: skip
 
-  return _work.leaf_by_leaf('alps', params, stats, sparsity, pattern, where, masks, work)
+  return _matrix_solvers.leaf_by_leaf('alps', params, stats, sparsity, pattern, where, masks, work)
 
 
 def alps_leaf(
@@ -132,7 +132,7 @@ def alps_leaf(
     )  # fmt: skip
     return _nearest(found, gram, pull, damping)
 
-  return _work.pruned_leaf(
+  return _matrix_solvers.pruned_leaf(
     function, path, leaf, uses, sparsity, pattern, mask, solver,
     parts=lambda inputs: [inputs], damping=damping, per_output=per_output,
   )  # fmt: skip

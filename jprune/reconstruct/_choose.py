@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jprune.masks import _keys
 from jprune.masks._n_of_m import _by_pairs
+from jprune.masks._selection import keys as _keys
 
 _U32 = jnp.uint32
 _LAST = 2**32 - 1

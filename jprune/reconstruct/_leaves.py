@@ -23,8 +23,8 @@ from jprune.graph._capture.stats import Use
 from jprune.masks._apply import zero_where_pruned
 from jprune.masks._auto import placed as where_it_lies
 from jprune.reconstruct import _hessian
+from jprune.reconstruct._devices import on_one_device, returned
 from jprune.reconstruct._error import energy, exponent
-from jprune.reconstruct._place import on_one_device, returned
 from jprune.reconstruct._report import LeafRepair, Repair
 from jprune.typing import Masks, Params, Where
 

@@ -14,8 +14,8 @@ from jprune import _checks, tree
 from jprune._entry import public
 from jprune.graph._capture.stats import Use
 from jprune.masks import NOfM, Unstructured
-from jprune.reconstruct import _choose, _counts, _hessian, _leaves, _work
-from jprune.reconstruct._place import on_one_device, returned
+from jprune.reconstruct import _choose, _counts, _hessian, _leaves, _matrix_solvers
+from jprune.reconstruct._devices import on_one_device, returned
 from jprune.typing import Masks, Scores, Sparsities, Where
 
 
@@ -83,7 +83,7 @@ def per_output(
   found = _leaves.chosen('per_output', scores, stats, where)
   values = dict(zip(found.paths, _counts.sparsities_of('per_output', found, sparsities, pattern)))
   selected = dict(zip(found.paths, found.selected))
-  held = dict(zip(found.paths, _work.earlier('per_output', scores, masks)))
+  held = dict(zip(found.paths, _matrix_solvers.earlier('per_output', scores, masks)))
   out = []
   for path, leaf in zip(paths, leaves):
     value = values.get(path)

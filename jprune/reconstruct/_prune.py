@@ -15,7 +15,7 @@ from jprune._entry import public
 from jprune.graph._capture.capture import Capturing
 from jprune.graph._capture.stats import Stats
 from jprune.masks import NOfM, Unstructured, apply
-from jprune.reconstruct import _leaves, _scorers, _stages, _work
+from jprune.reconstruct import _leaves, _matrix_solvers, _scorers, _stages
 from jprune.reconstruct._least_squares import least_squares
 from jprune.reconstruct._report import Repair
 from jprune.reconstruct._run import NAME, Run
@@ -102,7 +102,7 @@ def prune(
     (64, True)
   """
   _check(sparsity, pattern, distribution, method, masks is not None)
-  held = _work.earlier(NAME, params, masks)
+  held = _matrix_solvers.earlier(NAME, params, masks)
   if masks is not None:
     params = apply(params, jax.tree.structure(params).unflatten(held))
   with_stats = _scorers.takes_stats(NAME, scorer)
@@ -116,7 +116,7 @@ def prune(
     raise _checks.nothing_captured(NAME, why)
   for path, leaf in zip(paths, leaves):
     if path in usable:
-      _work.check_pattern(NAME, path, leaf, shapes[path], pattern)
+      _matrix_solvers.check_pattern(NAME, path, leaf, shapes[path], pattern)
   compiled = functools.cache(lambda chosen: capturing([path in chosen for path in paths]))
 
   def captured(chosen: Iterable[str], params: Params, progress: bool = False) -> Stats:

@@ -16,11 +16,11 @@ from jprune.graph._capture.stats import Stats
 from jprune.masks import NOfM
 from jprune.reconstruct import _leaves, _scorers, _stages
 from jprune.reconstruct._counts import spread
+from jprune.reconstruct._devices import on_one_device, returned
+from jprune.reconstruct._empty_statistics import alike, without_unseen
 from jprune.reconstruct._least_squares import least_squares
 from jprune.reconstruct._per_output import per_output
-from jprune.reconstruct._place import on_one_device, returned
 from jprune.reconstruct._report import LeafRepair, Repair
-from jprune.reconstruct._unseen import alike, without_unseen
 from jprune.typing import Distribution, Masks, Params
 
 NAME = 'reconstruct.prune'

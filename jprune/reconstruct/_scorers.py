@@ -7,7 +7,7 @@ from typing import Any
 
 from jprune import _checks
 from jprune.graph._capture.stats import Stats
-from jprune.reconstruct._unseen import alike
+from jprune.reconstruct._empty_statistics import alike
 from jprune.typing import Params, Scorer
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from jprune import _checks
 from jprune._entry import public
 from jprune.masks import NOfM, Unstructured
-from jprune.reconstruct import _sparsegpt_core, _work
+from jprune.reconstruct import _matrix_solvers, _sparsegpt_core
 from jprune.reconstruct._leaves import Outcome, Solved, Uses
 from jprune.reconstruct._report import Repair
 from jprune.typing import Masks, Params, Sparsities, Where
@@ -93,7 +93,7 @@ def sparsegpt(
     ICML 2023, arXiv:2301.00774 (Algorithm 1)
   """
   _checks.check_positive_int('sparsegpt', 'block', block)
-  damping = _work.options('sparsegpt', damping, per_output, pattern)
+  damping = _matrix_solvers.options('sparsegpt', damping, per_output, pattern)
 
   def work(path: str, leaf: Any, uses: Uses, value: float | None, mask: Any) -> Outcome:
     return sparsegpt_leaf(
@@ -101,7 +101,9 @@ def sparsegpt(
       damping=damping,
     )  # fmt: skip
 
-  return _work.leaf_by_leaf('sparsegpt', params, stats, sparsity, pattern, where, masks, work)
+  return _matrix_solvers.leaf_by_leaf(
+    'sparsegpt', params, stats, sparsity, pattern, where, masks, work
+  )
 
 
 def sparsegpt_leaf(
@@ -132,7 +134,7 @@ def sparsegpt_leaf(
     size, _, blocks = _sparsegpt_core.sizes_of(inputs, block, n_of_m)
     return [min(size, inputs - size * i) for i in range(blocks)]
 
-  return _work.pruned_leaf(
+  return _matrix_solvers.pruned_leaf(
     function, path, leaf, uses, sparsity, pattern, mask, solver,
     parts=parts, damping=damping, per_output=per_output,
   )  # fmt: skip

@@ -11,9 +11,10 @@ import jax
 import numpy as np
 
 from jprune import _checks, tree
-from jprune.masks import NOfM, _channels
+from jprune.masks import NOfM
+from jprune.masks._channels import channels as _channels
+from jprune.masks._channels.part import taking_part
 from jprune.masks._leaves import scored as checked
-from jprune.masks._part import taking_part
 from jprune.masks._top_k import select
 from jprune.report._count import nonzeros
 from jprune.sensitivity._record import fingerprint

@@ -11,7 +11,8 @@ import numpy as np
 
 from jprune import tree
 from jprune._roles import HEADS, OUTPUTS
-from jprune.masks import ChannelGroups, _slices
+from jprune.masks import ChannelGroups
+from jprune.masks._channels import slices as _slices
 from jprune.tree._named_roles import roles_or_names
 from jprune.typing import ByPath
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from jprune import tree
 from jprune.masks._pack import pack_leaf
-from jprune.transforms._held import along_masks, is_end, is_hole, unwrapped
+from jprune.transforms._mask_state import along_masks, is_end, is_hole, unwrapped
 from jprune.transforms._method import by_path, each
 from jprune.typing import ByPath
 

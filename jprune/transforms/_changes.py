@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jprune import tree
-from jprune.masks import _wide
+from jprune.masks._selection import wide as _wide
 from jprune.typing import ByPath
 
 

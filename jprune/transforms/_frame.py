@@ -23,7 +23,8 @@ from jprune.masks._pack import unpack_leaf
 from jprune.transforms import _clock, _moments
 from jprune.transforms._along import Along, held, is_by_path, nested_memory
 from jprune.transforms._changes import churned, if_due
-from jprune.transforms._held import (
+from jprune.transforms._how import How
+from jprune.transforms._mask_state import (
   held_masks,
   is_end,
   is_hole,
@@ -31,7 +32,6 @@ from jprune.transforms._held import (
   kept_update,
   laid_out_as,
 )
-from jprune.transforms._how import How
 from jprune.transforms._method import Method, Step, each, single
 from jprune.transforms._state import SparseState
 from jprune.transforms._when import When

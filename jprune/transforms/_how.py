@@ -14,7 +14,7 @@ from jprune._asked import Asked
 from jprune._selection import by_values, counts, masks_by, scores_by, stay_dense, takes
 from jprune.masks._pack import unpack_leaf
 from jprune.transforms._along import Along
-from jprune.transforms._held import is_end, is_hole
+from jprune.transforms._mask_state import is_end, is_hole
 from jprune.transforms._method import Method, Step, by_path, each, single
 from jprune.typing import ByPath, Params
 

@@ -11,7 +11,7 @@ import optax
 from jprune import _checks, tree
 from jprune._entry import explicit
 from jprune.masks._pack import unpack_leaf
-from jprune.transforms._held import (
+from jprune.transforms._mask_state import (
   along_masks,
   held_masks,
   is_end,

@@ -10,7 +10,7 @@ import optax
 
 from jprune._entry import explicit
 from jprune.masks._pack import unpack_leaf
-from jprune.transforms._held import along_masks, held_masks, is_end, is_hole, laid_out_as
+from jprune.transforms._mask_state import along_masks, held_masks, is_end, is_hole, laid_out_as
 from jprune.typing import Masks
 
 

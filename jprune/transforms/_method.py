@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from jprune import _checks
-from jprune.masks import _wide
+from jprune.masks._selection import wide as _wide
 from jprune.transforms import _moments
 from jprune.typing import ByPath
 

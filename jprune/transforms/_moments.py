@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jprune import tree
-from jprune.transforms._held import laid_out_as
+from jprune.transforms._mask_state import laid_out_as
 
 
 def places(state: Any, shapes: Mapping[str, tuple[int, ...]]) -> list[str | None]:

@@ -12,7 +12,7 @@ import optax
 from jprune import _checks, tree
 from jprune._entry import explicit
 from jprune.masks import ChannelGroups
-from jprune.transforms._held import is_end, is_hole
+from jprune.transforms._mask_state import is_end, is_hole
 from jprune.transforms._method import single
 from jprune.typing import ByPath, Params, Where
 

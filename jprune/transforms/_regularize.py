@@ -17,10 +17,11 @@ import optax
 
 from jprune import _checks, tree
 from jprune._entry import explicit
-from jprune.masks import ChannelGroups, _units
+from jprune.masks import ChannelGroups
 from jprune.masks._auto import following
+from jprune.masks._channels import units as _units
 from jprune.masks._pack import unpack_leaf
-from jprune.transforms._held import held_masks, is_end, is_hole, laid_out_as
+from jprune.transforms._mask_state import held_masks, is_end, is_hole, laid_out_as
 from jprune.transforms._method import single
 from jprune.transforms._penalty import Penalty, Strength, added, members, penalized
 from jprune.tree import _names

@@ -10,8 +10,12 @@ import optax
 
 from jprune import _checks, distributions, scores
 from jprune.graph import ChannelGraph
-from jprune.masks import Unstructured, _keys, _rows, _select, _wide
+from jprune.masks import Unstructured
 from jprune.masks._forms import rows
+from jprune.masks._selection import keys as _keys
+from jprune.masks._selection import rows as _rows
+from jprune.masks._selection import select as _select
+from jprune.masks._selection import wide as _wide
 from jprune.transforms._ablation import Ablation
 from jprune.transforms._method import Method, Step, magnitudes
 from jprune.transforms._regrown import as_fraction

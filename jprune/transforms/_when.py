@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jprune import _checks, schedules
-from jprune.masks import _wide
+from jprune.masks._selection import wide as _wide
 from jprune.typing import Schedule
 
 MOST = 1024  # rows of counts in a state; of more changes, those in between share a row

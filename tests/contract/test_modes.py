@@ -137,7 +137,7 @@ def by_stats(scorer):
 
 
 CALLS = {
-  'shrink.shrink shrink.Plan shrink.Shrunk': lambda m: [
+  'shrink Plan Shrunk': lambda m: [
     (small := jprune.shrink(forward, m.params, m.channel_masks, m.x)).params,
     jax.jit(small.fn)(small.params, m.x),
     [small.slice(m.grads), small.plan.expand(small.params), str(small.plan), repr(small)],

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from jprune import shrink
+from jprune._shrink import Plan
 from jprune._text.fold_paths import Place, fold, fold_names
 from jprune._text.table import listed
 from jprune._text.words import percent
 from jprune.graph import ChannelGraph, Group, Member, Position, Verification, channels
-from jprune.shrink import Plan
 from tests import networks
 
 MLP = {

@@ -14,7 +14,7 @@ from flax.core import freeze
 
 import jprune
 import jprune.nnx
-from jprune.shrink import Plan, Shrunk
+from jprune._shrink import Plan, Shrunk
 
 X = np.linspace(-1.0, 1.0, 12, dtype=np.float32).reshape(4, 3)
 

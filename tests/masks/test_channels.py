@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jprune import masks, scores
-from jprune.masks import _units
+from jprune.masks._channels import units as _units
 from tests import reference
 from tests.masks.channel_graphs import graph_of, graphs, kept_of, mlp
 

@@ -7,7 +7,7 @@ import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from jprune import masks
-from jprune.masks import _units
+from jprune.masks._channels import units as _units
 from tests.masks.channel_graphs import graph_of, kept_of, mlp
 
 SCOPES = ('local', 'global', 'isomorphic')

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import jprune
 from jprune import masks
-from jprune.masks import _shares
+from jprune.masks._channels import shares as _shares
 from tests.masks.channel_graphs import graph_of
 
 SCOPES = ('local', 'global', 'isomorphic')

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 import jprune
-from jprune.masks import _joined, _select
 from jprune.masks._caps import Caps
+from jprune.masks._selection import joined as _joined
+from jprune.masks._selection import select as _select
 from jprune.masks._top_k import select, select_global
 from tests import reference
 from tests.masks.test_selection import KINDS, jit, leaves_of, to_wide

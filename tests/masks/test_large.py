@@ -16,7 +16,12 @@ from hypothesis import strategies as st
 
 import jprune
 from jprune import distributions, masks, scores
-from jprune.masks import Block, Channel, NOfM, _native, _rows, _search, _select, _wide
+from jprune.masks import Block, Channel, NOfM
+from jprune.masks._selection import native as _native
+from jprune.masks._selection import rows as _rows
+from jprune.masks._selection import search as _search
+from jprune.masks._selection import select as _select
+from jprune.masks._selection import wide as _wide
 from tests import reference
 
 # the time of these tests is that of LLVM

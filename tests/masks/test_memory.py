@@ -5,7 +5,9 @@ import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 import jprune
-from jprune.masks import _flat, _keys, _select
+from jprune.masks._selection import flat as _flat
+from jprune.masks._selection import keys as _keys
+from jprune.masks._selection import select as _select
 
 QUICK = {'xla_backend_optimization_level': 0, 'xla_llvm_disable_expensive_passes': True}
 ALLOWED = {'float32': 0.05, 'bfloat16': 1.05}  # of the scores; 16-bit ones may be copied

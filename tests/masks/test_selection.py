@@ -12,7 +12,14 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 import jprune
-from jprune.masks import _flat, _keys, _native, _rows, _search, _select, _sorted, _wide
+from jprune.masks._selection import flat as _flat
+from jprune.masks._selection import keys as _keys
+from jprune.masks._selection import native as _native
+from jprune.masks._selection import rows as _rows
+from jprune.masks._selection import search as _search
+from jprune.masks._selection import select as _select
+from jprune.masks._selection import sorted as _sorted
+from jprune.masks._selection import wide as _wide
 from tests import reference
 
 DTYPES = ('float32', 'bfloat16', 'float16', 'float8_e4m3fn', 'float8_e5m2')

@@ -7,7 +7,7 @@ import optax
 import pytest
 
 import jprune
-from jprune.shrink import Plan
+from jprune._shrink import Plan
 from tests.shrink import _masks
 from tests.shrink._simple import KEEP, X, make_masks, make_params, make_small, net
 

@@ -12,7 +12,7 @@ import pytest
 from flax import nnx
 
 import jprune
-from jprune.shrink import Plan
+from jprune._shrink import Plan
 
 SHAPES = {'up/bias': (8,), 'up/kernel': (3, 8), 'down/kernel': (8, 2)}
 KEEP = (0, 3, 4, 7)

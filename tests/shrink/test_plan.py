@@ -15,7 +15,7 @@ from jax.sharding import PartitionSpec as P
 
 import jprune
 from jprune import tree
-from jprune.shrink import Plan
+from jprune._shrink import Plan
 from tests.shrink import _masks
 from tests.shrink._networks import made_mlp, mlp, mlp_params, shrunk
 

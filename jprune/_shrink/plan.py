@@ -11,13 +11,13 @@ from typing import Any, Self
 import numpy as np
 
 from jprune import _checks, tree
+from jprune._shrink import match_paths, table
+from jprune._shrink.leaves import expanded, sliced
+from jprune._shrink.networks import check_one_network
 from jprune._text.words import plural
 from jprune.graph._channels.readonly import ReadOnly
 from jprune.graph._program.outputs import Filter, chosen
 from jprune.masks import PackedMask, pack
-from jprune.shrink import _match, _table
-from jprune.shrink._networks import check_one_network
-from jprune.shrink._slice import expanded, sliced
 
 _FORMAT = 1
 _ints = lambda values: tuple(operator.index(value) for value in values)
@@ -143,7 +143,7 @@ class Plan:
     if where is not None:
       mirrors = chosen(function, 'where', where, paths, leaves)
     some = [[each for each, yes in zip(of, mirrors) if yes] for of in (paths, leaves)]
-    found = iter(_match.places(function, *some, shapes, self.kept))
+    found = iter(match_paths.places(function, *some, shapes, self.kept))
     places = [next(found) if yes else None for yes in mirrors]
     if where is None:
       check_one_network(function, other, places, self.kept)
@@ -209,14 +209,14 @@ class Plan:
     return plan
 
   def __str__(self) -> str:
-    return _table.text(self)
+    return table.text(self)
 
   def __repr__(self) -> str:
     full, small = self.size
     return f'Plan({small:,} of {full:,} weights, {plural(len(self.groups), "group")})'
 
   def _repr_html_(self) -> str:
-    return _table.html(self)
+    return table.html(self)
 
 
 def _fits(plan: Plan, path: str, axes: Mapping[int, tuple[int, ...]]) -> bool:

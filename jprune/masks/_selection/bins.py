@@ -1,4 +1,4 @@
-"""Bins of keys by packed counters: the arithmetic of :mod:`jprune.masks._flat`.
+"""Bins of keys by packed counters: the arithmetic of :mod:`jprune.masks._selection.flat`.
 
 A key's bin becomes a nibble of a uint32 word; eight words are added, split into bytes, and eight of
 those are added again before they are widened.
@@ -10,7 +10,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jprune.masks import _keys, _search
+from jprune.masks._selection import keys as _keys
+from jprune.masks._selection import search as _search
 
 _U32 = jnp.uint32
 

@@ -12,8 +12,11 @@ import numpy as np
 
 from jprune import _checks, tree
 from jprune._entry import public
-from jprune.masks import _compete, _part, _slices, _units
 from jprune.masks._auto import following
+from jprune.masks._channels import compete as _compete
+from jprune.masks._channels import part as _part
+from jprune.masks._channels import slices as _slices
+from jprune.masks._channels import units as _units
 from jprune.typing import Masks, Scores, Where
 
 _NAME = 'channels'

@@ -13,7 +13,7 @@ from jprune.graph._channels.html import frozen_details
 from jprune.graph._channels.text import frozen_lines, notes
 
 if TYPE_CHECKING:
-  from jprune.shrink._plan import Plan
+  from jprune._shrink.plan import Plan
 
 _HEADER = ('group', 'kept', 'of', 'share')
 _AXES = ('axis in which groups have parts', *_HEADER[1:])

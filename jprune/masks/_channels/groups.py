@@ -11,8 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from jprune import _checks, tree
-from jprune.masks import _compete, _part, _slices, _units
 from jprune.masks._auto import following
+from jprune.masks._channels import compete as _compete
+from jprune.masks._channels import part as _part
+from jprune.masks._channels import slices as _slices
+from jprune.masks._channels import units as _units
 from jprune.masks._pack import PackedMask, unpack_leaf
 from jprune.typing import ByPath, Masks, Scores, Where
 

@@ -9,7 +9,12 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jprune.masks import _flat, _keys, _search, _select, _sorted, _wide
+from jprune.masks._selection import flat as _flat
+from jprune.masks._selection import keys as _keys
+from jprune.masks._selection import search as _search
+from jprune.masks._selection import select as _select
+from jprune.masks._selection import sorted as _sorted
+from jprune.masks._selection import wide as _wide
 
 LONG = 2**32  # from here on a row is too long for one count
 _U32 = jnp.uint32
@@ -70,7 +75,7 @@ def _largest(x: jax.Array, k: jax.Array, axis: int, way: Any) -> jax.Array:
 
 
 def _in_lanes(x: jax.Array, axis: int) -> tuple[Any, int]:
-  """Counts rows as :mod:`jprune.masks._flat` counts its rest: copied, padded to whole words."""
+  """Counts rows as :mod:`~jprune.masks._selection.flat` counts its rest: copied, in whole words."""
   form = _keys.layout(x)
   rows = _keys.bits(jnp.moveaxis(x, axis, -1).reshape(-1, x.shape[axis]))
   padding = -rows.shape[1] % 64

@@ -19,8 +19,14 @@ import numpy as np
 from jax import lax
 
 from jprune import tree
-from jprune.masks import _flat, _joined, _keys, _native, _search, _sorted, _wide
 from jprune.masks._auto import mesh_axes, placed, varying
+from jprune.masks._selection import flat as _flat
+from jprune.masks._selection import joined as _joined
+from jprune.masks._selection import keys as _keys
+from jprune.masks._selection import native as _native
+from jprune.masks._selection import search as _search
+from jprune.masks._selection import sorted as _sorted
+from jprune.masks._selection import wide as _wide
 
 SAMPLE = 2048
 ON_HOST = 2**18  # elements; below, NumPy is done before anything is compiled

@@ -17,8 +17,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jprune.masks import _keys, _search, _wide
-from jprune.masks._flat import jittered
+from jprune.masks._selection import keys as _keys
+from jprune.masks._selection import search as _search
+from jprune.masks._selection import wide as _wide
+from jprune.masks._selection.flat import jittered
 
 LONG = 2**32  # indices from here on take more than a word
 _U32 = jnp.uint32
@@ -68,7 +70,7 @@ def mask(x: jax.Array, key: jax.Array, cut: jax.Array) -> jax.Array:
 
 
 def cuts(xs: Sequence[jax.Array], key: jax.Array, keep: jax.Array, ties: jax.Array) -> jax.Array:
-  """Where to cut the ties, as :func:`jprune.masks._flat.cuts`: a second race, of indices.
+  """Where to cut the ties, as :func:`jprune.masks._selection.flat.cuts`: a second race, of indices.
 
   Ties race with the complement of their flat index as key, all others with 0. In leaves of 2**32
   elements and more the high words of the indices race first, then the low ones behind the winner.

@@ -18,8 +18,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jprune.masks import _wide
 from jprune.masks._auto import varying
+from jprune.masks._selection import wide as _wide
 
 BINS = 8
 # wider windows miss more seldom, narrower ones gain more: a miss costs one plain pass

@@ -13,12 +13,15 @@ from jax import lax
 from jprune import _checks, schedules, tree
 from jprune._batches import shown
 from jprune._entry import public
-from jprune.masks import NOfM, Unstructured, _keys, _select, _wide
+from jprune.masks import NOfM, Unstructured
 from jprune.masks._apply import aligned, zero_where_pruned
 from jprune.masks._auto import following
 from jprune.masks._leaves import kept
 from jprune.masks._pack import unpack_leaf
 from jprune.masks._patterns import unit_scores, units_shape
+from jprune.masks._selection import keys as _keys
+from jprune.masks._selection import select as _select
+from jprune.masks._selection import wide as _wide
 from jprune.scores._gradients import Leaves, Weights, placed_like
 from jprune.scores._synflow import check_flow, flow_of
 from jprune.typing import Masks, Params, Pattern, Where

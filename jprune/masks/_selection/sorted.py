@@ -15,7 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jprune.masks import _keys, _wide
+from jprune.masks._selection import keys as _keys
+from jprune.masks._selection import wide as _wide
 
 MOST = 2**12  # elements
 

@@ -23,8 +23,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jprune.masks import _keys, _search, _wide
-from jprune.masks._bins import chunk_bins, keys_of, row_bins
+from jprune.masks._selection import keys as _keys
+from jprune.masks._selection import search as _search
+from jprune.masks._selection import wide as _wide
+from jprune.masks._selection.bins import chunk_bins, keys_of, row_bins
 
 LANES = 4096
 ROWS = (64, 16)  # of a chunk: the first for leaves that fill one, the second for smaller leaves

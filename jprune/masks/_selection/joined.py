@@ -1,9 +1,9 @@
 """Counting in many leaves on one CPU device: all of them in one array.
 
-:mod:`jprune.masks._flat` reads each leaf in place, which is a branch of a switch, a sample and a
-mask for each; of hundreds of leaves most of the time goes into compiling these. Here the leaves are
-copied into one array of rows of lanes, one after another. A *block* is what one row holds of one
-leaf: rows that several leaves share have a block for each.
+:mod:`~jprune.masks._selection.flat` reads each leaf in place, which is a branch of a switch, a
+sample and a mask for each; of hundreds of leaves most of the time goes into compiling these. Here
+the leaves are copied into one array of rows of lanes, one after another. A *block* is what one row
+holds of one leaf: rows that several leaves share have a block for each.
 """
 
 from __future__ import annotations
@@ -17,8 +17,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jprune.masks import _keys, _search, _wide
-from jprune.masks._bins import keys_of, row_bins
+from jprune.masks._selection import keys as _keys
+from jprune.masks._selection import search as _search
+from jprune.masks._selection import wide as _wide
+from jprune.masks._selection.bins import keys_of, row_bins
 
 LANES = 4096
 _ROWS = 64  # that are counted at a time
@@ -107,7 +109,7 @@ def count(held: Joined, window: jax.Array, shift: jax.Array) -> jax.Array:
 
 
 def cuts(held: Joined, key: jax.Array, keep: jax.Array, ties: jax.Array) -> jax.Array:
-  """Where to cut the ties, as :func:`jprune.masks._flat.cuts`."""
+  """Where to cut the ties, as :func:`jprune.masks._selection.flat.cuts`."""
   keep = _wide.narrow(keep)
   ends = np.searchsorted(held.slot, np.arange(held.leaves + 1))
   through = jnp.cumsum(ties)  # differences stay exact when the sum over all leaves wraps round

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jprune.masks import _shares
+from jprune.masks._channels import shares as _shares
 
 SCOPES = ('local', 'global', 'isomorphic')
 

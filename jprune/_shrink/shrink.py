@@ -11,6 +11,8 @@ import numpy as np
 
 from jprune import _checks
 from jprune._entry import public
+from jprune._shrink.leaves import sliced
+from jprune._shrink.plan import Plan, as_bools, as_kept
 from jprune.graph._analysis.traced import Traced
 from jprune.graph._channels.graph import ChannelGraph, graph_of
 from jprune.graph._channels.kept_units import kept_units, mask_arrays
@@ -18,8 +20,6 @@ from jprune.graph._macs.count import partly_pruned
 from jprune.graph._program.outputs import Filter
 from jprune.graph._shrunk.program import Program
 from jprune.graph._shrunk.verify import kept_axes, masked_leaf
-from jprune.shrink._plan import Plan, as_bools, as_kept
-from jprune.shrink._slice import sliced
 from jprune.typing import Masks, Params
 
 

@@ -1,0 +1,1 @@
+"""Masks of whole channels: the units of channel groups, scored over all of their members."""
