@@ -7,6 +7,7 @@ import math
 from typing import Any
 
 from jprune.graph._axes.sizes import Sizes
+from jprune.graph._program.calls import call_of
 from jprune.graph._program.frame import Frame
 
 
@@ -60,7 +61,6 @@ def total_macs(frame: Frame, sizes: Sizes) -> int:
 
 
 def _of_children(eqn: Any, children: dict[Any, Frame], sizes: Sizes) -> int:
-  if eqn.primitive.name == 'cond':
-    return max(total_macs(child, sizes) for child in children.values())
-  total = sum(total_macs(children[role], sizes) for role in ('cond', 'body') if role in children)
-  return total * eqn.params['length'] if eqn.primitive.name == 'scan' else total
+  call = call_of(eqn)
+  totals = [total_macs(children[role], sizes) for role in call.roles]
+  return max(totals) if call.branches else sum(totals) * (1 if call.turns is None else call.turns)

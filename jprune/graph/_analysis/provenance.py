@@ -6,15 +6,16 @@ gets a :class:`Source`, from those of the operands that made it.
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from jax.extend import core
 
 from jprune.graph._analysis.masks_moved import CUTS, MOVES, indexed
+from jprune.graph._program.calls import Call
+from jprune.graph._program.dataflow import Analysis, Facts, forward
 from jprune.graph._program.frame import Frame
 from jprune.graph._rules.elementwise import ELEMENTWISE
 
@@ -70,7 +71,29 @@ class Source(NamedTuple):
 
 
 _KNOWN = Source(None, 0)
-Sources = dict[Frame, dict[Any, Source]]
+Sources: TypeAlias = Facts[Source]
+
+
+class _Provenance(Analysis[Source]):
+  """Sources; a scan runs over a leaf one slice after another."""
+
+  nothing = _KNOWN
+
+  def equation(self, frame: Frame, index: int, operands: list[Source]) -> Sequence[Source]:
+    return _of_eqn(frame, frame.jaxpr.eqns[index], operands)
+
+  def join(self, one: Source, other: Source) -> Source:
+    return _either(one, other)
+
+  def step(self, whole: Source, call: Call) -> Source:
+    entries = -(-whole.entries // max(call.turns or 0, 1))
+    return _then(whole, _one_by_one)._replace(entries=entries)
+
+  def collected(self, step: Source) -> Source:
+    return step._replace(followed=False)
+
+  def written(self, var: Any, value: Source) -> Source:
+    return _KNOWN if _is_bool(var) else value._replace(entries=min(value.entries, _size(var)))
 
 
 def sources(frame: Frame, shapes: Sequence[tuple[int, ...]]) -> Sources:
@@ -78,9 +101,8 @@ def sources(frame: Frame, shapes: Sequence[tuple[int, ...]]) -> Sources:
   ins = [Source(i, math.prod(shape), frozenset([i])) for i, shape in enumerate(shapes)]
   rest = frame.jaxpr.invars[len(ins) :]
   ins += [Source(None, _size(var), level=_GIVEN) for var in rest]
-  found: Sources = {}
-  _walk(found, frame, [_KNOWN if _is_bool(v) else s for v, s in zip(frame.jaxpr.invars, ins)])
-  return found
+  known = [_KNOWN if _is_bool(var) else x for var, x in zip(frame.jaxpr.invars, ins, strict=True)]
+  return forward(_Provenance(), frame, known)
 
 
 def owner(found: Sources, frame: Frame, eqn: Any) -> Source | None:
@@ -97,56 +119,6 @@ def _of(known: dict[Any, Source], var: Any) -> Source:
   return _KNOWN if isinstance(var, core.Literal) else known[var]
 
 
-def _walk(found: Sources, frame: Frame, ins: Sequence[Source]) -> list[Source]:
-  known = found[frame] = dict.fromkeys(frame.jaxpr.constvars, _KNOWN)
-  known.update(zip(frame.jaxpr.invars, ins))
-  for index, eqn in enumerate(frame.jaxpr.eqns):
-    operands = [_of(known, var) for var in eqn.invars]
-    children = frame.children.get(index, {})
-    outs = _of_call(found, eqn, children, operands) if children else _of_eqn(frame, eqn, operands)
-    for var, out in zip(eqn.outvars, outs):
-      known[var] = _KNOWN if _is_bool(var) else out._replace(entries=min(out.entries, _size(var)))
-  return [_of(known, var) for var in frame.jaxpr.outvars]
-
-
-# ------------------------------------------------------------------------------------------ calls
-
-
-def _of_call(
-  found: Sources, eqn: Any, children: dict[Any, Frame], ins: list[Source]
-) -> list[Source]:
-  name, p = eqn.primitive.name, eqn.params
-  if name == 'cond':
-    branches = [_walk(found, child, ins[1:]) for child in children.values()]
-    return [functools.reduce(_either, outs) for outs in zip(*branches)]
-  if name == 'scan':
-    start, end = p['num_consts'], p['num_consts'] + p['num_carry']
-    steps = [_then(source, _one_by_one)._replace(entries=_per_step(source, p)) for source in ins]
-    body = lambda carry: _walk(found, children['body'], [*ins[:start], *carry, *steps[end:]])
-    carry, outs = _settled(body, ins[start:end])
-    return [*carry, *(out._replace(followed=False) for out in outs[len(carry) :])]
-  if name == 'while':
-    start = p['cond_nconsts']
-    end = start + p['body_nconsts']
-    body = lambda carry: _walk(found, children['body'], [*ins[start:end], *carry])
-    carry, _ = _settled(body, ins[end:])
-    _walk(found, children['cond'], [*ins[:start], *carry])
-    return carry
-  return _walk(found, children['body'], ins)
-
-
-def _settled(
-  body: Callable[[list[Source]], list[Source]], carry: list[Source]
-) -> tuple[list[Source], list[Source]]:
-  """What is carried at any turn of a loop, and what its body then gives."""
-  while True:
-    outs = body(carry)
-    joined = [_either(a, b) for a, b in zip(carry, outs)]
-    if joined == carry:
-      return carry, outs
-    carry = joined
-
-
 def _either(a: Source, b: Source) -> Source:
   """One or the other: of one leaf only if both are the same."""
   if a == b:
@@ -155,10 +127,6 @@ def _either(a: Source, b: Source) -> Source:
   return Source(
     leaf, max(a.entries, b.entries), a.of | b.of, max(a.level, b.level), None, followed=False
   )
-
-
-def _per_step(source: Source, params: Any) -> int:
-  return -(-source.entries // max(params['length'], 1))
 
 
 def _one_by_one(mask: np.ndarray) -> Sequence[np.ndarray]:

@@ -35,6 +35,7 @@ from jprune.graph._capture.partners import why_not_by_data, why_not_joined
 from jprune.graph._capture.stacked_leaves import Stack, stack_of, unstacked
 from jprune.graph._capture.stats import Use
 from jprune.graph._capture.token_alignment import moved
+from jprune.graph._program.calls import call_of
 from jprune.graph._program.frame import Frame, place
 
 
@@ -177,33 +178,31 @@ class Survey:
     numbers: list[int],
     region: Frame,
   ) -> tuple[Sequence[Held], list[int]]:
-    name, p = eqn.primitive.name, eqn.params
-    if name not in ('cond', 'scan', 'while'):
+    call = call_of(eqn)
+    if not call.branches and not call.loops:
       return self._walk(children['body'], held, numbers, region)
-    if name == 'cond':
+    if call.branches:
       found = [self._walk(each, held[1:], numbers[1:], each)[0] for each in children.values()]
       outs = [each[0] if len(set(each)) == 1 else None for each in zip(*found)]
       lost = [x for each, out in zip(zip(*found), outs) for x in each if out is None]
-    elif name == 'scan':
-      start, end = p['num_consts'], p['num_consts'] + p['num_carry']
-      steps = [step_over(x, children['body']) if isinstance(x, View) else None for x in held[end:]]
-      inside = held[:start], held[start:end], steps
-      known = counters(frame, eqn, children['body'])
-      outs, left = self._loop(children['body'], *inside, numbers[:start], p['reverse'], known)
-      lost = [*left, *(x for x, step in zip(held[end:], steps) if step is None)]
     else:
-      start, end = p['cond_nconsts'], p['cond_nconsts'] + p['body_nconsts']
-      (go_on,) = children['cond'].jaxpr.outvars
-      if go_on.aval.shape:  # under vmap
-        self._weights[children['body']] = children['cond'].dims_of(go_on)
-      inside = held[start:end], held[end:], []
-      outs, lost = self._loop(children['body'], *inside, numbers[start:end])
-      eqns = children['cond'].jaxpr.eqns
-      asked = {v for e in eqns for v in e.invars if not isinstance(v, core.Literal)}
-      given = zip(children['cond'].jaxpr.invars, [*held[:start], *outs])
-      lost += [x for var, x in given if var in asked]
+      body, inside = children['body'], (held[call.consts], held[call.carry])
+      if call.waits:
+        self._note_lanes(children)
+      steps = [step_over(x, body) if isinstance(x, View) else None for x in held[call.steps]]
+      known = {} if call.waits else counters(frame, eqn, body)
+      outs, lost = self._loop(body, *inside, steps, numbers[call.consts], call.backwards, known)
+      lost += [x for x, step in zip(held[call.steps], steps) if step is None]
+      if call.waits:
+        lost += _asked_for(children['cond'], [*held[call.asked], *outs])
     self._end(lost, frame, eqn)
     return outs, self._numbers.fresh(eqn.outvars)
+
+  def _note_lanes(self, children: dict[Any, Frame]) -> None:
+    """Under ``vmap`` a loop has a condition for each lane: that of its rows that still count."""
+    (go_on,) = children['cond'].jaxpr.outvars
+    if go_on.aval.shape:
+      self._weights[children['body']] = children['cond'].dims_of(go_on)
 
   def _loop(
     self,
@@ -306,3 +305,10 @@ class Survey:
           return f'its rows are not {these}'
         found[body] = how
     return found
+
+
+def _asked_for(condition: Frame, held: Sequence[Held]) -> list[Held]:
+  """What the condition of a loop is computed from."""
+  eqns = condition.jaxpr.eqns
+  read = {v for eqn in eqns for v in eqn.invars if not isinstance(v, core.Literal)}
+  return [x for var, x in zip(condition.jaxpr.invars, held, strict=True) if var in read]

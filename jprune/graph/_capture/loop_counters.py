@@ -8,23 +8,22 @@ import numpy as np
 from jax.extend import core
 
 from jprune.graph._analysis.leaf_views import View
+from jprune.graph._program.calls import call_of
 from jprune.graph._program.frame import Frame
 
 
 def counters(frame: Frame, eqn: Any, body: Frame) -> dict[int, np.ndarray]:
   """By their place, the inputs of the body of a scan of which each step is known; their values."""
-  p, found = eqn.params, {}
-  length, first = p['length'], p['num_consts']
-  last = first + p['num_carry']
-  for place, var in enumerate(eqn.invars[first:], first):
-    value = frame.constant(var)
-    if value is None:
+  call, found = call_of(eqn), {}
+  for place, var in enumerate(eqn.invars):
+    carried = place - call.carry.start
+    if carried < 0 or (value := frame.constant(var)) is None:
       continue
-    if place >= last:
+    if place >= call.carry.stop:
       if value.ndim == 1:
         found[place] = value
-    elif value.ndim == 0 and not p['reverse'] and _adds_one(body, place, place - first):
-      found[place] = value + np.arange(length)
+    elif value.ndim == 0 and not call.backwards and _adds_one(body, place, carried):
+      found[place] = value + np.arange(call.turns)
   return found
 
 

@@ -23,6 +23,7 @@ from jprune.graph._capture.find_products import Survey
 from jprune.graph._capture.inputs import Input
 from jprune.graph._capture.moments import Moments, merged, moments_of
 from jprune.graph._capture.operand_roles import weighed
+from jprune.graph._program.calls import Call, call_of
 from jprune.graph._program.evaluate import evaluate_whole
 from jprune.graph._program.frame import Frame
 from jprune.graph._rules.control import in_lanes
@@ -90,18 +91,18 @@ class Recorder:
     children = frame.children.get(index, {})
     if not any(child in self._hot for child in children.values()):
       return evaluate_whole(frame.jaxpr.eqns[index], xs), {}
-    name, params = frame.jaxpr.eqns[index].primitive.name, frame.jaxpr.eqns[index].params
-    if name == 'scan':
-      return self._scan(children['body'], params, xs)
-    if name == 'while':
-      return self._while(children, params, xs)
-    if name == 'cond':
+    eqn = frame.jaxpr.eqns[index]
+    call = call_of(eqn)
+    if call.branches:
       return self._cond(list(children.values()), xs)
+    if call.waits:
+      return self._while(children, call, xs)
+    if call.loops:
+      return self._scan(children['body'], call, eqn.params['unroll'], xs)
     return self.run(children['body'], xs)
 
-  def _scan(self, body: Frame, p: Any, xs: list[Any]) -> tuple[list[Any], Found]:
-    start, end = p['num_consts'], p['num_consts'] + p['num_carry']
-    consts, carry, steps = xs[:start], xs[start:end], xs[end:]
+  def _scan(self, body: Frame, call: Call, unroll: Any, xs: list[Any]) -> tuple[list[Any], Found]:
+    consts, carry, steps = xs[call.consts], xs[call.carry], xs[call.steps]
 
     def step(state: Any, x: Any) -> Any:
       carry, before = state
@@ -114,7 +115,7 @@ class Recorder:
     seen = jax.eval_shape(lambda c, x: self.run(body, [*consts, *c, *x])[1], carry, one)
     nothing = {i: _none(m) for i, m in seen.items() if not self._stacks(i, body)}
     (carry, total), (ys, apart) = lax.scan(
-      step, (carry, nothing), steps, length=p['length'], reverse=p['reverse'], unroll=p['unroll']
+      step, (carry, nothing), steps, call.turns, reverse=call.backwards, unroll=unroll
     )
     stacked = {i: jax.tree.map(_flat, moments) for i, moments in apart.items()}
     return [*carry, *ys], total | stacked
@@ -122,22 +123,21 @@ class Recorder:
   def _stacks(self, i: int, body: Frame) -> bool:
     return body in self._inputs[i].stacked
 
-  def _while(self, children: Mapping[Any, Frame], p: Any, xs: list[Any]) -> tuple[list[Any], Found]:
-    start = p['cond_nconsts']
-    end = start + p['body_nconsts']
-    conds, consts, carry = xs[:start], xs[start:end], xs[end:]
-
-    live = lambda carry: self.run(children['cond'], [*conds, *carry])[0][0]
+  def _while(
+    self, children: Mapping[Any, Frame], call: Call, xs: list[Any]
+  ) -> tuple[list[Any], Found]:
+    live = lambda carry: self.run(children['cond'], call.inputs('cond', xs, carry))[0][0]
 
     def turn(carry: Any) -> tuple[list[Any], Found]:
       self._live[children['body']] = live(carry)
-      outs, found = self.run(children['body'], [*consts, *carry])
+      outs, found = self.run(children['body'], call.inputs('body', xs, carry))
       return in_lanes(live, carry, outs), found
 
     def body(state: Any) -> Any:
       outs, found = turn(state[0])
       return outs, {i: merged(m, found[i]) for i, m in state[1].items()}
 
+    carry = xs[call.carry]
     nothing = {i: _none(m) for i, m in jax.eval_shape(lambda c: turn(c)[1], carry).items()}
     return lax.while_loop(lambda state: live(state[0]).any(), body, (carry, nothing))
 

@@ -8,64 +8,48 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from typing import Any, TypeAlias
+from typing import Any
 
 from jax.extend import core
 
-from jprune.graph._analysis.dependence import ARGUMENTS, Origins
+from jprune.graph._analysis.dependence import ARGUMENTS
 from jprune.graph._axes.atoms import Atom, resolve
+from jprune.graph._program.dataflow import Analysis, Facts, forward
 from jprune.graph._program.frame import Frame
 from jprune.graph._rules.base import RULES
 
-Moved: TypeAlias = dict[Frame, dict[Any, frozenset[Atom]]]
 _IN_PLACE: frozenset[Atom] = frozenset()
 _ALONG = {'sort': 'dimension', 'concatenate': 'dimension', 'top_k': 'axis'}
 _INTO = ('dynamic_update_slice', 'scatter')
 
 
-def moved(frame: Frame, tokens: Sequence[Any], found: Origins) -> Moved:
+class _Moved(Analysis[frozenset[Atom]]):
+  """Atoms of tokens along which entries are at other places; of one or the other, those of both."""
+
+  nothing = _IN_PLACE
+
+  def __init__(self, tokens: frozenset[Atom], origins: Facts[int]) -> None:
+    self._tokens, self._origins = tokens, origins
+
+  def equation(
+    self, frame: Frame, index: int, operands: list[frozenset[Atom]]
+  ) -> Sequence[frozenset[Atom]]:
+    known = self._origins[frame]
+    outvars = frame.jaxpr.eqns[index].outvars
+    return [_of_eqn(frame, index, var, operands, self._tokens, known) for var in outvars]
+
+  def join(self, one: frozenset[Atom], other: frozenset[Atom]) -> frozenset[Atom]:
+    return one | other
+
+
+def moved(frame: Frame, tokens: Sequence[Any], origins: Facts[int]) -> Facts[frozenset[Atom]]:
   """For every variable the atoms of ``tokens`` along which its entries are at other places.
 
   What several values are combined in is in place if any of them is: a sum with a shifted copy. What
   is one of several, by a choice, a branch or a turn of a loop, is so only if all of them are.
   """
-  out: Moved = {}
   atoms = frozenset(atom for dim in tokens for atom in resolve(dim))
-  _walk(out, frame, [_IN_PLACE] * len(frame.jaxpr.invars), atoms, found)
-  return out
-
-
-def _walk(
-  out: Moved, frame: Frame, ins: Sequence[Any], tokens: frozenset[Atom], found: Origins
-) -> list[frozenset[Atom]]:
-  known = out[frame] = dict.fromkeys(frame.jaxpr.constvars, _IN_PLACE)
-  known.update(zip(frame.jaxpr.invars, ins))
-  of = lambda var: _IN_PLACE if isinstance(var, core.Literal) else known[var]
-  walk = lambda child, xs: _walk(out, child, xs, tokens, found)
-  for index, eqn in enumerate(frame.jaxpr.eqns):
-    operands, children = [of(var) for var in eqn.invars], frame.children.get(index, {})
-    if children:
-      outs = _called(walk, eqn, children, operands)
-    else:
-      outs = [_of_eqn(frame, index, var, operands, tokens, found[frame]) for var in eqn.outvars]
-    known.update(zip(eqn.outvars, outs))
-  return [of(var) for var in frame.jaxpr.outvars]
-
-
-def _called(walk: Any, eqn: Any, children: dict[Any, Frame], ins: list[Any]) -> list[Any]:
-  name, p = eqn.primitive.name, eqn.params
-  if name == 'cond':
-    return [_any(outs) for outs in zip(*(walk(child, ins[1:]) for child in children.values()))]
-  if name not in ('scan', 'while'):
-    return walk(children['body'], ins)
-  first = p['num_consts'] if name == 'scan' else p['cond_nconsts'] + p['body_nconsts']
-  consts = ins[p['cond_nconsts'] if name == 'while' else 0 : first]
-  last = first + p['num_carry'] if name == 'scan' else len(ins)
-  carry, before, outs = ins[first:last], None, []
-  while before != carry:
-    before, outs = carry, walk(children['body'], [*consts, *carry, *ins[last:]])
-    carry = [a | b for a, b in zip(carry, outs)]
-  return [*carry, *outs[len(carry) :]]
+  return forward(_Moved(atoms, origins), frame, [_IN_PLACE] * len(frame.jaxpr.invars))
 
 
 def _of_eqn(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
@@ -13,6 +14,7 @@ from jprune.graph._analysis.multiply_adds import macs_of
 from jprune.graph._analysis.provenance import PRODUCTS, Source, Sources, Step, owner, sources
 from jprune.graph._analysis.traced import Traced
 from jprune.graph._axes.sizes import Sizes
+from jprune.graph._program.calls import call_of
 from jprune.graph._program.frame import Frame, line
 from jprune.graph._rules.base import RULES
 
@@ -76,11 +78,11 @@ def unknown_equations(frame: Frame) -> Iterator[tuple[Any, str]]:
     name, children = eqn.primitive.name, frame.children.get(index, {})
     if name not in RULES:
       yield eqn, f'{name}: what it multiplies is not known'
-    if name == 'while' and any(_has_products(child) for child in children.values()):
+    call = call_of(eqn)
+    if call.waits and any(_has_products(child) for child in children.values()):
       yield eqn, 'while: its products are counted once, for its length is not known'
-    for role, child in children.items():
-      if role in ('cond', 'body') or name == 'cond':
-        yield from unknown_equations(child)
+    for role in call.roles if children else ():
+      yield from unknown_equations(children[role])
 
 
 def _has_products(frame: Frame) -> bool:
@@ -106,13 +108,11 @@ class _Rows:
     for index, eqn in enumerate(frame.jaxpr.eqns):
       if eqn.primitive.name in PRODUCTS:
         out += self._rows(frame, index, times)
-      children = frame.children.get(index, {})
-      if eqn.primitive.name == 'cond':
-        out += _most_expensive([self.of(child, times) for child in children.values()])
-      else:
-        turns = times * eqn.params['length'] if eqn.primitive.name == 'scan' else times
-        for role in ('cond', 'body'):
-          out += self.of(children[role], turns) if role in children else []
+      if children := frame.children.get(index):
+        call = call_of(eqn)
+        turns = 1 if call.turns is None else call.turns
+        found = [self.of(children[role], times * turns) for role in call.roles]
+        out += _most_expensive(found) if call.branches else itertools.chain(*found)
     return out
 
   def _rows(self, frame: Frame, index: int, times: int) -> list[Product]:

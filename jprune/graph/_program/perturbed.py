@@ -7,12 +7,15 @@ along with, were the function differentiated by its params.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 from typing import Any
 
 import jax.numpy as jnp
 from jax.extend import core
 
+from jprune.graph._program.calls import Call, call_of
+from jprune.graph._program.dataflow import settled
 from jprune.graph._program.frame import Frame, closed
 
 _HELD = frozenset(['stop_gradient'])
@@ -66,11 +69,12 @@ def _results(eqn: Any, flags: Flags) -> Flags:
   name, p = eqn.primitive.name, eqn.params
   if not any(flags) or name in _HELD:
     return [False] * len(eqn.outvars)
-  if name == 'cond':
-    found = [_of(branch, _inside(eqn, i, flags)) for i, branch in enumerate(p['branches'])]
-    return [any(each) for each in zip(*found)]
-  if name == 'while':
-    return _inside(eqn, 'body', flags)[p['body_nconsts'] :]
+  call = call_of(eqn)
+  if call.branches:
+    found = [_of(branch, call.inputs(0, flags)) for branch in p['branches']]
+    return [any(each) for each in zip(*found, strict=True)]
+  if call.waits:
+    return _carried(eqn, call, flags)
   inner = None if name in _CUSTOM else p.get('jaxpr', p.get('call_jaxpr'))
   if inner is None or len(closed(inner)[0].invars) != len(flags):
     return [True] * len(eqn.outvars)
@@ -79,24 +83,13 @@ def _results(eqn: Any, flags: Flags) -> Flags:
 
 def _inside(eqn: Any, role: Any, flags: Flags) -> Flags:
   """Of the inputs of a jaxpr that an equation calls; of what a loop carries, in any turn."""
-  name, p = eqn.primitive.name, eqn.params
-  if name == 'cond':
-    return flags[1:]
-  if name == 'scan':
-    start, end = p['num_consts'], p['num_consts'] + p['num_carry']
-    carry = _carried(p['jaxpr'], flags[:start], flags[start:end], flags[end:])
-    return [*flags[:start], *carry, *flags[end:]]
-  if name == 'while':
-    start, end = p['cond_nconsts'], p['cond_nconsts'] + p['body_nconsts']
-    carry = _carried(p['body_jaxpr'], flags[start:end], flags[end:], [])
-    return [*(flags[:start] if role == 'cond' else flags[start:end]), *carry]
-  return flags
+  call = call_of(eqn)
+  carry = _carried(eqn, call, flags) if call.loops else None
+  return call.inputs(role, flags, carry)
 
 
-def _carried(body: Any, consts: Flags, carry: Flags, steps: Flags) -> Flags:
-  while True:
-    outs = _of(body, [*consts, *carry, *steps])
-    joined = [a or b for a, b in zip(carry, outs)]
-    if joined == carry:
-      return carry
-    carry = joined
+def _carried(eqn: Any, call: Call, flags: Flags) -> Flags:
+  """Of what a loop carries, in any turn."""
+  body = eqn.params['body_jaxpr' if call.waits else 'jaxpr']
+  turn = lambda carry: _of(body, call.inputs('body', flags, carry))
+  return settled(turn, flags[call.carry], operator.or_)[0]

@@ -26,6 +26,7 @@ from jprune.graph._analysis.leaf_views import (
 )
 from jprune.graph._analysis.provenance import PRODUCTS, Source, sources
 from jprune.graph._axes.atoms import Atom, resolve
+from jprune.graph._program.calls import call_of
 from jprune.graph._program.frame import Frame, place
 from jprune.graph._rules.elementwise import ELEMENTWISE
 
@@ -133,20 +134,17 @@ class LeafUses:
   def _call(
     self, frame: Frame, eqn: Any, children: dict[Any, Frame], ins: list[Views]
   ) -> Sequence[Views]:
-    name, p = eqn.primitive.name, eqn.params
-    if name == 'cond':
-      branches = [self._walk(child, ins[1:]) for child in children.values()]
+    call = call_of(eqn)
+    if call.branches:
+      branches = [self._walk(children[role], call.inputs(role, ins)) for role in call.roles]
       return [max(outs, key=len) for outs in zip(*branches)]
-    if name == 'scan':
-      start, end = p['num_consts'], p['num_consts'] + p['num_carry']
+    if call.waits:
+      self._walk(children['cond'], [*ins[call.asked], *(() for _ in ins[call.carry])])
+    if call.loops:
       body = children['body']
-      steps = [[step_over(view, body) for view in views] for views in ins[end:]]
+      steps = [[step_over(view, body) for view in views] for views in ins[call.steps]]
       inside = [tuple(view for view in views if view is not None) for views in steps]
-      return self._loop(frame, eqn, body, ins[:start], ins[start:end], inside)
-    if name == 'while':
-      start, end = p['cond_nconsts'], p['cond_nconsts'] + p['body_nconsts']
-      self._walk(children['cond'], [*ins[:start], *(() for _ in ins[end:])])
-      return self._loop(frame, eqn, children['body'], ins[start:end], ins[end:], [])
+      return self._loop(frame, eqn, body, ins[call.consts], ins[call.carry], inside)
     return self._walk(children['body'], ins)
 
   def _loop(

@@ -10,6 +10,8 @@ import jax.numpy as jnp
 from jax import lax
 
 from jprune.graph._axes.atoms import Dims, fresh, size_of
+from jprune.graph._program.calls import call_of
+from jprune.graph._program.dataflow import settled
 from jprune.graph._rules.base import ANY, UNIFORM, ZERO, Facts, Site, Status, rule
 
 # ------------------------------------------------------------------------------------------ calls
@@ -57,45 +59,38 @@ rule('checkpoint remat remat2', _couple_remat, _status_call, _small_remat)
 # ------------------------------------------------------------------------------------------- scan
 
 
-def _parts_of_scan(site: Site, values: list[Any]) -> tuple[list[Any], list[Any], list[Any]]:
-  consts = site.params['num_consts']
-  end = consts + site.params['num_carry']
-  return values[:consts], values[consts:end], values[end:]
-
-
 def _couple_scan(site: Site, ins: list[Dims]) -> list[Dims]:
-  consts, carry, xs = _parts_of_scan(site, ins)
-  for dims in xs:
+  call = call_of(site.eqn)
+  inside = list(ins)
+  for dims in ins[call.steps]:
     site.freeze(dims[0], 'the axis of a scan')
-  inner = [*consts, *carry, *(dims[1:] for dims in xs)]
-  outs = site.walk.couple_child(site, 'body', site.params['jaxpr'], inner)
+  inside[call.steps] = [dims[1:] for dims in ins[call.steps]]
+  outs = site.walk.couple_child(site, 'body', site.params['jaxpr'], inside)
+  carry = ins[call.carry]
   for before, after in zip(carry, outs):
     _unify_all(site, before, after)
-  steps = fresh(site.params['length'], site.cause('the axis of a scan'))
+  steps = fresh(call.turns, site.cause('the axis of a scan'))
   return [*carry, *((steps, *dims) for dims in outs[len(carry) :])]
 
 
 def _status_scan(site: Site, ins: list[Status]) -> list[Status]:
-  consts, carry, xs = _parts_of_scan(site, ins)
-  while True:
-    outs = site.walk.status_child(site, 'body', [*consts, *carry, *xs])
-    joined = [_worse(a, b) for a, b in zip(carry, outs)]
-    if joined == carry:
-      return [*carry, *outs[len(carry) :]]
-    carry = joined
+  call = call_of(site.eqn)
+  turn = lambda carry: site.walk.status_child(site, 'body', call.inputs('body', ins, carry))
+  carry, outs = settled(turn, ins[call.carry], _worse)
+  return [*carry, *outs[len(carry) :]]
 
 
 def _small_scan(site: Site, xs: list[Any]) -> list[Any]:
-  consts, carry, scanned = _parts_of_scan(site, xs)
+  call, p = call_of(site.eqn), site.params
+  scanned, count = xs[call.steps], len(xs[call.carry])
 
   def body(carry: Any, x: Any) -> Any:
-    outs = site.walk.small_child(site, 'body', [*consts, *carry, *x])
-    return outs[: len(carry)], outs[len(carry) :]
+    outs = site.walk.small_child(site, 'body', [*xs[call.consts], *carry, *x])
+    return outs[:count], outs[count:]
 
-  p = site.params
-  length = None if scanned else p['length']  # with one, scan refuses sizes that are symbolic
+  length = None if scanned else call.turns  # with one, scan refuses sizes that are symbolic
   carry, stacked = lax.scan(
-    body, carry, scanned, length=length, reverse=p['reverse'], unroll=p['unroll']
+    body, xs[call.carry], scanned, length=length, reverse=call.backwards, unroll=p['unroll']
   )
   return [*carry, *stacked]
 
@@ -106,32 +101,27 @@ rule('scan', _couple_scan, _status_scan, _small_scan)
 # ------------------------------------------------------------------------------------------ while
 
 
-def _parts_of_while(site: Site, values: list[Any]) -> tuple[list[Any], list[Any], list[Any]]:
-  conds = site.params['cond_nconsts']
-  end = conds + site.params['body_nconsts']
-  return values[:conds], values[conds:end], values[end:]
-
-
 def _couple_while(site: Site, ins: list[Dims]) -> list[Dims]:
-  conds, consts, carry = _parts_of_while(site, ins)
-  (live,) = site.walk.couple_child(site, 'cond', site.params['cond_jaxpr'], [*conds, *carry])
+  call, p = call_of(site.eqn), site.params
+  carry = ins[call.carry]
+  (going,) = site.walk.couple_child(site, 'cond', p['cond_jaxpr'], call.inputs('cond', ins))
   for dims in carry:  # under vmap there is a condition for each lane
-    _unify_all(site, live, dims[: len(live)])
-  outs = site.walk.couple_child(site, 'body', site.params['body_jaxpr'], [*consts, *carry])
+    _unify_all(site, going, dims[: len(going)])
+  outs = site.walk.couple_child(site, 'body', p['body_jaxpr'], call.inputs('body', ins))
   for before, after in zip(carry, outs):
     _unify_all(site, before, after)
   return carry
 
 
 def _status_while(site: Site, ins: list[Status]) -> list[Status]:
-  conds, consts, carry = _parts_of_while(site, ins)
-  while True:
-    (live,) = site.walk.status_child(site, 'cond', [*conds, *carry])
-    outs = site.walk.status_child(site, 'body', [*consts, *carry])
-    joined = [_of_lanes(live, _worse(a, b)) for a, b in zip(carry, outs)]
-    if joined == carry:
-      return carry
-    carry = joined
+  call = call_of(site.eqn)
+
+  def turn(carry: list[Status]) -> list[Status]:
+    (going,) = site.walk.status_child(site, 'cond', call.inputs('cond', ins, carry))
+    outs = site.walk.status_child(site, 'body', call.inputs('body', ins, carry))
+    return [_of_lanes(going, _worse(a, b)) for a, b in zip(carry, outs, strict=True)]
+
+  return settled(turn, ins[call.carry], lambda _, after: after)[0]
 
 
 def _of_lanes(live: Status, carry: Status) -> Status:
@@ -142,13 +132,11 @@ def _of_lanes(live: Status, carry: Status) -> Status:
 
 
 def _small_while(site: Site, xs: list[Any]) -> list[Any]:
-  conds, consts, carry = _parts_of_while(site, xs)
-  live = lambda carry: site.walk.small_child(site, 'cond', [*conds, *carry])[0]
-
-  def body(carry: Any) -> Any:
-    return in_lanes(live, carry, site.walk.small_child(site, 'body', [*consts, *carry]))
-
-  return list(lax.while_loop(lambda carry: live(carry).any(), body, carry))
+  call = call_of(site.eqn)
+  child = lambda role, carry: site.walk.small_child(site, role, call.inputs(role, xs, carry))
+  going = lambda carry: child('cond', carry)[0]
+  body = lambda carry: in_lanes(going, carry, child('body', carry))
+  return list(lax.while_loop(lambda carry: going(carry).any(), body, xs[call.carry]))
 
 
 def in_lanes(live: Callable[[Any], jax.Array], before: list[Any], after: list[Any]) -> list[Any]:

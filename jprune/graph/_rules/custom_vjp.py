@@ -10,6 +10,7 @@ import jax
 from jax.extend import core
 
 from jprune.graph._axes.atoms import Dims
+from jprune.graph._program.calls import closed_over
 from jprune.graph._program.evaluate import single
 from jprune.graph._program.frame import Frame
 from jprune.graph._rules.base import ANY, UNIFORM, ZERO, Facts, Site, Status, rule
@@ -75,7 +76,7 @@ def _couple_vjp_rule(site: Site, ins: list[Dims], outs: list[Dims], rule: Jaxprs
 
 def _moving(eqn: Any) -> list[int]:
   """Places of the operands that have a derivative: what the function closes over has none."""
-  return [i for i in floats_of(eqn.invars) if i >= eqn.params.get('num_consts', 0)]
+  return [i for i in floats_of(eqn.invars) if i >= closed_over(eqn)]
 
 
 def _couple_closed(site: Site, role: str, jaxpr: Any, ins: list[Dims]) -> list[Dims]:
