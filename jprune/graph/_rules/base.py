@@ -7,12 +7,15 @@ computes the results where the operands have lost entries. Without a rule, opera
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from jprune.graph._axes.atoms import Atom, Cause, Dim, Dims, freeze, resolve, unify
 from jprune.graph._program.evaluate import bound
 from jprune.graph._program.frame import Frame
+from jprune.graph._rules.coupled import coupled
+from jprune.graph._rules.layout import Layout
 
 # What is known of the entries at pruned indices of an atom, from best to worst.
 ZERO = 0  # they are zero
@@ -57,17 +60,12 @@ class Status(NamedTuple):
     return self.of.get(atom, self.default)
 
 
-class Site:
-  """An equation in its frame; what rules are given."""
+class Equation:
+  """An equation in its frame: what there is to know of it before anything is worked out."""
 
-  __slots__ = ('eqn', 'frame', 'index', 'run', 'walk', 'world')
+  __slots__ = ('eqn', 'frame', 'index')
 
-  def __init__(
-    self, walk: Any, frame: Frame, index: int, run: Any = None, world: frozenset[Atom] = frozenset()
-  ) -> None:
-    self.walk = walk
-    self.run = run
-    self.world = world
+  def __init__(self, frame: Frame, index: int) -> None:
     self.frame = frame
     self.index = index
     self.eqn = frame.jaxpr.eqns[index]
@@ -92,6 +90,24 @@ class Site:
     """Full shapes of the results."""
     return [tuple(getattr(v.aval, 'shape', ())) for v in self.eqn.outvars]
 
+  def constant(self, operand: int) -> Any:
+    """The value of an integer operand, if it doesn't depend on the inputs."""
+    return self.frame.constant(self.eqn.invars[operand])
+
+
+class Site(Equation):
+  """An equation whose axes are coupled, or are about to be; what the other sides are given."""
+
+  __slots__ = ('run', 'walk', 'world')
+
+  def __init__(
+    self, walk: Any, frame: Frame, index: int, run: Any = None, world: frozenset[Atom] = frozenset()
+  ) -> None:
+    super().__init__(frame, index)
+    self.walk = walk
+    self.run = run
+    self.world = world
+
   def ins(self) -> list[Dims]:
     """Dimensions of the operands."""
     return [self.frame.dims_of(v) for v in self.eqn.invars]
@@ -99,10 +115,6 @@ class Site:
   def outs(self) -> list[Dims]:
     """Dimensions of the results, once they are coupled."""
     return [self.frame.dims[v] for v in self.eqn.outvars]
-
-  def constant(self, operand: int) -> Any:
-    """The value of an integer operand, if it doesn't depend on the inputs."""
-    return self.frame.constant(self.eqn.invars[operand])
 
   def cause(self, text: str) -> Cause:
     """A cause that names this equation."""
@@ -166,21 +178,38 @@ def same_params(site: Site, xs: list[Any]) -> list[Any]:
   return bound(site.eqn, xs)
 
 
-class Rule(NamedTuple):
-  """The three sides of a primitive."""
+@dataclasses.dataclass(frozen=True)
+class Rule:
+  """All that is known of a primitive.
+
+  Attributes:
+    couple: which dimensions of operands and results are the same.
+    status: what the pruned entries of the results are, given those of the operands.
+    small: the results where the operands have lost entries.
+    layout: how the axes of results are made of those of operands, as data; ``None`` where only
+      ``couple`` knows, as of calls and of what is indexed by what is computed.
+  """
 
   couple: Callable[[Site, list[Dims]], list[Dims]]
   status: Callable[[Site, list[Status]], list[Status]] = passed_on
   small: Callable[[Site, list[Any]], list[Any]] = same_params
+  layout: Callable[[Equation], Layout] | None = None
 
 
 RULES: dict[str, Rule] = {}
 
 
-def rule(names: str, couple: Any, status: Any = passed_on, small: Any = same_params) -> None:
-  """Enters a rule for the primitives of these names."""
+def rule(
+  names: str,
+  couple: Callable[[Site, list[Dims]], list[Dims]] | None = None,
+  status: Callable[[Site, list[Status]], list[Status]] = passed_on,
+  small: Callable[[Site, list[Any]], list[Any]] = same_params,
+  layout: Callable[[Equation], Layout] | None = None,
+) -> None:
+  """Enters a rule for the primitives of these names: by what couples it, or by its layout."""
+  couple = couple or (lambda site, ins: coupled(site, layout(site), ins))
   for name in names.split():
-    RULES[name] = Rule(couple, status, small)
+    RULES[name] = Rule(couple, status, small, layout)
 
 
 def resolved(dims: Dims) -> Dims:

@@ -17,7 +17,7 @@ from jax import lax
 from jprune.graph._axes.atoms import Dims, fresh, fresh_all, size_of
 from jprune.graph._program.sharding import take_axis
 from jprune.graph._rules.base import ANY, UNIFORM, ZERO, Site, Status, passed_on, rule
-from jprune.graph._rules.movement import picked, sliced
+from jprune.graph._rules.coupled import picked, sliced
 from jprune.graph._rules.products import check_summed
 
 _DYNAMIC = 'indexed by what is computed'
