@@ -17,6 +17,7 @@ from jprune.graph._analysis.masks_moved import CUTS, MOVES, indexed
 from jprune.graph._program.calls import Call
 from jprune.graph._program.dataflow import Analysis, Facts, forward
 from jprune.graph._program.frame import Frame
+from jprune.graph._rules.base import multiplies
 from jprune.graph._rules.elementwise import ELEMENTWISE
 
 # What a value depends on, besides constants.
@@ -110,8 +111,9 @@ def owner(found: Sources, frame: Frame, eqn: Any) -> Source | None:
   operands = [_of(found[frame], var) for var in eqn.invars[:2]]
   named = [source for source in operands if source.leaf is not None or source.parts]
   best = [source for source in named if source.level == min(each.level for each in named)]
-  if eqn.primitive.name == 'conv_general_dilated' and operands[1] in best:
-    return operands[1]
+  how = multiplies(eqn)
+  if how is not None and how.kernel is not None and operands[how.kernel] in best:
+    return operands[how.kernel]
   return max(reversed(best), key=lambda source: source.entries, default=None)
 
 
@@ -138,7 +140,6 @@ def _one_by_one(mask: np.ndarray) -> Sequence[np.ndarray]:
 _CHOICES = ('select_n', 'select_if_vmap')
 _FIRST_ONLY = frozenset(['pad', 'tile', 'unstack'])
 _INDEXED = {'gather': 1, 'dynamic_slice': 1, 'dynamic_update_slice': 2}
-PRODUCTS = ('dot_general', 'ragged_dot_general', 'conv_general_dilated')
 
 
 def _of_eqn(frame: Frame, eqn: Any, ins: list[Source]) -> list[Source]:
@@ -164,7 +165,7 @@ def _of_eqn(frame: Frame, eqn: Any, ins: list[Source]) -> list[Source]:
     grown = [_grown(ins[i], eqn.invars[i], shape) for i in used]
     return [_joined(grown, name == 'mul')]
   level = max([source.level for source in ins], default=_PARAMS)
-  if name in PRODUCTS and level == _GIVEN:
+  if multiplies(eqn) is not None and level == _GIVEN:
     level = _COMPUTED
   of = frozenset().union(*(source.of for source in ins))
   return [Source(None, _size(var) if of or level else 0, of, level) for var in eqn.outvars]

@@ -17,7 +17,7 @@ from jax.extend import core
 
 from jprune.graph._analysis.dependence import is_real, origins
 from jprune.graph._analysis.leaf_views import Factor, View, step_over, view_of
-from jprune.graph._analysis.provenance import PRODUCTS, sources
+from jprune.graph._analysis.provenance import sources
 from jprune.graph._analysis.traced import Traced
 from jprune.graph._analysis.value_numbers import Numbers
 from jprune.graph._capture.follow import Held, held_by, named, only_scales, views_in
@@ -37,6 +37,7 @@ from jprune.graph._capture.stats import Use
 from jprune.graph._capture.token_alignment import moved
 from jprune.graph._program.calls import call_of
 from jprune.graph._program.frame import Frame, place
+from jprune.graph._rules.base import multiplies
 
 
 class Survey:
@@ -112,7 +113,7 @@ class Survey:
     if not any(held):
       return [], found
     scaled = any(each and only_scales(eqn, i) for i, each in enumerate(held))
-    if eqn.primitive.name in PRODUCTS and not scaled:
+    if multiplies(eqn) is not None and not scaled:
       self._product(frame, index, held, numbers, region)
       return [], found
     if (stack := stack_of(eqn, held, self._shapes)) is not None:

@@ -12,6 +12,7 @@ from jax.extend import core
 from jprune.graph._analysis.leaf_views import Factor, View, grown, moved, reshaped
 from jprune.graph._analysis.provenance import Source
 from jprune.graph._program.frame import HANDED_ON, Frame, place
+from jprune.graph._rules.base import multiplies, sides
 from jprune.graph._rules.elementwise import ELEMENTWISE
 
 _CASTS = ['convert_element_type', 'copy', 'copy_p', 'reduce_precision', 'optimization_barrier']
@@ -52,7 +53,7 @@ def held_by(
     return _concatenated(eqn.params['dimension'], held)
   if isinstance(first, View) and (found := moved(frame, eqn, first)) is not None:
     return found
-  if name not in ELEMENTWISE and name not in ('transpose', 'dot_general'):
+  if name not in ELEMENTWISE and name != 'transpose' and multiplies(eqn) is None:
     return []
   if len(eqn.outvars) > 1:  # an optimization barrier
     return held
@@ -63,10 +64,10 @@ def held_by(
 
 def only_scales(eqn: Any, operand: int) -> bool:
   """Whether a product has one number for a partner, as ``einsum`` multiplies by a scalar."""
-  if eqn.primitive.name != 'dot_general':
+  how = multiplies(eqn)
+  if how is None or how.form != 'matrices' or sides(eqn, operand).inputs:
     return False
-  (contracted, _), _ = eqn.params['dimension_numbers']
-  return not contracted and math.prod(eqn.invars[1 - operand].aval.shape) == 1
+  return math.prod(eqn.invars[1 - operand].aval.shape) == 1
 
 
 def named(eqn: Any, frame: Frame) -> str:
@@ -155,7 +156,7 @@ def _combined(
 
 def _formed(eqn: Any, view: View, shape: Sequence[int]) -> View | None:
   """In the shape of the result."""
-  if eqn.primitive.name == 'dot_general':  # all other axes have size 1
+  if multiplies(eqn) is not None:  # all other axes have size 1
     return reshaped(view, shape)
   return grown(view, shape, range(len(shape))) if len(view.axes) == len(shape) else None
 

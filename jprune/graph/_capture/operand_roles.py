@@ -14,6 +14,7 @@ from jprune.graph._analysis.leaf_views import REPEATED, Pieces, View, split
 from jprune.graph._axes.atoms import Dim, resolve
 from jprune.graph._capture.stats import Use
 from jprune.graph._program.frame import Frame
+from jprune.graph._rules.base import multiplies, sides
 
 
 class Rows(NamedTuple):
@@ -81,22 +82,23 @@ class Roles(NamedTuple):
 
 def roles_of(eqn: Any, operand: int, view: View) -> Roles | str:
   """The roles of the leaf that is an operand; or why they are not known."""
-  if eqn.primitive.name == 'dot_general':
-    return _of_dot(eqn, operand, view)
-  if eqn.primitive.name == 'conv_general_dilated' and operand == 1:
-    return _of_conv(eqn, view)
+  how = multiplies(eqn)
+  if how.form == 'matrices':
+    return _of_matrices(eqn, operand, view)
+  if how.form == 'windows' and operand == how.kernel:
+    return _of_windows(eqn, view)
   return 'its inputs in this form are not followed'
 
 
-def _of_dot(eqn: Any, operand: int, view: View) -> Roles | str:
-  contract, batch = eqn.params['dimension_numbers']
-  mine, theirs = contract[operand], contract[1 - operand]
-  beside, shape = dict(zip(batch[1 - operand], batch[operand])), eqn.invars[1 - operand].aval.shape
+def _of_matrices(eqn: Any, operand: int, view: View) -> Roles | str:
+  leaf, other = sides(eqn, operand), sides(eqn, 1 - operand)
+  mine, theirs = leaf.inputs, other.inputs
+  beside, shape = dict(zip(other.batch, leaf.batch)), eqn.invars[1 - operand].aval.shape
   inputs = tuple(piece for axis in mine for piece in view.axes[axis])
   if _repeated(inputs):
     return 'it is repeated along the axis that is contracted'
   factors: list[int] = []
-  side: dict[int, list[int]] = {axis: [] for axis in (*batch[1 - operand], *theirs)}
+  side: dict[int, list[int]] = {axis: [] for axis in (*other.batch, *theirs)}
   rows, whole = [], []
   for axis, size in enumerate(shape):
     pieces = view.axes[beside[axis]] if axis in beside else ()
@@ -107,7 +109,7 @@ def _of_dot(eqn: Any, operand: int, view: View) -> Roles | str:
       factors.append(n)
     if not parted and axis not in theirs:
       whole.append(axis)
-  beside_each = [place for axis in batch[1 - operand] for place in side[axis]]
+  beside_each = [place for axis in other.batch for place in side[axis]]
   order = (*beside_each, *rows, *(place for axis in theirs for place in side[axis]))
   layout = Rows(
     tuple(factors),
@@ -116,12 +118,12 @@ def _of_dot(eqn: Any, operand: int, view: View) -> Roles | str:
     len(rows),
     tuple(whole) if len(whole) == len(rows) else None,
   )
-  products = [view.axes[axis] for axis in batch[operand]]
-  others = [a for i, a in enumerate(view.axes) if i not in (*mine, *batch[operand])]
+  products = [view.axes[axis] for axis in leaf.batch]
+  others = [a for i, a in enumerate(view.axes) if i in leaf.outputs]
   return Roles(_real(products), inputs, _real(others), layout)
 
 
-def _of_conv(eqn: Any, view: View) -> Roles | str:
+def _of_windows(eqn: Any, view: View) -> Roles | str:
   p = eqn.params
   spec, (out, into, *window), _ = p['dimension_numbers']
   if p['batch_group_count'] != 1:

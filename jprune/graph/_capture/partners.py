@@ -9,6 +9,7 @@ from jax.extend import core
 
 from jprune.graph._analysis.dependence import PARAMS
 from jprune.graph._capture.follow import Held, Joined
+from jprune.graph._rules.base import multiplies, sides
 
 
 def why_not_by_data(origins: Mapping[Any, int], var: Any) -> str | None:
@@ -23,8 +24,10 @@ def why_not_joined(eqn: Any, operand: int, held: Held) -> str | None:
   """Of the partner of several leaves that are summed over together, or used in another form."""
   if not isinstance(held, Joined):
     return None
-  if eqn.primitive.name != 'dot_general':
+  if multiplies(eqn).form != 'matrices':
     return 'it is concatenated with others'
-  contract, batch = eqn.params['dimension_numbers']
-  outer = held.axis not in (*contract[operand], *batch[operand])
-  return None if outer else 'it is concatenated with others along an axis that is contracted'
+  return (
+    None
+    if held.axis in sides(eqn, operand).outputs
+    else 'it is concatenated with others along an axis that is contracted'
+  )

@@ -11,6 +11,7 @@ from jprune.graph._analysis.provenance import Source, owner, sources
 from jprune.graph._analysis.traced import Traced
 from jprune.graph._axes.atoms import Atom
 from jprune.graph._axes.units import free_atoms
+from jprune.graph._rules.base import multiplies, sides
 
 
 def readers(traced: Traced, units: Sequence[Sequence[Atom]]) -> tuple[frozenset[str], ...]:
@@ -47,15 +48,9 @@ def readers(traced: Traced, units: Sequence[Sequence[Atom]]) -> tuple[frozenset[
 
 def _summed_axes(eqn: Any) -> dict[int, tuple[int, ...]]:
   """By operand of a product that may be a leaf: the axes that are summed over."""
-  name, p = eqn.primitive.name, eqn.params
-  if name == 'conv_general_dilated':
-    _, (_, *into), _ = p['dimension_numbers']
-    return {1: tuple(into)}
-  if name == 'dot_general':
-    return dict(enumerate(p['dimension_numbers'][0]))
-  if name == 'ragged_dot_general':
-    return dict(enumerate(p['ragged_dot_dimension_numbers'].dot_dimension_numbers[0]))
-  return {}
+  how = multiplies(eqn)
+  kernels = () if how is None else (0, 1) if how.kernel is None else (how.kernel,)
+  return {k: (*sides(eqn, k).inputs, *sides(eqn, k).window) for k in kernels}
 
 
 def _leaves_of(source: Source | None) -> list[int]:

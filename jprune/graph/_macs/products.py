@@ -11,12 +11,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jprune.graph._analysis.multiply_adds import macs_of
-from jprune.graph._analysis.provenance import PRODUCTS, Source, Sources, Step, owner, sources
+from jprune.graph._analysis.provenance import Source, Sources, Step, owner, sources
 from jprune.graph._analysis.traced import Traced
 from jprune.graph._axes.sizes import Sizes
 from jprune.graph._program.calls import call_of
 from jprune.graph._program.frame import Frame, line
-from jprune.graph._rules.base import RULES
+from jprune.graph._rules.base import RULES, multiplies
 
 
 class Macs(NamedTuple):
@@ -86,7 +86,7 @@ def unknown_equations(frame: Frame) -> Iterator[tuple[Any, str]]:
 
 
 def _has_products(frame: Frame) -> bool:
-  return any(eqn.primitive.name in PRODUCTS for eqn in frame.jaxpr.eqns) or any(
+  return any(multiplies(eqn) is not None for eqn in frame.jaxpr.eqns) or any(
     _has_products(child) for children in frame.children.values() for child in children.values()
   )
 
@@ -106,7 +106,7 @@ class _Rows:
     """The products of a frame that runs so often, and of all that it calls."""
     out = []
     for index, eqn in enumerate(frame.jaxpr.eqns):
-      if eqn.primitive.name in PRODUCTS:
+      if multiplies(eqn) is not None:
         out += self._rows(frame, index, times)
       if children := frame.children.get(index):
         call = call_of(eqn)

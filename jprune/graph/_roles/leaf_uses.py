@@ -24,10 +24,11 @@ from jprune.graph._analysis.leaf_views import (
   step_over,
   view_of,
 )
-from jprune.graph._analysis.provenance import PRODUCTS, Source, sources
+from jprune.graph._analysis.provenance import Source, sources
 from jprune.graph._axes.atoms import Atom, resolve
 from jprune.graph._program.calls import call_of
 from jprune.graph._program.frame import Frame, place
+from jprune.graph._rules.base import multiplies, sides
 from jprune.graph._rules.elementwise import ELEMENTWISE
 
 _PARAMS, _GIVEN = 0, 1  # the levels of a source
@@ -122,7 +123,7 @@ class LeafUses:
       operands, children = [of(var) for var in eqn.invars], frame.children.get(index, {})
       if children:
         outs = self._call(frame, eqn, children, operands)
-      elif eqn.primitive.name in PRODUCTS:
+      elif multiplies(eqn) is not None:
         outs = [self._product(frame, eqn, operands)]
       elif any(operands):
         outs = self._equation(frame, eqn, operands)
@@ -332,7 +333,7 @@ class LeafUses:
     """
     if any(view.via != _PRODUCT for view in views):
       return False
-    inputs = _sides(eqn, owner)['inputs']
+    inputs = sides(eqn, owner).inputs
     summed = {view.leaf for view in views if any(_own([view.axes[axis]]) for axis in inputs)}
     return chained or not summed or not summed <= self._left
 
@@ -351,15 +352,15 @@ class LeafUses:
 
   def _chain(self, frame: Frame, eqn: Any, held: list[Views], owner: int) -> Views:
     """The leaves in a product of params: of both, the axes that are not summed over."""
-    sides = [_sides(eqn, operand) for operand in (0, 1)]
+    both = [sides(eqn, operand) for operand in (0, 1)]
     shape, found = eqn.outvars[0].aval.shape, []
-    sizes = [_free(eqn, operand, sides[operand]['outputs']) for operand in (0, 1)]
-    if eqn.primitive.name != 'dot_general' or 1 in sizes:  # one token, or one output
+    sizes = [_free(eqn, operand, both[operand].outputs) for operand in (0, 1)]
+    if multiplies(eqn).form != 'matrices' or 1 in sizes:  # one token, or one output
       self._end(frame, eqn, held[1 - owner : 2 - owner])
       return ()
     for operand in (0, 1):
-      batch, outputs = sides[operand]['batch'], sides[operand]['outputs']
-      before = len(sides[0]['outputs']) if operand else 0
+      batch, outputs = both[operand].batch, both[operand].outputs
+      before = len(both[0].outputs) if operand else 0
       places = {axis: i for i, axis in enumerate(batch)}
       places |= {axis: len(batch) + before + i for i, axis in enumerate(outputs)}
       for view in held[operand]:
@@ -372,8 +373,8 @@ class LeafUses:
     return tuple(found)
 
   def _used(self, frame: Frame, eqn: Any, operand: int, view: View, partner: Source) -> Used:
-    sides = _sides(eqn, operand)
-    pieces = lambda side: _own(view.axes[axis] for axis in sides[side])
+    mine = sides(eqn, operand)
+    pieces = lambda axes: _own(view.axes[axis] for axis in axes)
     indexed = self._experts.get(view.leaf, set())
     fixed = [piece._replace(size=0) for piece in view.fixed if piece.axis != REPEATED]
     return Used(
@@ -381,41 +382,20 @@ class LeafUses:
         *_own(pieces for _, pieces in view.loops),
         *(piece for piece in fixed if piece.axis not in indexed),
       ),
-      experts=(*(piece for piece in fixed if piece.axis in indexed), *pieces('experts')),
-      batch=pieces('batch'),
-      inputs=pieces('inputs'),
-      window=pieces('window'),
-      outputs=pieces('outputs'),
+      experts=(*(piece for piece in fixed if piece.axis in indexed), *pieces(mine.groups)),
+      batch=pieces(mine.batch),
+      inputs=pieces(mine.inputs),
+      window=pieces(mine.window),
+      outputs=pieces(mine.outputs),
       by_data=partner.level > _PARAMS,
       line=place(eqn, frame),
     )
 
   def _note_heads(self, frame: Frame, eqn: Any, levels: Sequence[int]) -> None:
-    if eqn.primitive.name == 'dot_general' and min(levels) > _PARAMS:
-      (contracted, _), (batch, _) = eqn.params['dimension_numbers']
-      dims = frame.dims_of(eqn.invars[0])
-      if contracted:  # else it multiplies entry by entry
-        self.heads.update(atom for axis in batch for atom in resolve(dims[axis]))
-
-
-def _sides(eqn: Any, operand: int) -> dict[str, Sequence[int]]:
-  """The axes of an operand of a product by what is done along them."""
-  name, p = eqn.primitive.name, eqn.params
-  none: dict[str, Sequence[int]] = {'batch': (), 'experts': (), 'window': ()}
-  if name == 'conv_general_dilated':
-    spec = p['dimension_numbers'].rhs_spec if operand else p['dimension_numbers'].lhs_spec
-    out, into, *window = spec
-    return none | {'outputs': (out,), 'inputs': (into,), 'window': tuple(window)}
-  numbers = p['dimension_numbers'] if name == 'dot_general' else p['ragged_dot_dimension_numbers']
-  grouped: Sequence[int] = ()
-  if name != 'dot_general':
-    grouped = numbers.rhs_group_dimensions if operand else ()
-    numbers = numbers.dot_dimension_numbers
-  contract, batch = numbers
-  inputs, beside = contract[operand], batch[operand]
-  taken = {*inputs, *beside, *grouped}
-  rest = tuple(i for i in range(len(_shape(eqn.invars[operand]))) if i not in taken)
-  return none | {'batch': beside, 'inputs': inputs, 'outputs': rest, 'experts': grouped}
+    if multiplies(eqn).form == 'matrices' and min(levels) > _PARAMS:
+      left, dims = sides(eqn, 0), frame.dims_of(eqn.invars[0])
+      if left.inputs:  # else it multiplies entry by entry
+        self.heads.update(atom for axis in left.batch for atom in resolve(dims[axis]))
 
 
 def _is_factor(eqn: Any, view: View, other: Source, views: Views, most: int) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 from jprune.graph._axes.atoms import Atom, Cause, Dim, Dims, freeze, resolve, unify
 from jprune.graph._program.evaluate import bound
@@ -61,14 +61,16 @@ class Status(NamedTuple):
 
 
 class Equation:
-  """An equation in its frame: what there is to know of it before anything is worked out."""
+  """An equation: what there is to know of it before anything is worked out.
 
-  __slots__ = ('eqn', 'frame', 'index')
+  ``frame`` is asked for constants; without one there are none.
+  """
 
-  def __init__(self, frame: Frame, index: int) -> None:
+  __slots__ = ('eqn', 'frame')
+
+  def __init__(self, eqn: Any, frame: Frame | None = None) -> None:
+    self.eqn = eqn
     self.frame = frame
-    self.index = index
-    self.eqn = frame.jaxpr.eqns[index]
 
   @property
   def name(self) -> str:
@@ -92,18 +94,19 @@ class Equation:
 
   def constant(self, operand: int) -> Any:
     """The value of an integer operand, if it doesn't depend on the inputs."""
-    return self.frame.constant(self.eqn.invars[operand])
+    return None if self.frame is None else self.frame.constant(self.eqn.invars[operand])
 
 
 class Site(Equation):
   """An equation whose axes are coupled, or are about to be; what the other sides are given."""
 
-  __slots__ = ('run', 'walk', 'world')
+  __slots__ = ('index', 'run', 'walk', 'world')
 
   def __init__(
     self, walk: Any, frame: Frame, index: int, run: Any = None, world: frozenset[Atom] = frozenset()
   ) -> None:
-    super().__init__(frame, index)
+    super().__init__(frame.jaxpr.eqns[index], frame)
+    self.index = index
     self.walk = walk
     self.run = run
     self.world = world
@@ -178,6 +181,44 @@ def same_params(site: Site, xs: list[Any]) -> list[Any]:
   return bound(site.eqn, xs)
 
 
+class Sides(NamedTuple):
+  """The axes of an operand of a product by what is done along them.
+
+  Attributes:
+    batch: products are made side by side along them.
+    inputs: it is summed over them.
+    window: it is summed over them, as places of a window.
+    outputs: the result has them.
+    groups: by which group of rows they are taken.
+  """
+
+  batch: tuple[int, ...] = ()
+  inputs: tuple[int, ...] = ()
+  window: tuple[int, ...] = ()
+  outputs: tuple[int, ...] = ()
+  groups: tuple[int, ...] = ()
+
+
+SizeOf: TypeAlias = Callable[[int | None, int], int]
+"""The size of an axis: of an operand, or of the result under ``None``."""
+
+
+class Multiplies(NamedTuple):
+  """How a primitive multiplies and adds.
+
+  Attributes:
+    form: ``'matrices'``; ``'groups'`` of rows, each by a matrix of its own; or ``'windows'``.
+    sides: of an equation and the number of an operand, its axes by what is done along them.
+    count: of an equation, its multiply-adds.
+    kernel: the operand that slides over the other one, if there is such.
+  """
+
+  form: str
+  sides: Callable[[Equation, int], Sides]
+  count: Callable[[Equation, SizeOf], int]
+  kernel: int | None = None
+
+
 @dataclasses.dataclass(frozen=True)
 class Rule:
   """All that is known of a primitive.
@@ -188,12 +229,14 @@ class Rule:
     small: the results where the operands have lost entries.
     layout: how the axes of results are made of those of operands, as data; ``None`` where only
       ``couple`` knows, as of calls and of what is indexed by what is computed.
+    multiplies: how it multiplies and adds, if it does.
   """
 
   couple: Callable[[Site, list[Dims]], list[Dims]]
   status: Callable[[Site, list[Status]], list[Status]] = passed_on
   small: Callable[[Site, list[Any]], list[Any]] = same_params
   layout: Callable[[Equation], Layout] | None = None
+  multiplies: Multiplies | None = None
 
 
 RULES: dict[str, Rule] = {}
@@ -205,11 +248,23 @@ def rule(
   status: Callable[[Site, list[Status]], list[Status]] = passed_on,
   small: Callable[[Site, list[Any]], list[Any]] = same_params,
   layout: Callable[[Equation], Layout] | None = None,
+  multiplies: Multiplies | None = None,
 ) -> None:
   """Enters a rule for the primitives of these names: by what couples it, or by its layout."""
   couple = couple or (lambda site, ins: coupled(site, layout(site), ins))
   for name in names.split():
-    RULES[name] = Rule(couple, status, small, layout)
+    RULES[name] = Rule(couple, status, small, layout, multiplies)
+
+
+def multiplies(eqn: Any) -> Multiplies | None:
+  """How an equation multiplies and adds; ``None`` if it doesn't."""
+  found = RULES.get(eqn.primitive.name)
+  return None if found is None else found.multiplies
+
+
+def sides(eqn: Any, operand: int) -> Sides:
+  """The axes of an operand of a product by what is done along them."""
+  return RULES[eqn.primitive.name].multiplies.sides(Equation(eqn), operand)
 
 
 def resolved(dims: Dims) -> Dims:

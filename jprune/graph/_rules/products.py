@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
+import collections
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import jax.numpy as jnp
 
-from jprune.graph._axes.atoms import Atom, Dims, fresh, size_of
+from jprune.graph._axes.atoms import Atom
 from jprune.graph._program.sharding import divided
-from jprune.graph._rules.base import ANY, BAD, UNIFORM, ZERO, Site, Status, rule
+from jprune.graph._rules.base import (
+  ANY,
+  BAD,
+  UNIFORM,
+  ZERO,
+  Equation,
+  Multiplies,
+  Sides,
+  Site,
+  SizeOf,
+  Status,
+  rule,
+)
+from jprune.graph._rules.layout import Axis, Expr, Factor, Layout, New, frozen_all
 
 _NOT_ZERO = 'summed over, where its pruned entries are not zero'
 _NOT_FINITE = 'summed over, where its pruned entries may be infinite or NaN'
@@ -30,20 +45,46 @@ def check_summed(site: Site, atom: Atom, value: int, ghostable: bool) -> None:
     site.freeze((atom,), f'{_NOT_ZERO}: {site.name}')
 
 
-def _couple_dot(site: Site, ins: list[Dims]) -> list[Dims]:
-  left, right = ins
-  (lc, rc), (lb, rb) = site.params['dimension_numbers']
-  for i, j in (*zip(lc, rc), *zip(lb, rb)):
-    site.unify(left[i], right[j])
-  batch = [left[i] for i in lb]
-  rows = [dim for i, dim in enumerate(left) if i not in lc and i not in lb]
-  columns = [dim for i, dim in enumerate(right) if i not in rc and i not in rb]
-  return [(*batch, *rows, *columns)]
+# --------------------------------------------------------------------------------------- matrices
+
+
+def _dot(eqn: Equation) -> Layout:
+  (lc, rc), (lb, rb) = _numbers(eqn.params)
+  same = [(Axis(0, i), Axis(1, j)) for i, j in (*zip(lc, rc), *zip(lb, rb))]
+  left, right = (_matrix_sides(eqn, operand) for operand in (0, 1))
+  result = [
+    *(Axis(0, i) for i in (*left.batch, *left.outputs)),
+    *(Axis(1, i) for i in right.outputs),
+  ]
+  summed = tuple(Axis(0, i) for i in lc)
+  return Layout((tuple(result),), tuple(same), summed)
+
+
+def _numbers(params: Any) -> Any:
+  """The axes that are contracted, and those of batches."""
+  if 'dimension_numbers' in params:
+    return params['dimension_numbers']
+  return params['ragged_dot_dimension_numbers'].dot_dimension_numbers
+
+
+def _matrix_sides(eqn: Equation, operand: int) -> Sides:
+  contracted, batch = _numbers(eqn.params)
+  ragged = eqn.params.get('ragged_dot_dimension_numbers')
+  groups = tuple(ragged.rhs_group_dimensions) if ragged and operand else ()
+  taken = {*contracted[operand], *batch[operand], *groups}
+  rest = tuple(i for i in range(len(eqn.in_shapes[operand])) if i not in taken)
+  return Sides(tuple(batch[operand]), tuple(contracted[operand]), (), rest, groups)
+
+
+def _count_of_matrices(eqn: Equation, size_of: SizeOf) -> int:
+  layout = (_ragged if 'ragged_dot_dimension_numbers' in eqn.params else _dot)(eqn)
+  results = [size_of(None, i) for i in range(len(eqn.out_shapes[0]))]
+  return math.prod([*results, *(size_of(axis.operand, axis.index) for axis in layout.summed)])
 
 
 def _status_dot(site: Site, ins: list[Status]) -> list[Status]:
   left, right = ins
-  (lc, rc), _ = site.params['dimension_numbers']
+  (lc, rc), _ = _numbers(site.params)
   for axis in lc:
     for atom in site.walk.atoms_of(site.ins()[0][axis]):
       check_summed(site, atom, product(left.get(atom), right.get(atom)), ghostable=True)
@@ -79,64 +120,92 @@ def _small_dot(site: Site, xs: list[Any]) -> list[Any]:
   return [site.eqn.primitive.bind(*xs, **{**site.params, 'out_sharding': sharding})]
 
 
-def _couple_ragged(site: Site, ins: list[Dims]) -> list[Dims]:
+def _ragged(eqn: Equation) -> Layout:
   """Rows sorted by expert, each multiplied with its own expert's matrix."""
-  left, right, sizes = ins
-  numbers = site.params['ragged_dot_dimension_numbers']
-  (lc, rc), (lb, rb) = numbers.dot_dimension_numbers
-  ragged, groups = numbers.lhs_ragged_dimensions, numbers.rhs_group_dimensions
-  site.freeze_all([sizes], 'the sizes of groups of rows')
-  for i in ragged:
-    site.freeze(left[i], 'rows in groups')
-  for i in groups:
-    site.freeze(right[i], 'the matrices of groups of rows')
-  for i, j in (*zip(lc, rc), *zip(lb, rb)):
-    site.unify(left[i], right[j])
-  rows = [dim for i, dim in enumerate(left) if i not in lc and i not in lb]
-  columns = [d for i, d in enumerate(right) if i not in rc and i not in rb and i not in groups]
-  return [(*(left[i] for i in lb), *rows, *columns)]
+  numbers = eqn.params['ragged_dot_dimension_numbers']
+  frozen = frozen_all(eqn.in_shapes, 'the sizes of groups of rows', [2])
+  frozen |= {Axis(0, i): 'rows in groups' for i in numbers.lhs_ragged_dimensions}
+  frozen |= {Axis(1, i): 'the matrices of groups of rows' for i in numbers.rhs_group_dimensions}
+  return _dot(eqn)._replace(frozen=frozen)
 
 
 def _status_ragged(site: Site, ins: list[Status]) -> list[Status]:
   left, right, _ = ins
-  (lc, rc), _ = site.params['ragged_dot_dimension_numbers'].dot_dimension_numbers
+  (lc, rc), _ = _numbers(site.params)
   for axis in lc:
     for atom in site.walk.atoms_of(site.ins()[0][axis]):
       check_summed(site, atom, product(left.get(atom), right.get(atom)), ghostable=False)
   return [_status_product(site, left, right, (_besides(site, 0, lc), _besides(site, 1, rc)))]
 
 
-rule('ragged_dot_general', _couple_ragged, _status_ragged)
+rule(
+  'dot_general',
+  layout=_dot,
+  status=_status_dot,
+  small=_small_dot,
+  multiplies=Multiplies('matrices', _matrix_sides, _count_of_matrices),
+)
+rule(
+  'ragged_dot_general',
+  layout=_ragged,
+  status=_status_ragged,
+  multiplies=Multiplies('groups', _matrix_sides, _count_of_matrices),
+)
 
 
-def _couple_conv(site: Site, ins: list[Dims]) -> list[Dims]:
-  (x, w), p = ins, site.params
-  xs, ws, out_axes = p['dimension_numbers']
+# ---------------------------------------------------------------------------------------- windows
+
+_SPATIAL = 'a spatial axis of a convolution'
+_BATCHES = 'a convolution with grouped batches'
+
+
+def _conv(eqn: Equation) -> Layout:
+  p, (x, w), (out,) = eqn.params, eqn.in_shapes, eqn.out_shapes
+  (batch, features, *places), (out_of, into, *window), spec = p['dimension_numbers']
   groups = p['feature_group_count']
-  for i in xs[2:]:
-    site.freeze(x[i], 'a spatial axis of a convolution')
-  for i in ws[2:]:
-    site.freeze(w[i], 'the window of a convolution')
-  features, into, out_of = x[xs[1]], w[ws[1]], w[ws[0]]
+  frozen = {Axis(0, i): _SPATIAL for i in places}
+  frozen |= {Axis(1, i): 'the window of a convolution' for i in window}
+  same: list[tuple[Expr, Expr]] = []
   if p['batch_group_count'] != 1:
-    for dim in (features, into, out_of, x[xs[0]]):
-      site.freeze(dim, 'a convolution with grouped batches')
+    kernel = (Axis(1, into), Axis(1, out_of))
+    frozen |= dict.fromkeys((Axis(0, features), *kernel, Axis(0, batch)), _BATCHES)
   elif groups == 1:
-    site.unify(features, into)
+    same.append((Axis(0, features), Axis(1, into)))
   else:
-    group = fresh(groups)
-    site.unify(features, (*group, *into))
-    site.unify(out_of, (*group, *fresh(size_of(out_of) // groups)))
-  out: list[Any] = [None] * len(x)
-  for i in out_axes[2:]:
-    out[i] = fresh(site.out_shapes[0][i], site.cause('a spatial axis of a convolution'))
-  batches = x[xs[0]]
-  if size_of(batches) != site.out_shapes[0][out_axes[0]]:
-    batches = fresh(
-      site.out_shapes[0][out_axes[0]], site.cause('a convolution with grouped batches')
-    )
-  out[out_axes[0]], out[out_axes[1]] = batches, out_of
-  return [tuple(out)]
+    parts = (groups, x[features] // groups)
+    group, inside = (Factor(Axis(0, features), parts, place) for place in (0, 1))
+    led = Factor(Axis(1, out_of), (groups, w[out_of] // groups), 0)
+    same += [(inside, Axis(1, into)), (group, led)]
+  axes: list[Expr] = [New(size, _SPATIAL) for size in out]
+  axes[spec[0]] = Axis(0, batch) if x[batch] == out[spec[0]] else New(out[spec[0]], _BATCHES)
+  axes[spec[1]] = Axis(1, out_of)
+  return Layout((tuple(axes),), tuple(same), (Axis(1, into),), frozen)
+
+
+def _window_sides(eqn: Equation, operand: int) -> Sides:
+  first, second, *window = eqn.params['dimension_numbers'][operand]
+  return Sides((), (second,), tuple(window), (first,))
+
+
+def _count_of_windows(eqn: Equation, size_of: SizeOf) -> int:
+  _, (_, into, *window), (batch, features, *places) = eqn.params['dimension_numbers']
+  each = [(size_of(None, i), size_of(1, j)) for i, j in zip(places, window, strict=True)]
+  met = math.prod(_met(eqn.params, axis, *pair) for axis, pair in enumerate(each))
+  return met * math.prod((size_of(None, batch), size_of(None, features), size_of(1, into)))
+
+
+def _met(params: Any, axis: int, places: int, window: int) -> int:
+  """How often a window meets a pixel along one axis, the padding's included.
+
+  Between pixels that are moved apart, as a transposed convolution does it, lie zeros that nobody
+  multiplies by; pixels of the padding lie as far apart.
+  """
+  apart, (before, _) = params['lhs_dilation'][axis], params['padding'][axis]
+  if apart == 1:
+    return places * window
+  stride, step = params['window_strides'][axis], params['rhs_dilation'][axis]
+  starts = collections.Counter((i * stride - before) % apart for i in range(places))
+  return sum(starts[-i * step % apart] for i in range(window))
 
 
 def _status_conv(site: Site, ins: list[Status]) -> list[Status]:
@@ -166,5 +235,10 @@ def _small_conv(site: Site, xs: list[Any]) -> list[Any]:
   return [site.eqn.primitive.bind(*xs, **{**site.params, 'feature_group_count': groups})]
 
 
-rule('dot_general', _couple_dot, _status_dot, _small_dot)
-rule('conv_general_dilated', _couple_conv, _status_conv, _small_conv)
+rule(
+  'conv_general_dilated',
+  layout=_conv,
+  status=_status_conv,
+  small=_small_conv,
+  multiplies=Multiplies('windows', _window_sides, _count_of_windows, kernel=1),
+)
