@@ -15,12 +15,12 @@ import numpy as np
 from jax import lax
 from jax.extend import core
 
-from jprune.graph._rules.base import ANY, BAD, UNIFORM, ZERO
-from jprune.graph._rules.elementwise import BREAK_ZERO, ELEMENTWISE
+from jprune.graph._program.traits import Trait, has
+from jprune.graph._rules.base import ANY, BAD, RULES, UNIFORM, ZERO, Equation
+from jprune.graph._rules.elementwise import combined
+from jprune.graph._rules.layout import Axis, Cut, Expr, Factor, New, Product, Take
 
 _MOST_READ = 2**24
-_SAME_VALUE = frozenset(('reshape', 'transpose', 'squeeze', 'expand_dims', 'slice', 'rev', 'tile'))
-_ZERO_STAYS = frozenset(('convert_element_type', 'copy', 'stop_gradient', 'neg'))
 
 
 class Fixed(NamedTuple):
@@ -89,35 +89,48 @@ def _read(fixed: dict[Any, Fixed], var: Any) -> Fixed | None:
 
 def _outs(eqn: Any, ins: Sequence[Fixed]) -> list[Fixed]:
   shapes = [tuple(getattr(var.aval, 'shape', ())) for var in eqn.outvars]
-  name = eqn.primitive.name
-  if (len(shapes) == 1 and name in ('iota', 'broadcast_in_dim')) or name in ELEMENTWISE:
-    return [_of_axes(eqn, shape, ins) for shape in shapes]
+  if has(eqn, Trait.EACH):
+    return list(ins)
+  if has(eqn, Trait.ELEMENTWISE):
+    return [_of_entries(eqn, shape, ins) for shape in shapes]
+  if eqn.primitive.name == 'iota':
+    along = eqn.params['dimension']
+    return [Fixed(UNIFORM, tuple(ANY if i == along else UNIFORM for i in range(len(shapes[0]))))]
+  if has(eqn, Trait.MOVES):
+    if all(each.default == ZERO for each in ins):
+      return [Fixed(ZERO, (ZERO,) * len(shape)) for shape in shapes]
+    make = RULES[eqn.primitive.name].layout
+    layout = None if make is None else make(Equation(eqn))
+    if layout is not None:
+      data = [each for each in ins if each.axes]
+      return [Fixed(UNIFORM, tuple(_along(x, data) for x in axes)) for axes in layout.results]
   worst = max((max((each.default, *each.axes)) for each in ins), default=ANY)
-  if name in _SAME_VALUE and worst <= UNIFORM:
-    return [Fixed(worst, (worst,) * len(shape)) for shape in shapes]
   return [Fixed(UNIFORM, (max(worst, ANY),) * len(shape)) for shape in shapes]
 
 
-def _of_axes(eqn: Any, shape: tuple[int, ...], ins: Sequence[Fixed]) -> Fixed:
-  name = eqn.primitive.name
-  if name == 'iota':
-    along = eqn.params['dimension']
-    return Fixed(UNIFORM, tuple(ANY if i == along else UNIFORM for i in range(len(shape))))
-  zeros = [each.default == ZERO for each in ins]
-  if (name == 'mul' and any(zeros)) or (
-    name in ('broadcast_in_dim', *_ZERO_STAYS) and zeros and all(zeros)
-  ):
-    return Fixed(ZERO, (ZERO,) * len(shape))
-  broken = (name in BREAK_ZERO and zeros[0]) or (name in ('div', 'rem', 'pow') and zeros[-1])
-  axes = [BAD if broken else UNIFORM] * len(shape)
-  for var, each in zip(eqn.invars, ins):
-    places = range(len(each.axes))
-    if name == 'broadcast_in_dim':
-      places = eqn.params['broadcast_dimensions']
-    for here, axis in zip(places, range(len(each.axes))):
-      if var.aval.shape[axis] == shape[here]:
-        axes[here] = max(axes[here], each.axes[axis])
-  return Fixed(UNIFORM, tuple(axes))
+def _along(expr: Expr, operands: Sequence[Fixed]) -> int:
+  """What entries are along an axis of what was moved; several side by side may differ."""
+  match expr:
+    case Axis(operand, index):
+      return operands[operand].axes[index] if len(operands) == 1 else ANY
+    case Product(factors):
+      return max((_along(factor, operands) for factor in factors), default=UNIFORM)
+    case Factor(of) | Cut(of) | Take(of):
+      return _along(of, operands)
+    case New():
+      return UNIFORM
+  return max([ANY, *(each for x in operands for each in x.axes)])
+
+
+def _of_entries(eqn: Any, shape: tuple[int, ...], ins: Sequence[Fixed]) -> Fixed:
+  equation = Equation(eqn)
+  axes = []
+  for axis, size in enumerate(shape):
+    has_it = lambda var, axis=axis, size=size: var.aval.shape[axis : axis + 1] == (size,)
+    pairs = zip(eqn.invars, ins, strict=True)
+    along = [each.axes[axis] if has_it(var) else each.default for var, each in pairs]
+    axes.append(combined(equation, along))
+  return Fixed(combined(equation, [each.default for each in ins]), tuple(axes))
 
 
 def _of_constant(value: Any) -> Fixed:

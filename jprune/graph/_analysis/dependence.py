@@ -12,21 +12,10 @@ from jax.extend import core
 
 from jprune.graph._program.dataflow import Analysis, Facts, forward
 from jprune.graph._program.frame import Frame
+from jprune.graph._program.traits import Trait, has
 
 PARAMS = 1
 ARGUMENTS = 2
-
-_AS_THEY_ARE = frozenset(
-  [
-    'broadcast_in_dim',
-    'convert_element_type',
-    'copy',
-    'expand_dims',
-    'reshape',
-    'squeeze',
-    'transpose',
-  ]
-)
 
 
 class _Dependence(Analysis[int]):
@@ -54,7 +43,7 @@ def is_real(frame: Frame, var: Any) -> bool:
   """Whether a value has no imaginary parts, as real numbers have that were made complex ones."""
   while jnp.issubdtype(var.aval.dtype, jnp.complexfloating):
     index = None if isinstance(var, core.Literal) else frame.maker(var)
-    if index is None or frame.jaxpr.eqns[index].primitive.name not in _AS_THEY_ARE:
+    if index is None or not has(frame.jaxpr.eqns[index], Trait.RESHAPES):
       return False
     var = frame.jaxpr.eqns[index].invars[0]
   return True

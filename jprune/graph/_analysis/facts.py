@@ -19,8 +19,8 @@ from typing import Any
 import jax.numpy as jnp
 
 from jprune.graph._axes.atoms import Atom
-from jprune.graph._program.frame import HANDED_ON
-from jprune.graph._rules.base import ANY, UNIFORM, ZERO, Facts, Site, Status
+from jprune.graph._program.traits import Trait, has
+from jprune.graph._rules.base import ANY, RULES, UNIFORM, ZERO, Facts, Site, Status
 from jprune.graph._rules.ranges import (
   FRAIL,
   INFINITE,
@@ -28,14 +28,12 @@ from jprune.graph._rules.ranges import (
   NAN,
   NEGATIVE,
   NULL,
-  RANGES,
   REAL,
   SIGNS,
   TORN,
   WILD,
-  gathered,
   joined,
-  unknown,
+  range_of,
 )
 
 CAUGHT = 'its pruned entries may be 0 / 0 or 0 * inf, and their NaN is caught'
@@ -46,45 +44,6 @@ def of_param(leaf: Any, atoms: Sequence[Atom]) -> Facts:
   """Of a param whose pruned entries are 0.0, of that sign."""
   unsigned = jnp.issubdtype(leaf.dtype, jnp.unsignedinteger) or leaf.dtype == bool
   return Facts(NULL if unsigned else REAL, dict.fromkeys(atoms, NULL))
-
-
-def _named(names: str) -> frozenset[str]:
-  return frozenset(names.split())
-
-
-_MOVE = _named(
-  'broadcast_in_dim reshape transpose squeeze expand_dims slice split rev gather dynamic_slice '
-  'copy convert_element_type stop_gradient'
-)
-# Integers of fewer than 32 bits are likely to wrap.
-_WRAP = _named(
-  'add sub mul neg abs integer_pow pow square dot_general reduce_sum cumsum reduce_prod'
-)
-# A zero times what is infinite or NaN is NaN.
-_PRODUCTS = frozenset(['mul', 'div', 'rem', 'dot_general', 'conv_general_dilated'])
-_PRODUCTS |= {'ragged_dot_general'}
-# They are told +0.0 from -0.0; some of complex numbers along a branch cut, others by 1 / 0.
-_TELL_SIGNS = frozenset(['atan2', 'nextafter', 'bitcast_convert_type', 'top_k'])
-_TELL_COMPLEX = _named('sqrt rsqrt log log1p pow acos asin atan acosh asinh atanh cbrt sign')
-# Of those, they have their cut along the negative real numbers.
-_CUT_BELOW_ZERO = _named('sqrt rsqrt log log1p pow cbrt')
-# Of complex numbers that are real and not negative they make such numbers, in the ranges that they
-# have for real ones. All other results may be anything, so what can't be negative is real.
-_STAY_REAL = _MOVE | _named('add mul cosh exp exp2 square')
-_INVERT = {'div': 1, 'pow': 0, 'integer_pow': 0, 'rsqrt': 0, 'digamma': 0}
-# What comes of them is no NaN where an operand is one, or another one.
-_CATCH = frozenset(['sort', 'top_k', 'pow', 'select_and_gather_add', 'select_and_scatter_add'])
-# Of a real number they are the same at +0.0 and at -0.0.
-_FORGET_SIGN = _named('abs square cos cosh exp exp2 logistic erfc acos')
-# What is zero there is +0.0 wherever that of the operand is.
-_KEEP_SIGN = _named(
-  'broadcast_in_dim reshape transpose squeeze expand_dims concatenate stack unstack pad slice '
-  'split rev tile dynamic_slice dynamic_update_slice gather copy copy_p stop_gradient name sub add '
-  'add_any convert_element_type optimization_barrier sharding_constraint layout_constraint '
-  'mesh_cast reshard pvary device_put abs square sqrt select_n reduce_sum reduce_max psum complex '
-  'real imag select_if_vmap'
-)
-_KEEP_SIGN |= HANDED_ON
 
 
 def undoubted(status: Status) -> Status:
@@ -113,7 +72,7 @@ def with_facts(site: Site, ins: Sequence[Status], outs: Sequence[Status]) -> lis
     lost = frozenset()
   found = []
   for k, (var, out) in enumerate(zip(site.eqn.outvars, outs)):
-    one = [ins[k]] if site.name == 'optimization_barrier' else ins
+    one = [ins[k]] if has(site.eqn, Trait.EACH) else ins
     flags = [status.facts.default for status in one]
     default, on_all = _revised(site, var, out.default, one, flags, None, catches)
     of, facts = {}, {}
@@ -140,19 +99,19 @@ def _revised(
   name, worst = site.name, joined(site, flags)
   kinds = [status.default if atom is None else status.get(atom) for status in ins]
   if not _is_inexact(var.aval.dtype):
-    flags_out = RANGES.get(name, unknown)(site, flags) & REAL
-    if var.aval.dtype.itemsize < 4 and name in _WRAP:
+    flags_out = range_of(site, flags) & REAL
+    if var.aval.dtype.itemsize < 4 and has(site.eqn, Trait.WRAPS):
       flags_out = REAL
     doubt = 0
     if name == 'div' and value == ZERO and flags[1] & NULL:  # 0 // 0 is -1
       value = max(UNIFORM, kinds[1])
   else:
-    flags_out = RANGES.get(name, unknown)(site, flags)
+    flags_out = range_of(site, flags)
     twice = atom is not None and site.times(var, atom) > 1
     doubt = worst & (FRAIL | TORN) | _torn(site, kinds, flags, twice)
     if name == 'select_n' and kinds[0] > UNIFORM and doubt:
       doubt |= TORN  # it may take the NaN of pruned units, and something else of those that stay
-    if jnp.issubdtype(var.aval.dtype, jnp.complexfloating) and not _stays_real(name, kinds, flags):
+    if jnp.issubdtype(var.aval.dtype, jnp.complexfloating) and not _stays_real(site, kinds, flags):
       flags_out |= REAL
   if catches and worst & (FRAIL | TORN):
     value, doubt = max(value, ANY), 0
@@ -160,21 +119,21 @@ def _revised(
     value = max(value, UNIFORM if atom is None else ANY)
   if value == ZERO:
     return value, NULL | doubt | _sign(site, var, kinds, flags)
-  made = worst & MADE if name in _MOVE else MADE
-  signs = 0 if _forgets_sign(name, var) else worst & SIGNS
+  made = worst & MADE if has(site.eqn, Trait.MOVES) else MADE
+  signs = 0 if _forgets_sign(site, var) else worst & SIGNS
   return value, flags_out & ~(_DOUBT | MADE) | doubt | signs | made
 
 
-def _stays_real(name: str, kinds: Sequence[int], flags: Sequence[int]) -> bool:
+def _stays_real(site: Site, kinds: Sequence[int], flags: Sequence[int]) -> bool:
   """Whether complex operands, real, finite and not negative, give real numbers."""
   real = all(k == ZERO or not each & (NEGATIVE | WILD) for k, each in zip(kinds, flags))
-  return name in _STAY_REAL and real
+  return has(site.eqn, Trait.STAYS_REAL) and real
 
 
-def _forgets_sign(name: str, var: Any) -> bool:
+def _forgets_sign(site: Site, var: Any) -> bool:
   if jnp.issubdtype(var.aval.dtype, jnp.complexfloating):
     return False
-  return name in _FORGET_SIGN or not _is_inexact(var.aval.dtype)
+  return has(site.eqn, Trait.FORGETS_SIGN) or not _is_inexact(var.aval.dtype)
 
 
 def _sign(site: Site, var: Any, kinds: Sequence[int], flags: Sequence[int]) -> int:
@@ -183,16 +142,21 @@ def _sign(site: Site, var: Any, kinds: Sequence[int], flags: Sequence[int]) -> i
     return 0
   if site.name == 'sub':
     return flags[0] & SIGNS
-  if site.name == 'gather':
-    return gathered(site, flags) & SIGNS
-  return joined(site, flags) & SIGNS if site.name in _KEEP_SIGN else SIGNS
+  if _is_filled(site):
+    return range_of(site, flags) & SIGNS
+  return joined(site, flags) & SIGNS if has(site.eqn, Trait.KEEPS_SIGN) else SIGNS
+
+
+def _is_filled(site: Site) -> bool:
+  """Whether there is something that it writes where an index is out of range."""
+  return site.name in RULES and RULES[site.name].fills is not None
 
 
 def _torn(site: Site, kinds: Sequence[int], flags: Sequence[int], twice: bool = False) -> int:
   """What a product, or what is filled in, may be instead of zero."""
-  if site.name == 'gather' and kinds[0] == ZERO:
-    return FRAIL if gathered(site, flags) & NAN else 0
-  if site.name not in _PRODUCTS or ZERO not in kinds:
+  if _is_filled(site) and kinds[0] == ZERO:
+    return FRAIL if range_of(site, flags) & NAN else 0
+  if not has(site.eqn, Trait.ABSORBS) or ZERO not in kinds:
     return 0
   others = [f for k, f in zip(kinds, flags) if k != ZERO or twice]
   wild = joined(site, others)
@@ -205,8 +169,8 @@ def _newly_lost(site: Site, ins: Sequence[Status]) -> frozenset[Atom]:
   """Atoms that end here whose entries may be NaN where those that stay are infinite."""
   known = [f for status in ins for f in (status.facts.default, *status.facts.of.values())]
   # Scattered, an entry may be added to others than those that are NaN like it.
-  tears = TORN | FRAIL if site.name.startswith('scatter') else TORN
-  if not joined(site, known) & (tears | (WILD if site.name in _PRODUCTS else 0)):
+  tears = TORN | FRAIL if has(site.eqn, Trait.WRITES) else TORN
+  if not joined(site, known) & (tears | (WILD if has(site.eqn, Trait.ABSORBS) else 0)):
     return frozenset()
   out = set()
   for atom in dict.fromkeys(a for status in ins for a in status.of):
@@ -220,28 +184,27 @@ def _newly_lost(site: Site, ins: Sequence[Status]) -> frozenset[Atom]:
 
 
 def _tells(site: Site, flags: Sequence[int]) -> bool:
-  name = site.name
-  if name in _TELL_SIGNS:
+  if has(site.eqn, Trait.TELLS_SIGN):
     return True
-  if name in _TELL_COMPLEX and any(
-    jnp.issubdtype(v.aval.dtype, jnp.complexfloating) for v in site.eqn.invars
-  ):
-    return name not in _CUT_BELOW_ZERO or bool(flags[0] & REAL)
-  if name == 'integer_pow' and site.params['y'] >= 0:
+  is_complex = lambda var: jnp.issubdtype(var.aval.dtype, jnp.complexfloating)
+  if has(site.eqn, Trait.TELLS_COMPLEX_SIGN) and any(map(is_complex, site.eqn.invars)):
+    return not has(site.eqn, Trait.CUT_BELOW_ZERO) or bool(flags[0] & REAL)
+  if site.name == 'integer_pow' and site.params['y'] >= 0:
     return False
-  inverted = flags[_INVERT[name]] if name in _INVERT else 0
+  inverts = RULES[site.name].inverts if site.name in RULES else None
+  inverted = 0 if inverts is None else flags[inverts]
   return bool(inverted & SIGNS and inverted & NULL)
 
 
 def _catches(site: Site) -> bool:
   """Whether NaN may go in and come out as something else."""
-  if site.name in _CATCH or site.index in site.frame.given_up:
+  if has(site.eqn, Trait.CATCHES) or site.index in site.frame.given_up:
     return True
-  if site.name == 'optimization_barrier':
+  if has(site.eqn, Trait.EACH):
     return False
   inexact = lambda v: _is_inexact(v.aval.dtype)
   if not any(map(inexact, site.eqn.invars)):
     return False
   # Numbers of eight bits or fewer may have no NaN.
   plain = all(inexact(v) and v.aval.dtype.itemsize > 1 for v in site.eqn.outvars)
-  return site.name == 'bitcast_convert_type' or not plain
+  return not plain

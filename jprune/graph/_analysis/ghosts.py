@@ -8,45 +8,7 @@ from jax.extend import core
 
 from jprune.graph._axes.atoms import Atom, resolve
 from jprune.graph._program.frame import Frame
-from jprune.graph._rules.elementwise import ELEMENTWISE
-from jprune.graph._rules.packages import CALLED
-
-# Their equations are those of the caller, and so are the ghosts in them.
-INLINE = CALLED | {'jit', 'pjit', 'closed_call', 'core_call'}
-# They have a derivative rule, so the ghost of a result is theirs, of the ghosts of the operands.
-APART = frozenset(['custom_jvp_call'])
-GHOSTABLE = ELEMENTWISE | frozenset(
-  [
-    'broadcast_in_dim',
-    'reshape',
-    'transpose',
-    'squeeze',
-    'expand_dims',
-    'slice',
-    'split',
-    'concatenate',
-    'pad',
-    'rev',
-    'gather',
-    'dynamic_slice',
-    'dynamic_update_slice',
-    'cumsum',
-    'cumprod',
-    'cummax',
-    'cummin',
-    'cumlogsumexp',
-    'reduce_window_sum',
-    'reduce_window_max',
-    'reduce_window_min',
-    'dot_general',
-    'reduce_sum',
-    'reduce_max',
-    'reduce_min',
-    'reduce_prod',
-    'reduce_and',
-    'reduce_or',
-  ]
-)
+from jprune.graph._program.traits import Trait, has
 
 
 def carried(frame: Frame, atom: Atom) -> bool:
@@ -62,9 +24,10 @@ def carried(frame: Frame, atom: Atom) -> bool:
       return False
     if index in frame.children:
       children = frame.children[index].values()
-      if eqn.primitive.name not in INLINE | APART or not all(carried(c, atom) for c in children):
+      runs = has(eqn, Trait.INLINE) or has(eqn, Trait.APART)
+      if not runs or not all(carried(child, atom) for child in children):
         return False
-    elif eqn.primitive.name not in GHOSTABLE:
+    elif not has(eqn, Trait.GHOSTS):
       return False
   return True
 

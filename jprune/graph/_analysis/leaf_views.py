@@ -6,11 +6,16 @@ leaf. Unlike atoms, pieces tell two axes of one leaf apart that are tied to each
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 from jprune.graph._program.frame import Frame
+from jprune.graph._program.traits import Trait, has
+from jprune.graph._rules.base import RULES, Equation
+from jprune.graph._rules.layout import Axis, Cut, Expr, Exprs, New, Product
+from jprune.graph._rules.layout import Factor as FactorOf
 
 REPEATED = -1  # as the axis of a piece: entries are the same along it
 
@@ -104,10 +109,16 @@ def split(piece: Piece, outer: int) -> tuple[Piece, Piece]:
 
 def reshaped(view: View, shape: Sequence[int]) -> View | None:
   """With the same entries in row-major order."""
-  left = [piece for pieces in view.axes for piece in pieces][::-1]
+  axes = _apart([piece for pieces in view.axes for piece in pieces], shape)
+  return None if axes is None else view._replace(axes=axes)
+
+
+def _apart(pieces: Sequence[Piece], sizes: Sequence[int]) -> tuple[Pieces, ...] | None:
+  """Pieces as axes of these sizes; ``None`` if they don't come apart like that."""
+  left = list(pieces)[::-1]
   axes = []
-  for size in shape:
-    pieces = []
+  for size in sizes:
+    mine = []
     while size > 1:
       if not left:
         return None
@@ -120,9 +131,9 @@ def reshaped(view: View, shape: Sequence[int]) -> View | None:
       if size % piece.size:
         return None
       size //= piece.size
-      pieces.append(piece)
-    axes.append(tuple(pieces))
-  return view._replace(axes=tuple(axes))
+      mine.append(piece)
+    axes.append(tuple(mine))
+  return tuple(axes)
 
 
 def grown(view: View, shape: Sequence[int], places: Sequence[int]) -> View:
@@ -134,13 +145,10 @@ def grown(view: View, shape: Sequence[int], places: Sequence[int]) -> View:
   return view._replace(axes=tuple(axes))
 
 
-def cut(view: View, axis: int, start: int, size: int, stride: int = 1) -> View | None:
-  """Some of the indices of one axis."""
-  start, size = int(start), int(size)
-  pieces = view.axes[axis]
-  whole = math.prod(piece.size for piece in pieces)
-  if size == whole:
-    return view
+def _window(pieces: Pieces, start: int, size: int, stride: int = 1) -> Pieces | None:
+  """Some of the indices of an axis; one alone is a piece of size 1."""
+  if size == math.prod(piece.size for piece in pieces):
+    return pieces
   if not size:
     return None
   inner = math.prod(piece.size for piece in pieces[1:])
@@ -148,100 +156,52 @@ def cut(view: View, axis: int, start: int, size: int, stride: int = 1) -> View |
     return None
   first = pieces[0]
   offset = first.offset + start // inner * first.step
-  piece = Piece(first.axis, offset, first.step * stride, size // inner)
-  kept = (piece, *pieces[1:])
-  fixed = view.fixed
-  if piece.size == 1:
-    kept, fixed = pieces[1:], (*fixed, piece) if piece.axis != REPEATED else fixed
-  return view._replace(axes=(*view.axes[:axis], kept, *view.axes[axis + 1 :]), fixed=fixed)
+  return (Piece(first.axis, offset, first.step * stride, size // inner), *pieces[1:])
+
+
+class _Laid:
+  """What a layout makes of a view; ``None`` instead of any axis that can't be followed."""
+
+  def __init__(self, view: View) -> None:
+    self._view = view
+
+  def result(self, exprs: Exprs, at: Mapping[Axis, int]) -> View | None:
+    """The view of a result."""
+    fixed, axes = list(self._view.fixed), []
+    alone = [_window(self._view.axes[axis.index], index, 1) for axis, index in at.items()]
+    for pieces in (*map(self._pieces, exprs), *alone):
+      if pieces is None:
+        return None
+      fixed += [piece for piece in pieces if piece.size == 1 and piece.axis != REPEATED]
+      axes.append(tuple(piece for piece in pieces if piece.size != 1))
+    return self._view._replace(axes=tuple(axes[: len(exprs)]), fixed=tuple(fixed))
+
+  def _pieces(self, expr: Expr) -> Pieces | None:
+    match expr:
+      case Axis(_, index):
+        return self._view.axes[index]
+      case Product(factors):
+        found = [self._pieces(factor) for factor in factors]
+        return None if None in found else tuple(itertools.chain(*found))
+      case FactorOf(of, sizes, place):
+        whole = self._pieces(of)
+        apart = None if whole is None else _apart(whole, sizes)
+        return None if apart is None else apart[place]
+      case Cut(of, start, stop, stride):
+        whole = self._pieces(of)
+        size = -(-(stop - start) // stride)
+        return None if whole is None else _window(whole, start, size, stride)
+      case New(size):
+        return (Piece(REPEATED, 0, 1, size),) if size != 1 else ()
+    return None
 
 
 def moved(frame: Frame, eqn: Any, view: View) -> list[View | None] | None:
   """The views of the results of an equation that only moves entries; ``None`` if it doesn't."""
-  move = _MOVES.get(eqn.primitive.name)
-  return None if move is None else move(frame, eqn, view)
-
-
-# ---------------------------------------------------------------------------------- single moves
-
-
-def _transpose(frame: Frame, eqn: Any, view: View) -> list[View | None]:
-  return [view._replace(axes=tuple(view.axes[i] for i in eqn.params['permutation']))]
-
-
-def _reshape(frame: Frame, eqn: Any, view: View) -> list[View | None]:
-  order = eqn.params.get('dimensions') if eqn.primitive.name == 'reshape' else None
-  if order is not None:
-    view = view._replace(axes=tuple(view.axes[i] for i in order))
-  return [reshaped(view, eqn.outvars[0].aval.shape)]
-
-
-def _broadcast(frame: Frame, eqn: Any, view: View) -> list[View | None]:
-  return [grown(view, eqn.params['shape'], eqn.params['broadcast_dimensions'])]
-
-
-def _slice(frame: Frame, eqn: Any, view: View) -> list[View | None]:
-  p = eqn.params
-  found: View | None = view
-  strides = p['strides'] or [1] * len(p['start_indices'])
-  for axis, (start, stride) in enumerate(zip(p['start_indices'], strides)):
-    size = eqn.outvars[0].aval.shape[axis]
-    found = None if found is None else cut(found, axis, start, size, stride)
-  return [found]
-
-
-def _split(frame: Frame, eqn: Any, view: View) -> list[View | None]:
-  axis, start, out = eqn.params['axis'], 0, []
-  for size in eqn.params['sizes']:
-    out.append(cut(view, axis, start, size))
-    start += size
-  return out
-
-
-def _unstack(frame: Frame, eqn: Any, view: View) -> list[View | None]:
-  axis, out = eqn.params['axis'], []
-  for i, var in enumerate(eqn.outvars):
-    found = cut(view, axis, i, 1)
-    out.append(None if found is None else reshaped(found, var.aval.shape))
-  return out
-
-
-def _dynamic_slice(frame: Frame, eqn: Any, view: View) -> list[View | None]:
-  found: View | None = view
-  full = eqn.invars[0].aval.shape
-  for axis, size in enumerate(eqn.params['slice_sizes']):
-    start = frame.constant(eqn.invars[1 + axis])
-    if found is None or (start is None and size != full[axis]):
-      return [None]
-    begin = 0 if start is None else min(max(int(start), 0), full[axis] - size)
-    found = cut(found, axis, begin, size)
-  return [found]
-
-
-def _gather(frame: Frame, eqn: Any, view: View) -> list[View | None]:
-  """One constant index along each of some axes, which then are gone: ``w[3]``."""
-  numbers, sizes = eqn.params['dimension_numbers'], eqn.params['slice_sizes']
-  indices, shape = frame.constant(eqn.invars[1]), eqn.invars[0].aval.shape
-  if indices is None or indices.ndim != 1 or numbers.operand_batching_dims:
-    return [None]
-  indexed = dict(zip(numbers.start_index_map, indices.tolist()))
-  found: View | None = view
-  for axis, size in enumerate(sizes):
-    start = indexed.get(axis, 0)
-    inside = 0 <= start <= shape[axis] - size
-    found = cut(found, axis, start, size) if found is not None and inside else None
-  return [None if found is None else reshaped(found, eqn.outvars[0].aval.shape)]
-
-
-_MOVES: dict[str, Callable[[Frame, Any, View], list[View | None]]] = {
-  'transpose': _transpose,
-  'reshape': _reshape,
-  'squeeze': _reshape,
-  'expand_dims': _reshape,
-  'broadcast_in_dim': _broadcast,
-  'slice': _slice,
-  'split': _split,
-  'unstack': _unstack,
-  'dynamic_slice': _dynamic_slice,
-  'gather': _gather,
-}
+  if not has(eqn, Trait.MOVES) or has(eqn, Trait.CASTS) or has(eqn, Trait.JOINS):
+    return None
+  layout = RULES[eqn.primitive.name].layout(Equation(eqn, frame))
+  if layout is None:  # it looks up what is computed
+    return [None] * len(eqn.outvars)
+  at = layout.at or ({},) * len(layout.results)
+  return [_Laid(view).result(*each) for each in zip(layout.results, at, strict=True)]

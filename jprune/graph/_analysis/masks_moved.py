@@ -1,70 +1,125 @@
-"""Equations that only move entries: what they do to a mask, one function for each result."""
+"""What moving entries does to a mask, in NumPy: nothing is compiled."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jprune.graph._program.frame import Frame
-
-Moves: TypeAlias = list[Callable[[np.ndarray], Sequence[np.ndarray]]]
-
-
-def _transpose(eqn: Any) -> Moves:
-  return [lambda mask: [mask.transpose(eqn.params['permutation'])]]
-
-
-def _reshape(eqn: Any) -> Moves:
-  order = eqn.params.get('dimensions') if eqn.primitive.name == 'reshape' else None
-  return [lambda mask: [mask.transpose(order).reshape(eqn.outvars[0].aval.shape)]]
-
-
-def _broadcast(eqn: Any) -> Moves:
-  shape, places = eqn.params['shape'], eqn.params['broadcast_dimensions']
-
-  def move(mask: np.ndarray) -> Sequence[np.ndarray]:
-    sizes = dict(zip(places, mask.shape))
-    return [np.broadcast_to(mask.reshape([sizes.get(i, 1) for i in range(len(shape))]), shape)]
-
-  return [move]
+from jprune.graph._program.traits import Trait, has
+from jprune.graph._rules.base import RULES, Equation
+from jprune.graph._rules.layout import (
+  Axis,
+  Concat,
+  Cut,
+  Expr,
+  Exprs,
+  Factor,
+  New,
+  Product,
+  Take,
+)
 
 
-def _rev(eqn: Any) -> Moves:
-  return [lambda mask: [np.flip(mask, eqn.params['dimensions'])]]
+class Move:
+  """One result of an equation that moves the entries of its first operand.
+
+  What it puts beside them, as padding, is not pruned: ``True``.
+
+  Attributes:
+    cuts: whether it leaves entries out, or puts others beside them.
+  """
+
+  def __init__(self, exprs: Exprs, at: Mapping[Axis, int], shape: Sequence[int]) -> None:
+    self._exprs, self._at, self._shape = exprs, at, tuple(shape)
+    self.cuts = bool(at) or any(isinstance(expr, (Cut, Concat)) for expr in exprs)
+
+  def __call__(self, mask: np.ndarray) -> Sequence[np.ndarray]:
+    for axis, index in self._at.items():
+      mask = mask.take([index], axis.index)
+    exprs, pads = list(self._exprs), [(0, 0)] * len(self._exprs)
+    for place, expr in enumerate(exprs):
+      if isinstance(expr, Concat):
+        expr, pads[place] = _inside(expr)
+      if isinstance(expr, Cut):
+        mask = mask[(slice(None),) * expr.of.index + (slice(*expr[1:]),)]
+      elif isinstance(expr, Take):
+        mask = mask.take(expr.indices, expr.of.index)
+      exprs[place] = expr.of if isinstance(expr, (Cut, Take)) else expr
+    shape = [n - low - high for n, (low, high) in zip(self._shape, pads, strict=True)]
+    inside = _Flat(mask.shape, exprs)(mask).reshape(shape)
+    return [np.pad(inside, pads, constant_values=True) if any(map(any, pads)) else inside]
 
 
-def _slice(eqn: Any) -> Moves:
-  p = eqn.params
-  strides = p['strides'] or [1] * len(p['start_indices'])
-  bounds = list(map(slice, p['start_indices'], p['limit_indices'], strides))
-  return [lambda mask: [mask[tuple(bounds)]]]
+def _inside(expr: Concat) -> tuple[Expr, tuple[int, int]]:
+  """What is padded, and by how much on both sides."""
+  (place,) = [i for i, part in enumerate(expr.parts) if not isinstance(part, New)]
+  size = lambda parts: sum(part.size for part in parts)
+  return expr.parts[place], (size(expr.parts[:place]), size(expr.parts[place + 1 :]))
 
 
-def _split(eqn: Any) -> Moves:
-  axis, ends = eqn.params['axis'], np.cumsum(eqn.params['sizes'])
-  part = lambda i: lambda mask: [np.split(mask, ends[:-1], axis)[i]]
-  return [part(i) for i in range(len(ends))]
+class _Flat:
+  """Axes of results as products: the axes of an array in another order, repeated, cut up anew.
+
+  Factors that come apart lie one after another in the results, as a reshape has them.
+  """
+
+  def __init__(self, shape: Sequence[int], exprs: Sequence[Expr]) -> None:
+    self._sizes = shape
+    self._order: list[int] = []
+    self._apart: list[int] = []
+    self._full: list[int] = []
+    for expr in exprs:
+      self._visit(expr)
+    self._order += [axis for axis in range(len(shape)) if axis not in self._order]
+
+  def _visit(self, expr: Expr) -> None:
+    match expr:
+      case Axis(_, index):
+        self._order.append(index)
+        self._add(self._sizes[index])
+      case Product(factors):
+        for factor in factors:
+          self._visit(factor)
+      case Factor(of, sizes, place):
+        if place == 0:
+          self._order += [axis.index for axis in (of.factors if isinstance(of, Product) else [of])]
+        self._add(sizes[place])
+      case New(size):
+        self._add(size, apart=1)
+      case _:
+        raise TypeError(f'{expr} moves nothing that is followed')
+
+  def _add(self, size: int, apart: int | None = None) -> None:
+    self._apart.append(size if apart is None else apart)
+    self._full.append(size)
+
+  def __call__(self, x: np.ndarray) -> np.ndarray:
+    return np.broadcast_to(x.transpose(self._order).reshape(self._apart), self._full)
 
 
-MOVES: dict[str, Callable[[Any], Moves]] = {
-  'transpose': _transpose,
-  'reshape': _reshape,
-  'squeeze': _reshape,
-  'expand_dims': _reshape,
-  'broadcast_in_dim': _broadcast,
-  'rev': _rev,
-  'slice': _slice,
-  'split': _split,
-}
-CUTS = ('slice', 'split')
+def moves(frame: Frame, eqn: Any) -> list[Any] | None:
+  """One function for each result of an equation that moves its first operand; ``None`` of others.
+
+  They make of a mask those that follow from it. Looked up at indices that depend on the inputs,
+  nothing is known.
+  """
+  if not has(eqn, Trait.MOVES) or has(eqn, Trait.JOINS) or has(eqn, Trait.ELEMENTWISE):
+    return None
+  layout = RULES[eqn.primitive.name].layout(Equation(eqn, frame))
+  if layout is None:
+    return _bound(frame, eqn)
+  at = layout.at or ({},) * len(layout.results)
+  shapes = [var.aval.shape for var in eqn.outvars]
+  return [Move(*each) for each in zip(layout.results, at, shapes, strict=True)]
 
 
-def indexed(frame: Frame, eqn: Any) -> Callable[[np.ndarray], Sequence[np.ndarray]] | None:
-  """What taking entries at indices does to a mask; ``None`` if they depend on the inputs."""
+def _bound(frame: Frame, eqn: Any) -> list[Any] | None:
+  """What taking entries at constant indices of any form does to a mask."""
   indices = [frame.constant(var) for var in eqn.invars[1:]]
   if any(index is None for index in indices):
     return None
@@ -74,4 +129,5 @@ def indexed(frame: Frame, eqn: Any) -> Callable[[np.ndarray], Sequence[np.ndarra
       places = [jnp.asarray(i, var.aval.dtype) for i, var in zip(indices, eqn.invars[1:])]
       return [np.asarray(eqn.primitive.bind(jnp.asarray(mask), *places, **eqn.params))]
 
-  return move
+  move.cuts = True
+  return [move]

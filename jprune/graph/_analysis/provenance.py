@@ -13,12 +13,12 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 from jax.extend import core
 
-from jprune.graph._analysis.masks_moved import CUTS, MOVES, indexed
+from jprune.graph._analysis.masks_moved import moves
 from jprune.graph._program.calls import Call
 from jprune.graph._program.dataflow import Analysis, Facts, forward
 from jprune.graph._program.frame import Frame
-from jprune.graph._rules.base import multiplies
-from jprune.graph._rules.elementwise import ELEMENTWISE
+from jprune.graph._program.traits import Trait, has
+from jprune.graph._rules.base import RULES, multiplies
 
 # What a value depends on, besides constants.
 _PARAMS = 0
@@ -137,30 +137,20 @@ def _one_by_one(mask: np.ndarray) -> Sequence[np.ndarray]:
 
 # ------------------------------------------------------------------------------- single equations
 
-_CHOICES = ('select_n', 'select_if_vmap')
-_FIRST_ONLY = frozenset(['pad', 'tile', 'unstack'])
-_INDEXED = {'gather': 1, 'dynamic_slice': 1, 'dynamic_update_slice': 2}
-
 
 def _of_eqn(frame: Frame, eqn: Any, ins: list[Source]) -> list[Source]:
   name = eqn.primitive.name
-  if name in MOVES:
-    return [_then(ins[0], move, name in CUTS) for move in MOVES[name](eqn)]
-  if name in _FIRST_ONLY:
-    return [ins[0]._replace(followed=False, parts=())] * len(eqn.outvars)
-  if name in _INDEXED:
-    if name != 'dynamic_update_slice' and (move := indexed(frame, eqn)):
-      return [_then(ins[0], move, cuts=True)]
-    data, indices = ins[: _INDEXED[name]], ins[_INDEXED[name] :]
-    out = _joined(data)
-    level = max([out.level, *(min(each.level, _GIVEN) for each in indices)])
-    return [out._replace(level=level, followed=False, parts=())]
-  if name in ('concatenate', 'stack'):
+  if (found := moves(frame, eqn)) is not None:
+    return [_then(ins[0], move, move.cuts) for move in found]
+  rule = RULES.get(eqn.primitive.name)
+  if rule is not None and rule.indices is not None:
+    return [_indexed(ins[: rule.indices], ins[rule.indices :])]
+  if has(eqn, Trait.JOINS):
     return [_side_by_side(frame, eqn, ins)]
-  if name in ELEMENTWISE:
+  if has(eqn, Trait.ELEMENTWISE):
     if len(eqn.outvars) > 1:
       return ins
-    used = [i for i in range(len(ins)) if not (name in _CHOICES and i == 0)]
+    used = [i for i in range(len(ins)) if not (has(eqn, Trait.CHOOSES) and i == 0)]
     shape = eqn.outvars[0].aval.shape
     grown = [_grown(ins[i], eqn.invars[i], shape) for i in used]
     return [_joined(grown, name == 'mul')]
@@ -169,6 +159,13 @@ def _of_eqn(frame: Frame, eqn: Any, ins: list[Source]) -> list[Source]:
     level = _COMPUTED
   of = frozenset().union(*(source.of for source in ins))
   return [Source(None, _size(var) if of or level else 0, of, level) for var in eqn.outvars]
+
+
+def _indexed(data: Sequence[Source], indices: Sequence[Source]) -> Source:
+  """Entries at indices that depend on the inputs, read or written."""
+  out = _joined(data)
+  level = max([out.level, *(min(each.level, _GIVEN) for each in indices)])
+  return out._replace(level=level, followed=False, parts=())
 
 
 def _joined(sources: Sequence[Source], multiplies: bool = False) -> Source:

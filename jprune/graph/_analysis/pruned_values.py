@@ -15,9 +15,10 @@ import numpy as np
 from jax.extend import core
 
 from jprune.graph._analysis.facts import undoubted, with_facts
-from jprune.graph._analysis.ghosts import APART, GHOSTABLE, INLINE, carried, is_factor
+from jprune.graph._analysis.ghosts import carried, is_factor
 from jprune.graph._axes.atoms import Atom, Dim, leaves
 from jprune.graph._program.frame import Frame
+from jprune.graph._program.traits import Trait, has
 from jprune.graph._rules.base import ANY, RULES, UNIFORM, ZERO, Facts, Site, Status
 from jprune.graph._rules.ranges import SIGNS, of_value
 
@@ -123,13 +124,13 @@ class Exactness:
     eqn = frame.jaxpr.eqns[index]
     if index in frame.copies:
       return True
-    if eqn.primitive.name in INLINE:
+    if has(eqn, Trait.INLINE):
       child = frame.children[index]['body']
       return self._ghostable(child, child.jaxpr.outvars[eqn.outvars.index(var)], atom)
-    if eqn.primitive.name in APART:
+    if has(eqn, Trait.APART):
       able = all(carried(child, atom) for child in frame.children[index].values())
     else:
-      able = eqn.primitive.name in GHOSTABLE
+      able = has(eqn, Trait.GHOSTS)
     return able and all(self._ghostable(frame, operand, atom) for operand in eqn.invars)
 
 

@@ -27,6 +27,7 @@ from jprune.graph._axes.atoms import (
 from jprune.graph._program.foreign import has_foreign, without_foreign
 from jprune.graph._program.frame import Frame, without_dead
 from jprune.graph._program.outputs import Filter, chosen
+from jprune.graph._program.traits import Trait, has
 from jprune.graph._rules.base import ANY, RULES, UNIFORM, ZERO, Facts, Status
 from jprune.graph._rules.ranges import MADE, REAL
 from jprune.typing import Params
@@ -131,21 +132,6 @@ class Traced:
 
 
 _UNUSED = Cause('fn does not use it')
-# They read some of what they are given: of a table of positions those that the inputs have.
-_READ = frozenset(
-  [
-    'slice',
-    'split',
-    'dynamic_slice',
-    'gather',
-    'convert_element_type',
-    'broadcast_in_dim',
-    'reshape',
-    'transpose',
-    'squeeze',
-    'expand_dims',
-  ]
-)
 
 
 def _segments(dim: Dim) -> Iterator[Atom]:
@@ -159,7 +145,7 @@ def _used(frame: Frame) -> set[Atom]:
   """The atoms of the results, and of what anything is computed from."""
   read = list(_hashable(frame.jaxpr.outvars))
   for index, eqn in enumerate(frame.jaxpr.eqns):
-    if index not in frame.children and eqn.primitive.name not in _READ:
+    if index not in frame.children and not has(eqn, Trait.READS_PART):
       read += _hashable(eqn.invars)
   out = {a for var in dict.fromkeys(read) for dim in frame.dims[var] for a in leaves(dim)}
   called = [roles for index, roles in frame.children.items() if index not in frame.given_up]

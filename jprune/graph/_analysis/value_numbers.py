@@ -14,13 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jprune.graph._program.frame import HANDED_ON
-from jprune.graph._rules.elementwise import ELEMENTWISE
-
-_DRAWN = frozenset(['rng_uniform'])  # another value each time, though no effect says so
-_SPREAD = ['broadcast_in_dim', 'reshape', 'squeeze', 'expand_dims', 'copy', 'copy_p', 'name']
-_PLACED = ['sharding_constraint', 'layout_constraint', 'mesh_cast', 'reshard', 'pvary']
-_SAME = HANDED_ON.union(_SPREAD, _PLACED)
+from jprune.graph._program.traits import Trait, has
 
 
 class Numbers:
@@ -56,7 +50,7 @@ class Numbers:
 
   def of_results(self, eqn: Any, numbers: Sequence[int]) -> list[int]:
     """Of what an equation that calls no other makes of operands with these numbers."""
-    if eqn.effects or eqn.primitive.name in _DRAWN:
+    if eqn.effects or has(eqn, Trait.DRAWS):
       return self.fresh(eqn.outvars)
     params = tuple(sorted(eqn.params.items(), key=lambda pair: pair[0]))
     key = (eqn.primitive.name, params, tuple(numbers))
@@ -85,9 +79,9 @@ class Numbers:
     if number in self._made:
       eqn, operands = self._made[number]
       known = (self.equal(each, var.aval.shape) for each, var in zip(operands, eqn.invars))
-      if eqn.primitive.name in _SAME:
+      if has(eqn, Trait.SPREADS):
         return next(known)
-      if eqn.primitive.name in ELEMENTWISE and operands and None not in known:
+      if has(eqn, Trait.ELEMENTWISE) and operands and None not in known:
         return number
     return number if math.prod(shape) == 1 else None
 
@@ -110,10 +104,11 @@ class Numbers:
 
 def _applied(eqn: Any, values: Sequence[Any]) -> Any:
   """What an equation makes of values that are the same in all entries; ``None`` if unknown."""
-  name, params = eqn.primitive.name, eqn.params
-  if name not in _SAME | ELEMENTWISE or not values or any(value is None for value in values):
+  params, spreads = eqn.params, has(eqn, Trait.SPREADS)
+  followed = spreads or has(eqn, Trait.ELEMENTWISE)
+  if not followed or not values or any(value is None for value in values):
     return None
-  if name in _SAME:
+  if spreads:
     return values[0]
   if 'sharding' in params:  # of a value with axes
     params = params | {'sharding': None}

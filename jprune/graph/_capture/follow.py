@@ -11,13 +11,10 @@ from jax.extend import core
 
 from jprune.graph._analysis.leaf_views import Factor, View, grown, moved, reshaped
 from jprune.graph._analysis.provenance import Source
-from jprune.graph._program.frame import HANDED_ON, Frame, place
-from jprune.graph._rules.base import multiplies, sides
-from jprune.graph._rules.elementwise import ELEMENTWISE
+from jprune.graph._program.frame import Frame, place
+from jprune.graph._program.traits import Trait, has
+from jprune.graph._rules.base import joint, multiplies, sides
 
-_CASTS = ['convert_element_type', 'copy', 'copy_p', 'reduce_precision', 'optimization_barrier']
-_PLACED = ['sharding_constraint', 'layout_constraint', 'mesh_cast', 'reshard', 'pvary', 'name']
-_AS_IT_IS = HANDED_ON.union(_CASTS, _PLACED, ['stop_gradient'])
 _ARGUMENTS = 1  # as the level of a source: no product of the function is in it
 
 
@@ -49,11 +46,12 @@ def held_by(
   ``number(operand)`` is the one number that all entries of an operand are, if they are equal.
   """
   first, name = held[0], eqn.primitive.name
-  if name == 'concatenate':
-    return _concatenated(eqn.params['dimension'], held)
+  if has(eqn, Trait.JOINS):
+    apart = len(eqn.outvars[0].aval.shape) == len(eqn.invars[0].aval.shape)
+    return _concatenated(joint(eqn), held) if apart else []
   if isinstance(first, View) and (found := moved(frame, eqn, first)) is not None:
     return found
-  if name not in ELEMENTWISE and name != 'transpose' and multiplies(eqn) is None:
+  if not has(eqn, Trait.ELEMENTWISE) and name != 'transpose' and multiplies(eqn) is None:
     return []
   if len(eqn.outvars) > 1:  # an optimization barrier
     return held
@@ -172,7 +170,7 @@ def _factor(
   name = eqn.primitive.name
   if not jnp.issubdtype(eqn.outvars[0].aval.dtype, jnp.floating):
     return None
-  if name in _AS_IT_IS:
+  if has(eqn, Trait.CASTS):
     return 1.0
   if name == 'neg':
     return -1.0

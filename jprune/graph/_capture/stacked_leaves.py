@@ -10,6 +10,8 @@ import jax
 
 from jprune.graph._analysis.leaf_views import View, view_of
 from jprune.graph._capture.stats import Use
+from jprune.graph._program.traits import Trait, has
+from jprune.graph._rules.base import joint
 
 
 class Stack(NamedTuple):
@@ -40,17 +42,14 @@ class Pick(NamedTuple):
 
 def stack_of(eqn: Any, held: Sequence[Any], shapes: Sequence[tuple[int, ...]]) -> Stack | None:
   """The stack that an equation makes of whole leaves of these shapes; ``None`` if it doesn't."""
-  views, shape = list(held), eqn.outvars[0].aval.shape
-  if eqn.primitive.name == 'stack':
-    axis = eqn.params['axis']
-  elif eqn.primitive.name == 'concatenate':
-    axis = eqn.params['dimension']
+  if not has(eqn, Trait.JOINS):
+    return None
+  views, shape, axis = list(held), eqn.outvars[0].aval.shape, joint(eqn)
+  if len(eqn.invars[0].aval.shape) == len(shape):  # concatenated
     if any(var.aval.shape[axis] != 1 for var in eqn.invars):
       return None
     less = lambda view: view._replace(axes=(*view.axes[:axis], *view.axes[axis + 1 :]))
     views = [less(each) if isinstance(each, View) else each for each in held]
-  else:
-    return None
   each_shape = (*shape[:axis], *shape[axis + 1 :])
   for view in views:
     whole = isinstance(view, View) and shapes[view.leaf] == each_shape

@@ -16,11 +16,11 @@ from jprune.graph._analysis.dependence import ARGUMENTS
 from jprune.graph._axes.atoms import Atom, resolve
 from jprune.graph._program.dataflow import Analysis, Facts, forward
 from jprune.graph._program.frame import Frame
-from jprune.graph._rules.base import RULES
+from jprune.graph._program.traits import Trait, has
+from jprune.graph._rules.base import RULES, Equation
+from jprune.graph._rules.layout import Concat, Take
 
 _IN_PLACE: frozenset[Atom] = frozenset()
-_ALONG = {'sort': 'dimension', 'concatenate': 'dimension', 'top_k': 'axis'}
-_INTO = ('dynamic_update_slice', 'scatter')
 
 
 class _Moved(Analysis[frozenset[Atom]]):
@@ -68,47 +68,34 @@ def _of_eqn(
     return _IN_PLACE
   if name not in RULES or index in frame.given_up:
     return inside(range(len(dims)))
-  has = [
+  there = [
     frozenset(a for dim in frame.dims_of(v) for a in resolve(dim)) & tokens if yes else _IN_PLACE
     for v, yes in zip(eqn.invars, given)
   ]
-  if name in ('select_n', 'select_if_vmap'):
+  if has(eqn, Trait.CHOOSES):
     return _any(ins[1:])
   combined = frozenset(
     atom
     for atom in _any(ins) & inside(range(len(dims)))
-    if all(atom in each for each, there in zip(ins, has) if atom in there)
+    if all(atom in each for each, own in zip(ins, there) if atom in own)
   )
-  return combined | inside(_axes(eqn, dims, given))
+  return combined | inside(_axes(eqn, len(dims), given))
 
 
-def _axes(eqn: Any, dims: Sequence[Any], given: Sequence[bool]) -> Sequence[int]:
+def _axes(eqn: Any, rank: int, given: Sequence[bool]) -> Sequence[int]:
   """The axes of a result along which an equation moves entries of what is given."""
-  name, p = eqn.primitive.name, eqn.params
-  if name == 'rev':
-    return p['dimensions']
-  if name in _ALONG:
-    return [p.get(_ALONG[name], len(dims) - 1)]
-  if name == 'pad':
-    return [i for i, config in enumerate(p['padding_config']) if any(config)]
-  everywhere = range(len(dims))
-  if name == 'gather' and given[0]:  # not where it looks up in what depends on no token
-    numbers, shape = p['dimension_numbers'], eqn.invars[0].aval.shape
-    gone = (*numbers.collapsed_slice_dims, *numbers.operand_batching_dims)
-    kept = [i for i in range(len(shape)) if i not in gone]
-    whole = [p['slice_sizes'][i] == shape[i] for i in kept]
-    stays = {at for at, yes in zip(numbers.offset_dims, whole) if yes}
-    batch = [at for at in everywhere if at not in numbers.offset_dims]
-    beside = numbers.start_indices_batching_dims
-    return [at for at in everywhere if at not in stays and not _is_batch(at, batch, beside)]
-  if name.startswith(_INTO) and not given[0]:
-    return everywhere
-  return ()
-
-
-def _is_batch(at: int, batch: Sequence[int], beside: Sequence[int]) -> bool:
-  """Whether an axis of a gather runs beside one of its operand."""
-  return at in batch and batch.index(at) in beside
+  if has(eqn, Trait.WRITES):
+    return () if given[0] else range(rank)
+  if has(eqn, Trait.LOOKS_UP) and not given[0]:  # in what depends on no token
+    return ()
+  rule = RULES[eqn.primitive.name]
+  if rule.reorders is not None:
+    return rule.reorders(Equation(eqn))
+  if not has(eqn, Trait.MOVES) or rule.layout is None:
+    return ()
+  layout = rule.layout(Equation(eqn))
+  axes = () if layout is None else layout.results[0]
+  return [i for i, expr in enumerate(axes) if isinstance(expr, (Take, Concat))]
 
 
 def _any(sets: Sequence[frozenset[Atom]]) -> frozenset[Atom]:

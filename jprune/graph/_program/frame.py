@@ -18,54 +18,8 @@ from jax.interpreters import partial_eval
 
 from jprune.graph._axes.atoms import Atom, Cause, Dims, counts, fresh_all
 from jprune.graph._program.evaluate import single
+from jprune.graph._program.traits import Trait, has
 
-# Of Equinox: they hand their operand on, and complain where it is batched or differentiated.
-HANDED_ON = frozenset(['nonbatchable', 'nontraceable', 'nondifferentiable_backward'])
-# Evaluated where a rule asks for an index that is known while tracing.
-_FOLDED = frozenset(
-  [
-    *HANDED_ON,
-    'abs',
-    'add',
-    'and',
-    'broadcast_in_dim',
-    'clamp',
-    'concatenate',
-    'convert_element_type',
-    'copy',
-    'div',
-    'eq',
-    'expand_dims',
-    'ge',
-    'gt',
-    'iota',
-    'le',
-    'lt',
-    'max',
-    'min',
-    'mul',
-    'ne',
-    'neg',
-    'not',
-    'optimization_barrier',
-    'or',
-    'pad',
-    'pjit',
-    'jit',
-    'rem',
-    'reshape',
-    'rev',
-    'select_n',
-    'sign',
-    'slice',
-    'split',
-    'squeeze',
-    'stop_gradient',
-    'sub',
-    'transpose',
-    'xor',
-  ]
-)
 _MOST_FOLDED = 2**20
 _LIBRARIES = tuple(
   f'{os.sep}{name}{os.sep}' for name in ('jax', 'jaxlib', 'numpy', 'flax', 'equinox', 'haiku')
@@ -149,7 +103,7 @@ class Frame:
   def scalar(self, var: Any) -> float | None:
     """The value of a real scalar that is written in the code."""
     if isinstance(var, core.Literal):
-      return float(np.real(var.val)) if np.ndim(var.val) == 0 and np.imag(var.val) == 0 else None
+      return written(var)
     index = self.maker(var)
     if index is None:
       if self.outer is None or var not in self.jaxpr.invars:
@@ -157,13 +111,13 @@ class Frame:
       frame, _, operands = self.outer
       return frame.scalar(operands[list(self.jaxpr.invars).index(var)])
     eqn = self.jaxpr.eqns[index]
-    if eqn.primitive.name == 'convert_element_type':
+    if 'new_dtype' in eqn.params:
       number = self.scalar(eqn.invars[0])
       return None if number is None else _converted(number, eqn.params['new_dtype'])
-    if eqn.primitive.name in ('broadcast_in_dim', 'copy'):
-      return self.scalar(eqn.invars[0])
-    if eqn.primitive.name == 'optimization_barrier':
+    if has(eqn, Trait.EACH):
       return self.scalar(eqn.invars[eqn.outvars.index(var)])
+    if has(eqn, Trait.SPREADS):
+      return self.scalar(eqn.invars[0])
     return None
 
   def _fold(self, var: Any) -> np.ndarray | None:
@@ -176,7 +130,7 @@ class Frame:
         return frame.constant(operands[list(self.jaxpr.invars).index(var)])
       return None
     eqn = self.jaxpr.eqns[index]
-    if eqn.primitive.name not in _FOLDED:
+    if not has(eqn, Trait.FOLDS):
       return None
     values = [self.constant(v) for v in eqn.invars]
     if any(value is None for value in values):
@@ -188,6 +142,13 @@ class Frame:
     for each, value in zip(eqn.outvars, out):
       self._constants[each] = np.asarray(value)
     return self._constants[var]
+
+
+def written(var: Any) -> float | None:
+  """The value of a real scalar that is a literal."""
+  if not isinstance(var, core.Literal) or np.ndim(var.val) or np.imag(var.val):
+    return None
+  return float(np.real(var.val))
 
 
 def closed(jaxpr: Any) -> tuple[Any, Any]:

@@ -17,9 +17,7 @@ from jax.extend import core
 from jprune.graph._program.calls import Call, call_of
 from jprune.graph._program.dataflow import settled
 from jprune.graph._program.frame import Frame, closed
-
-_HELD = frozenset(['stop_gradient'])
-_CUSTOM = ('custom_jvp_call', 'custom_vjp_call', 'custom_vjp_call_jaxpr')
+from jprune.graph._program.traits import Trait, has
 
 Flags = list[bool]
 
@@ -66,8 +64,8 @@ def _of(jaxpr: Any, inputs: Flags) -> Flags:
 
 
 def _results(eqn: Any, flags: Flags) -> Flags:
-  name, p = eqn.primitive.name, eqn.params
-  if not any(flags) or name in _HELD:
+  p = eqn.params
+  if not any(flags) or has(eqn, Trait.STOPS):
     return [False] * len(eqn.outvars)
   call = call_of(eqn)
   if call.branches:
@@ -75,7 +73,7 @@ def _results(eqn: Any, flags: Flags) -> Flags:
     return [any(each) for each in zip(*found, strict=True)]
   if call.waits:
     return _carried(eqn, call, flags)
-  inner = None if name in _CUSTOM else p.get('jaxpr', p.get('call_jaxpr'))
+  inner = None if has(eqn, Trait.OWN_RULE) else p.get('jaxpr', p.get('call_jaxpr'))
   if inner is None or len(closed(inner)[0].invars) != len(flags):
     return [True] * len(eqn.outvars)
   return _of(inner, _inside(eqn, 'body', flags))

@@ -28,19 +28,13 @@ from jprune.graph._analysis.provenance import Source, sources
 from jprune.graph._axes.atoms import Atom, resolve
 from jprune.graph._program.calls import call_of
 from jprune.graph._program.frame import Frame, place
-from jprune.graph._rules.base import multiplies, sides
-from jprune.graph._rules.elementwise import ELEMENTWISE
+from jprune.graph._program.traits import Trait, has
+from jprune.graph._rules.base import joint, multiplies, sides
 
 _PARAMS, _GIVEN = 0, 1  # the levels of a source
 # what was done to a leaf on the way, as the `via` of a view
 _STOPPED = 'stop_gradient'
 _PRODUCT = 'a product of params'
-_AS_IT_IS = frozenset(['rev', 'pad', 'tile', 'sort', 'copy', 'real', 'imag', 'fft'])
-_UPDATES = frozenset(
-  ['dynamic_update_slice', 'scatter', 'scatter-add', 'scatter_add', 'scatter-mul']
-)
-_LOOKUPS = frozenset(['gather', 'dynamic_slice'])
-
 Views: TypeAlias = tuple[View, ...]
 
 
@@ -176,22 +170,26 @@ class LeafUses:
 
   def _equation(self, frame: Frame, eqn: Any, held: list[Views]) -> Sequence[Views]:
     name, out = eqn.primitive.name, eqn.outvars[0].aval
-    if name == _STOPPED:
+    if has(eqn, Trait.STOPS):
       return [tuple(view._replace(via=_STOPPED) for view in held[0])]
-    if name in _LOOKUPS:
+    if has(eqn, Trait.LOOKS_UP):
       return [self._looked_up(frame, eqn, held)]
-    if held[0] and moved(frame, eqn, held[0][0]) is not None:
+    found = moved(frame, eqn, held[0][0]) if held[0] else None
+    if found and any(each is not None for each in found):
       return self._moved(frame, eqn, held)
-    if name in ('concatenate', 'stack', 'select_and_gather_add'):
+    if has(eqn, Trait.JOINS) or name == 'select_and_gather_add':
       return [self._side_by_side(frame, eqn, held)]
-    if name in ELEMENTWISE and len(eqn.outvars) > 1:  # an optimization barrier
+    if has(eqn, Trait.EACH):
       return held
-    if name in ELEMENTWISE:
+    if has(eqn, Trait.ELEMENTWISE):
       return [self._combined(frame, eqn, held)]
-    if name in _UPDATES and all(self._source(frame, v).level == _PARAMS for v in eqn.invars[1:]):
+    if has(eqn, Trait.WRITES) and all(
+      self._source(frame, var).level == _PARAMS for var in eqn.invars[1:]
+    ):
       self._end(frame, eqn, held[1:])
       return [held[0]]
-    if name in _AS_IT_IS and len(eqn.outvars) == 1 and len(out.shape) == len(_shape(eqn.invars[0])):
+    same_rank = len(out.shape) == len(_shape(eqn.invars[0]))
+    if has(eqn, Trait.KEEPS_AXES) and len(eqn.outvars) == 1 and same_rank:
       return [tuple(_resized(view, out.shape) for view in held[0])]
     self._end(frame, eqn, held)
     return [() for _ in eqn.outvars]
@@ -220,7 +218,7 @@ class LeafUses:
 
   def _combined(self, frame: Frame, eqn: Any, held: list[Views]) -> Views:
     """The leaves that have the most entries; what changes or scales them has ended here."""
-    shape, first = eqn.outvars[0].aval.shape, int(eqn.primitive.name == 'select_n')
+    shape, first = eqn.outvars[0].aval.shape, int(has(eqn, Trait.CHOOSES))
     rest = range(first, len(eqn.invars))
     most = max((_entries(view) for i in rest for view in held[i]), default=0)
     if any(view.via == _PRODUCT for i in rest for view in held[i]):
@@ -243,9 +241,9 @@ class LeafUses:
     if not all(held) or self._source(frame, eqn.outvars[0]).level > _PARAMS:
       self._end(frame, eqn, held)
       return ()
-    axis = eqn.params.get('dimension', eqn.params.get('axis', 0))
+    axis = joint(eqn) if has(eqn, Trait.JOINS) else 0
     views = [view for views in held for view in views]
-    if eqn.primitive.name == 'stack':
+    if len(eqn.outvars[0].aval.shape) > len(_shape(eqn.invars[0])):  # stacked
       add = lambda axes: (*axes[:axis], (), *axes[axis:])
       views = [view._replace(axes=add(view.axes)) for view in views]
     found: dict[int, View] = {}

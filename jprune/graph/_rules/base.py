@@ -8,14 +8,15 @@ computes the results where the operands have lost entries. Without a rule, opera
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 from jprune.graph._axes.atoms import Atom, Cause, Dim, Dims, freeze, resolve, unify
 from jprune.graph._program.evaluate import bound
-from jprune.graph._program.frame import Frame
+from jprune.graph._program.frame import Frame, written
+from jprune.graph._program.traits import NONE, Trait, enter
 from jprune.graph._rules.coupled import coupled
-from jprune.graph._rules.layout import Layout
+from jprune.graph._rules.layout import Concat, Layout, New
 
 # What is known of the entries at pruned indices of an atom, from best to worst.
 ZERO = 0  # they are zero
@@ -95,6 +96,11 @@ class Equation:
   def constant(self, operand: int) -> Any:
     """The value of an integer operand, if it doesn't depend on the inputs."""
     return None if self.frame is None else self.frame.constant(self.eqn.invars[operand])
+
+  def scalar(self, operand: int) -> float | None:
+    """The value of an operand that is a real scalar written in the code."""
+    var = self.eqn.invars[operand]
+    return written(var) if self.frame is None else self.frame.scalar(var)
 
 
 class Site(Equation):
@@ -219,6 +225,20 @@ class Multiplies(NamedTuple):
   kernel: int | None = None
 
 
+class Joins(NamedTuple):
+  """How results over some of the entries that are reduced become one.
+
+  Attributes:
+    combine: of two results.
+    repeated: the result over so many entries that are all alike, from that over one.
+    picks: whether it is one of the entries, whose derivative entries that tie share.
+  """
+
+  combine: Callable[[Any, Any], Any]
+  repeated: Callable[[Any, int], Any] = lambda one, times: one
+  picks: bool = False
+
+
 @dataclasses.dataclass(frozen=True)
 class Rule:
   """All that is known of a primitive.
@@ -230,6 +250,13 @@ class Rule:
     layout: how the axes of results are made of those of operands, as data; ``None`` where only
       ``couple`` knows, as of calls and of what is indexed by what is computed.
     multiplies: how it multiplies and adds, if it does.
+    ranges: what entries of the results may be, given that of the operands, as bits; ``None`` where
+      they may be of either sign, and infinite only where an operand is.
+    fills: what is written where an index is out of range; ``None`` if nothing is.
+    inverts: the operand by which it divides.
+    indices: from which operand on there are indices, at which entries are read or written.
+    reorders: of an equation, the axes of its results along which entries come in another order.
+    joins: how results over some of what it reduces become one.
   """
 
   couple: Callable[[Site, list[Dims]], list[Dims]]
@@ -237,6 +264,12 @@ class Rule:
   small: Callable[[Site, list[Any]], list[Any]] = same_params
   layout: Callable[[Equation], Layout] | None = None
   multiplies: Multiplies | None = None
+  ranges: Callable[[Site, Sequence[int]], int] | None = None
+  fills: Callable[[Site], Any] | None = None
+  inverts: int | None = None
+  indices: int | None = None
+  reorders: Callable[[Equation], Sequence[int]] | None = None
+  joins: Joins | None = None
 
 
 RULES: dict[str, Rule] = {}
@@ -249,11 +282,21 @@ def rule(
   small: Callable[[Site, list[Any]], list[Any]] = same_params,
   layout: Callable[[Equation], Layout] | None = None,
   multiplies: Multiplies | None = None,
+  ranges: Callable[[Site, Sequence[int]], int] | None = None,
+  fills: Callable[[Site], Any] | None = None,
+  inverts: int | None = None,
+  indices: int | None = None,
+  reorders: Callable[[Equation], Sequence[int]] | None = None,
+  joins: Joins | None = None,
+  traits: Trait = NONE,
 ) -> None:
   """Enters a rule for the primitives of these names: by what couples it, or by its layout."""
   couple = couple or (lambda site, ins: coupled(site, layout(site), ins))
   for name in names.split():
-    RULES[name] = Rule(couple, status, small, layout, multiplies)
+    RULES[name] = Rule(
+      couple, status, small, layout, multiplies, ranges, fills, inverts, indices, reorders
+    )
+    enter(name, traits)
 
 
 def multiplies(eqn: Any) -> Multiplies | None:
@@ -265,6 +308,12 @@ def multiplies(eqn: Any) -> Multiplies | None:
 def sides(eqn: Any, operand: int) -> Sides:
   """The axes of an operand of a product by what is done along them."""
   return RULES[eqn.primitive.name].multiplies.sides(Equation(eqn), operand)
+
+
+def joint(eqn: Any) -> int:
+  """The axis along which an equation lays its operands side by side."""
+  (axes,) = RULES[eqn.primitive.name].layout(Equation(eqn)).results
+  return next(i for i, expr in enumerate(axes) if isinstance(expr, (Concat, New)))
 
 
 def resolved(dims: Dims) -> Dims:

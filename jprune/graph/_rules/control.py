@@ -12,6 +12,7 @@ from jax import lax
 from jprune.graph._axes.atoms import Dims, fresh, size_of
 from jprune.graph._program.calls import call_of
 from jprune.graph._program.dataflow import settled
+from jprune.graph._program.traits import NONE, Trait
 from jprune.graph._rules.base import ANY, UNIFORM, ZERO, Facts, Site, Status, rule
 
 # ------------------------------------------------------------------------------------------ calls
@@ -52,7 +53,8 @@ def _small_remat(site: Site, xs: list[Any]) -> list[Any]:
   return list(jax.checkpoint(body, prevent_cse=p['prevent_cse'], policy=p['policy'])(*xs))
 
 
-rule('jit pjit closed_call core_call', _couple_call, _status_call, _small_call)
+for _names, _folds in (('jit pjit', Trait.FOLDS), ('closed_call core_call', NONE)):
+  rule(_names, _couple_call, _status_call, _small_call, traits=Trait.INLINE | _folds)
 rule('checkpoint remat remat2', _couple_remat, _status_call, _small_remat)
 
 

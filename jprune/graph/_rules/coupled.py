@@ -61,6 +61,8 @@ def coupled(site: Any, layout: Layout, ins: list[Dims]) -> list[Dims]:
     site.freeze(dim_of(axis), why)
   for one, other in layout.same:
     site.unify(dim_of(one), dim_of(other))
+  for axis, index in itertools.chain(*(at.items() for at in layout.at)):
+    sliced(site, dim_of(axis), index, index + 1, 1)  # that index is needed
   return [tuple(map(dim_of, exprs)) for exprs in layout.results]
 
 

@@ -22,6 +22,7 @@ from jprune.graph._program.foreign import without_foreign
 from jprune.graph._program.frame import Frame
 from jprune.graph._program.perturbed import is_float, perturbed
 from jprune.graph._program.sharding import struct
+from jprune.graph._program.traits import Trait
 from jprune.graph._rules.base import RULES, Site, Status, rule
 
 _FLOAT0 = jax.dtypes.float0
@@ -183,4 +184,4 @@ def _no_tangent(value: Any) -> Any:
   return np.zeros(np.shape(value), _FLOAT0)
 
 
-rule('custom_jvp_call', _couple_jvp, _status_jvp, _small_jvp)
+rule('custom_jvp_call', _couple_jvp, _status_jvp, _small_jvp, traits=Trait.APART | Trait.OWN_RULE)

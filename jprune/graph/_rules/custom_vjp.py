@@ -13,6 +13,7 @@ from jprune.graph._axes.atoms import Dims
 from jprune.graph._program.calls import closed_over
 from jprune.graph._program.evaluate import single
 from jprune.graph._program.frame import Frame
+from jprune.graph._program.traits import Trait
 from jprune.graph._rules.base import ANY, UNIFORM, ZERO, Facts, Site, Status, rule
 from jprune.graph._rules.custom_jvp import (
   Jaxprs,
@@ -196,4 +197,10 @@ def _small_vjp(site: Site, xs: list[Any]) -> list[Any]:
   return list(function(*xs, *(site.run.values[var] for var in closed)))
 
 
-rule('custom_vjp_call custom_vjp_call_jaxpr', _couple_vjp, _status_vjp, _small_vjp)
+rule(
+  'custom_vjp_call custom_vjp_call_jaxpr',
+  _couple_vjp,
+  _status_vjp,
+  _small_vjp,
+  traits=Trait.OWN_RULE,
+)

@@ -2,108 +2,84 @@
 
 from __future__ import annotations
 
+import functools
+import operator
 from typing import Any
 
 from jprune.graph._axes.atoms import Dims, fresh, fresh_all, size_of
-from jprune.graph._program.frame import HANDED_ON
 from jprune.graph._program.sharding import divided
-from jprune.graph._rules.base import ANY, BAD, UNIFORM, ZERO, Site, Status, rule, same_params
+from jprune.graph._program.traits import Trait, has
+from jprune.graph._rules.base import (
+  ANY,
+  BAD,
+  UNIFORM,
+  ZERO,
+  Equation,
+  Site,
+  Status,
+  rule,
+  same_params,
+)
+from jprune.graph._rules.ranges import RANGES, no_sign
 
-# f(0) = 0.
-_KEEP_ZERO = frozenset(
-  [
-    'neg',
-    'sign',
-    'floor',
-    'ceil',
-    'round',
-    'sin',
-    'tan',
-    'tanh',
-    'asin',
-    'atan',
-    'sinh',
-    'asinh',
-    'atanh',
-    'erf',
-    'erf_inv',
-    'expm1',
-    'log1p',
-    'sqrt',
-    'cbrt',
-    'square',
-    'abs',
-    'real',
-    'imag',
-    'conj',
-    'convert_element_type',
-    'copy',
-    'copy_p',
-    'stop_gradient',
-    'reduce_precision',
-    'optimization_barrier',
-    'name',
-    'sharding_constraint',
-    'layout_constraint',
-    'mesh_cast',
-    'reshard',
-    'pvary',
-    'add',
-    'sub',
-    'add_any',
-    'or',
-    'xor',
-    'ne',
-    'gt',
-    'lt',
-    'shift_left',
-    'shift_right_logical',
-    'shift_right_arithmetic',
-    'bitcast_convert_type',
-    'device_put',
-    'atan2',
-    'complex',
-    'population_count',
-    'integer_pow',
-    'select_n',
-    'select_if_vmap',
-    *HANDED_ON,
-    'max',
-    'min',
-    'clamp',
-    'nextafter',
-  ]
-)
-# f(0) is infinite, NaN, or depends on the sign of zero.
-BREAK_ZERO = frozenset(['log', 'rsqrt', 'digamma', 'lgamma', 'bessel_i1e', 'acosh', 'logit'])
-_OTHERS = frozenset(
-  [
-    'mul',
-    'div',
-    'rem',
-    'pow',
-    'and',
-    'not',
-    'eq',
-    'ge',
-    'le',
-    'exp',
-    'exp2',
-    'logistic',
-    'is_finite',
-    'cos',
-    'acos',
-    'cosh',
-    'erfc',
-    'igamma',
-    'igammac',
-    'polygamma',
-    'zeta',
-    'bessel_i0e',
-    'regularized_incomplete_beta',
-    'clz',
-  ]
-)
+# Of Equinox: they hand their operand on, and complain where it is batched or differentiated.
+_HANDED_ON = 'nonbatchable nontraceable nondifferentiable_backward'
+_PLACED = f'sharding_constraint layout_constraint mesh_cast reshard pvary name copy_p {_HANDED_ON}'
+
+_NAMES = (
+  'abs acos acosh add add_any and asin asinh atan atan2 atanh bessel_i0e bessel_i1e '
+  'bitcast_convert_type cbrt ceil clamp clz complex conj convert_element_type copy cos cosh '
+  'device_put digamma div eq erf erf_inv erfc exp exp2 expm1 floor ge gt igamma igammac imag '
+  'integer_pow is_finite le lgamma log log1p logistic logit lt max min mul ne neg nextafter not '
+  'optimization_barrier or polygamma population_count pow real reduce_precision '
+  'regularized_incomplete_beta rem round rsqrt select_if_vmap select_n shift_left '
+  'shift_right_arithmetic shift_right_logical sign sin sinh sqrt square stop_gradient sub tan tanh '
+  f'xor zeta {_PLACED}'
+).split()
+
+_OF = {
+  Trait.KEEPS_ZERO: (
+    'neg sign floor ceil round sin tan tanh asin atan sinh asinh atanh erf erf_inv expm1 log1p '
+    'sqrt cbrt square abs real imag conj convert_element_type copy stop_gradient reduce_precision '
+    'optimization_barrier add sub add_any or xor ne gt lt shift_left shift_right_logical '
+    'shift_right_arithmetic bitcast_convert_type device_put atan2 complex population_count '
+    f'integer_pow select_n select_if_vmap max min clamp nextafter {_PLACED}'
+  ),
+  Trait.BREAKS_ZERO: 'log rsqrt digamma lgamma bessel_i1e acosh logit',
+  Trait.KEEPS_SIGN: (
+    'abs add add_any complex convert_element_type copy device_put imag optimization_barrier real '
+    f'select_if_vmap select_n sqrt square stop_gradient sub {_PLACED}'
+  ),
+  Trait.FORGETS_SIGN: 'abs square cos cosh exp exp2 logistic erfc acos',
+  Trait.TELLS_SIGN: 'atan2 nextafter bitcast_convert_type',
+  Trait.TELLS_COMPLEX_SIGN: ('sqrt rsqrt log log1p pow acos asin atan acosh asinh atanh cbrt sign'),
+  Trait.CUT_BELOW_ZERO: 'sqrt rsqrt log log1p pow cbrt',
+  Trait.STAYS_REAL: 'add mul cosh exp exp2 square convert_element_type copy stop_gradient',
+  Trait.MOVES: 'convert_element_type copy stop_gradient',
+  Trait.RESHAPES: 'convert_element_type copy',
+  Trait.READS_PART: 'convert_element_type',
+  Trait.KEEPS_AXES: 'copy real imag',
+  Trait.ABSORBS: 'mul div rem',
+  Trait.CATCHES: 'pow bitcast_convert_type',
+  Trait.WRAPS: 'add sub mul neg abs integer_pow pow square',
+  Trait.SPREADS: f'copy {_PLACED}',
+  Trait.CASTS: (
+    f'convert_element_type copy reduce_precision optimization_barrier stop_gradient {_PLACED}'
+  ),
+  Trait.EACH: 'optimization_barrier',
+  Trait.STOPS: 'stop_gradient',
+  Trait.CHOOSES: 'select_n select_if_vmap',
+  Trait.FOLDS: (
+    'abs add and clamp convert_element_type copy div eq ge gt le lt max min mul ne neg not '
+    f'optimization_barrier or rem select_n sign stop_gradient sub xor {_HANDED_ON}'
+  ),
+}
+_INVERTED = {'div': 1, 'pow': 0, 'integer_pow': 0, 'rsqrt': 0, 'digamma': 0}
+
+
+def _traits(name: str) -> Trait:
+  of = [trait for trait, names in _OF.items() if name in names.split()]
+  return functools.reduce(operator.or_, of, Trait.ELEMENTWISE | Trait.GHOSTS)
 
 
 _OTHER_WIDTH = 'read as another dtype of another width'
@@ -148,7 +124,7 @@ def _status(site: Site, ins: list[Status]) -> list[Status]:
   return outs
 
 
-def combined(site: Site, values: list[int]) -> int:
+def combined(site: Equation, values: list[int]) -> int:
   """The status of ``f(values)``."""
   worst = max(values, default=UNIFORM)
   name = site.name
@@ -162,19 +138,19 @@ def combined(site: Site, values: list[int]) -> int:
     return ZERO if (_written(site, 1) or 0.0) > 0 else BAD
   if name == 'integer_pow' and values[0] == ZERO and site.params['y'] <= 0:
     return BAD if site.params['y'] < 0 else UNIFORM
-  if name in BREAK_ZERO and worst == ZERO:
+  if has(site.eqn, Trait.BREAKS_ZERO) and worst == ZERO:
     return BAD
-  if name in ('select_n', 'select_if_vmap'):
+  if has(site.eqn, Trait.CHOOSES):
     cases = values[1:]
     return ZERO if max(cases) == ZERO else max(max(cases), values[0], UNIFORM)
   if name in ('max', 'min', 'clamp') and _keeps_zero(site, values):
     return ZERO
-  if worst == ZERO and name in _KEEP_ZERO:
+  if worst == ZERO and has(site.eqn, Trait.KEEPS_ZERO):
     return ZERO
   return max(worst, UNIFORM)
 
 
-def _keeps_zero(site: Site, values: list[int]) -> bool:
+def _keeps_zero(site: Equation, values: list[int]) -> bool:
   """Whether a bound lets zero through: ``max(x, -1)`` of zero is zero."""
   if site.name == 'clamp':
     low, high = _written(site, 0), _written(site, 2)
@@ -186,12 +162,8 @@ def _keeps_zero(site: Site, values: list[int]) -> bool:
   return False
 
 
-def _written(site: Site, operand: int) -> float | None:
-  return site.frame.scalar(site.eqn.invars[operand])
-
-
-ELEMENTWISE = _KEEP_ZERO | BREAK_ZERO | _OTHERS
-rule(' '.join(ELEMENTWISE), _couple, _status, same_params)
+def _written(site: Equation, operand: int) -> float | None:
+  return site.scalar(operand)
 
 
 def _small_reshard(site: Site, xs: list[Any]) -> list[Any]:
@@ -199,7 +171,16 @@ def _small_reshard(site: Site, xs: list[Any]) -> list[Any]:
   return [site.eqn.primitive.bind(*xs, **{**site.params, 'dst_sharding': sharding})]
 
 
-rule('reshard', _couple, _status, _small_reshard)
+for _name in _NAMES:
+  rule(
+    _name,
+    _couple,
+    _status,
+    _small_reshard if _name == 'reshard' else same_params,
+    ranges=RANGES.get(_name),
+    inverts=_INVERTED.get(_name),
+    traits=_traits(_name),
+  )
 
 
 # ---------------------------------------------------------------------------- made from nothing
@@ -230,8 +211,9 @@ def _small_made(site: Site, xs: list[Any]) -> list[Any]:
   ]
 
 
-rule('iota', _couple_made, _status_iota, _small_made)
-rule('random_bits rng_bit_generator rng_uniform', _couple_made, _status_drawn, _small_made)
+rule('iota', _couple_made, _status_iota, _small_made, ranges=no_sign, traits=Trait.FOLDS)
+rule('random_bits rng_bit_generator', _couple_made, _status_drawn, _small_made)
+rule('rng_uniform', _couple_made, _status_drawn, _small_made, traits=Trait.DRAWS)
 
 
 def _couple_keys(site: Site, ins: list[Dims]) -> list[Dims]:

@@ -8,6 +8,7 @@ that stay just where it is at all of them.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -16,9 +17,12 @@ from jax import lax
 
 from jprune.graph._axes.atoms import Dims, fresh, fresh_all, size_of
 from jprune.graph._program.sharding import take_axis
-from jprune.graph._rules.base import ANY, UNIFORM, ZERO, Site, Status, passed_on, rule
-from jprune.graph._rules.coupled import picked, sliced
+from jprune.graph._program.traits import Trait
+from jprune.graph._rules.base import ANY, UNIFORM, ZERO, Equation, Site, Status, passed_on, rule
+from jprune.graph._rules.coupled import coupled, sliced
+from jprune.graph._rules.layout import Axis, Expr, Layout, New, Take, axes_of, frozen_all, window
 from jprune.graph._rules.products import check_summed
+from jprune.graph._rules.ranges import joined, of_value
 
 _DYNAMIC = 'indexed by what is computed'
 _APPLIED = 'a function is applied at indices'
@@ -26,17 +30,42 @@ _VECTOR = 'an index for each of several axes'
 _ADDS = ('scatter-add', 'scatter_add', 'scatter-sub', 'scatter_sub')
 
 
+def _gather(eqn: Equation) -> Layout | None:
+  """Where all indices are known: one window, or single indices along one axis."""
+  numbers, (shape, indices), (out,) = _numbers(eqn), eqn.in_shapes, eqn.out_shapes
+  known = frozen_all([shape, indices], 'a constant index', [1])
+  if (starts := _constant_start(eqn)) is not None:
+    bounds = zip(axes_of(0, len(shape)), shape, starts, eqn.params['slice_sizes'], strict=True)
+    cut = [window(axis, size, low, low + n) for axis, size, low, n in bounds]
+    gone = numbers.collapsed_slice_dims
+    results = tuple(each for axis, each in enumerate(cut) if axis not in gone)
+    return Layout((results,), frozen=known, at=({Axis(0, i): starts[i] for i in gone},))
+  if (taken := _constant_take(eqn)) is None:
+    return None
+  result: list[Expr] = [New(size, 'a window at an index') for size in out]
+  windows = [i for i in range(len(shape)) if i not in numbers.collapsed_slice_dims]
+  for position, axis in zip(numbers.offset_dims, windows):
+    if eqn.params['slice_sizes'][axis] == shape[axis]:
+      result[position] = Axis(0, axis)
+  rows = (i for i in range(len(out)) if i not in numbers.offset_dims)
+  for position, axis in zip(rows, axes_of(1, len(indices) - 1)):
+    result[position] = axis
+  why = 'indexed across its factors'
+  result[taken.position] = Take(Axis(0, taken.axis), tuple(taken.indices.tolist()), why)
+  return Layout((tuple(result),), frozen=known)
+
+
+def _numbers(eqn: Equation) -> Any:
+  return eqn.params['dimension_numbers']
+
+
 def _couple_gather(site: Site, ins: list[Dims]) -> list[Dims]:
+  if (layout := _gather(site)) is not None:
+    return coupled(site, layout, ins)
   (operand, indices), p = ins, site.params
   numbers, shape = p['dimension_numbers'], site.out_shapes[0]
-  if (starts := _constant_start(site)) is not None:
-    site.freeze_all([indices], 'a constant index')
-    bounds = enumerate(zip(operand, starts, p['slice_sizes']))
-    cut = {axis: sliced(site, dim, low, low + n, 1) for axis, (dim, low, n) in bounds}
-    return [tuple(dim for axis, dim in cut.items() if axis not in numbers.collapsed_slice_dims)]
   site.freeze(indices[-1], _VECTOR)
   batching = dict(zip(numbers.operand_batching_dims, numbers.start_indices_batching_dims))
-  taken = _constant_take(site)
   out: list[Any] = [None] * len(shape)
   windows = [
     i for i in range(len(operand)) if i not in numbers.collapsed_slice_dims and i not in batching
@@ -44,26 +73,21 @@ def _couple_gather(site: Site, ins: list[Dims]) -> list[Dims]:
   for position, axis in zip(numbers.offset_dims, windows):
     if p['slice_sizes'][axis] == size_of(operand[axis]):
       out[position] = operand[axis]
-    elif taken is None or axis != taken.axis:
+    else:
       site.freeze(operand[axis], _DYNAMIC)
   for axis, other in batching.items():
     site.unify(operand[axis], indices[other])
   for axis in numbers.collapsed_slice_dims:
-    if taken is None:
-      site.freeze(operand[axis], _DYNAMIC)
+    site.freeze(operand[axis], _DYNAMIC)
   rest = iter(indices[:-1])
   for position in range(len(shape)):
     if position not in numbers.offset_dims:
       out[position] = next(rest)
-  if taken is not None:
-    site.freeze_all([indices], 'a constant index')
-    dim = operand[taken.axis]
-    out[taken.position] = picked(site, dim, taken.indices, 'indexed across its factors')
   frozen = site.cause('a window at an index')
   return [tuple(fresh(n, frozen) if dim is None else dim for dim, n in zip(out, shape))]
 
 
-def _constant_start(site: Site) -> list[int] | None:
+def _constant_start(site: Equation) -> list[int] | None:
   """Where ``x[:, None, 5:]`` starts on every axis, if it is one window, known while tracing."""
   numbers = site.params['dimension_numbers']
   indices = site.constant(1)
@@ -88,7 +112,7 @@ class _Take(NamedTuple):
   position: int
 
 
-def _constant_take(site: Site) -> _Take | None:
+def _constant_take(site: Equation) -> _Take | None:
   numbers, shape, sizes = (
     site.params['dimension_numbers'],
     site.in_shapes[0],
@@ -111,7 +135,7 @@ def _constant_take(site: Site) -> _Take | None:
   return _Take(axis, flat, rows[several[0]])
 
 
-def filling(site: Site) -> Any:
+def _filling(site: Site) -> Any:
   """What a gather writes for indices out of range; ``None`` if there are none, or it clamps."""
   p, (operand, *_) = site.params, site.eqn.invars
   if p['mode'] != lax.GatherScatterMode.FILL_OR_DROP or _all_inside(site):
@@ -127,7 +151,7 @@ def filling(site: Site) -> Any:
   return jnp.iinfo(dtype).min if signed else jnp.iinfo(dtype).max
 
 
-def _all_inside(site: Site) -> bool:
+def _all_inside(site: Equation) -> bool:
   """Whether all indices are known to lie where the operand has entries."""
   axes = site.params['dimension_numbers'].start_index_map
   room = [site.in_shapes[0][axis] - site.params['slice_sizes'][axis] for axis in axes]
@@ -144,7 +168,7 @@ def _status_gather(site: Site, ins: list[Status]) -> list[Status]:
   operand, indices = ins
   (var,) = site.eqn.outvars
   of = {}
-  fill = filling(site)
+  fill = _filling(site)
   if fill is not None and fill == fill and fill != 0:
     written = {a: max(UNIFORM, v, indices.get(a)) for a, v in operand.of.items()}
     operand = Status(max(UNIFORM, operand.default), written)
@@ -263,10 +287,26 @@ def _small_scatter(site: Site, xs: list[Any]) -> list[Any]:
   return [site.eqn.primitive.bind(operand, indices, updates, **site.params)]
 
 
-def _couple_dynamic_slice(site: Site, ins: list[Dims]) -> list[Dims]:
-  operand = ins[0]
+def _dynamic_slice(eqn: Equation) -> Layout | None:
+  """Where it starts at known indices on all axes that it doesn't take whole."""
+  shape, lengths = eqn.in_shapes[0], eqn.params['slice_sizes']
   out = []
-  for axis, (dim, length) in enumerate(zip(operand, site.params['slice_sizes'])):
+  for axis, size, length in zip(axes_of(0, len(shape)), shape, lengths, strict=True):
+    if length == size:
+      out.append(axis)
+    elif (start := eqn.constant(1 + axis.index)) is None:
+      return None
+    else:
+      low = _clamped(start, size, length)
+      out.append(window(axis, size, low, low + length))
+  return Layout((tuple(out),))
+
+
+def _couple_dynamic_slice(site: Site, ins: list[Dims]) -> list[Dims]:
+  if (layout := _dynamic_slice(site)) is not None:
+    return coupled(site, layout, ins)
+  out = []
+  for axis, (dim, length) in enumerate(zip(ins[0], site.params['slice_sizes'])):
     start = site.constant(1 + axis)
     if length == size_of(dim):
       out.append(dim)
@@ -325,13 +365,79 @@ def _clamped(start: Any, size: int, length: int) -> int:
   return max(0, min(int(start), size - length))
 
 
-rule('gather', _couple_gather, _status_gather, _small_gather)
-rule(
-  'scatter scatter-add scatter_add scatter-sub scatter_sub scatter-mul scatter_mul '
-  'scatter-min scatter_min scatter-max scatter_max',
-  _couple_scatter,
-  _status_scatter,
-  _small_scatter,
+def _reordered(eqn: Equation) -> Sequence[int]:
+  """Axes of a gather's result that are neither taken whole nor run beside one of its operand."""
+  numbers, shape = _numbers(eqn), eqn.in_shapes[0]
+  gone = (*numbers.collapsed_slice_dims, *numbers.operand_batching_dims)
+  kept = [i for i in range(len(shape)) if i not in gone]
+  whole = [eqn.params['slice_sizes'][i] == shape[i] for i in kept]
+  stays = {at for at, yes in zip(numbers.offset_dims, whole, strict=True) if yes}
+  rows = [at for at in range(len(eqn.out_shapes[0])) if at not in numbers.offset_dims]
+  stays |= {at for i, at in enumerate(rows) if i in numbers.start_indices_batching_dims}
+  return [at for at in range(len(eqn.out_shapes[0])) if at not in stays]
+
+
+def _ranges_of_gather(site: Site, flags: Sequence[int]) -> int:
+  """What is read, or filled in."""
+  fill = _filling(site)
+  return flags[0] | (0 if fill is None else of_value(fill))
+
+
+_READS = (
+  Trait.MOVES
+  | Trait.KEEPS_SIGN
+  | Trait.STAYS_REAL
+  | Trait.GHOSTS
+  | Trait.READS_PART
+  | Trait.LOOKS_UP
 )
-rule('dynamic_slice', _couple_dynamic_slice, small=_small_dynamic_slice)
-rule('dynamic_update_slice', _couple_update, small=_small_update)
+rule(
+  'gather',
+  _couple_gather,
+  _status_gather,
+  _small_gather,
+  ranges=_ranges_of_gather,
+  layout=_gather,
+  indices=1,
+  reorders=_reordered,
+  fills=_filling,
+  traits=_READS,
+)
+rule(
+  'dynamic_slice',
+  _couple_dynamic_slice,
+  small=_small_dynamic_slice,
+  layout=_dynamic_slice,
+  indices=1,
+  ranges=joined,
+  traits=_READS,
+)
+rule(
+  'dynamic_update_slice',
+  _couple_update,
+  small=_small_update,
+  ranges=joined,
+  indices=2,
+  traits=Trait.KEEPS_SIGN | Trait.GHOSTS | Trait.WRITES,
+)
+for _name in [
+  'scatter',
+  'scatter-add',
+  'scatter_add',
+  'scatter-sub',
+  'scatter_sub',
+  'scatter-mul',
+  'scatter_mul',
+  'scatter-min',
+  'scatter_min',
+  'scatter-max',
+  'scatter_max',
+]:
+  rule(
+    _name,
+    _couple_scatter,
+    _status_scatter,
+    _small_scatter,
+    ranges=joined if _name == 'scatter' else None,
+    traits=Trait.WRITES,
+  )

@@ -10,6 +10,8 @@ from jax import lax
 
 from jprune.graph._axes.atoms import size_of
 from jprune.graph._program.sharding import explicit
+from jprune.graph._program.traits import Trait
+from jprune.graph._rules import ranges
 from jprune.graph._rules.base import ANY, ZERO, Equation, Site, Status, passed_on, rule
 from jprune.graph._rules.layout import (
   ONE,
@@ -199,14 +201,24 @@ def _small_tile(site: Site, xs: list[Any]) -> list[Any]:
   return [jnp.tile(xs[0], reps)]
 
 
-rule('broadcast_in_dim', layout=_broadcast, small=_small_broadcast)
-rule('reshape', layout=_reshape, small=_small_reshape)
-rule('transpose', layout=_transpose)
-rule('squeeze', layout=_squeeze)
-rule('expand_dims', layout=_expand_dims)
-rule('concatenate', layout=_concatenate)
-rule('stack', layout=_stack)
-rule('unstack', layout=_unstack)
-rule('pad', layout=_pad, status=_status_pad, small=_small_pad)
-rule('rev', layout=_rev)
-rule('tile', layout=_tile, small=_small_tile)
+_MOVES = Trait.MOVES | Trait.KEEPS_SIGN | Trait.STAYS_REAL | Trait.FOLDS
+_FORMS = _MOVES | Trait.GHOSTS | Trait.RESHAPES | Trait.READS_PART
+_SPREADS = _FORMS | Trait.SPREADS
+_RESIZES = _MOVES | Trait.KEEPS_AXES
+
+
+def _moves(name: str, layout: Any, traits: Trait, **sides: Any) -> None:
+  rule(name, layout=layout, traits=traits, ranges=ranges.joined, **sides)
+
+
+_moves('broadcast_in_dim', _broadcast, _SPREADS, small=_small_broadcast)
+_moves('reshape', _reshape, _SPREADS, small=_small_reshape)
+_moves('squeeze', _squeeze, _SPREADS)
+_moves('expand_dims', _expand_dims, _SPREADS)
+_moves('transpose', _transpose, _FORMS)
+_moves('concatenate', _concatenate, _MOVES | Trait.JOINS | Trait.GHOSTS)
+_moves('stack', _stack, _MOVES | Trait.JOINS)
+_moves('unstack', _unstack, _MOVES)
+_moves('pad', _pad, _RESIZES | Trait.GHOSTS, status=_status_pad, small=_small_pad)
+_moves('rev', _rev, _RESIZES | Trait.GHOSTS)
+_moves('tile', _tile, _RESIZES, small=_small_tile)

@@ -13,18 +13,20 @@ import jax
 
 from jprune.graph._axes.atoms import Dims
 from jprune.graph._program.sharding import struct
+from jprune.graph._program.traits import Trait
 from jprune.graph._rules.base import UNIFORM, Site, Status, rule
 from jprune.graph._rules.products import check_summed
+from jprune.graph._rules.ranges import no_sign
 
 # They are computed as JAX would compute them, and JAX finds their derivatives.
-CALLED = frozenset(['maybe_set', 'vprim'])
+_CALLED = frozenset(['maybe_set', 'vprim'])
 
 
 def _couple_called(site: Site, ins: list[Dims]) -> list[Dims]:
   primitive, params = site.eqn.primitive, site.params
   while primitive.name == 'vprim':  # another one under vmap
     primitive, params = params['prim'], dict(params['params'])
-  if primitive.name not in CALLED:
+  if primitive.name not in _CALLED:
     raise NotImplementedError(primitive.name)
   run = lambda *xs: site.eqn.primitive.impl(*xs, **site.params)
   jaxpr = jax.make_jaxpr(run)(*(struct(var.aval) for var in site.eqn.invars))
@@ -39,7 +41,7 @@ def _small_called(site: Site, xs: list[Any]) -> list[Any]:
   return site.walk.small_child(site, 'body', xs)
 
 
-rule(' '.join(CALLED), _couple_called, _status_called, _small_called)
+rule(' '.join(_CALLED), _couple_called, _status_called, _small_called, traits=Trait.INLINE)
 
 
 def _couple_over_all(site: Site, ins: list[Dims]) -> list[Dims]:
@@ -55,4 +57,5 @@ def _status_over_all(site: Site, ins: list[Status]) -> list[Status]:
   return [Status(UNIFORM, {})]
 
 
-rule('unvmap_any unvmap_all unvmap_max', _couple_over_all, _status_over_all)
+rule('unvmap_any unvmap_all', _couple_over_all, _status_over_all, ranges=no_sign)
+rule('unvmap_max', _couple_over_all, _status_over_all)

@@ -8,15 +8,18 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 
 from jprune.graph._axes.atoms import Atom
 from jprune.graph._program.sharding import divided
+from jprune.graph._program.traits import Trait
 from jprune.graph._rules.base import (
   ANY,
   BAD,
   UNIFORM,
   ZERO,
   Equation,
+  Joins,
   Multiplies,
   Sides,
   Site,
@@ -25,9 +28,22 @@ from jprune.graph._rules.base import (
   rule,
 )
 from jprune.graph._rules.layout import Axis, Expr, Factor, Layout, New, frozen_all
+from jprune.graph._rules.ranges import multiplied
 
 _NOT_ZERO = 'summed over, where its pruned entries are not zero'
 _NOT_FINITE = 'summed over, where its pruned entries may be infinite or NaN'
+
+
+def _multiple(one: Any, times: int) -> Any:
+  """A multiple, of the same dtype; integers wrap as their sums do."""
+  dtype = jnp.result_type(one)
+  if jnp.issubdtype(dtype, jnp.integer):
+    return one * np.asarray(times).astype(dtype)
+  wide = jnp.float32 if dtype.itemsize < 4 else dtype  # 16 bits hold no more than 65,504
+  return (one.astype(wide) * jnp.asarray(times, wide)).astype(dtype)
+
+
+SUM = Joins(jnp.add, _multiple)
 
 
 def product(a: int, b: int) -> int:
@@ -140,16 +156,21 @@ def _status_ragged(site: Site, ins: list[Status]) -> list[Status]:
 
 rule(
   'dot_general',
+  joins=SUM,
   layout=_dot,
   status=_status_dot,
   small=_small_dot,
   multiplies=Multiplies('matrices', _matrix_sides, _count_of_matrices),
+  ranges=multiplied,
+  traits=Trait.ABSORBS | Trait.WRAPS | Trait.GHOSTS,
 )
 rule(
   'ragged_dot_general',
   layout=_ragged,
   status=_status_ragged,
   multiplies=Multiplies('groups', _matrix_sides, _count_of_matrices),
+  ranges=multiplied,
+  traits=Trait.ABSORBS,
 )
 
 
@@ -241,4 +262,6 @@ rule(
   status=_status_conv,
   small=_small_conv,
   multiplies=Multiplies('windows', _window_sides, _count_of_windows, kernel=1),
+  ranges=multiplied,
+  traits=Trait.ABSORBS,
 )

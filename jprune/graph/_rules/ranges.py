@@ -14,9 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
 
-from jprune.graph._program.frame import HANDED_ON, Frame
-from jprune.graph._rules.base import Site
-from jprune.graph._rules.indexing import filling
+from jprune.graph._program.frame import Frame
+from jprune.graph._rules.base import RULES, Site
 
 # What entries may be. Where no bit is set, they are positive and finite.
 NEGATIVE = 1
@@ -76,6 +75,13 @@ def _of_number(x: Any) -> int:
   return (NEGATIVE if x < 0 else 0) | (INFINITE if x in (math.inf, -math.inf) else 0)
 
 
+def range_of(site: Site, flags: Sequence[int]) -> int:
+  """What entries of an equation's results may be, from what those of its operands may be."""
+  rule = RULES.get(site.name)
+  found = None if rule is None else rule.ranges
+  return unknown(site, flags) if found is None else found(site, flags)
+
+
 # -------------------------------------------------------------------------------- single primitives
 
 
@@ -97,25 +103,25 @@ def _indefinite(x: int) -> int:
   return x | NAN if x & INFINITE else x
 
 
-def _summed(site: Site, flags: Sequence[int]) -> int:
+def summed(site: Site, flags: Sequence[int]) -> int:
   """Sums of numbers of both signs may be zero, and so are those of none."""
   out = _indefinite(joined(site, flags))
   return out | NULL if out & NEGATIVE or _is_empty(site) else out
 
 
-def _multiplied(site: Site, flags: Sequence[int]) -> int:
+def multiplied(site: Site, flags: Sequence[int]) -> int:
   return _indefinite(joined(site, flags)) | NULL
 
 
-def _powers(site: Site, flags: Sequence[int]) -> int:
+def powers(site: Site, flags: Sequence[int]) -> int:
   return _indefinite(flags[0])
 
 
-def _largest(site: Site, flags: Sequence[int]) -> int:
+def largest(site: Site, flags: Sequence[int]) -> int:
   return flags[0] | (REAL | INFINITE if _is_empty(site) else 0)
 
 
-def _window(site: Site, flags: Sequence[int]) -> int:
+def window(site: Site, flags: Sequence[int]) -> int:
   return joined(site, flags) | REAL | INFINITE
 
 
@@ -307,13 +313,7 @@ def _bits(site: Site, flags: Sequence[int]) -> int:
   return REAL if drawn and exponent is not None and (exponent == one).all() else REAL | WILD
 
 
-def gathered(site: Site, flags: Sequence[int]) -> int:
-  """What is read, or filled in."""
-  fill = filling(site)
-  return flags[0] | (0 if fill is None else of_value(fill))
-
-
-def _no_sign(site: Site, flags: Sequence[int]) -> int:
+def no_sign(site: Site, flags: Sequence[int]) -> int:
   return NULL
 
 
@@ -327,30 +327,20 @@ def _each(names: str, found: Range) -> dict[str, Range]:
 
 RANGES: dict[str, Range] = {
   **_each(
-    'broadcast_in_dim reshape transpose squeeze expand_dims concatenate stack unstack pad slice '
-    'split rev tile dynamic_slice dynamic_update_slice copy copy_p stop_gradient sort '
-    'optimization_barrier name sharding_constraint layout_constraint mesh_cast reshard pvary '
-    'device_put tanh sinh asinh atan erf expm1 sign cbrt cummax cummin '
-    'pmax pmin scatter real',
+    'copy copy_p stop_gradient optimization_barrier name sharding_constraint layout_constraint '
+    'mesh_cast reshard pvary device_put tanh sinh asinh atan erf expm1 sign cbrt real nonbatchable '
+    'nontraceable nondifferentiable_backward',
     joined,
   ),
-  **_each(' '.join(HANDED_ON), joined),
-  **_each('reduce_sum psum cumsum', _summed),
-  **_each('cumprod reduce_prod', _powers),
-  **_each('dot_general conv_general_dilated ragged_dot_general', _multiplied),
-  **_each('reduce_window_sum select_and_scatter_add', _multiplied),
-  **_each('reduce_max reduce_min', _largest),
-  **_each('reduce_window reduce_window_max reduce_window_min', _window),
   **_each('exp exp2 logistic cosh', _positive),
   **_each('abs square', _even),
   **_each('floor ceil round reduce_precision', _rounded),
   **_each('add add_any', _add),
-  **_each('eq ne lt le gt ge is_finite iota unvmap_any unvmap_all', _no_sign),
+  **_each('eq ne lt le gt ge is_finite', no_sign),
   **_each('asin acos acosh atanh logit igamma igammac', _singular),
   **_each('polygamma zeta regularized_incomplete_beta', _singular),
   **_each('lgamma digamma', _gamma),
   'erf_inv': _erf_inv,
-  'gather': gathered,
   'convert_element_type': _converted,
   'mul': _mul,
   'div': _div,
@@ -368,3 +358,4 @@ RANGES: dict[str, Range] = {
   'pow': _pow,
   'bitcast_convert_type': _bits,
 }
+"""Of what works entry by entry; other rules name theirs where they are entered."""

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import operator
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 
 from jprune.graph._axes.atoms import Dims, fresh, fresh_all, size_of
-from jprune.graph._rules.base import UNIFORM, ZERO, Site, Status, rule, same_params
-from jprune.graph._rules.products import check_summed
+from jprune.graph._program.traits import NONE, Trait
+from jprune.graph._rules import ranges
+from jprune.graph._rules.base import UNIFORM, ZERO, Equation, Joins, Site, Status, rule
+from jprune.graph._rules.products import SUM, check_summed
 
 
 def _couple_reduce(site: Site, ins: list[Dims]) -> list[Dims]:
@@ -34,11 +38,17 @@ def _gives_identity(site: Site) -> bool:
   return nothing and site.name not in ('reduce_sum', 'reduce_or')
 
 
-rule(
-  'reduce_sum reduce_max reduce_min reduce_prod reduce_and reduce_or',
-  _couple_reduce,
-  _status_reduce,
-)
+def _reduces(name: str, joins: Joins, traits: Trait = NONE, found: Any = None) -> None:
+  traits |= Trait.GHOSTS
+  rule(name, _couple_reduce, _status_reduce, ranges=found, joins=joins, traits=traits)
+
+
+_reduces('reduce_sum', SUM, Trait.KEEPS_SIGN | Trait.WRAPS, ranges.summed)
+_reduces('reduce_prod', Joins(jnp.multiply, operator.pow), Trait.WRAPS, ranges.powers)
+_reduces('reduce_max', Joins(jnp.maximum, picks=True), Trait.KEEPS_SIGN, ranges.largest)
+_reduces('reduce_min', Joins(jnp.minimum, picks=True), found=ranges.largest)
+_reduces('reduce_and', Joins(jnp.bitwise_and))
+_reduces('reduce_or', Joins(jnp.bitwise_or))
 
 
 def _couple_collective(site: Site, ins: list[Dims]) -> list[Dims]:
@@ -61,7 +71,11 @@ def _status_collective(site: Site, ins: list[Status]) -> list[Status]:
   return outs
 
 
-rule('psum pmax pmin', _couple_collective, _status_collective)
+_collects = lambda names, found, traits=NONE: rule(
+  names, _couple_collective, _status_collective, ranges=found, traits=traits
+)
+_collects('psum', ranges.summed, Trait.KEEPS_SIGN)
+_collects('pmax pmin', ranges.joined)
 
 
 def _couple_order(site: Site, ins: list[Dims]) -> list[Dims]:
@@ -95,8 +109,10 @@ def _couple_along(site: Site, ins: list[Dims]) -> list[Dims]:
   return [ins[0]]
 
 
-rule('cumsum cumprod cummax cummin', _couple_along)
-rule('cumlogsumexp', _couple_along, _at_least_uniform)
+rule('cumsum', _couple_along, ranges=ranges.summed, traits=Trait.GHOSTS | Trait.WRAPS)
+rule('cumprod', _couple_along, ranges=ranges.powers, traits=Trait.GHOSTS)
+rule('cummax cummin', _couple_along, ranges=ranges.joined, traits=Trait.GHOSTS)
+rule('cumlogsumexp', _couple_along, _at_least_uniform, traits=Trait.GHOSTS)
 
 
 def _couple_fft(site: Site, ins: list[Dims]) -> list[Dims]:
@@ -109,7 +125,7 @@ def _couple_fft(site: Site, ins: list[Dims]) -> list[Dims]:
   return [(*dims[:first], *waves)]
 
 
-rule('fft', _couple_fft)
+rule('fft', _couple_fft, traits=Trait.KEEPS_AXES)
 
 
 def _couple_sort(site: Site, ins: list[Dims]) -> list[Dims]:
@@ -134,17 +150,34 @@ def _status_sort(site: Site, ins: list[Status]) -> list[Status]:
   ]
 
 
+def _axis_of_top_k(eqn: Equation) -> int:
+  return eqn.params.get('axis', -1) % len(eqn.in_shapes[0])
+
+
 def _couple_top_k(site: Site, ins: list[Dims]) -> list[Dims]:
   (dims,) = ins
-  axis = site.params.get('axis', -1) % len(dims)
+  axis = _axis_of_top_k(site)
   site.freeze(dims[axis], 'top_k along it')
   best = fresh(site.out_shapes[0][axis], site.cause('the best of top_k'))
   out = tuple(best if i == axis else dim for i, dim in enumerate(dims))
   return [out for _ in site.out_shapes]
 
 
-rule('sort', _couple_sort, _status_sort)
-rule('top_k', _couple_top_k, _at_least_uniform)
+rule(
+  'sort',
+  _couple_sort,
+  _status_sort,
+  ranges=ranges.joined,
+  reorders=lambda eqn: [eqn.params['dimension']],
+  traits=Trait.CATCHES | Trait.KEEPS_AXES,
+)
+rule(
+  'top_k',
+  _couple_top_k,
+  _at_least_uniform,
+  reorders=lambda eqn: [_axis_of_top_k(eqn)],
+  traits=Trait.CATCHES | Trait.TELLS_SIGN,
+)
 
 
 def _couple_window(site: Site, ins: list[Dims]) -> list[Dims]:
@@ -195,10 +228,16 @@ def _only_padding(site: Site) -> bool:
   return False
 
 
-rule('reduce_window_sum', _couple_window)
-rule('reduce_window_max reduce_window_min', _couple_window, _status_extreme)
-rule('reduce_window', _couple_window, _at_least_uniform)
-rule('select_and_gather_add', _couple_window, _at_least_uniform)
+rule('reduce_window_sum', _couple_window, ranges=ranges.multiplied, traits=Trait.GHOSTS)
+rule(
+  'reduce_window_max reduce_window_min',
+  _couple_window,
+  _status_extreme,
+  ranges=ranges.window,
+  traits=Trait.GHOSTS,
+)
+rule('reduce_window', _couple_window, _at_least_uniform, ranges=ranges.window)
+rule('select_and_gather_add', _couple_window, _at_least_uniform, traits=Trait.CATCHES)
 
 
 def _couple_scatter_window(site: Site, ins: list[Dims]) -> list[Dims]:
@@ -212,4 +251,9 @@ def _couple_scatter_window(site: Site, ins: list[Dims]) -> list[Dims]:
   return [operand]
 
 
-rule('select_and_scatter_add', _couple_scatter_window, small=same_params)
+rule(
+  'select_and_scatter_add',
+  _couple_scatter_window,
+  ranges=ranges.multiplied,
+  traits=Trait.CATCHES,
+)

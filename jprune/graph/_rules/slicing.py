@@ -9,8 +9,10 @@ import numpy as np
 from jax import lax
 
 from jprune.graph._program.sharding import take_axis
+from jprune.graph._program.traits import Trait
 from jprune.graph._rules.base import Equation, Site, rule
 from jprune.graph._rules.layout import Axis, Expr, Layout, axes_of, window
+from jprune.graph._rules.ranges import joined
 
 
 def _slice(eqn: Equation) -> Layout:
@@ -61,5 +63,8 @@ def _small_split(site: Site, xs: list[Any]) -> list[Any]:
   return list(lax.split(xs[0], sizes, axis))
 
 
-rule('slice', layout=_slice, small=_small_slice)
-rule('split', layout=_split, small=_small_split)
+_CUTS = (
+  Trait.MOVES | Trait.KEEPS_SIGN | Trait.STAYS_REAL | Trait.FOLDS | Trait.GHOSTS | Trait.READS_PART
+)
+rule('slice', layout=_slice, small=_small_slice, ranges=joined, traits=_CUTS)
+rule('split', layout=_split, small=_small_split, ranges=joined, traits=_CUTS)

@@ -26,16 +26,8 @@ from jprune.graph._program.evaluate import evaluate_whole
 from jprune.graph._program.frame import Frame, place
 from jprune.graph._program.sharding import take_axis
 from jprune.graph._rules.base import RULES, ZERO, Site
-from jprune.graph._shrunk.extremes import EXTREMES, extreme
+from jprune.graph._shrunk.extremes import extreme
 from jprune.graph._shrunk.later_rules import couple_later
-
-_COMBINE = {
-  'reduce_and': jnp.bitwise_and,
-  'reduce_or': jnp.bitwise_or,
-  'reduce_prod': jnp.multiply,
-  'reduce_sum': jnp.add,
-  'dot_general': jnp.add,
-}
 
 
 class _Run:
@@ -159,29 +151,10 @@ class _Part(NamedTuple):
 
 def _combined(site: Site, parts: Sequence[_Part]) -> Any:
   """The result of a reduction from those of its parts."""
-  name = site.name
-  if name in EXTREMES:
-    wide = jnp.issubdtype(jnp.result_type(parts[0].outs[0]), jnp.inexact)
-    values, operands = [part.outs[0] for part in parts], [part.operand for part in parts]
-    if wide:
-      times = tuple(part.times for part in parts)
-      return extreme(name, tuple(site.params['axes']), times, values, operands)
-    return functools.reduce(EXTREMES[name], values)
-  total = parts[0].outs[0]
-  for part in parts[1:]:
-    ghost = part.outs[0]
-    if name in ('reduce_sum', 'dot_general'):
-      ghost = _times(ghost, part.times)
-    elif name == 'reduce_prod':
-      ghost = ghost**part.times
-    total = _COMBINE[name](total, ghost)
-  return total
-
-
-def _times(ghost: Any, times: int) -> Any:
-  """A multiple, of the same dtype; integers wrap as their sums do."""
-  dtype = jnp.result_type(ghost)
-  if jnp.issubdtype(dtype, jnp.integer):
-    return ghost * np.asarray(times).astype(dtype)
-  wide = jnp.float32 if dtype.itemsize < 4 else dtype  # 16 bits hold no more than 65,504
-  return (ghost.astype(wide) * jnp.asarray(times, wide)).astype(dtype)
+  how = RULES[site.name].joins
+  values = [part.outs[0] for part in parts]
+  if how.picks and jnp.issubdtype(jnp.result_type(values[0]), jnp.inexact):
+    operands, times = [part.operand for part in parts], tuple(part.times for part in parts)
+    return extreme(how.combine, tuple(site.params['axes']), times, values, operands)
+  each = (how.repeated(value, part.times) for value, part in zip(values[1:], parts[1:]))
+  return functools.reduce(how.combine, each, values[0])

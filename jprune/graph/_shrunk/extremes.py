@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-EXTREMES: dict[str, Callable[[Any, Any], jax.Array]] = {
-  'reduce_max': jnp.maximum,
-  'reduce_min': jnp.minimum,
-}
-
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1, 2))
 def extreme(
-  name: str, axes: Sequence[int], times: Sequence[int], values: Sequence[Any], operands: Any
+  combine: Any, axes: Sequence[int], times: Sequence[int], values: Sequence[Any], operands: Any
 ) -> jax.Array:
   """The largest (smallest) of several results of a reduction.
 
@@ -25,22 +20,22 @@ def extreme(
   several, has as many shares.
 
   Args:
-    name: of the reduction.
+    combine: the larger (smaller) of two.
     axes: over which it went.
     times: how many entries each entry of an operand stands for.
     values: the results.
     operands: what was reduced to them.
   """
   del axes, times, operands
-  return functools.reduce(EXTREMES[name], values)
+  return functools.reduce(combine, values)
 
 
 @extreme.defjvp
 def _shared(
-  name: str, axes: Sequence[int], times: Sequence[int], primals: Any, tangents: Any
+  combine: Any, axes: Sequence[int], times: Sequence[int], primals: Any, tangents: Any
 ) -> tuple[Any, Any]:
   values, operands = primals
-  found = extreme(name, axes, times, values, operands)
+  found = extreme(combine, axes, times, values, operands)
   weights, wide = [], jnp.float32 if found.dtype.itemsize < 4 else found.real.dtype
   for value, operand, often in zip(values, operands, times, strict=True):
     ties = (operand == jnp.expand_dims(found, axes)).sum(axes, dtype=wide) * jnp.asarray(
