@@ -281,21 +281,23 @@ def rule(
   status: Callable[[Site, list[Status]], list[Status]] = passed_on,
   small: Callable[[Site, list[Any]], list[Any]] = same_params,
   layout: Callable[[Equation], Layout] | None = None,
-  multiplies: Multiplies | None = None,
-  ranges: Callable[[Site, Sequence[int]], int] | None = None,
-  fills: Callable[[Site], Any] | None = None,
-  inverts: int | None = None,
-  indices: int | None = None,
-  reorders: Callable[[Equation], Sequence[int]] | None = None,
-  joins: Joins | None = None,
   traits: Trait = NONE,
+  **more: Any,
 ) -> None:
-  """Enters a rule for the primitives of these names: by what couples it, or by its layout."""
+  """Enters a rule for the primitives of these names: by what couples it, or by its layout.
+
+  Args:
+    names: with spaces between them.
+    couple: as for :class:`Rule`; by default it follows from the layout.
+    status: as for :class:`Rule`.
+    small: as for :class:`Rule`.
+    layout: as for :class:`Rule`.
+    traits: what else is true of the primitives.
+    **more: the other attributes of a :class:`Rule`.
+  """
   couple = couple or (lambda site, ins: coupled(site, layout(site), ins))
   for name in names.split():
-    RULES[name] = Rule(
-      couple, status, small, layout, multiplies, ranges, fills, inverts, indices, reorders
-    )
+    RULES[name] = Rule(couple, status, small, layout, **more)
     enter(name, traits)
 
 
