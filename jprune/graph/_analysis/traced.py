@@ -13,17 +13,8 @@ from jprune import _checks, tree
 from jprune.graph._analysis.coupling import Coupling
 from jprune.graph._analysis.facts import of_param
 from jprune.graph._analysis.pruned_values import Exactness
-from jprune.graph._axes.atoms import (
-  Atom,
-  Cause,
-  Dim,
-  Dims,
-  freeze,
-  fresh_all,
-  leaves,
-  resolve,
-  unify,
-)
+from jprune.graph._axes.atoms import Atom, Cause, Dim, Dims, freeze, fresh_all, leaves, resolve
+from jprune.graph._axes.unify import unify
 from jprune.graph._program.foreign import has_foreign, without_foreign
 from jprune.graph._program.frame import Frame, without_dead
 from jprune.graph._program.outputs import Filter, chosen

@@ -11,7 +11,8 @@ import dataclasses
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
-from jprune.graph._axes.atoms import Atom, Cause, Dim, Dims, freeze, resolve, unify
+from jprune.graph._axes.atoms import Atom, Cause, Dim, Dims, freeze, resolve
+from jprune.graph._axes.unify import unify
 from jprune.graph._program.evaluate import bound
 from jprune.graph._program.frame import Frame, written
 from jprune.graph._program.traits import NONE, Trait, enter

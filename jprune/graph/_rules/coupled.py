@@ -7,18 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from jprune.graph._axes.atoms import (
-  Dim,
-  Dims,
-  fresh,
-  fresh_all,
-  is_frozen,
-  resolve,
-  segments,
-  singles,
-  size_of,
-  sum_of,
-)
+from jprune.graph._axes.atoms import Dim, Dims, fresh, fresh_all, is_frozen, resolve, size_of
+from jprune.graph._axes.unify import segments, singles, sum_of
 from jprune.graph._rules.layout import (
   Axis,
   Concat,
