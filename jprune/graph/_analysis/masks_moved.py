@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jprune.graph._program.constants import constant
 from jprune.graph._program.frame import Frame
 from jprune.graph._program.traits import Trait, has
 from jprune.graph._rules.base import RULES, Equation
@@ -120,7 +121,7 @@ def moves(frame: Frame, eqn: Any) -> list[Any] | None:
 
 def _bound(frame: Frame, eqn: Any) -> list[Any] | None:
   """What taking entries at constant indices of any form does to a mask."""
-  indices = [frame.constant(var) for var in eqn.invars[1:]]
+  indices = [constant(frame, var) for var in eqn.invars[1:]]
   if any(index is None for index in indices):
     return None
 

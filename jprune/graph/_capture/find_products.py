@@ -36,7 +36,8 @@ from jprune.graph._capture.stacked_leaves import Stack, stack_of, unstacked
 from jprune.graph._capture.stats import Use
 from jprune.graph._capture.token_alignment import moved
 from jprune.graph._program.calls import call_of
-from jprune.graph._program.frame import Frame, place
+from jprune.graph._program.frame import Frame
+from jprune.graph._program.locations import place
 from jprune.graph._rules.base import multiplies
 
 

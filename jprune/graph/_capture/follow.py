@@ -11,7 +11,8 @@ from jax.extend import core
 
 from jprune.graph._analysis.leaf_views import Factor, View, grown, moved, reshaped
 from jprune.graph._analysis.provenance import Source
-from jprune.graph._program.frame import Frame, place
+from jprune.graph._program.frame import Frame
+from jprune.graph._program.locations import place
 from jprune.graph._program.traits import Trait, has
 from jprune.graph._rules.base import joint, multiplies, sides
 

@@ -9,6 +9,7 @@ from jax.extend import core
 
 from jprune.graph._analysis.leaf_views import View
 from jprune.graph._program.calls import call_of
+from jprune.graph._program.constants import constant
 from jprune.graph._program.frame import Frame
 
 
@@ -17,7 +18,7 @@ def counters(frame: Frame, eqn: Any, body: Frame) -> dict[int, np.ndarray]:
   call, found = call_of(eqn), {}
   for place, var in enumerate(eqn.invars):
     carried = place - call.carry.start
-    if carried < 0 or (value := frame.constant(var)) is None:
+    if carried < 0 or (value := constant(frame, var)) is None:
       continue
     if place >= call.carry.stop:
       if value.ndim == 1:

@@ -23,7 +23,7 @@ from jprune.graph._channels.groups import Group, Member, Position
 from jprune.graph._channels.keeping import without
 from jprune.graph._channels.readers import readers
 from jprune.graph._channels.readonly import ReadOnly
-from jprune.graph._program.frame import described
+from jprune.graph._program.locations import described
 from jprune.graph._program.outputs import Filter
 from jprune.typing import Params, Where
 

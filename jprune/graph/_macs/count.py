@@ -16,7 +16,7 @@ from jprune.graph._channels.graph import ChannelGraph, graph_of
 from jprune.graph._channels.kept_units import _seen, kept_units, mask_arrays
 from jprune.graph._macs import table
 from jprune.graph._macs.products import Macs, Product, products, sum_of, unknown_equations
-from jprune.graph._program.frame import line
+from jprune.graph._program.locations import line
 from jprune.typing import Masks, Params
 
 

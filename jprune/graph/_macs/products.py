@@ -15,7 +15,8 @@ from jprune.graph._analysis.provenance import Source, Sources, Step, owner, sour
 from jprune.graph._analysis.traced import Traced
 from jprune.graph._axes.sizes import Sizes
 from jprune.graph._program.calls import call_of
-from jprune.graph._program.frame import Frame, line
+from jprune.graph._program.frame import Frame
+from jprune.graph._program.locations import line
 from jprune.graph._rules.base import RULES, multiplies
 
 

@@ -27,7 +27,9 @@ from jprune.graph._analysis.leaf_views import (
 from jprune.graph._analysis.provenance import Source, sources
 from jprune.graph._axes.atoms import Atom, resolve
 from jprune.graph._program.calls import call_of
-from jprune.graph._program.frame import Frame, place
+from jprune.graph._program.constants import constant
+from jprune.graph._program.frame import Frame
+from jprune.graph._program.locations import place
 from jprune.graph._program.traits import Trait, has
 from jprune.graph._rules.base import joint, multiplies, sides
 
@@ -263,7 +265,7 @@ class LeafUses:
     cut = [axis for axis, size in enumerate(sizes) if size != shape[axis]]
     indices = eqn.invars[1:]
     by_data = any(self._source(frame, var).level > _PARAMS for var in indices)
-    constant = all(frame.constant(var) is not None for var in indices)
+    constant = all(constant(frame, var) is not None for var in indices)
     places, rows = _places(eqn)
     found = []
     for view in held[0]:

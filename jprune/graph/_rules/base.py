@@ -13,8 +13,9 @@ from typing import Any, NamedTuple, TypeAlias
 
 from jprune.graph._axes.atoms import Atom, Cause, Dim, Dims, freeze, resolve
 from jprune.graph._axes.unify import unify
+from jprune.graph._program.constants import constant, scalar, written
 from jprune.graph._program.evaluate import bound
-from jprune.graph._program.frame import Frame, written
+from jprune.graph._program.frame import Frame
 from jprune.graph._program.traits import NONE, Trait, enter
 from jprune.graph._rules.coupled import coupled
 from jprune.graph._rules.layout import Concat, Layout, New
@@ -96,12 +97,12 @@ class Equation:
 
   def constant(self, operand: int) -> Any:
     """The value of an integer operand, if it doesn't depend on the inputs."""
-    return None if self.frame is None else self.frame.constant(self.eqn.invars[operand])
+    return None if self.frame is None else constant(self.frame, self.eqn.invars[operand])
 
   def scalar(self, operand: int) -> float | None:
     """The value of an operand that is a real scalar written in the code."""
     var = self.eqn.invars[operand]
-    return written(var) if self.frame is None else self.frame.scalar(var)
+    return written(var) if self.frame is None else scalar(self.frame, var)
 
 
 class Site(Equation):

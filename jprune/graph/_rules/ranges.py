@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
 
+from jprune.graph._program.constants import constant, scalar
 from jprune.graph._program.frame import Frame
 from jprune.graph._rules.base import RULES, Site
 
@@ -164,7 +165,7 @@ def _rem(site: Site, flags: Sequence[int]) -> int:
 
 def _max(site: Site, flags: Sequence[int]) -> int:
   a, b = flags
-  if -math.inf in (bounds := [site.frame.scalar(var) for var in site.eqn.invars]):
+  if -math.inf in (bounds := [scalar(site.frame, var) for var in site.eqn.invars]):
     return flags[1 - bounds.index(-math.inf)]  # as softmax takes it, which is no bound
   out = (a | b) & ~REAL | a & b & NEGATIVE
   return out | (a | b) & NULL if a & REAL and b & REAL else out
@@ -216,7 +217,7 @@ def _test_of_sign(site: Site) -> tuple[str, Any] | None:
   index = None if isinstance(var, core.Literal) else frame.maker(var)
   if index is None or (eqn := frame.jaxpr.eqns[index]).primitive.name not in _CHOSEN:
     return None
-  number = frame.scalar(eqn.invars[1])
+  number = scalar(frame, eqn.invars[1])
   return (eqn.primitive.name, origin(frame, eqn.invars[0])) if number == 0 else None
 
 
@@ -308,7 +309,7 @@ def _bits(site: Site, flags: Sequence[int]) -> int:
     return REAL | WILD
   shifted = _maker(site.frame, made.invars[0])
   one = np.ones((), site.eqn.outvars[0].aval.dtype).view(f'u{made.outvars[0].aval.dtype.itemsize}')
-  exponent = site.frame.constant(made.invars[1])
+  exponent = constant(site.frame, made.invars[1])
   drawn = shifted is not None and shifted.primitive.name == 'shift_right_logical'
   return REAL if drawn and exponent is not None and (exponent == one).all() else REAL | WILD
 

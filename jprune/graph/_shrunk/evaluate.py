@@ -23,7 +23,8 @@ from jprune.graph._analysis.ghosts import carried
 from jprune.graph._axes.atoms import Dims, leaves
 from jprune.graph._axes.sizes import NOWHERE, Sizes, World
 from jprune.graph._program.evaluate import evaluate_whole
-from jprune.graph._program.frame import Frame, place
+from jprune.graph._program.frame import Frame
+from jprune.graph._program.locations import place
 from jprune.graph._program.sharding import take_axis
 from jprune.graph._rules.base import RULES, ZERO, Site
 from jprune.graph._shrunk.extremes import extreme

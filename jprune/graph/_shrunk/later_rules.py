@@ -14,7 +14,8 @@ from jprune import _checks
 from jprune.graph._analysis.coupling import Coupling
 from jprune.graph._analysis.pruned_values import Exactness
 from jprune.graph._axes.atoms import Atom, leaves, resolve
-from jprune.graph._program.frame import Frame, place
+from jprune.graph._program.frame import Frame
+from jprune.graph._program.locations import place
 from jprune.graph._rules.base import Site, Status
 
 

@@ -1,0 +1,98 @@
+"""What is known of values while tracing: indices that are computed from constants, scalars."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.extend import core
+
+from jprune.graph._program.evaluate import single
+from jprune.graph._program.frame import Frame
+from jprune.graph._program.traits import Trait, has
+
+_MOST_FOLDED = 2**20
+
+
+def constant(frame: Frame, var: Any) -> np.ndarray | None:
+  """The value of an integer variable that doesn't depend on the inputs."""
+  if isinstance(var, core.Literal):
+    return np.asarray(var.val)
+  if not _is_index(var.aval):
+    return None
+  if var not in frame.constants:
+    frame.constants[var] = _fold(frame, var)
+  return frame.constants[var]
+
+
+def scalar(frame: Frame, var: Any) -> float | None:
+  """The value of a real scalar that is written in the code."""
+  if isinstance(var, core.Literal):
+    return written(var)
+  index = frame.maker(var)
+  if index is None:
+    if frame.outer is None or var not in frame.jaxpr.invars:
+      return None
+    outer, _, operands = frame.outer
+    return scalar(outer, operands[list(frame.jaxpr.invars).index(var)])
+  eqn = frame.jaxpr.eqns[index]
+  if has(eqn, Trait.RESHAPES) and 'new_dtype' in eqn.params:  # not where bits are read anew
+    number = scalar(frame, eqn.invars[0])
+    return None if number is None else _converted(number, eqn.params['new_dtype'])
+  if has(eqn, Trait.EACH):
+    return scalar(frame, eqn.invars[eqn.outvars.index(var)])
+  if has(eqn, Trait.SPREADS):
+    return scalar(frame, eqn.invars[0])
+  return None
+
+
+def _fold(frame: Frame, var: Any) -> np.ndarray | None:
+  if var in frame.consts:
+    value = frame.consts[var]
+    return None if isinstance(value, jax.core.Tracer) else np.asarray(value)
+  if (index := frame.maker(var)) is None:
+    if frame.outer is not None and var in frame.jaxpr.invars:
+      outer, _, operands = frame.outer
+      return constant(outer, operands[list(frame.jaxpr.invars).index(var)])
+    return None
+  eqn = frame.jaxpr.eqns[index]
+  if not has(eqn, Trait.FOLDS):
+    return None
+  values = [constant(frame, v) for v in eqn.invars]
+  if any(value is None for value in values):
+    return None
+  with jax.ensure_compile_time_eval():
+    out = core.jaxpr_as_fun(single(eqn))(
+      *[jnp.asarray(v, u.aval.dtype) for v, u in zip(values, eqn.invars)]
+    )
+  for each, value in zip(eqn.outvars, out):
+    frame.constants[each] = np.asarray(value)
+  return frame.constants[var]
+
+
+def written(var: Any) -> float | None:
+  """The value of a real scalar that is a literal."""
+  if not isinstance(var, core.Literal) or np.ndim(var.val) or np.imag(var.val):
+    return None
+  return float(np.real(var.val))
+
+
+def _converted(number: float, dtype: Any) -> float | None:
+  """A number as one of another dtype, if that has real numbers."""
+  if jnp.issubdtype(dtype, jnp.complexfloating) or not jnp.issubdtype(dtype, jnp.number):
+    return number if dtype != jnp.bool_ else float(bool(number))
+  whole = jnp.issubdtype(dtype, jnp.integer) and math.isfinite(number)
+  return float(np.asarray(int(number) if whole else number).astype(dtype))
+
+
+def _is_index(aval: Any) -> bool:
+  """Whether it may be an index, or several; the sizes of ``jax.export`` have no value."""
+  shape = getattr(aval, 'shape', None)
+  if shape is None or not all(isinstance(n, int) for n in shape):
+    return False
+  if math.prod(shape) > _MOST_FOLDED:
+    return False
+  return jnp.issubdtype(aval.dtype, jnp.integer) or jnp.issubdtype(aval.dtype, jnp.bool_)
