@@ -13,10 +13,8 @@ from jprune.graph._rules import custom_vjp as custom_vjp
 from jprune.graph._rules import elementwise as elementwise
 from jprune.graph._rules import indexing as indexing
 from jprune.graph._rules import movement as movement
-from jprune.graph._rules import packages as packages
 from jprune.graph._rules import products as products
 from jprune.graph._rules import reductions as reductions
-from jprune.graph._rules import slicing as slicing
 from jprune.graph._rules.base import RULES, Site
 
 

@@ -21,7 +21,6 @@ from jprune.graph._analysis.provenance import sources
 from jprune.graph._analysis.traced import Traced
 from jprune.graph._analysis.value_numbers import Numbers
 from jprune.graph._capture.follow import Held, held_by, named, only_scales, views_in
-from jprune.graph._capture.inputs import Input, Part
 from jprune.graph._capture.loop_counters import counters, step_by_turn
 from jprune.graph._capture.operand_roles import (
   Roles,
@@ -30,8 +29,10 @@ from jprune.graph._capture.operand_roles import (
   row_dims,
   use_of,
   weighing,
+  why_not_by_data,
+  why_not_joined,
 )
-from jprune.graph._capture.partners import why_not_by_data, why_not_joined
+from jprune.graph._capture.recorder import Input, Part
 from jprune.graph._capture.stacked_leaves import Stack, stack_of, unstacked
 from jprune.graph._capture.stats import Use
 from jprune.graph._capture.token_alignment import moved

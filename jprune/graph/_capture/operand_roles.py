@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import numpy as np
 from jax import lax
+from jax.extend import core
 
+from jprune.graph._analysis.dependence import PARAMS
 from jprune.graph._analysis.leaf_views import REPEATED, Pieces, View, split
 from jprune.graph._axes.atoms import Dim, resolve
+from jprune.graph._capture.follow import Held, Joined
 from jprune.graph._capture.stats import Use
 from jprune.graph._program.frame import Frame
 from jprune.graph._rules.base import multiplies, sides
@@ -252,3 +255,24 @@ def weighed(weights: jax.Array, how: Weighing) -> jax.Array:
   shape, order, lined_up, full = how
   found = weights.reshape(shape).transpose(order).reshape(lined_up)
   return jax.numpy.broadcast_to(found, full).reshape(int(np.prod(full, dtype=np.int64)))
+
+
+def why_not_by_data(origins: Mapping[Any, int], var: Any) -> str | None:
+  """Of a partner that no argument has a part in: the product is another weight."""
+  origin = 0 if isinstance(var, core.Literal) else origins[var]
+  if origin == PARAMS:
+    return 'its partner depends on params only'
+  return None if origin else 'its partner depends on no argument of fn'
+
+
+def why_not_joined(eqn: Any, operand: int, held: Held) -> str | None:
+  """Of the partner of several leaves that are summed over together, or used in another form."""
+  if not isinstance(held, Joined):
+    return None
+  if multiplies(eqn).form != 'matrices':
+    return 'it is concatenated with others'
+  return (
+    None
+    if held.axis in sides(eqn, operand).outputs
+    else 'it is concatenated with others along an axis that is contracted'
+  )

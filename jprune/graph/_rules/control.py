@@ -12,6 +12,7 @@ from jax import lax
 from jprune.graph._axes.atoms import Dims, fresh, size_of
 from jprune.graph._program.calls import call_of
 from jprune.graph._program.dataflow import settled
+from jprune.graph._program.sharding import struct
 from jprune.graph._program.traits import NONE, Trait
 from jprune.graph._rules.base import ANY, UNIFORM, ZERO, Facts, Site, Status, rule
 
@@ -199,3 +200,31 @@ def _worse(a: Status, b: Status) -> Status:
   flags = {atom: a.facts.get(atom) | b.facts.get(atom) for atom in atoms}
   facts = Facts(a.facts.default | b.facts.default, flags, a.facts.lost | b.facts.lost)
   return Status(max(a.default, b.default), of, facts)
+
+
+# --------------------------------------------------------------------------------- other packages
+
+# They are computed as JAX would compute them, and JAX finds their derivatives.
+_CALLED = frozenset(['maybe_set', 'vprim'])
+
+
+def _couple_called(site: Site, ins: list[Dims]) -> list[Dims]:
+  primitive, params = site.eqn.primitive, site.params
+  while primitive.name == 'vprim':  # another one under vmap
+    primitive, params = params['prim'], dict(params['params'])
+  if primitive.name not in _CALLED:
+    raise NotImplementedError(primitive.name)
+  run = lambda *xs: site.eqn.primitive.impl(*xs, **site.params)
+  jaxpr = jax.make_jaxpr(run)(*(struct(var.aval) for var in site.eqn.invars))
+  return site.walk.couple_child(site, 'body', jaxpr, ins, inline=True)
+
+
+def _status_called(site: Site, ins: list[Status]) -> list[Status]:
+  return site.walk.status_child(site, 'body', ins)
+
+
+def _small_called(site: Site, xs: list[Any]) -> list[Any]:
+  return site.walk.small_child(site, 'body', xs)
+
+
+rule(' '.join(_CALLED), _couple_called, _status_called, _small_called, traits=Trait.INLINE)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from jprune.graph._axes.atoms import size_of
-from jprune.graph._program.sharding import explicit
+from jprune.graph._program.sharding import explicit, take_axis
 from jprune.graph._program.traits import Trait
 from jprune.graph._rules import ranges
 from jprune.graph._rules.base import ANY, ZERO, Equation, Site, Status, passed_on, rule
@@ -27,6 +29,7 @@ from jprune.graph._rules.layout import (
   joined,
   new_all,
   product,
+  window,
 )
 
 
@@ -222,3 +225,56 @@ _moves('unstack', _unstack, _MOVES)
 _moves('pad', _pad, _RESIZES | Trait.GHOSTS, status=_status_pad, small=_small_pad)
 _moves('rev', _rev, _RESIZES | Trait.GHOSTS)
 _moves('tile', _tile, _RESIZES, small=_small_tile)
+
+
+def _slice(eqn: Equation) -> Layout:
+  p, (shape,) = eqn.params, eqn.in_shapes
+  strides = p['strides'] or (1,) * len(shape)
+  bounds = zip(p['start_indices'], p['limit_indices'], strides, strict=True)
+  axes = zip(axes_of(0, len(shape)), shape, bounds, strict=True)
+  return Layout((tuple(window(axis, size, *each) for axis, size, each in axes),))
+
+
+def _small_slice(site: Site, xs: list[Any]) -> list[Any]:
+  p, (dims, *_), (x, *_) = site.params, site.ins(), xs
+  strides = p['strides'] or (1,) * len(dims)
+  out = []
+  for axis, (dim, low, high, stride) in enumerate(
+    zip(dims, p['start_indices'], p['limit_indices'], strides)
+  ):
+    keep = site.keep(dim)
+    if keep is None:
+      out.append((low, high, stride))
+    elif stride == 1:
+      out.append((int(keep[:low].sum()), int(keep[:high].sum()), 1))
+    else:
+      chosen = np.zeros(len(keep), bool)
+      chosen[low:high:stride] = True
+      x = take_axis(x, np.flatnonzero(chosen[keep]), axis)
+      out.append((0, x.shape[axis], 1))
+  return [lax.slice(x, *zip(*out))] if out else [x]
+
+
+def _split(eqn: Equation) -> Layout:
+  axis, (shape,) = eqn.params['axis'], eqn.in_shapes
+  results, start = [], 0
+  for size in eqn.params['sizes']:
+    out: list[Expr] = list(axes_of(0, len(shape)))
+    out[axis] = window(Axis(0, axis), shape[axis], start, start + size)
+    results.append(tuple(out))
+    start += size
+  return Layout(tuple(results))
+
+
+def _small_split(site: Site, xs: list[Any]) -> list[Any]:
+  axis, sizes = site.params['axis'], site.params['sizes']
+  keep = site.keep(site.ins()[0][axis])
+  if keep is not None:
+    ends = list(itertools.accumulate(sizes))
+    sizes = [int(keep[end - size : end].sum()) for size, end in zip(sizes, ends)]
+  return list(lax.split(xs[0], sizes, axis))
+
+
+_CUTS = _MOVES | Trait.GHOSTS | Trait.READS_PART
+_moves('slice', _slice, _CUTS, small=_small_slice)
+_moves('split', _split, _CUTS, small=_small_split)

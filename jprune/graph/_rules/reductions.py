@@ -257,3 +257,23 @@ rule(
   ranges=ranges.multiplied,
   traits=Trait.CATCHES,
 )
+
+
+# Of Equinox, which ends a loop for all examples at once.
+
+
+def _couple_over_all(site: Site, ins: list[Dims]) -> list[Dims]:
+  """One number of all entries, those of other examples included."""
+  if site.name != 'unvmap_any':
+    site.freeze_all(ins, f'{site.name} over it')
+  return [()]
+
+
+def _status_over_all(site: Site, ins: list[Status]) -> list[Status]:
+  for atom, value in ins[0].of.items():
+    check_summed(site, atom, value, ghostable=False)
+  return [Status(UNIFORM, {})]
+
+
+rule('unvmap_any unvmap_all', _couple_over_all, _status_over_all, ranges=ranges.no_sign)
+rule('unvmap_max', _couple_over_all, _status_over_all)
