@@ -14,19 +14,52 @@ from typing import Any, NamedTuple, TypeAlias
 from jprune.graph._program.frame import Frame
 from jprune.graph._program.traits import Trait, has
 from jprune.graph._rules.base import RULES, Equation
-from jprune.graph._rules.layout import Axis, Cut, Expr, Exprs, New, Product
+from jprune.graph._rules.layout import Axis, Concat, Cut, Expr, Exprs, New, Product, Take
 from jprune.graph._rules.layout import Factor as FactorOf
 
 REPEATED = -1  # as the axis of a piece: entries are the same along it
 
 
 class Piece(NamedTuple):
-  """Indices ``offset + i * step``, ``i < size``, of an axis of the leaf; pieces add up."""
+  """Indices ``offset + i * step``, ``i < size``, of an axis of the leaf; pieces add up.
+
+  Attributes:
+    axis: of the leaf; or ``REPEATED``.
+    offset: the first index.
+    step: from one index to the next.
+    size: how many there are.
+    order: for each index of the value which of these, -1 for what is no entry of the leaf; ``None``
+      if it has them as they are.
+  """
 
   axis: int
   offset: int
   step: int
   size: int
+  order: tuple[int, ...] | None = None
+
+  @property
+  def length(self) -> int:
+    """Number of indices of the value."""
+    return self.size if self.order is None else len(self.order)
+
+  def ordered(self, order: Sequence[int]) -> Piece:
+    """With the indices of the value in another order, left out, repeated, or among others (-1)."""
+    mine = range(self.size) if self.order is None else self.order
+    return _tidy(self._replace(order=tuple(-1 if i < 0 else mine[i] for i in order)))
+
+
+def _tidy(piece: Piece) -> Piece:
+  """The same piece with as few indices of the leaf as it needs."""
+  there = [i for i in piece.order or () if i >= 0]
+  if not there or piece.axis == REPEATED:
+    return piece._replace(order=None, size=len(piece.order or ()), axis=REPEATED, offset=0, step=1)
+  low, high = min(there), max(there)
+  order = tuple(i - low if i >= 0 else -1 for i in piece.order)
+  size = high - low + 1
+  offset = piece.offset + low * piece.step
+  kept = None if order == tuple(range(size)) else order
+  return piece._replace(offset=offset, size=size, order=kept)
 
 
 Pieces: TypeAlias = tuple[Piece, ...]
@@ -123,14 +156,14 @@ def _apart(pieces: Sequence[Piece], sizes: Sequence[int]) -> tuple[Pieces, ...] 
       if not left:
         return None
       piece = left.pop()
-      if piece.size > size:
-        if piece.size % size:
+      if piece.length > size:
+        if piece.length % size or piece.order is not None:
           return None
         piece, rest = split(piece, size)
         left.append(rest)
-      if size % piece.size:
+      if size % piece.length:
         return None
-      size //= piece.size
+      size //= piece.length
       mine.append(piece)
     axes.append(tuple(mine))
   return tuple(axes)
@@ -140,23 +173,27 @@ def grown(view: View, shape: Sequence[int], places: Sequence[int]) -> View:
   """Broadcast to a shape in which its axes have these places."""
   axes: list[Pieces] = [(Piece(REPEATED, 0, 1, size),) if size != 1 else () for size in shape]
   for place, pieces in zip(places, view.axes):
-    if math.prod(piece.size for piece in pieces) == shape[place]:
+    if length(pieces) == shape[place]:
       axes[place] = pieces
   return view._replace(axes=tuple(axes))
 
 
-def _window(pieces: Pieces, start: int, size: int, stride: int = 1) -> Pieces | None:
-  """Some of the indices of an axis; one alone is a piece of size 1."""
-  if size == math.prod(piece.size for piece in pieces):
+def length(pieces: Pieces) -> int:
+  """Number of indices of an axis."""
+  return math.prod(piece.length for piece in pieces)
+
+
+def _taken(pieces: Pieces, indices: Sequence[int]) -> Pieces | None:
+  """An axis at some of its indices, -1 for what is no entry of the leaf."""
+  if len(indices) == length(pieces) and list(indices) == list(range(len(indices))):
     return pieces
-  if not size:
+  inner = length(pieces[1:])
+  blocks = [indices[i : i + inner] for i in range(0, len(indices), inner)]
+  outer = [block[0] // inner if block[0] >= 0 else -1 for block in blocks]
+  whole = lambda start: [start * inner + i for i in range(inner)] if start >= 0 else [-1] * inner
+  if not pieces or not indices or any(list(b) != whole(o) for b, o in zip(blocks, outer)):
     return None
-  inner = math.prod(piece.size for piece in pieces[1:])
-  if inner > 1 and (start % inner or size % inner or stride != 1):
-    return None
-  first = pieces[0]
-  offset = first.offset + start // inner * first.step
-  return (Piece(first.axis, offset, first.step * stride, size // inner), *pieces[1:])
+  return (pieces[0].ordered(outer), *pieces[1:])
 
 
 class _Laid:
@@ -168,12 +205,12 @@ class _Laid:
   def result(self, exprs: Exprs, at: Mapping[Axis, int]) -> View | None:
     """The view of a result."""
     fixed, axes = list(self._view.fixed), []
-    alone = [_window(self._view.axes[axis.index], index, 1) for axis, index in at.items()]
+    alone = [_taken(self._view.axes[axis.index], [index]) for axis, index in at.items()]
     for pieces in (*map(self._pieces, exprs), *alone):
       if pieces is None:
         return None
-      fixed += [piece for piece in pieces if piece.size == 1 and piece.axis != REPEATED]
-      axes.append(tuple(piece for piece in pieces if piece.size != 1))
+      fixed += [piece for piece in pieces if piece.length == 1 and piece.axis != REPEATED]
+      axes.append(tuple(piece for piece in pieces if piece.length != 1))
     return self._view._replace(axes=tuple(axes[: len(exprs)]), fixed=tuple(fixed))
 
   def _pieces(self, expr: Expr) -> Pieces | None:
@@ -189,11 +226,28 @@ class _Laid:
         return None if apart is None else apart[place]
       case Cut(of, start, stop, stride):
         whole = self._pieces(of)
-        size = -(-(stop - start) // stride)
-        return None if whole is None else _window(whole, start, size, stride)
+        return None if whole is None else _taken(whole, range(start, stop, stride))
+      case Take(of, indices):
+        whole = self._pieces(of)
+        return None if whole is None else _taken(whole, indices)
+      case Concat(parts):
+        return self._beside(parts)
       case New(size):
         return (Piece(REPEATED, 0, 1, size),) if size != 1 else ()
     return None
+
+  def _beside(self, parts: Sequence[Expr]) -> Pieces | None:
+    """What is laid beside new indices, as by padding."""
+    indices: list[int] = []
+    mine: Pieces | None = None
+    for part in parts:
+      if isinstance(part, New):
+        indices += [-1] * part.size
+      elif mine is not None or (mine := self._pieces(part)) is None:
+        return None
+      else:
+        indices += range(length(mine))
+    return None if mine is None else _taken(mine, indices)
 
 
 def moved(frame: Frame, eqn: Any, view: View) -> list[View | None] | None:
@@ -205,3 +259,62 @@ def moved(frame: Frame, eqn: Any, view: View) -> list[View | None] | None:
     return [None] * len(eqn.outvars)
   at = layout.at or ({},) * len(layout.results)
   return [_Laid(view).result(*each) for each in zip(layout.results, at, strict=True)]
+
+
+def beside(
+  views: Sequence[View | None], sizes: Sequence[int], axis: int, stacked: bool
+) -> View | None:
+  """The view of parts of one leaf that are laid side by side, or of one among other values.
+
+  Args:
+    views: of each part; ``None`` of what is no entry of the leaf.
+    sizes: of each part along the axis, 1 where they are stacked.
+    axis: along which they lie.
+    stacked: whether it is a new one.
+
+  Returns:
+    ``None`` if they are of several leaves, or the same axis of the leaf doesn't tell them apart.
+  """
+  if stacked:
+    grow = lambda axes: (*axes[:axis], (), *axes[axis:])
+    views = [view and view._replace(axes=grow(view.axes)) for view in views]
+  there = [view for view in views if view is not None]
+  common = set(there[0].fixed).intersection(*(view.fixed for view in there))
+  around = {_around(view, axis, common) for view in there}
+  found = [_indices(view, axis, common) for view in there]
+  if len(around) != 1 or None in found or len({each[:2] for each in found}) != 1:
+    return None
+  (along, rest, _), first = found[0], there[0]
+  inner, absolute, indices = length(rest), iter(found), []
+  for view, size in zip(views, sizes, strict=True):
+    if view is None and size % inner:
+      return None
+    indices += [None] * (size // inner) if view is None else next(absolute)[2]
+  known = [i for i in indices if i is not None]
+  low = min(known)
+  step = math.gcd(*(i - low for i in known)) or 1
+  order = tuple(-1 if i is None else (i - low) // step for i in indices)
+  piece = _tidy(Piece(along, low, step, (max(known) - low) // step + 1, order))
+  axes = (*first.axes[:axis], (piece, *rest), *first.axes[axis + 1 :])
+  return first._replace(axes=axes, fixed=tuple(each for each in first.fixed if each in common))
+
+
+def _around(view: View, axis: int, common: set[Piece]) -> View:
+  """All of a view but what it has along an axis."""
+  kept = tuple(piece for piece in view.fixed if piece in common)
+  return view._replace(axes=(*view.axes[:axis], (), *view.axes[axis + 1 :]), fixed=kept)
+
+
+def _indices(
+  view: View, axis: int, common: set[Piece]
+) -> tuple[int, Pieces, tuple[int, ...]] | None:
+  """Along an axis: of the leaf which, what lies inside of it, and its indices of the leaf."""
+  own = [piece for piece in view.fixed if piece not in common]
+  pieces = view.axes[axis] or tuple(own)
+  if len(own) > (0 if view.axes[axis] else 1) or not pieces or pieces[0].axis == REPEATED:
+    return None
+  first, *rest = pieces
+  order = range(first.size) if first.order is None else first.order
+  if -1 in order:
+    return None
+  return first.axis, tuple(rest), tuple(first.offset + i * first.step for i in order)

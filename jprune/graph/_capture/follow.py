@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, TypeAlias
 import jax.numpy as jnp
 from jax.extend import core
 
-from jprune.graph._analysis.leaf_views import Factor, View, grown, moved, reshaped
+from jprune.graph._analysis.leaf_views import Factor, View, beside, grown, moved, reshaped
 from jprune.graph._analysis.provenance import Source
 from jprune.graph._program.frame import Frame
 from jprune.graph._program.locations import place
@@ -48,8 +48,7 @@ def held_by(
   """
   first, name = held[0], eqn.primitive.name
   if has(eqn, Trait.JOINS):
-    apart = len(eqn.outvars[0].aval.shape) == len(eqn.invars[0].aval.shape)
-    return _concatenated(joint(eqn), held) if apart else []
+    return _side_by_side(eqn, held)
   if isinstance(first, View) and (found := moved(frame, eqn, first)) is not None:
     return found
   if not has(eqn, Trait.ELEMENTWISE) and name != 'transpose' and multiplies(eqn) is None:
@@ -76,6 +75,17 @@ def named(eqn: Any, frame: Frame) -> str:
 
 
 # ----------------------------------------------------------------------------------- side by side
+
+
+def _side_by_side(eqn: Any, held: Sequence[Held]) -> list[Held]:
+  axis, shapes = joint(eqn), [var.aval.shape for var in eqn.invars]
+  stacked = len(eqn.outvars[0].aval.shape) > len(shapes[0])
+  leaves = {view.leaf for each in held for view in views_in(each)}
+  if len(leaves) == 1 and not any(isinstance(each, Joined) for each in held):
+    sizes = [1 if stacked else shape[axis] for shape in shapes]
+    if (one := beside(held, sizes, axis, stacked)) is not None:
+      return [one]
+  return [] if stacked else _concatenated(axis, held)
 
 
 def _concatenated(axis: int, held: Sequence[Held]) -> list[Held]:

@@ -7,17 +7,55 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.extend import core
 
+from jprune import _powers
 from jprune.graph._analysis.dependence import PARAMS
-from jprune.graph._analysis.leaf_views import REPEATED, Pieces, View, split
+from jprune.graph._analysis.leaf_views import REPEATED, Piece, Pieces, View, split
 from jprune.graph._axes.atoms import Dim, resolve
 from jprune.graph._capture.follow import Held, Joined
 from jprune.graph._capture.stats import Use
 from jprune.graph._program.frame import Frame
 from jprune.graph._rules.base import multiplies, sides
+
+
+class Move(NamedTuple):
+  """What is done to a factor of what a leaf is multiplied by, as the leaf was moved along it.
+
+  ``x @ w[::-1]`` is ``x[:, ::-1] @ w``; in general ``x @ (m @ w)`` is ``(x @ m) @ w``.
+
+  Attributes:
+    place: of the factor.
+    size: number of indices of the leaf.
+    order: for each index of the factor the index of the leaf, -1 if there is none.
+  """
+
+  place: int
+  size: int
+  order: tuple[int, ...]
+
+  def __call__(self, x: jax.Array) -> jax.Array:
+    there = [i for i in self.order if i >= 0]
+    if sorted(there) == list(range(self.size)):  # nothing is added up
+      return x.take(np.array([self.order.index(i) for i in range(self.size)]), axis=self.place)
+    wide = jnp.moveaxis(_powers.wide(x), self.place, 0)
+    kept = np.array(self.order) >= 0
+    total = jnp.zeros((self.size, *wide.shape[1:]), wide.dtype)
+    return jnp.moveaxis(total.at[np.array(there)].add(wide[kept]), 0, self.place)
+
+
+def _moves(pieces: Sequence[Piece], first: int) -> tuple[Move, ...]:
+  """For the factors from a place on what is done to them; what is repeated is added up."""
+  out = []
+  for place, piece in enumerate(pieces, first):
+    if piece.axis == REPEATED:
+      out.append(Move(place, 1, (0,) * piece.length))
+    elif piece.order is not None:
+      out.append(Move(place, piece.size, piece.order))
+  return tuple(out)
 
 
 class Rows(NamedTuple):
@@ -29,6 +67,7 @@ class Rows(NamedTuple):
     batch: how many are batch.
     rows: how many are rows.
     axes: the axes that are rows; ``None`` if some are so in part.
+    moves: what is done to factors first.
   """
 
   shape: tuple[int, ...]
@@ -36,9 +75,13 @@ class Rows(NamedTuple):
   batch: int
   rows: int
   axes: tuple[int, ...] | None
+  moves: tuple[Move, ...] = ()
 
   def __call__(self, x: jax.Array) -> jax.Array:
-    factors = x.reshape(self.shape).transpose(self.order)
+    factors = x.reshape(self.shape)
+    for move in self.moves:
+      factors = move(factors)
+    factors = factors.transpose(self.order)
     ends = self.batch, self.batch + self.rows
     parts = factors.shape[: ends[0]], factors.shape[ends[0] : ends[1]], factors.shape[ends[1] :]
     return factors.reshape([math.prod(part) for part in parts])
@@ -48,6 +91,17 @@ class Windows(NamedTuple):
   """How the input of a convolution becomes ``(groups, rows, inputs)``: its windows, unfolded.
 
   Inputs are ordered by channel of the group, then by place in the window.
+
+  Attributes:
+    spec: the order of the input's axes: batch, channels, places.
+    window: its sizes.
+    groups: of channels.
+    strides: of the window.
+    padding: on both sides of each axis.
+    spread: by which pixels are moved apart.
+    dilation: by which places in the window are.
+    factors: sizes of the channels of a group and of the window, as the leaf was moved along them.
+    moves: what is done to these.
   """
 
   spec: tuple[int, ...]
@@ -57,6 +111,8 @@ class Windows(NamedTuple):
   padding: tuple[tuple[int, int], ...]
   spread: tuple[int, ...]
   dilation: tuple[int, ...]
+  factors: tuple[int, ...] = ()
+  moves: tuple[Move, ...] = ()
 
   def __call__(self, x: jax.Array) -> jax.Array:
     patches = lax.conv_general_dilated_patches(
@@ -69,9 +125,14 @@ class Windows(NamedTuple):
       precision=lax.Precision.HIGHEST,
     )
     n, features, *places = patches.shape
-    grouped = patches.reshape(n, self.groups, features // self.groups, -1)
-    rows = n * math.prod(places)
-    return grouped.transpose(1, 0, 3, 2).reshape(self.groups, rows, features // self.groups)
+    grouped = patches.reshape(n, self.groups, features // self.groups, -1).transpose(1, 0, 3, 2)
+    rows = grouped.reshape(self.groups, n * math.prod(places), features // self.groups)
+    if not self.moves:
+      return rows
+    rows = rows.reshape(*rows.shape[:2], *self.factors)
+    for move in self.moves:
+      rows = move(rows)
+    return rows.reshape(*rows.shape[:2], math.prod(rows.shape[2:]))
 
 
 class Roles(NamedTuple):
@@ -95,35 +156,45 @@ def roles_of(eqn: Any, operand: int, view: View) -> Roles | str:
 
 def _of_matrices(eqn: Any, operand: int, view: View) -> Roles | str:
   leaf, other = sides(eqn, operand), sides(eqn, 1 - operand)
-  mine, theirs = leaf.inputs, other.inputs
   beside, shape = dict(zip(other.batch, leaf.batch)), eqn.invars[1 - operand].aval.shape
-  inputs = tuple(piece for axis in mine for piece in view.axes[axis])
-  if _repeated(inputs):
-    return 'it is repeated along the axis that is contracted'
+  summed = dict(zip(other.inputs, leaf.inputs))
   factors: list[int] = []
-  side: dict[int, list[int]] = {axis: [] for axis in (*other.batch, *theirs)}
+  moves: list[Move] = []
+  side: dict[int, list[int]] = {axis: [] for axis in (*other.batch, *other.inputs)}
   rows, whole = [], []
   for axis, size in enumerate(shape):
+    if axis in summed:
+      pieces = view.axes[summed[axis]]
+      found = _moves(pieces, len(factors))
+      sizes = [piece.length for piece in pieces] if found else [size]
+      moves += found
+      side[axis] += range(len(factors), len(factors) + len(sizes))
+      factors += sizes
+      continue
     pieces = view.axes[beside[axis]] if axis in beside else ()
+    if not _each_once(pieces):
+      return 'other values are beside it where products are made side by side'
     parted = any(piece.axis != REPEATED for piece in pieces)
-    for i, n in enumerate([piece.size for piece in pieces] if parted else [size]):
-      of_leaf = axis in theirs or (parted and pieces[i].axis != REPEATED)
+    for piece in pieces if parted else [None]:
+      of_leaf = piece is not None and piece.axis != REPEATED
       (side[axis] if of_leaf else rows).append(len(factors))
-      factors.append(n)
-    if not parted and axis not in theirs:
+      moves += _moves([piece], len(factors)) if of_leaf else []
+      factors.append(size if piece is None else piece.length)
+    if not parted:
       whole.append(axis)
   beside_each = [place for axis in other.batch for place in side[axis]]
-  order = (*beside_each, *rows, *(place for axis in theirs for place in side[axis]))
-  layout = Rows(
-    tuple(factors),
-    order,
-    len(beside_each),
-    len(rows),
-    tuple(whole) if len(whole) == len(rows) else None,
+  order = (*beside_each, *rows, *(place for axis in other.inputs for place in side[axis]))
+  axes = tuple(whole) if len(whole) == len(rows) else None
+  layout = Rows(tuple(factors), order, len(beside_each), len(rows), axes, tuple(moves))
+  axes_of = lambda axes: _real([view.axes[axis] for axis in axes])
+  return Roles(axes_of(leaf.batch), axes_of(leaf.inputs), axes_of(leaf.outputs), layout)
+
+
+def _each_once(pieces: Pieces) -> bool:
+  """Whether an axis has each index of its pieces once, in whatever order."""
+  return all(
+    piece.order is None or sorted(piece.order) == list(range(piece.size)) for piece in pieces
   )
-  products = [view.axes[axis] for axis in leaf.batch]
-  others = [a for i, a in enumerate(view.axes) if i in leaf.outputs]
-  return Roles(_real(products), inputs, _real(others), layout)
 
 
 def _of_windows(eqn: Any, view: View) -> Roles | str:
@@ -133,9 +204,9 @@ def _of_windows(eqn: Any, view: View) -> Roles | str:
     return 'a convolution with groups of batches'
   inputs = tuple(piece for axis in (into, *window) for piece in view.axes[axis])
   parted = _led(view.axes[out], p['feature_group_count'])
-  if _repeated(inputs) or parted is None:
-    return 'a convolution by a kernel that is repeated or not divided as its groups are'
-  shape = eqn.invars[1].aval.shape
+  if parted is None:
+    return 'a convolution by a kernel that is not divided as its groups are'
+  shape, moves = eqn.invars[1].aval.shape, _moves(inputs, 2)
   layout = Windows(
     tuple(spec),
     tuple(shape[axis] for axis in window),
@@ -144,10 +215,12 @@ def _of_windows(eqn: Any, view: View) -> Roles | str:
     tuple(map(tuple, p['padding'])),
     tuple(p['lhs_dilation']),
     tuple(p['rhs_dilation']),
+    tuple(piece.length for piece in inputs) if moves else (),
+    moves,
   )
   if _repeated(parted[0]):
     return 'a convolution by a kernel that is repeated over groups'
-  return Roles(parted[0], inputs, _real([parted[1]]), layout)
+  return Roles(parted[0], _real([inputs]), _real([parted[1]]), layout)
 
 
 def _led(pieces: Pieces, size: int) -> tuple[Pieces, Pieces] | None:
@@ -158,14 +231,14 @@ def _led(pieces: Pieces, size: int) -> tuple[Pieces, Pieces] | None:
     if not left:
       return None
     piece = left.pop(0)
-    if piece.size > size:
-      if piece.size % size:
+    if piece.length > size:
+      if piece.length % size or piece.order is not None:
         return None
       piece, rest = split(piece, size)
       left.insert(0, rest)
-    if size % piece.size:
+    if size % piece.length:
       return None
-    size //= piece.size
+    size //= piece.length
     lead.append(piece)
   return tuple(lead), tuple(left)
 

@@ -20,6 +20,7 @@ from jprune.graph._analysis.leaf_views import (
   Pieces,
   View,
   grown,
+  length,
   moved,
   step_over,
   view_of,
@@ -457,7 +458,7 @@ def _resized(view: View, shape: Sequence[int]) -> View:
   """A view of other sizes: each axis is still made of the axes of the leaf that it was made of."""
   axes = []
   for pieces, size in zip(view.axes, shape):
-    same = math.prod(piece.size for piece in pieces) == size
+    same = length(pieces) == size
     axes.append(pieces if same else _one_piece(pieces, size))
   return view._replace(axes=tuple(axes))
 
