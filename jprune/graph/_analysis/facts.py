@@ -109,7 +109,7 @@ def _revised(
     flags_out = range_of(site, flags)
     twice = atom is not None and site.times(var, atom) > 1
     doubt = worst & (FRAIL | TORN) | _torn(site, kinds, flags, twice)
-    if name == 'select_n' and kinds[0] > UNIFORM and doubt:
+    if has(site.eqn, Trait.CHOOSES) and kinds[0] > UNIFORM and doubt:
       doubt |= TORN  # it may take the NaN of pruned units, and something else of those that stay
     if jnp.issubdtype(var.aval.dtype, jnp.complexfloating) and not _stays_real(site, kinds, flags):
       flags_out |= REAL
@@ -160,7 +160,7 @@ def _torn(site: Site, kinds: Sequence[int], flags: Sequence[int], twice: bool = 
     return 0
   others = [f for k, f in zip(kinds, flags) if k != ZERO or twice]
   wild = joined(site, others)
-  if site.name in ('div', 'rem') and kinds[0] == ZERO and flags[1] & NULL:
+  if has(site.eqn, Trait.DIVIDES) and kinds[0] == ZERO and flags[1] & NULL:
     return FRAIL | TORN
   return (FRAIL if wild & WILD else 0) | (TORN if wild & INFINITE else 0)
 

@@ -14,7 +14,7 @@ from jprune.graph._analysis.provenance import Source
 from jprune.graph._program.frame import Frame
 from jprune.graph._program.locations import place
 from jprune.graph._program.traits import Trait, has
-from jprune.graph._rules.base import joint, multiplies, sides
+from jprune.graph._rules.base import divides, joint, multiplies, scales, sides
 
 _ARGUMENTS = 1  # as the level of a source: no product of the function is in it
 
@@ -120,8 +120,7 @@ def _of_joined(
   if (factor := _factor(eqn, place, number)) is not None:
     return [joined._replace(views=_each(joined, lambda view: view.scaled(factor)))]
   others = [var for i, var in enumerate(eqn.invars) if i != place]
-  factors = name == 'mul' or (name == 'div' and place == 0)
-  if not factors or not all(_is_argument(sources, var) for var in others):
+  if not scales(eqn, place) or not all(_is_argument(sources, var) for var in others):
     return []
   via = named(eqn, frame)
   return [joined._replace(views=_each(joined, lambda view: view.changed(via)))]
@@ -185,11 +184,11 @@ def _factor(
     return 1.0
   if name == 'neg':
     return -1.0
-  if name != 'mul' and (name != 'div' or operand != 0) and not only_scales(eqn, operand):
+  if not scales(eqn, operand) and not only_scales(eqn, operand):
     return None
   other = number(1 - operand)
   if isinstance(other, Factor):
-    return other._replace(divides=name == 'div')
-  if other is None or not math.isfinite(other) or (name == 'div' and other == 0):
+    return other._replace(divides=divides(eqn))
+  if other is None or not math.isfinite(other) or (divides(eqn) and other == 0):
     return None
-  return 1 / other if name == 'div' else other
+  return 1 / other if divides(eqn) else other

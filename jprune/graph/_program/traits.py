@@ -29,6 +29,12 @@ class Trait(enum.Flag):
   """Has as many results as operands, each of which is its operand."""
   STOPS = enum.auto()
   """Lets no derivative through."""
+  SCALES = enum.auto()
+  """Multiplies or divides its operands, entry by entry."""
+  ADDS = enum.auto()
+  """Adds or subtracts its operands, entry by entry."""
+  DIVIDES = enum.auto()
+  """Divides, with a remainder or not: zero by zero is NaN."""
   CHOOSES = enum.auto()
   """Takes each entry from one of its operands, by the first of them."""
   DRAWS = enum.auto()

@@ -32,7 +32,7 @@ from jprune.graph._program.constants import constant
 from jprune.graph._program.frame import Frame
 from jprune.graph._program.locations import place
 from jprune.graph._program.traits import Trait, has
-from jprune.graph._rules.base import joint, multiplies, sides
+from jprune.graph._rules.base import RULES, Equation, joint, multiplies, sides
 
 _PARAMS, _GIVEN = 0, 1  # the levels of a source
 # what was done to a leaf on the way, as the `via` of a view
@@ -267,7 +267,7 @@ class LeafUses:
     indices = eqn.invars[1:]
     by_data = any(self._source(frame, var).level > _PARAMS for var in indices)
     constant = all(constant(frame, var) is not None for var in indices)
-    places, rows = _places(eqn)
+    places, rows = RULES[eqn.primitive.name].places(Equation(eqn))
     found = []
     for view in held[0]:
       exact = None if by_data else (moved(frame, eqn, view) or [None])[0]
@@ -405,25 +405,17 @@ def _is_factor(eqn: Any, view: View, other: Source, views: Views, most: int) -> 
   So it is with other params, masks and noise that are arguments, and scales that are computed and
   have fewer entries; not with a larger value, which then is an activation that the leaf shifts.
   """
-  name = eqn.primitive.name
   if other.level == _PARAMS:
     # what was made of other params, and is as large, is no kernel that this one shifts
     return bool(views) or other.of <= {view.leaf} or other.entries < _entries(view)
   if other.level == _GIVEN:
-    return other.entries <= most and name in ('mul', 'div', 'select_n', 'add', 'sub', 'add_any')
-  return other.entries < most and name in ('mul', 'div')
+    return other.entries <= most and _is_linear(eqn)
+  return other.entries < most and has(eqn, Trait.SCALES)
 
 
-def _places(eqn: Any) -> tuple[dict[int, int], list[int]]:
-  """Where the axes of the operand of a look-up are in the result; the axes of its indices there."""
-  rank = len(_shape(eqn.invars[0]))
-  if eqn.primitive.name != 'gather':
-    return {axis: axis for axis in range(rank)}, []
-  numbers = eqn.params['dimension_numbers']
-  gone = {*numbers.collapsed_slice_dims, *numbers.operand_batching_dims}
-  places = dict(zip((axis for axis in range(rank) if axis not in gone), numbers.offset_dims))
-  out = len(_shape(eqn.outvars[0]))
-  return places, [axis for axis in range(out) if axis not in numbers.offset_dims]
+def _is_linear(eqn: Any) -> bool:
+  """Whether a leaf that others scale, shift or mask is still one."""
+  return any(has(eqn, trait) for trait in (Trait.SCALES, Trait.ADDS, Trait.CHOOSES))
 
 
 def _laid_out(axes: Sequence[Pieces], places: dict[int, int], shape: Sequence[int]) -> list[Pieces]:

@@ -16,7 +16,7 @@ from jprune.graph._axes.unify import unify
 from jprune.graph._program.constants import constant, scalar, written
 from jprune.graph._program.evaluate import bound
 from jprune.graph._program.frame import Frame
-from jprune.graph._program.traits import NONE, Trait, enter
+from jprune.graph._program.traits import NONE, Trait, enter, has
 from jprune.graph._rules.coupled import coupled
 from jprune.graph._rules.layout import Concat, Layout, New
 
@@ -259,6 +259,8 @@ class Rule:
     indices: from which operand on there are indices, at which entries are read or written.
     reorders: of an equation, the axes of its results along which entries come in another order.
     joins: how results over some of what it reduces become one.
+    places: of an equation that looks up, where the axes of its operand are in its result; and which
+      axes of that are those of its indices.
   """
 
   couple: Callable[[Site, list[Dims]], list[Dims]]
@@ -272,6 +274,7 @@ class Rule:
   indices: int | None = None
   reorders: Callable[[Equation], Sequence[int]] | None = None
   joins: Joins | None = None
+  places: Callable[[Equation], tuple[dict[int, int], list[int]]] | None = None
 
 
 RULES: dict[str, Rule] = {}
@@ -312,6 +315,16 @@ def multiplies(eqn: Any) -> Multiplies | None:
 def sides(eqn: Any, operand: int) -> Sides:
   """The axes of an operand of a product by what is done along them."""
   return RULES[eqn.primitive.name].multiplies.sides(Equation(eqn), operand)
+
+
+def scales(eqn: Any, operand: int) -> bool:
+  """Whether an equation multiplies an operand, or divides it, by the other one."""
+  return has(eqn, Trait.SCALES) and RULES[eqn.primitive.name].inverts != operand
+
+
+def divides(eqn: Any) -> bool:
+  """Whether an equation divides by one of its operands."""
+  return RULES[eqn.primitive.name].inverts is not None
 
 
 def joint(eqn: Any) -> int:

@@ -365,6 +365,15 @@ def _clamped(start: Any, size: int, length: int) -> int:
   return max(0, min(int(start), size - length))
 
 
+def _places(eqn: Equation) -> tuple[dict[int, int], list[int]]:
+  """Where the axes of a gather's operand are in its result; and which of that are its indices'."""
+  numbers = _numbers(eqn)
+  gone = {*numbers.collapsed_slice_dims, *numbers.operand_batching_dims}
+  kept = (axis for axis in range(len(eqn.in_shapes[0])) if axis not in gone)
+  out = range(len(eqn.out_shapes[0]))
+  return dict(zip(kept, numbers.offset_dims)), [i for i in out if i not in numbers.offset_dims]
+
+
 def _reordered(eqn: Equation) -> Sequence[int]:
   """Axes of a gather's result that are neither taken whole nor run beside one of its operand."""
   numbers, shape = _numbers(eqn), eqn.in_shapes[0]
@@ -400,6 +409,7 @@ rule(
   layout=_gather,
   indices=1,
   reorders=_reordered,
+  places=_places,
   fills=_filling,
   traits=_READS,
 )
@@ -409,6 +419,7 @@ rule(
   small=_small_dynamic_slice,
   layout=_dynamic_slice,
   indices=1,
+  places=lambda eqn: ({i: i for i in range(len(eqn.in_shapes[0]))}, []),
   ranges=joined,
   traits=_READS,
 )

@@ -1,0 +1,85 @@
+"""The house stays as it is: one place for each primitive, one reader of loops, rooms of a size."""
+
+import ast
+import pathlib
+
+import pytest
+
+from jprune.graph._rules.base import RULES
+
+GRAPH = pathlib.Path(__file__).parents[2] / 'jprune' / 'graph'
+FILES = sorted(GRAPH.rglob('*.py'))
+# They are words of other things as well: of roles, attributes and reasons.
+WORDS = {
+  'and',
+  'abs',
+  'complex',
+  'cond',
+  'copy',
+  'imag',
+  'name',
+  'not',
+  'or',
+  'real',
+  'scan',
+  'sub',
+}
+WORDS |= {'while', 'sign', 'max', 'min', 'round', 'sort', 'stack', 'reduce', 'pow', 'conj'}
+
+
+def strings(path):
+  """Literals of a file, docstrings aside."""
+  tree = ast.parse(path.read_text())
+  for node in ast.walk(tree):
+    for child in ast.iter_child_nodes(node):
+      child.parent = node
+  return [
+    node
+    for node in ast.walk(tree)
+    if isinstance(node, ast.Constant)
+    and isinstance(node.value, str)
+    and not isinstance(node.parent, (ast.Expr, ast.JoinedStr))
+  ]
+
+
+def primitives_in(path):
+  """The names of primitives in its literals, by the expression that holds them."""
+  found = {}
+  for node in strings(path):
+    names = set(node.value.split()) & RULES.keys() - WORDS
+    if names and all(word in RULES for word in node.value.split()):
+      found.setdefault(id(node.parent), set()).update(names)
+  return list(found.values())
+
+
+def test_no_room_has_more_than_thirteen_files():
+  rooms = {path.parent for path in FILES}
+  assert {room.name: n for room in rooms if (n := len(list(room.glob('*.py')))) > 13} == {}
+
+
+@pytest.mark.parametrize('name', ['gather', 'reshape', 'conv_general_dilated'])
+def test_what_is_known_of_a_primitive_stands_in_one_file(name):
+  holders = [path for path in FILES if any(name in names for names in primitives_in(path))]
+  assert [path.parent.name for path in holders] == ['_rules']
+
+
+def test_only_rules_list_primitives():
+  others = [path for path in FILES if path.parent.name != '_rules']
+  lists = [(path.name, names) for path in others for names in primitives_in(path) if len(names) > 1]
+  assert lists == []
+
+
+@pytest.mark.parametrize('param', ['num_carry', 'num_consts', 'cond_nconsts', 'body_nconsts'])
+def test_one_file_reads_the_params_of_loops(param):
+  readers = [path for path in FILES if any(node.value == param for node in strings(path))]
+  assert [path.name for path in readers] == ['calls.py']
+
+
+def test_there_is_one_fixpoint():
+  loops = [
+    path.name
+    for path in FILES
+    for node in ast.walk(ast.parse(path.read_text()))
+    if isinstance(node, ast.While) and isinstance(node.test, ast.Constant)
+  ]
+  assert loops == ['dataflow.py']
