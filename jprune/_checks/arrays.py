@@ -36,13 +36,6 @@ def check_dtype(function: str, argument: str, path: str, leaf: Any) -> None:
   raise TypeError(message(function, argument, constraint, kind(leaf), fix, path))
 
 
-def check_same_dtype(function: str, argument: str, path: str, leaf: Any, like: Any) -> None:
-  dtype = jnp.result_type(like)
-  if jnp.result_type(leaf) != dtype:
-    fix = 'Cast it first; what is rounded and what is not should be seen.'
-    raise TypeError(message(function, argument, f'of dtype {dtype}', kind(leaf), fix, path))
-
-
 def check_bool(function: str, argument: str, path: str, leaf: Any) -> None:
   if not hasattr(leaf, 'dtype') or leaf.dtype != jnp.bool_:
     fix = 'Compare first, for example mask > 0; None leaves a leaf dense.'
@@ -55,15 +48,6 @@ def check_floating(function: str, argument: str, path: str, leaf: Any) -> None:
   ):
     fix = 'Use None for leaves that are not to be pruned.'
     raise TypeError(message(function, argument, 'a floating array', kind(leaf), fix, path))
-
-
-def check_gradient(function: str, path: str, leaf: Any, grad: Any) -> None:
-  """The gradient by a floating leaf is floating, by a complex one it is complex."""
-  if not jnp.issubdtype(leaf.dtype, jnp.complexfloating):
-    check_floating(function, 'grads', path, grad)
-  elif not jnp.issubdtype(getattr(grad, 'dtype', None), jnp.complexfloating):
-    fix = 'Take it with jax.grad, which gives the gradient by a complex leaf as a complex array.'
-    raise TypeError(message(function, 'grads', 'a complex array', kind(grad), fix, path))
 
 
 def check_no_nan(function: str, argument: str, path: str, leaf: Any) -> None:

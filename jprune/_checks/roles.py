@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Sequence
 from typing import Any
 
-from jprune._checks.words import kind, listed, message
+from jprune._checks.words import listed, message
 
 
 def words_no_role(path: str, paths: Sequence[str]) -> str:
@@ -32,15 +32,3 @@ def other_roles(
     got = f'shape {shapes[1]} for a leaf of shape {shapes[0]}'
   fix = 'Make them from these params, with jprune.graph.roles(fn, params, *args).'
   return ValueError(message(function, 'roles', 'those of every leaf', got, fix, path))
-
-
-def inputs_not_known(function: str, path: str, leaf: Any) -> ValueError:
-  constraint = 'given where nothing else tells which axes of a leaf are its inputs'
-  fix = 'Pass jprune.graph.roles(fn, params, *args).'
-  return ValueError(message(function, 'roles', constraint, kind(leaf), fix, path))
-
-
-def not_for_each_layer(function: str, got: int, stack: int) -> ValueError:
-  constraint = f'a number, or {stack} of them' if stack else 'a number for a leaf that is no stack'
-  fix = 'Pass the roles that the distribution was given.'
-  return ValueError(message(function, 'sparsities', constraint, f'{got} of them', fix))

@@ -10,26 +10,13 @@ from typing import Any
 import jax
 import numpy as np
 
-from jprune._checks.arrays import check_fraction, check_numeric, check_positive_int
-from jprune._checks.words import kind, listed, message
+from jprune._checks.arrays import check_fraction, check_numeric
+from jprune._checks.words import listed, message
 
 
 def check_int(function: str, argument: str, value: Any) -> None:
   if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
     raise TypeError(message(function, argument, 'an int', repr(value)))
-
-
-def check_n_of_m(function: str, n: Any, m: Any) -> None:
-  check_positive_int(function, 'm', m)
-  check_positive_int(function, 'n', n)
-  if n > m:
-    fix = f'{function}(2, 4) keeps 2 of every 4.'
-    raise ValueError(message(function, 'n', f'at most m={m}', repr(n), fix))
-
-
-def bad_block(shape: Any) -> TypeError:
-  constraint = 'a tuple of two ints, rows and columns'
-  return TypeError(message('Block', 'shape', constraint, repr(shape), 'For example Block((4, 4)).'))
 
 
 def check_axis(function: str, axis: int, path: str, shape: tuple[int, ...]) -> None:
@@ -39,48 +26,9 @@ def check_axis(function: str, axis: int, path: str, shape: tuple[int, ...]) -> N
     raise ValueError(message(function, 'axis', constraint, f'{axis}', fix, path))
 
 
-def too_few_dimensions(
-  function: str, pattern: str, path: str, shape: tuple[int, ...]
-) -> ValueError:
-  constraint = f'of two or more dimensions for {pattern}'
-  fix = 'Exclude the leaf with where=.'
-  return ValueError(message(function, 'scores', constraint, f'shape {shape}', fix, path))
-
-
-def not_divisible(
-  function: str, axis: int, path: str, shape: tuple[int, ...], what: str, length: int
-) -> ValueError:
-  return ValueError(
-    f"{function}: axis {axis} of leaf '{path}' must be divisible by {what}={length}; "
-    f'got shape {shape}. Exclude the leaf with where=, choose another size, or pass pad=True.'
-  )
-
-
 def pattern_has_sparsity(function: str, pattern: Any, value: Any) -> ValueError:
   constraint = f'None for {pattern}, whose sparsity is its own ({pattern.sparsity:g})'
   return ValueError(message(function, 'sparsity', constraint, repr(value), 'Leave it out.'))
-
-
-def check_caps(
-  function: str, min_keep: Any, max_sparsity: Any, sparsity: Any, per_output: Any
-) -> None:
-  check_int(function, 'min_keep', min_keep)
-  if min_keep < 0:
-    raise ValueError(message(function, 'min_keep', 'an int of at least 0', repr(min_keep)))
-  largest = static_fraction(function, 'max_sparsity', max_sparsity)
-  if not isinstance(per_output, bool):
-    raise TypeError(message(function, 'per_output', 'a bool', repr(per_output)))
-  if per_output and not min_keep and largest == 1.0:
-    constraint = 'False where nothing is to be kept of each output'
-    fix = 'Pass min_keep= or max_sparsity=, or leave it out.'
-    raise ValueError(message(function, 'per_output', constraint, 'True', fix))
-  if sparsity is None or isinstance(sparsity, jax.core.Tracer):
-    return
-  check_fraction(function, 'sparsity', sparsity)
-  if largest < float(np.asarray(sparsity)):
-    constraint = f'at least the sparsity {float(np.asarray(sparsity)):g}'
-    fix = 'It is the largest sparsity of a leaf; all leaves together reach no more.'
-    raise ValueError(message(function, 'max_sparsity', constraint, f'{largest:g}', fix))
 
 
 def caps_contradict(function: str, sparsity: Any, kept: int, size: int) -> ValueError:
@@ -94,11 +42,6 @@ def pattern_capped(function: str, argument: str, value: Any, pattern: Any) -> Va
   own = f'every group of which keeps {pattern.n}' if hasattr(pattern, 'n') else 'which has its own'
   constraint = f'left out for {pattern}, {own}'
   return ValueError(message(function, argument, constraint, repr(value)))
-
-
-def no_outputs(function: str, pattern: Any, path: str) -> ValueError:
-  constraint = f'False for {pattern}, whose units are not parts of single outputs'
-  return ValueError(message(function, 'per_output', constraint, 'True', 'Leave it out.', path))
 
 
 def pattern_not_global(function: str, pattern: Any) -> ValueError:
@@ -122,16 +65,6 @@ def arguments_not_wanted(function: str, names: Sequence[str]) -> TypeError:
   constraint = 'a function where arguments are passed to it'
   got = f'a tree of scores and {listed(names)}'
   return TypeError(message(function, 'scorer', constraint, got, 'Leave the arguments out.'))
-
-
-def check_threshold(function: str, value: Any, path: str) -> None:
-  check_numeric(function, 'thresholds', value, path)
-  if not isinstance(value, jax.core.Tracer) and float(value) != float(value):
-    raise ValueError(message(function, 'thresholds', 'a number', 'nan', '', path))
-
-
-def none_given(function: str, argument: str) -> ValueError:
-  return ValueError(message(function, argument, 'at least one', 'none'))
 
 
 def positive_number(function: str, argument: str, value: Any) -> float:
@@ -164,20 +97,9 @@ def check_values(function: str, path: str, leaf: Any, argument: str = 'params') 
     raise TypeError(message(function, argument, 'arrays', got, fix, path))
 
 
-def too_large_to_sort(function: str, path: str, leaf: Any) -> ValueError:
-  constraint, fix = 'of less than 2**31 weights a leaf', 'Split the leaf, or score it by magnitude.'
-  return ValueError(message(function, 'params', constraint, kind(leaf), fix, path))
-
-
 def nothing_scored(function: str) -> ValueError:
   fix = 'None there means that the leaf stays dense.'
   return ValueError(message(function, 'scores', 'scores for at least one leaf', 'only None', fix))
-
-
-def no_mapping(function: str, argument: str, value: Any) -> TypeError:
-  fix = f"For example {function}({{'Dense_0/kernel': 0.9}})."
-  constraint = 'a non-empty dict from leaf path to sparsity'
-  return TypeError(message(function, argument, constraint, repr(value), fix))
 
 
 def unknown_paths(
@@ -194,17 +116,6 @@ def not_scored(function: str, argument: str, path: str) -> ValueError:
   constraint = 'a dict of leaves that are to be pruned'
   fix = 'Select the leaf with where=, or leave it out of the dict.'
   return ValueError(message(function, argument, constraint, 'a sparsity', fix, path))
-
-
-def sparsity_given(function: str, value: Any) -> ValueError:
-  fix = 'The dict names the sparsity of every leaf.'
-  return ValueError(message(function, 'sparsity', 'None', repr(value), fix))
-
-
-def no_scores_at_hand(function: str, path: str, leaf: Any) -> TypeError:
-  got = 'traced scores' if isinstance(leaf, jax.core.Tracer) else 'a shape struct'
-  fix = 'Use jprune.prune or jprune.masks.top_k_global there, which need no numbers.'
-  return TypeError(message(function, 'scores', 'arrays with values at hand', got, fix, path))
 
 
 def non_negative_number(function: str, argument: str, value: Any) -> float:
@@ -230,12 +141,6 @@ def bad_distribution(function: str, distribution: Any) -> TypeError:
 def bad_scorer(function: str, scorer: Any) -> TypeError:
   fix = 'For example jprune.scores.magnitude.'
   return TypeError(message(function, 'scorer', 'a function or a tree of scores', repr(scorer), fix))
-
-
-def not_a_scorer(function: str, scorer: Any) -> TypeError:
-  fix = 'For example jprune.scores.wanda, or lambda params: scores for those that are known.'
-  got = repr(scorer) if isinstance(scorer, str) else type(scorer).__name__
-  return TypeError(message(function, 'scorer', 'a function', got, fix))
 
 
 def missing_arguments(scorer: Any, given: Collection[str] = ()) -> list[str]:
@@ -264,8 +169,10 @@ def pattern_shares_alike(function: str, pattern: Any) -> ValueError:
   return ValueError(message(function, 'distribution', constraint, 'another one', fix))
 
 
-def axis_not_known(function: str, path: str, shape: tuple[int, ...]) -> ValueError:
-  constraint = 'an axis where nothing tells which axes of a leaf are its inputs'
-  got = f'None for shape {tuple(shape)}'
-  fix = 'Pass axis=, or roles=jprune.graph.roles(fn, params, *args), or exclude it with where=.'
-  return ValueError(message(function, 'axis', constraint, got, fix, path))
+def check_measured_pattern(function: str, distribution: Any, pattern: Any) -> None:
+  """Sparsities that were measured with a pattern mean something with that one only."""
+  measured = getattr(distribution, 'pattern', None)
+  if isinstance(measured, str) and measured and measured != repr(pattern):
+    constraint = f'{measured}, with which the sparsities of the distribution were measured'
+    fix = 'Pass that one, or distribution=jprune.distributions.fixed(allocation) for any other.'
+    raise ValueError(message(function, 'pattern', constraint, repr(pattern), fix))

@@ -2,30 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jprune._checks.arrays import check_floating
 from jprune._checks.functions import no_stats, not_stats
-from jprune._checks.words import kind, listed, message
+from jprune._checks.words import kind, message
 
 
 def check_stats(function: str, stats: Any) -> None:
   if not (hasattr(stats, 'uses') and hasattr(stats, 'inputs')):
     raise not_stats(function, stats)
-
-
-def stats_of_others(
-  function: str, paths: Sequence[str], captured: Sequence[str], why: Mapping[str, str]
-) -> ValueError:
-  """``why``: reasons for which leaves were not captured."""
-  got = f'those of {listed(captured)}, while the params have {listed(paths)}'
-  if not captured:
-    got = 'those of no leaf at all'
-  if reasons := [path for path in paths if path in why and path not in captured]:
-    got += f" ('{reasons[0]}' was not captured: {why[reasons[0]]})"
-  fix = 'Capture them with the same tree of params.'
-  return ValueError(message(function, 'stats', 'statistics of leaves of the params', got, fix))
 
 
 def stats_of_other_shape(function: str, path: str, leaf: Any, shape: tuple[int, ...]) -> ValueError:
@@ -42,13 +28,6 @@ def check_scored(function: str, path: str, score: Any, stats: Any) -> None:
     fix = 'Exclude the leaf with where=, or score it.'
     raise TypeError(message(function, 'scorer', 'a floating array', kind(score), fix, path))
   check_floating(function, 'scorer', path, score)
-
-
-def scores_too_far_apart(function: str, low: str, high: str) -> ValueError:
-  constraint = 'such that scores of all leaves fit float32'
-  got = f"ones of leaf '{high}' that are more than 2^200 times as large"
-  fix = 'Score the leaves in calls of their own.'
-  return ValueError(message(function, 'params', constraint, got, fix, low))
 
 
 def bad_groups(function: str, groups: Any) -> TypeError:
@@ -68,7 +47,9 @@ def bad_group(function: str, path: str, group: Any) -> TypeError:
   return TypeError(message(function, 'groups', constraint, kind(group), '', path))
 
 
-def scores_needed(function: str, path: str, leaf: Any) -> TypeError:
-  fix = 'Call it outside of jit, and pass on the sparsities that it returns.'
-  constraint = 'arrays with values at hand'
-  return TypeError(message(function, 'scores', constraint, f'{kind(leaf)}, traced', fix, path))
+def complex_leaf(function: str, argument: str, path: str, leaf: Any) -> TypeError:
+  """For what is known of real weights only."""
+  constraint = 'real where least squares or correlations are taken of it'
+  fix = 'Prune complex leaves by scores that they have, as jprune.scores.magnitude, without repair.'
+  got = f'complex weights, {kind(leaf)}'
+  return TypeError(message(function, argument, constraint, got, fix, path))

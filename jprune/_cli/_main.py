@@ -5,8 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from jprune import _checks
-from jprune._cli import _prune, _tally
+from jprune._cli import _errors, _prune, _tally
 from jprune._cli._parser import PROGRAM, parsed
 
 COMMANDS = {'tally': _tally.run, 'prune': _prune.run}
@@ -32,9 +31,9 @@ def main(argv: Sequence[str] | None = None) -> int:
   except KeyboardInterrupt:
     return _failed('interrupted.', 130)
   except MemoryError as error:
-    return _failed(_checks.out_of_memory(error))
+    return _failed(_errors.out_of_memory(error))
   except (ValueError, TypeError, ImportError, OSError) as error:
-    return _failed(_checks.as_options(str(error), INPUTS[args.command]))
+    return _failed(_errors.as_options(str(error), INPUTS[args.command]))
   return 0
 
 

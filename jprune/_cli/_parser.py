@@ -6,7 +6,7 @@ import argparse
 import re
 from collections.abc import Sequence
 
-from jprune import _checks
+from jprune._cli import _errors
 
 PROGRAM = 'python -m jprune'
 
@@ -125,11 +125,11 @@ def _check(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
   if args.n_of_m is None:
     for option, value in (('--axis', args.axis), ('--pad', args.pad or None)):
       if value is not None:
-        parser.error(_checks.goes_only_with(option, '--n-of-m'))
+        parser.error(_errors.goes_only_with(option, '--n-of-m'))
   elif args.distribution not in (None, 'uniform'):
-    parser.error(_checks.shares_alike(f'--distribution {args.distribution}'))
+    parser.error(_errors.shares_alike(f'--distribution {args.distribution}'))
   if args.seed is not None and args.scorer != 'random':
-    parser.error(_checks.goes_only_with('--seed', '--scorer random'))
+    parser.error(_errors.goes_only_with('--seed', '--scorer random'))
   args.distribution = args.distribution or 'uniform'
   args.seed = args.seed or 0
   args.progress = args.progress and not args.quiet
@@ -141,7 +141,7 @@ def _fraction(text: str) -> float:
   except ValueError:
     value = -1.0
   if not 0 <= value <= 1:  # nor NaN
-    raise _checks.bad_option('a number from 0 to 1', text, 'For 90 % zeros, say 0.9.')
+    raise _errors.bad_option('a number from 0 to 1', text, 'For 90 % zeros, say 0.9.')
   return value
 
 
@@ -150,14 +150,14 @@ def _n_of_m(text: str) -> tuple[int, int]:
   n, m = map(int, found.groups()) if found else (0, 0)
   if not 1 <= n <= m:
     fix = 'To keep 2 of every 4, say 2:4.'
-    raise _checks.bad_option('N:M with 1 <= N <= M', text, fix)
+    raise _errors.bad_option('N:M with 1 <= N <= M', text, fix)
   return n, m
 
 
 def _seed(text: str) -> int:
   # JAX cuts larger ones to 32 bits, so that two seeds would be one
   if not re.fullmatch('[0-9]{1,10}', text) or int(text) >= 2**32:
-    raise _checks.bad_option('a whole number from 0 to 4294967295', text, 'Say 0, for example.')
+    raise _errors.bad_option('a whole number from 0 to 4294967295', text, 'Say 0, for example.')
   return int(text)
 
 
@@ -166,5 +166,5 @@ def _regex(text: str) -> str:
     re.compile(text)
   except re.error as error:
     fix = f'Escape special characters ({error}).'
-    raise _checks.bad_option('a regular expression', text, fix) from None
+    raise _errors.bad_option('a regular expression', text, fix) from None
   return text

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterable
 
 from jprune import _batches, _checks
-from jprune._cli import _scores, _select, _target
+from jprune._cli import _errors, _scores, _select, _target
 from jprune._cli._say import say
 from jprune._cli._source import Source, opened
 from jprune._cli._tally import masked_row
@@ -48,9 +48,9 @@ def _output(args: argparse.Namespace) -> str:
   _checks.check_output('prune', target, 'OUT')
   if os.path.exists(target):
     if os.path.samefile(args.input, target):
-      raise _checks.output_is_input(target)
+      raise _errors.output_is_input(target)
     if not args.force:
-      raise _checks.output_exists(target)
+      raise _errors.output_exists(target)
   return target
 
 
@@ -61,7 +61,7 @@ def _pattern(args: argparse.Namespace, source: Source) -> NOfM | None:
   if axis is None:
     axis = AXES.get(named or '', -2 if source.is_own and not named else None)
   if axis is None:
-    raise _checks.unknown_axis(named)
+    raise _errors.unknown_axis(named)
   return NOfM(*args.n_of_m, axis, args.pad)
 
 

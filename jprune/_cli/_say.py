@@ -6,7 +6,7 @@ import os
 import sys
 from typing import TextIO
 
-from jprune import _checks
+from jprune._cli import _errors
 
 
 def say(text: str) -> None:
@@ -21,7 +21,7 @@ def say(text: str) -> None:
     _drop(sys.stdout)
   except OSError as error:
     _drop(sys.stdout)
-    raise _checks.not_printed(error) from None
+    raise _errors.not_printed(error) from None
 
 
 def _drop(stream: TextIO) -> None:

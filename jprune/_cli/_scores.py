@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.random import threefry_2x32
 
-from jprune import _checks
+from jprune._cli import _errors
 from jprune.scores._random import _words as words
 
 CHUNK = 2**20  # weights; a few arrays of this size are all that counting adds to a leaf
@@ -26,7 +26,7 @@ def magnitude(path: str, values: np.ndarray) -> Chunk:
     with np.errstate(over='ignore'):  # a float64 beyond float32 is infinite, as in JAX
       found = np.abs(flat[begin:end].astype(np.float32))
     if np.isnan(np.max(found, initial=0)):
-      raise _checks.weight_is_nan(path)
+      raise _errors.weight_is_nan(path)
     return found
 
   return chunk

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jprune import _checks, tree
+from jprune._cli import _errors
 from jprune.io import _container, _leaf, _load, _structure
 from jprune.io._save import CHECKSUM, KEY
 
@@ -82,7 +83,7 @@ def opened(function: str, path: str) -> Iterator[Source]:
   """
   with _container.opened(function, path) as reader:
     if not reader.spans:
-      raise _checks.no_tensors(function, reader.path)
+      raise _errors.no_tensors(function, reader.path)
     yield _own(reader) if KEY in reader.metadata else _foreign(reader)
 
 
@@ -99,7 +100,7 @@ def _foreign(reader: _container.Reader) -> Source:
   for name in names:
     span = reader.spans[name]
     if span.code not in _DTYPES:
-      raise _checks.unknown_code(reader.function, name, span.code, _DTYPES)
+      raise _errors.unknown_code(reader.function, name, span.code, _DTYPES)
     dtype = _DTYPES[span.code]
     try:
       _leaf.check_shape(span.shape, jnp.dtype(dtype).itemsize)

@@ -9,7 +9,7 @@ from typing import Any, BinaryIO
 import jax.numpy as jnp
 import numpy as np
 
-from jprune import _checks
+from jprune._cli import _errors
 from jprune._cli._scores import ranges
 from jprune._cli._select import Choice, Shown
 from jprune._cli._source import Source
@@ -76,7 +76,7 @@ def _pruned(source: Source, choice: Choice, i: int, plan: _leaf.Leaf) -> list[np
   if i in choice.kept:
     mask = choice.mask(i, values, mask).reshape(plan.shape)
     if np.count_nonzero(mask) != choice.kept[i]:
-      raise _checks.input_changed(plan.path)
+      raise _errors.input_changed(plan.path)
   if mask is None or plan.format != 'dense':
     return _leaf.encode(plan, values, mask)
   _zero(values, mask)
@@ -95,5 +95,5 @@ def _check_names(names: list[str]) -> None:
   seen = {_container.METADATA}
   for name in names:
     if name in seen:
-      raise _checks.name_taken(name)
+      raise _errors.name_taken(name)
     seen.add(name)

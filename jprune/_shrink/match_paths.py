@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jprune import _checks, tree
+from jprune import tree
+from jprune._shrink import _errors
 
 Shape = tuple[int, ...]
 Heads = tuple[tuple[str, ...], tuple[str, ...]]
@@ -50,7 +51,7 @@ def places(
   near = [_nearest(path.split('/'), by_end, keys) for path in paths]
   arrays = [path for path, leaf in zip(paths, leaves) if np.ndim(leaf)]
   if kept and arrays and not any(near):
-    raise _checks.no_places(function, arrays)
+    raise _errors.no_places(function, arrays)
   for path, leaf, found in zip(paths, leaves, near):
     if not found and np.ndim(leaf):
       _check_not_within(function, path, np.shape(leaf), keys, shapes, kept)
@@ -85,7 +86,7 @@ def _check_not_flat(
   for path, leaf, known in zip(paths, leaves, found):
     shape = np.shape(leaf)
     if not known and len(shape) == 1 and shape[0] in sizes and tree.is_floating(leaf):
-      raise _checks.flattened(function, path, shape[0])
+      raise _errors.flattened(function, path, shape[0])
 
 
 def _check_not_within(
@@ -100,7 +101,7 @@ def _check_not_within(
   above = path.split('/')[:-1]
   for param in kept:
     if above and _common_end(above, keys[param]) == len(keys[param]):
-      raise _checks.no_place(function, path, shape, param, shapes[param])
+      raise _errors.no_place(function, path, shape, param, shapes[param])
 
 
 def _nearest(
@@ -143,7 +144,7 @@ def _place(
     return _one(function, path, *map(list, zip(*found)), kept)
   if all(n == 1 for n in shape):  # what stands for moments that are not kept
     return None
-  raise _checks.no_place(function, path, shape, best[0], shapes[best[0]])
+  raise _errors.no_place(function, path, shape, best[0], shapes[best[0]])
 
 
 def _one(
@@ -155,7 +156,7 @@ def _one(
     for name, each in zip(names, axes)
   ]
   if any(loss != losses[0] for loss in losses[1:]):
-    raise _checks.several_places(function, path, list(dict.fromkeys(names)))
+    raise _errors.several_places(function, path, list(dict.fromkeys(names)))
   return Place(names[0], axes[0]) if losses[0] else None
 
 

@@ -15,7 +15,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jprune import _checks, tree
+from jprune import tree
+from jprune._shrink import _errors
 from jprune.masks import PackedMask
 
 # Words of keys that say what a copy of one network's params is, not whose.
@@ -55,7 +56,7 @@ def check_one_network(
     found = seen.setdefault((place.path, _kind(leaf)), {})
     for theirs, before in found.items():
       if not _may_be_one(mine, theirs):
-        raise _checks.several_networks(function, before, path, place.path)
+        raise _errors.several_networks(function, before, path, place.path)
     found.setdefault(mine, path)
 
 

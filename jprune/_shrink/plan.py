@@ -10,8 +10,8 @@ from typing import Any, Self
 
 import numpy as np
 
-from jprune import _checks, tree
-from jprune._shrink import match_paths, table
+from jprune import tree
+from jprune._shrink import _errors, match_paths, table
 from jprune._shrink.leaves import expanded, sliced
 from jprune._shrink.networks import check_one_network
 from jprune._text.words import plural
@@ -194,18 +194,18 @@ class Plan:
       ValueError: if it is something else, or of a newer version.
     """
     if not isinstance(data, Mapping) or data.get('format') != _FORMAT:
-      raise _checks.foreign_plan('Plan.from_dict', data)
+      raise _errors.foreign_plan('Plan.from_dict', data)
     parts = []
     for entry, read in _READ.items():
       if entry not in data and entry not in _NEW:
-        raise _checks.damaged_plan('Plan.from_dict', entry, missing=True)
+        raise _errors.damaged_plan('Plan.from_dict', entry, missing=True)
       try:
         parts.append(read(data.get(entry, _NEW.get(entry))))
       except (AttributeError, TypeError, ValueError):
-        raise _checks.damaged_plan('Plan.from_dict', entry, missing=False) from None
+        raise _errors.damaged_plan('Plan.from_dict', entry, missing=False) from None
     plan = cls(*parts)
     if not all(_fits(plan, path, axes) for path, axes in plan.kept.items()):
-      raise _checks.damaged_plan('Plan.from_dict', 'kept', missing=False)
+      raise _errors.damaged_plan('Plan.from_dict', 'kept', missing=False)
     return plan
 
   def __str__(self) -> str:

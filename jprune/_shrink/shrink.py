@@ -11,6 +11,7 @@ import numpy as np
 
 from jprune import _checks
 from jprune._entry import public
+from jprune._shrink import _errors
 from jprune._shrink.leaves import sliced
 from jprune._shrink.plan import Plan, as_bools, as_kept
 from jprune.graph._analysis.traced import Traced
@@ -159,7 +160,7 @@ def _check_no_channels(graph: ChannelGraph, masks: list[np.ndarray | None]) -> N
       return
     first = first or (path, axis)
   if first is not None:
-    raise _checks.no_effect('shrink', *first, graph.frozen.get(first, 'no unit goes as a whole'))
+    raise _errors.no_effect('shrink', *first, graph.frozen.get(first, 'no unit goes as a whole'))
 
 
 def _of_slices(mask: np.ndarray, axis: int) -> bool:

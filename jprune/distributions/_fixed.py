@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from jprune import _checks, tree
 from jprune._entry import check_dtypes
+from jprune.distributions import _errors
 from jprune.distributions._common import competing
 from jprune.typing import Distribution, Params, Scores, Sparsities
 
@@ -31,7 +32,7 @@ def fixed(sparsities: Mapping[str, float]) -> Distribution:
     {'a': {'w': None}, 'b': {'w': 0.9}}
   """
   if not isinstance(sparsities, Mapping) or not sparsities:
-    raise _checks.no_mapping('fixed', 'sparsities', sparsities)
+    raise _errors.no_mapping('fixed', 'sparsities', sparsities)
   listed = {
     str(path): _checks.static_fraction('fixed', 'sparsities', value, str(path))
     for path, value in sparsities.items()
@@ -39,7 +40,7 @@ def fixed(sparsities: Mapping[str, float]) -> Distribution:
 
   def fixed_sparsities(params: Params, scores: Scores, sparsity: float | None = None) -> Sparsities:
     if sparsity is not None:
-      raise _checks.sparsity_given('fixed', sparsity)
+      raise _errors.sparsity_given('fixed', sparsity)
     check_dtypes('fixed', params)
     found, treedef = competing('fixed', params, scores)
     paths, _, _ = tree.flatten(params)

@@ -10,6 +10,7 @@ import numpy as np
 
 from jprune import _checks, masks, tree
 from jprune._entry import public
+from jprune.distributions import _errors
 from jprune.distributions._common import competing
 from jprune.typing import Params, Scores, Sparsities
 
@@ -47,7 +48,7 @@ def global_(params: Params, scores: Scores, sparsity: float) -> Sparsities:
   paths, _, _ = tree.flatten(params)
   for path, score in zip(paths, found, strict=True):
     if tree.is_traced(score) or isinstance(score, jax.ShapeDtypeStruct):
-      raise _checks.no_scores_at_hand('global_', path, score)
+      raise _errors.no_scores_at_hand('global_', path, score)
   kept = treedef.flatten_up_to(masks.top_k_global(scores, overall))
   return treedef.unflatten([None if mask is None else _pruned_fraction(mask) for mask in kept])
 

@@ -14,6 +14,7 @@ import numpy as np
 from jprune import _checks, tree
 from jprune._entry import public
 from jprune._roles import Roles
+from jprune.distributions import _errors
 from jprune.distributions._common import competing
 from jprune.masks._forms import Forms
 from jprune.masks._patterns import Unstructured
@@ -117,7 +118,7 @@ def _layers(params: Params, scores: Scores, roles: Roles | None) -> list[tuple[A
 
 def _check_score(path: str, score: Any) -> None:
   if tree.is_traced(score) or isinstance(score, jax.ShapeDtypeStruct):
-    raise _checks.scores_needed('owl', path, score)
+    raise _errors.scores_needed('owl', path, score)
   _checks.check_floating('owl', 'scores', path, score)
   _checks.check_no_nan('owl', 'scores', path, score)
 

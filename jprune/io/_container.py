@@ -19,6 +19,7 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 
 from jprune import _checks
+from jprune.io import _errors
 from jprune.io._leaf import Tensor
 
 LENGTH = struct.Struct('<Q')  # a file begins with the length of its header
@@ -116,7 +117,7 @@ def check_written(function: str, safetensors: Any, temporary: str) -> None:
   try:
     safetensors.safe_open(temporary, framework='numpy').__exit__(None, None, None)
   except safetensors.SafetensorError as error:
-    raise _checks.not_storable_tree(function, error) from None
+    raise _errors.not_storable_tree(function, error) from None
 
 
 @contextlib.contextmanager
@@ -131,13 +132,13 @@ def opened(function: str, path: Any) -> Iterator[Reader]:
   """
   name = _checks.as_path(function, path)
   library(function)
-  _checks.check_input(function, name)
+  _errors.check_input(function, name)
   # a pipe that took the file's name meanwhile would let us wait
   flags = os.O_RDONLY | getattr(os, 'O_NONBLOCK', 0) | getattr(os, 'O_BINARY', 0)
   try:
     handle = os.open(name, flags)
   except OSError as error:
-    raise _checks.not_read(function, 'path', name, error) from None
+    raise _errors.not_read(function, 'path', name, error) from None
   with open(handle, 'rb') as file:
     yield Reader(function, name, file)
 
@@ -160,7 +161,7 @@ class Reader:
       entries.pop(METADATA, None)
       self.spans = {name: _parsed(entry) for name, entry in entries.items()}
     except (safetensors.SafetensorError, struct.error, *faults) as error:
-      raise _checks.broken_file(function, path, size, error) from None
+      raise _errors.broken_file(function, path, size, error) from None
     self._start = LENGTH.size + length
 
   def raw(self, tensor: Tensor) -> np.ndarray:

@@ -14,7 +14,7 @@ import numpy as np
 
 from jprune import _checks, tree
 from jprune._entry import explicit
-from jprune.io import _container, _leaf, _memory, _structure
+from jprune.io import _container, _errors, _leaf, _memory, _structure
 from jprune.io._save import CHECKSUM, KEY, VERSION
 from jprune.masks._pack import pack_leaf
 from jprune.typing import Masks, Params
@@ -77,7 +77,7 @@ def read_all(
     contents, plans, checksums = _contents(reader)
     order, treedef, shardings = _placement(function, like(reader, contents), plans)
     for plan in plans:
-      _checks.check_x64(function, reader.path, plan.path, plan.dtype)
+      _errors.check_x64(function, reader.path, plan.path, plan.dtype)
     _memory.check_fit(function, reader.path, plans, together=jax.default_backend() == 'cpu')
     leaves = [_loaded(reader, *each) for each in zip(plans, checksums, shardings, strict=True)]
   params, masks = [leaf for leaf, _ in leaves], [mask for _, mask in leaves]
@@ -92,7 +92,7 @@ def _contents(reader: _container.Reader) -> tuple[dict[str, Any], list[_leaf.Lea
   """What the metadata says, checked as far as that goes without the data."""
   text = reader.metadata.get(KEY)
   if text is None:
-    raise _checks.foreign_file(reader.function, reader.path)
+    raise _errors.foreign_file(reader.function, reader.path)
   if reader.metadata.get(CHECKSUM) != f'{zlib.crc32(text.encode()):08x}':
     raise _checks.damaged_file(reader.function, reader.path, 'its metadata has another checksum')
   with _damaged(reader):
@@ -101,7 +101,7 @@ def _contents(reader: _container.Reader) -> tuple[dict[str, Any], list[_leaf.Lea
     if type(version) is not int or version < 1:
       raise ValueError(f'its version is {version!r}')
   if version > VERSION:
-    raise _checks.newer_file(reader.function, reader.path, version, VERSION)
+    raise _errors.newer_file(reader.function, reader.path, version, VERSION)
   plans = []
   for row in rows if isinstance(rows, list) else ():
     with _damaged(reader, row[0] if isinstance(row, list) and row else None):
@@ -144,14 +144,14 @@ def _placement(
   paths, leaves, treedef = tree.flatten(like)
   number = {plan.path: i for i, plan in enumerate(plans)}
   if len(paths) != len(plans) or set(paths) != set(number):
-    raise _checks.like_other_paths(function, list(number), paths)
+    raise _errors.like_other_paths(function, list(number), paths)
   order = [number[path] for path in paths]
   shardings: list[Any] = [None] * len(plans)
   for i, leaf in zip(order, leaves):
     if tree.is_array(leaf):
       plan = plans[i]
       if tuple(leaf.shape) != plan.shape or leaf.dtype.name != plan.dtype:
-        raise _checks.like_other_leaf(function, plan.path, leaf, plan.dtype, plan.shape)
+        raise _errors.like_other_leaf(function, plan.path, leaf, plan.dtype, plan.shape)
       shardings[i] = _sharding(leaf)
   return order, treedef, shardings
 

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 import jax.numpy as jnp
 
-from jprune import _checks
+from jprune.io import _errors
 from jprune.io._leaf import Leaf
 
 _SMALL = 2**26  # bytes that aren't worth a look
@@ -48,7 +48,7 @@ def check_fit(function: str, path: str, leaves: Sequence[Leaf], together: bool =
 
 def too_large(function: str, path: str, leaf: Leaf, there: int | None = None) -> ValueError:
   kind = f'{leaf.dtype} of shape {leaf.shape}'
-  return _checks.leaf_too_large(function, path, leaf.path, kind, needed(leaf), there)
+  return _errors.leaf_too_large(function, path, leaf.path, kind, needed(leaf), there)
 
 
 def available() -> int | None:

@@ -12,7 +12,7 @@ import jax
 
 from jprune import _checks, tree
 from jprune._entry import explicit
-from jprune.io import _atomic, _container, _leaf, _structure
+from jprune.io import _atomic, _container, _errors, _leaf, _structure
 from jprune.masks._apply import aligned
 from jprune.masks._pack import PackedMask
 from jprune.typing import Masks, Params
@@ -98,7 +98,7 @@ def _checked(function: str, params: Params, masks: Masks) -> tuple[list[Any], li
   for path, leaf in zip(paths, leaves):
     _check_leaf(function, 'params', path, leaf)
     if leaf.dtype.name not in _container.CODES:
-      raise _checks.not_storable(function, 'params', path, leaf)
+      raise _errors.not_storable(function, 'params', path, leaf)
   if masks is None:
     return leaves, [None] * len(leaves)
   found = aligned(function, params, masks)
@@ -112,23 +112,23 @@ def _described(function: str, params: Params) -> Any:
   try:
     return _structure.describe(params)
   except RecursionError:
-    raise _checks.nested_too_deeply(function) from None
+    raise _errors.nested_too_deeply(function) from None
 
 
 def _check_leaf(function: str, argument: str, path: str, leaf: Any) -> None:
   shape_only = isinstance(leaf, jax.ShapeDtypeStruct)
   if not tree.is_array(leaf) or shape_only or tree.is_traced(leaf):
-    raise _checks.not_storable(function, argument, path, leaf)
+    raise _errors.not_storable(function, argument, path, leaf)
   here = getattr(leaf, 'is_fully_addressable', True) or getattr(leaf, 'is_fully_replicated', True)
   if not here:
-    raise _checks.not_addressable(function, argument, path, leaf)
+    raise _errors.not_addressable(function, argument, path, leaf)
 
 
 def _check_names(function: str, names: list[str]) -> None:
   seen = {_container.METADATA}
   for name in names:
     if name in seen:
-      raise _checks.tensor_name_taken(function, name)
+      raise _errors.tensor_name_taken(function, name)
     seen.add(name)
 
 

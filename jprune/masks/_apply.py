@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from jprune import _checks, tree
 from jprune._entry import explicit, public
+from jprune.masks import _errors
 from jprune.masks._pack import PackedMask, unpack_leaf
 from jprune.typing import Masks, Params
 
@@ -90,7 +91,7 @@ def combine(*masks: Masks) -> Masks:
     {'w': Array([ True, False], dtype=bool)}
   """
   if not masks:
-    raise _checks.none_given('combine', 'masks')
+    raise _errors.none_given('combine', 'masks')
   is_leaf = lambda leaf: leaf is None or isinstance(leaf, PackedMask)
   paths, first, treedef = tree.flatten(masks[0], is_leaf)
   out = list(first)

@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from jprune import _checks, tree
+from jprune.masks import _errors
 from jprune.masks._patterns import NOfM, units_shape
 from jprune.masks._selection import keys as _keys
 from jprune.masks._selection import rows as _rows
@@ -55,7 +56,7 @@ def caps(
       leaves nothing to bound.
     TypeError: if a number is none.
   """
-  _checks.check_caps(function, min_keep, max_sparsity, sparsity, per_output)
+  _errors.check_caps(function, min_keep, max_sparsity, sparsity, per_output)
   if not min_keep and max_sparsity == 1.0:
     return None
   if isinstance(pattern, NOfM):
@@ -66,7 +67,7 @@ def caps(
   if per_output:
     for i, (path, leaf) in enumerate(zip(paths, leaves)):
       if leaf is not None and len(units_shape(pattern, leaf)) != len(leaf.shape):
-        raise _checks.no_outputs(function, pattern, path)
+        raise _errors.no_outputs(function, pattern, path)
       inputs[i] = None if leaf is None else input_axes(leaf.shape)
   return Caps(int(min_keep), float(max_sparsity), tuple(inputs))
 

@@ -19,6 +19,7 @@ import numpy as np
 
 from jprune import _checks, _roles, tree
 from jprune._roles import HEADS, INPUTS, OUTPUTS, Role
+from jprune.masks import _errors
 from jprune.masks._auto import automatic, following, unsharded
 from jprune.masks._leaves import scored, sparsities_of
 from jprune.masks._pack import PackedMask, unpack_leaf
@@ -101,7 +102,7 @@ class Forms:
       if x is not None and by_axis and not known and tree.size(x):
         if len(x.shape) < 2:
           _checks.check_axis(function, -2, path, x.shape)
-        raise _checks.axis_not_known(function, path, x.shape)
+        raise _errors.axis_not_known(function, path, x.shape)
       if by_axis and known and isinstance(pattern, NOfM):
         _check_divides(function, path, role, pattern)
       self.forms.append(self._form(role, pattern, by_axis, named) if known else Form())
@@ -143,7 +144,7 @@ class Forms:
     for form, value in zip(self.forms, values, strict=True):
       each = value is not None and np.ndim(value) == 1
       if each and len(value) != form.stack:
-        raise _checks.not_for_each_layer(self._function, len(value), form.stack)
+        raise _errors.not_for_each_layer(self._function, len(value), form.stack)
       if form.stack:
         out.append(tuple(value[i] if each else value for i in range(form.stack)))
       else:
@@ -175,7 +176,7 @@ def _check_divides(function: str, path: str, role: Role, pattern: NOfM) -> None:
     summed = (f.axis for f in role.factors if f.contracted and f.word in (INPUTS, HEADS))
     axis = max(summed, default=len(role.shape) - 2)
     axis -= len(role.shape)
-    raise _checks.not_divisible(function, axis, path, role.shape, 'm', pattern.m)
+    raise _errors.not_divisible(function, axis, path, role.shape, 'm', pattern.m)
 
 
 def _on_matrices(pattern: Any) -> Any:

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from jprune import _checks, tree
 from jprune._entry import check_dtypes, explicit
+from jprune.masks import _errors
 from jprune.masks._pack import PackedMask, unpack_leaf
 from jprune.typing import Masks, Params
 
@@ -69,7 +70,7 @@ def masks_in(function: str, state: Any, params: Params | None = None) -> Masks:
   check_dtypes(function, params)
   found = [node.masks for node in _nodes(state)]
   if not found:
-    raise _checks.no_masks_held(function, state)
+    raise _errors.no_masks_held(function, state)
   masks = found[0]
   for other in found[1:]:
     masks = _together(function, masks, other, ())
@@ -103,7 +104,7 @@ def states_in(function: str, state: Any) -> list[Any]:
   """What :func:`metrics` reads of a state, and no more: for programs that are compiled for it."""
   found = _nodes(state)
   if not found:
-    raise _checks.no_masks_held(function, state)
+    raise _errors.no_masks_held(function, state)
   read = ('count', 'masks', 'churn')
   rest = lambda node: {name: () for name in node._fields if name not in read}
   return [node._replace(**rest(node)) for node in found]
@@ -124,7 +125,7 @@ def _together(function: str, one: Any, other: Any, path: tuple[Any, ...]) -> Any
   within = lambda node: jax.tree_util.tree_flatten_with_path(node, is_leaf=lambda x: x is not node)
   (mine, treedef), (theirs, like) = within(one), within(other)
   if is_end(one) or treedef != like or (mine and mine[0][0] == ()):
-    raise _checks.masked_twice(function, tree.path_string(path))
+    raise _errors.masked_twice(function, tree.path_string(path))
   return treedef.unflatten(
     [_together(function, a, b, (*path, *keys)) for (keys, a), (_, b) in zip(mine, theirs)]
   )

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jprune import _checks
 from jprune._entry import public
 from jprune._roles import Roles
+from jprune.masks import _errors
 from jprune.masks._auto import following
 from jprune.masks._forms import in_form
 from jprune.masks._leaves import scored
@@ -58,7 +59,7 @@ def n_of_m(
   References:
     Mishra et al., Accelerating sparse deep neural networks, 2021, arXiv:2104.08378
   """
-  _checks.check_n_of_m('n_of_m', n, m)
+  _errors.check_n_of_m('n_of_m', n, m)
   if axis is not None:
     _checks.check_int('n_of_m', 'axis', axis)
 

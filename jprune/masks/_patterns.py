@@ -18,6 +18,7 @@ import numpy as np
 from jax import lax
 
 from jprune import _checks
+from jprune.masks import _errors
 from jprune.masks._selection import keys as _keys
 
 
@@ -68,17 +69,17 @@ class Block:
 
   def __post_init__(self) -> None:
     if not isinstance(self.shape, tuple) or len(self.shape) != 2:
-      raise _checks.bad_block(self.shape)
+      raise _errors.bad_block(self.shape)
     for length in self.shape:
       _checks.check_positive_int('Block', 'shape', length)
 
   def check(self, function: str, path: str, shape: tuple[int, ...]) -> None:
     """Refuses leaves of fewer than two dimensions, and axes that don't divide unless padded."""
     if len(shape) < 2:
-      raise _checks.too_few_dimensions(function, 'Block', path, shape)
+      raise _errors.too_few_dimensions(function, 'Block', path, shape)
     for axis, length in zip((-2, -1), self.shape):
       if not self.pad and shape[axis] % length:
-        raise _checks.not_divisible(function, axis, path, shape, 'the block', length)
+        raise _errors.not_divisible(function, axis, path, shape, 'the block', length)
 
   def units(self, shape: tuple[int, ...]) -> tuple[int, ...]:
     """Shape of the tiles of a leaf of this shape."""
@@ -132,7 +133,7 @@ class Channel:
   def check(self, function: str, path: str, shape: tuple[int, ...]) -> None:
     """Refuses leaves that haven't the axis."""
     if self.axis is None:
-      raise _checks.axis_not_known(function, path, shape)
+      raise _errors.axis_not_known(function, path, shape)
     _checks.check_axis(function, self.axis, path, shape)
 
   def unit_scores(self, scores: jax.Array) -> jax.Array:
@@ -179,7 +180,7 @@ class NOfM:
   pad: bool = False
 
   def __post_init__(self) -> None:
-    _checks.check_n_of_m('NOfM', self.n, self.m)
+    _errors.check_n_of_m('NOfM', self.n, self.m)
     if self.axis is not None:
       _checks.check_int('NOfM', 'axis', self.axis)
 
@@ -191,10 +192,10 @@ class NOfM:
   def check(self, function: str, path: str, shape: tuple[int, ...]) -> None:
     """Refuses leaves that haven't the axis, and axes that don't divide unless padded."""
     if self.axis is None:
-      raise _checks.axis_not_known(function, path, shape)
+      raise _errors.axis_not_known(function, path, shape)
     _checks.check_axis(function, self.axis, path, shape)
     if not self.pad and shape[self.axis] % self.m:
-      raise _checks.not_divisible(function, self.axis, path, shape, 'm', self.m)
+      raise _errors.not_divisible(function, self.axis, path, shape, 'm', self.m)
 
 
 def unit_scores(pattern: Any, x: jax.Array, dtype: Any) -> jax.Array:

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from jprune import _checks, tree
 from jprune._entry import check_dtypes, public
+from jprune.masks import _errors
 from jprune.masks._apply import aligned, zero_where_pruned
 from jprune.typing import Masks, Params
 
@@ -57,7 +58,7 @@ def rewind(params: Params, early_params: Params, masks: Masks) -> Params:
     if value is not None:
       _checks.check_values('rewind', path, value, 'early_params')
       _checks.check_shape('rewind', 'early_params', path, value, jnp.shape(leaf))
-      _checks.check_same_dtype('rewind', 'early_params', path, value, leaf)
+      _errors.check_same_dtype('rewind', 'early_params', path, value, leaf)
   return treedef.unflatten(
     [
       _masked_copy(leaf if value is None else _beside(value, leaf), mask)

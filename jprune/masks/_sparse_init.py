@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jprune import _checks, tree
 from jprune._entry import public
 from jprune._roles import Roles
+from jprune.masks import _errors
 from jprune.masks._apply import aligned, zero_where_pruned
 from jprune.masks._forms import rows
 from jprune.tree._named_roles import roles_or_names
@@ -67,7 +68,7 @@ def sparse_init(params: Params, masks: Masks, roles: Roles | None = None) -> Par
     _checks.check_values('sparse_init', path, leaf)
     has_inputs = mask is not None and left is None and tree.size(leaf) > 0
     if has_inputs and not (known[path] and known[path].known):
-      raise _checks.inputs_not_known('sparse_init', path, leaf)
+      raise _errors.inputs_not_known('sparse_init', path, leaf)
     scaled.append(jnp.asarray(leaf) if has_inputs else None)
   forms = rows('sparse_init', treedef.unflatten(scaled), roles, shapes)
   theirs = [None if leaf is None else mask for leaf, mask in zip(scaled, found)]

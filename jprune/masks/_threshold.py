@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from jprune import _checks, tree
 from jprune._entry import public
+from jprune.masks import _errors
 from jprune.masks._auto import following
 from jprune.masks._leaves import scored
 from jprune.masks._patterns import Unstructured
@@ -51,7 +52,7 @@ def thresholds_of(scores: Scores, thresholds: Any) -> list[Any]:
   values = tree.by_leaf('threshold', 'thresholds', stand_in, thresholds, 'scores')
   for path, value in zip(paths, values):
     if value is not None:
-      _checks.check_threshold('threshold', value, path)
+      _errors.check_threshold('threshold', value, path)
   return values
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from jprune import _checks, tree
 from jprune.graph._capture.stats import Use
 from jprune.masks import NOfM, Unstructured
+from jprune.reconstruct import _errors
 from jprune.reconstruct._leaves import Chosen
 
 
@@ -29,7 +30,7 @@ def sparsities_of(function: str, found: Chosen, sparsity: Any, pattern: Any) -> 
       raise _checks.pattern_has_sparsity(function, pattern, sparsity)
     return [None] * len(found.paths)
   if not isinstance(pattern, Unstructured):
-    raise _checks.not_repairable_pattern(function, pattern)
+    raise _errors.not_repairable_pattern(function, pattern)
   if sparsity is None:
     raise _checks.no_sparsity(function)
   params = found.treedef.unflatten(found.leaves)
@@ -229,11 +230,11 @@ def grouped_along(
   while mine and mine[-1] in use.inputs:
     fastest.insert(0, mine.pop())
   if not fastest:
-    raise _checks.no_input_axis(function, given, path, tuple(leaf.shape), use.line)
+    raise _errors.no_input_axis(function, given, path, tuple(leaf.shape), use.line)
   run = math.prod(use.shape[place] for place in fastest)
   if run % pattern.m or use.box[axis][0] % pattern.m:
     shape = tuple(leaf.shape)
-    raise _checks.groups_cut(function, given, path, shape, pattern, use.line)
+    raise _errors.groups_cut(function, given, path, shape, pattern, use.line)
   inputs = (*(place for place in use.inputs if place not in fastest), *fastest)
   before = np.arange(use.sizes[1]).reshape([use.shape[place] for place in use.inputs])
   moved = before.transpose([use.inputs.index(place) for place in inputs]).reshape(-1)

@@ -22,7 +22,7 @@ from jprune.graph._capture.moments import Moments, merged
 from jprune.graph._capture.stats import Use
 from jprune.masks._apply import zero_where_pruned
 from jprune.masks._auto import placed as where_it_lies
-from jprune.reconstruct import _hessian
+from jprune.reconstruct import _errors, _hessian
 from jprune.reconstruct._devices import on_one_device, returned
 from jprune.reconstruct._error import energy, exponent
 from jprune.reconstruct._report import LeafRepair, Repair
@@ -114,7 +114,7 @@ def uses_of(function: str, stats: Any, path: str, leaf: Any) -> list[tuple[Use, 
   if not any(np.any(np.asarray(moments.count)) for _, moments in found.values()):
     raise _checks.no_rows(function, path)
   if not bool(jnp.all(jnp.isfinite(leaf))):
-    raise _checks.not_finite_weights(function, path)
+    raise _errors.not_finite_weights(function, path)
   return list(found.values())
 
 
@@ -158,7 +158,7 @@ def put_back(
     most = max(most, float(jnp.max(solved.damping)))
   new = jnp.where(mask, new, jnp.zeros_like(new)).astype(leaf.dtype)
   if not bool(jnp.all(jnp.isfinite(new))):
-    raise _checks.not_finite_repair(function, path, leaf)
+    raise _errors.not_finite_repair(function, path, leaf)
   before, after = errors(leaf, jnp.where(mask, leaf, jnp.zeros_like(leaf)), new, uses)
   pruned = leaf.size - int(np.count_nonzero(np.asarray(mask)))
   escalated = most > 1.5 * damping  # it grows tenfold; what is left is rounding
@@ -243,16 +243,16 @@ def _check_places(function: str, path: str, leaf: Any, uses: Sequence[Use]) -> N
     raise _checks.stats_of_other_shape(function, path, leaf, shape)
   for i, use in enumerate(uses):
     if not getattr(use, 'direct', True):
-      raise _checks.not_direct(function, path, use.line)
+      raise _errors.not_direct(function, path, use.line)
     for other in uses[:i]:
       pairs = zip(use.box, other.box)
       if all(max(a[0], b[0]) < min(a[1], b[1]) for a, b in pairs):
-        raise _checks.overlapping_uses(function, path, [other.line, use.line])
+        raise _errors.overlapping_uses(function, path, [other.line, use.line])
   used = sum(math.prod(use.sizes) for use in uses)
   if used != tree.size(leaf):
     if len(uses) == 1 and all(first == 0 for first, _ in uses[0].box):
       raise _checks.stats_of_other_shape(function, path, leaf, shape)
-    raise _checks.partly_used(function, path, used, tree.size(leaf))
+    raise _errors.partly_used(function, path, used, tree.size(leaf))
 
 
 def _check_moments(function: str, path: str, use: Use, moments: Moments) -> None:
@@ -261,7 +261,7 @@ def _check_moments(function: str, path: str, use: Use, moments: Moments) -> None
   if moments.products is None:
     raise _checks.no_gram(function, path)
   if not all(bool(jnp.all(jnp.isfinite(x))) for x in jax.tree.leaves(moments)):
-    raise _checks.not_finite_gram(function, path, use.line)
+    raise _errors.not_finite_gram(function, path, use.line)
 
 
 def _unseen(uses: Uses) -> list[str]:

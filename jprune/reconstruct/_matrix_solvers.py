@@ -14,7 +14,7 @@ from jprune._entry import explicit
 from jprune.masks import NOfM
 from jprune.masks._apply import aligned
 from jprune.masks._pack import unpack_leaf
-from jprune.reconstruct import _counts, _leaves
+from jprune.reconstruct import _counts, _errors, _leaves
 from jprune.reconstruct._leaves import Outcome, Solved, Uses
 from jprune.reconstruct._report import Repair
 from jprune.typing import Masks, Params, Sparsities, Where
@@ -137,7 +137,7 @@ def pruned_leaf(
 
 def options(function: str, damping: float, per_output: bool, pattern: Any) -> float:
   """Checks what both methods take; the damping as a float."""
-  _checks.check_flag(function, 'per_output', per_output)
+  _errors.check_flag(function, 'per_output', per_output)
   if isinstance(pattern, type):
     raise _checks.bad_pattern(function, pattern)
   return _checks.non_negative_number(function, 'damping', damping)

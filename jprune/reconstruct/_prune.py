@@ -15,7 +15,7 @@ from jprune._entry import public
 from jprune.graph._capture.capture import Capturing
 from jprune.graph._capture.stats import Stats
 from jprune.masks import NOfM, Unstructured, apply
-from jprune.reconstruct import _leaves, _matrix_solvers, _scorers, _stages
+from jprune.reconstruct import _errors, _leaves, _matrix_solvers, _scorers, _stages
 from jprune.reconstruct._least_squares import least_squares
 from jprune.reconstruct._report import Repair
 from jprune.reconstruct._run import NAME, Run
@@ -113,7 +113,7 @@ def prune(
   usable, why = _usable(shapes)
   paths, leaves, _ = tree.flatten(params)
   if not usable:
-    raise _checks.nothing_captured(NAME, why)
+    raise _errors.nothing_captured(NAME, why)
   for path, leaf in zip(paths, leaves):
     if path in usable:
       _matrix_solvers.check_pattern(NAME, path, leaf, shapes[path], pattern)
@@ -158,7 +158,7 @@ def _peeked(batches: Any, again: bool) -> tuple[Any, Iterable[Any]]:
   _checks.check_batches(NAME, batches)
   iterator = iter(batches)
   if again and iterator is batches:
-    raise _checks.batches_read_once(NAME)
+    raise _errors.batches_read_once(NAME)
   first = next(iterator, NAME)
   if first is NAME:
     raise _checks.no_batches(NAME)
@@ -172,7 +172,7 @@ def _check(sparsity: Any, pattern: Any, distribution: Any, method: Any, with_mas
   if isinstance(pattern, type):
     raise _checks.bad_pattern(NAME, pattern)
   if not isinstance(pattern, (Unstructured, NOfM)):
-    raise _checks.not_repairable_pattern(NAME, pattern)
+    raise _errors.not_repairable_pattern(NAME, pattern)
   _checks.check_measured_pattern(NAME, distribution, pattern)
   if isinstance(pattern, NOfM):
     if distribution is not distributions.uniform:
@@ -189,11 +189,11 @@ def _check_method(method: Any, more: dict[str, Any]) -> None:
   if method is None or getattr(method, 'func', method) is least_squares:
     return
   if not callable(method):
-    raise _checks.bad_method(NAME, method)
+    raise _errors.bad_method(NAME, method)
   try:
     inspect.signature(method).bind(None, None, None, pattern=None, where=None, **more)
   except TypeError as error:
-    raise _checks.bad_call(NAME, method, str(error)) from None
+    raise _errors.bad_call(NAME, method, str(error)) from None
   except ValueError:  # a builtin without a signature
     pass
 

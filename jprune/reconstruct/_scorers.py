@@ -7,6 +7,7 @@ from typing import Any
 
 from jprune import _checks
 from jprune.graph._capture.stats import Stats
+from jprune.reconstruct import _errors
 from jprune.reconstruct._empty_statistics import alike
 from jprune.typing import Params, Scorer
 
@@ -18,9 +19,9 @@ def takes_stats(function: str, scorer: Any) -> bool:
     TypeError: if it is no function, or needs more than params and statistics.
   """
   if not callable(scorer):
-    raise _checks.not_a_scorer(function, scorer)
+    raise _errors.not_a_scorer(function, scorer)
   if missing := _checks.missing_arguments(scorer, ('stats',)):
-    raise _checks.scorer_needs(function, scorer, missing)
+    raise _errors.scorer_needs(function, scorer, missing)
   try:
     found = inspect.signature(scorer).parameters.values()
   except ValueError:  # a builtin without a signature

@@ -16,7 +16,7 @@ from jprune._entry import explicit
 from jprune._text import html, table
 from jprune._text.words import percent, plural, printable
 from jprune.masks._in_state import metrics, states_in
-from jprune.report import _history_plot
+from jprune.report import _errors, _history_plot
 
 if TYPE_CHECKING:
   from matplotlib.axes import Axes
@@ -95,7 +95,7 @@ class Recorder:
       count = 1 + (int(np.max(self._counts[-1])) if self._counts else 0)
     shape = np.shape(count)
     agents = np.shape(seen['sparsity'])[len(shape) :] if self._agents is None else self._agents
-    _checks.check_recorded('Recorder.add', seen, (*shape, *agents))
+    _errors.check_recorded('Recorder.add', seen, (*shape, *agents))
     self._agents = agents
     # a step that donates its state would take the state's count away
     self._counts.append(jnp.copy(count) if isinstance(count, jax.Array) else count)
@@ -149,7 +149,7 @@ class Recorder:
       ValueError: if nothing was recorded.
     """
     if not self._entries:
-      raise _checks.nothing_recorded('Recorder.plot')
+      raise _errors.nothing_recorded('Recorder.plot')
     return _history_plot.draw(self.to_dict(), axes)
 
   def __len__(self) -> int:

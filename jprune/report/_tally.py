@@ -15,7 +15,7 @@ from jprune.masks import PackedMask
 from jprune.masks._apply import aligned
 from jprune.masks._in_state import holds_masks, masks_in
 from jprune.masks._storage import Storage, header_bytes
-from jprune.report import _plot, _table
+from jprune.report import _errors, _plot, _table
 from jprune.report._count import nonzeros
 from jprune.report._leaf import (
   LeafTally,
@@ -264,7 +264,7 @@ def _refuse_traced(argument: str, paths: list[str], leaves: list[Any]) -> None:
 def _refuse_shape_structs(paths: list[str], masks: list[Any]) -> None:
   for path, mask in zip(paths, masks):
     if mask is not None and not hasattr(_bits(mask), '__array__'):
-      raise _checks.no_values('tally', 'masks', path, mask)
+      raise _errors.no_values('tally', 'masks', path, mask)
 
 
 def _bits(mask: Any) -> Any:

@@ -19,6 +19,7 @@ from jax import lax
 
 from jprune import _checks, tree
 from jprune._batches import shown
+from jprune.scores import _errors
 from jprune.typing import LossFn, Params, Scores
 
 Leaves = list[jax.Array]
@@ -95,7 +96,7 @@ def weights_of(function: str, params: Params, loss_fn: LossFn) -> Weights:
   """The params taken apart, once everything but the batches has been checked."""
   weights = Weights(function, params)
   if not callable(loss_fn):
-    raise _checks.not_a_loss(function, loss_fn)
+    raise _errors.not_a_loss(function, loss_fn)
   return weights
 
 
@@ -131,7 +132,7 @@ def summed(
   def step(floating, arrays, total, number, batch, *extra):
     def loss(leaves: Leaves, batch: Any) -> jax.Array:
       value = _loss(loss_fn, weights.joined(leaves, arrays), batch)
-      _checks.check_loss(function, value)
+      _errors.check_loss(function, value)
       return value.astype(jnp.float32)
 
     terms, finite = term(loss, floating, batch, number, *extra)
@@ -155,7 +156,7 @@ def summed(
       _check_finite(weights, number - 1, pending)  # while this batch is being computed
     pending = bad
   if before is not None and size != before:
-    raise _checks.other_batches(function, before, size)
+    raise _errors.other_batches(function, before, size)
   if number < 0:
     raise _checks.no_batches(function)
   if pending is not None:
@@ -236,9 +237,9 @@ def _loss(loss_fn: LossFn, params: Params, batch: Any) -> Any:
 def _check_batch(function: str, number: int, batch: Any) -> None:
   paths, leaves, _ = tree.flatten(batch)
   if not leaves:
-    raise _checks.empty_batch(function, number)
+    raise _errors.empty_batch(function, number)
   for path, leaf in zip(paths, leaves):
-    _checks.check_batch(function, number, path, leaf)
+    _errors.check_batch(function, number, path, leaf)
 
 
 def _check_finite(weights: Weights, number: int, bad: jax.Array) -> None:
@@ -247,4 +248,4 @@ def _check_finite(weights: Weights, number: int, bad: jax.Array) -> None:
   found = np.flatnonzero(np.asarray(bad))
   if found.size:
     path = weights.paths[found[0]]
-    raise _checks.not_finite_derivatives(weights.function, path, number)
+    raise _errors.not_finite_derivatives(weights.function, path, number)

@@ -14,9 +14,10 @@ import jax.numpy as jnp
 from jax import lax
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from jprune import _checks, tree
+from jprune import tree
 from jprune._entry import public
 from jprune._roles import Role, Roles
+from jprune.scores import _errors
 from jprune.scores._common import score_leaves, single_size
 from jprune.tree._named_roles import roles_or_names
 from jprune.typing import Params, Scores
@@ -69,7 +70,7 @@ def lamp(params: Params, *, roles: Roles | None = None) -> Scores:
 
 def _lamp_leaf(path: str, leaf: jax.Array, role: Role | None) -> jax.Array:
   if leaf.size >= 2**31:
-    raise _checks.too_large_to_sort('lamp', path, leaf)
+    raise _errors.too_large_to_sort('lamp', path, leaf)
   if role is None or not role.known or role.stack == 1 or not leaf.size:
     return _lamp_array(leaf)
   layers = role.layers_first(_gathered(leaf))

@@ -23,6 +23,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from jprune import _checks, _powers, tree
 from jprune._entry import explicit
+from jprune.scores import _errors
 from jprune.scores._common import single_size
 from jprune.typing import Params, Scores
 
@@ -68,7 +69,7 @@ def score_uses(
   _checks.check_stats(function, stats)
   captured = dict(stats.uses)
   if not any(path in captured and tree.is_inexact(x) for path, x in zip(paths, leaves)):
-    raise _checks.stats_of_others(function, paths, list(captured), dict(stats.left_out))
+    raise _errors.stats_of_others(function, paths, list(captured), dict(stats.left_out))
   todo: dict[str, tuple[Any, Any, Any, Any]] = {}
   for path, leaf in zip(paths, leaves, strict=True):
     if path not in captured or not tree.is_inexact(leaf):
@@ -154,7 +155,7 @@ def _shift(function: str, todo: dict[str, Any], degrees: tuple[float, float]) ->
   low, high = min(lows), max(highs)
   if high - low > _APART:
     paths = list(todo)
-    raise _checks.scores_too_far_apart(function, paths[np.argmin(lows)], paths[np.argmax(highs)])
+    raise _errors.scores_too_far_apart(function, paths[np.argmin(lows)], paths[np.argmax(highs)])
   far = low < -_NEAR or high > _NEAR
   return np.float32(-np.round((low + high) / 2) if far and high >= low else 0)
 

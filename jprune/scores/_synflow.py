@@ -21,6 +21,7 @@ from jax import lax
 
 from jprune import _checks, tree
 from jprune._entry import public
+from jprune.scores import _errors
 from jprune.scores._gradients import Leaves, Weights, all_finite, placed_like, zeros_like
 from jprune.typing import Params, Scores
 
@@ -111,7 +112,7 @@ def flow_of(
     out = fn(weights.joined(floating, arrays), *treedef.unflatten(whole))
     outs = [each for each in jax.tree.leaves(out) if tree.is_inexact(each)]
     if not outs:
-      raise _checks.no_floating_output(weights.function)
+      raise _errors.no_floating_output(weights.function)
     return sum(jnp.sum(jnp.real(each).astype(jnp.float32)) for each in outs)
 
   return lambda *given: _in_range(total, *given), inputs
@@ -121,7 +122,7 @@ def check_flow(weights: Weights, finite: jax.Array) -> None:
   """Refuses concrete scores that are not finite."""
   if not tree.is_traced(finite) and not np.all(finite):
     bad = int(np.argmin(np.asarray(finite)))
-    raise _checks.not_finite_flow(weights.function, weights.paths[bad])
+    raise _errors.not_finite_flow(weights.function, weights.paths[bad])
 
 
 def _in_range(

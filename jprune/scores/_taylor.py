@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from jprune import _checks, tree
 from jprune._entry import public
+from jprune.scores import _errors
 from jprune.typing import Params, Scores
 
 
@@ -57,7 +58,7 @@ def taylor(params: Params, grads: Params) -> Scores:
       out.append(None)
       continue
     _checks.check_values('taylor', path, leaf)
-    _checks.check_gradient('taylor', path, leaf, grad)
+    _errors.check_gradient('taylor', path, leaf, grad)
     _checks.check_values('taylor', path, grad, 'grads')
     _checks.check_shape('taylor', 'grads', path, grad, leaf.shape)
     out.append(_product(jnp.asarray(leaf), jnp.asarray(grad)))

@@ -19,6 +19,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from jprune import _checks, tree
 from jprune._batches import as_iterable
 from jprune._entry import public
+from jprune.scores import _errors
 from jprune.scores._gradients import (
   Leaves,
   Loss,
@@ -152,7 +153,7 @@ def sample_count(function: str, number: int, batch: Any) -> int:
   """
   size: int | None = None
   for path, leaf in zip(*tree.flatten(batch)[:2]):
-    size = _checks.check_sample_axis(function, number, path, leaf, size)
+    size = _errors.check_sample_axis(function, number, path, leaf, size)
   return size or 0
 
 

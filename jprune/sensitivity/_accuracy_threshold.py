@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from jprune import _checks
+from jprune.sensitivity import _errors
 
 _NAME = 'accuracy_threshold'
 
@@ -54,14 +55,14 @@ def accuracy_threshold(accuracy: Any, target: float, gamma: float = 1 / 20) -> A
     >>> jprune.masks.threshold(scaled, thresholds)['b']
     Array([[ True,  True]], dtype=bool)
   """
-  middle = _checks.finite_number(_NAME, 'target', target)
+  middle = _errors.finite_number(_NAME, 'target', target)
   slope = _checks.positive_number(_NAME, 'gamma', gamma)
   if not isinstance(accuracy, Mapping):
-    return _logistic(slope * (_checks.finite_number(_NAME, 'accuracy', accuracy) - middle))
+    return _logistic(slope * (_errors.finite_number(_NAME, 'accuracy', accuracy) - middle))
   if not accuracy:
-    raise _checks.empty_accuracies(_NAME)
+    raise _errors.empty_accuracies(_NAME)
   found = {
-    path: _checks.finite_number(_NAME, 'accuracy', value, str(path))
+    path: _errors.finite_number(_NAME, 'accuracy', value, str(path))
     for path, value in accuracy.items()
   }
   return {path: _logistic(slope * (value - middle)) for path, value in found.items()}

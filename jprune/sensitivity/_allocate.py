@@ -10,6 +10,7 @@ from typing import Any
 
 from jprune import _checks
 from jprune.graph import MacCount
+from jprune.sensitivity import _errors
 from jprune.sensitivity._allocation import Allocation, Share
 from jprune.sensitivity._knapsack import MOST_STATES, solve
 from jprune.sensitivity._sensitivity import Curve, Sensitivity
@@ -79,25 +80,25 @@ def allocate(
     For at most 2 weights: predicted drop 3.5 (the least possible), metric 3.
   """
   if not isinstance(sensitivity, Sensitivity):
-    raise _checks.no_sensitivity(_NAME, sensitivity)
+    raise _errors.no_sensitivity(_NAME, sensitivity)
   given = {'sparsity': sparsity, 'params': params, 'macs': macs}
   named = [name for name, value in given.items() if value is not None]
   _checks.check_one_target(_NAME, named, list(given))
   _checks.check_positive_int(_NAME, 'most_states', most_states)
   budget, curves = named[0], sensitivity.curves
   if sensitivity.unit != 'weights' and budget != 'sparsity':
-    raise _checks.channels_multiply(_NAME, budget)
+    raise _errors.channels_multiply(_NAME, budget)
   if count is not None and budget != 'macs':
-    raise _checks.count_not_wanted(_NAME)
+    raise _errors.count_not_wanted(_NAME)
   need, saved, words, unit = _budget(sensitivity, budget, given[budget], count)
   places = _places(sensitivity)
   costs = [[0, *(saved(curve, j) for j in places)] for curve in curves]
   drops = [[0.0, *(row[j] for j in places)] for row in sensitivity.drops]
   most = sum(max(row) for row in costs)
   if need > most:
-    raise _checks.budget_unreachable(_NAME, budget, given[budget], need, most, unit)
+    raise _errors.budget_unreachable(_NAME, budget, given[budget], need, most, unit)
   if most >= 2**62:
-    raise _checks.too_many_to_count(_NAME, budget)
+    raise _errors.too_many_to_count(_NAME, budget)
   found = solve(costs, drops, need, most_states)
   chosen = [None if option == 0 else places[option - 1] for option in found.choice]
   rows = tuple(_row(sensitivity, i, point) for i, point in enumerate(chosen))
@@ -142,9 +143,9 @@ def _budget(
     words = f'at most {left:,} weight{"" if left == 1 else "s"}'
     return max(sensitivity.size - left, 0), Curve.pruned_at, words, 'weights'
   if not isinstance(count, MacCount):
-    raise _checks.count_needed(_NAME, count)
+    raise _errors.count_needed(_NAME, count)
   if missing := [p for curve in sensitivity.curves for p in curve.sizes if p not in count.leaves]:
-    raise _checks.count_of_others(_NAME, missing)
+    raise _errors.count_of_others(_NAME, missing)
   left = _amount('macs', value, count.dense)
   words = f'at most {left:,} multiply-adds'
   return max(count.dense - left, 0), _saver(count), words, 'multiply-adds'
@@ -163,11 +164,11 @@ def _saver(count: MacCount) -> Callable[[Curve, int], int]:
 def _amount(argument: str, value: Any, dense: int) -> int:
   """What may stay: the number itself, or a fraction of the dense model."""
   if isinstance(value, bool) or not isinstance(value, numbers.Real):
-    raise _checks.bad_amount(_NAME, argument, value)
+    raise _errors.bad_amount(_NAME, argument, value)
   if isinstance(value, numbers.Integral):
     if value < 0:
-      raise _checks.bad_amount(_NAME, argument, value)
+      raise _errors.bad_amount(_NAME, argument, value)
     return int(value)
   if not 0.0 < value <= 1.0:
-    raise _checks.bad_amount(_NAME, argument, value)
+    raise _errors.bad_amount(_NAME, argument, value)
   return math.floor(Fraction(str(float(value))) * dense)  # .29 of 100 is 29

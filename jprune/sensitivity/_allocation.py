@@ -12,7 +12,7 @@ from jprune._text import html
 from jprune._text.table import table, wrapped
 from jprune._text.words import percent, plural, printable
 from jprune.distributions._common import competing
-from jprune.sensitivity import _text
+from jprune.sensitivity import _errors, _text
 from jprune.typing import Params, Scores, Sparsities
 
 _NAME = 'allocation'
@@ -121,7 +121,7 @@ class Allocation(Mapping[str, float]):
       TypeError: if the allocation is one over channel groups, or the sparsity is traced.
     """
     if self.unit != 'weights':
-      raise _checks.not_leaves(_NAME)
+      raise _errors.not_leaves(_NAME)
     found, treedef = competing(_NAME, params, scores)
     paths, _, _ = tree.flatten(params)
     if unknown := [path for path in self if path not in set(paths)]:
@@ -134,7 +134,7 @@ class Allocation(Mapping[str, float]):
       overall = _checks.static_fraction(_NAME, 'sparsity', sparsity)
       need, most = round(overall * sum(sizes.values())), sum(sizes[path] for path in self)
       if need > most:
-        raise _checks.allocation_unreachable(_NAME, overall, most / sum(sizes.values()))
+        raise _errors.allocation_unreachable(_NAME, overall, most / sum(sizes.values()))
       chosen = _scaled(chosen, sizes, need)
     return treedef.unflatten([chosen.get(path) for path in paths])
 

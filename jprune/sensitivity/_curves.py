@@ -12,6 +12,7 @@ import numpy as np
 from jprune import _checks, scores, tree
 from jprune._batches import shown
 from jprune.masks import Unstructured
+from jprune.sensitivity import _errors
 from jprune.sensitivity._groups import Group, channel_groups, leaf_groups
 from jprune.sensitivity._measure import EVALUATE, Masked, check_params, measured
 from jprune.sensitivity._record import Table, described, fingerprint, name_of
@@ -85,8 +86,8 @@ def curves(
     <BLANKLINE>
     Metric by sparsity, each group pruned alone; 6.5 dense.
   """
-  _checks.check_called(_NAME, 'evaluate', evaluate, EVALUATE)
-  points = _checks.as_sparsities(_NAME, sparsities)
+  _errors.check_called(_NAME, 'evaluate', evaluate, EVALUATE)
+  points = _errors.as_sparsities(_NAME, sparsities)
   check_params(_NAME, params)
   found, scored = _groups(params, scorer, where, pattern, groups, graph)
   masked = Masked(params, _touched(params, found))
@@ -116,9 +117,9 @@ def _groups(
     scored = scores_of(_NAME, params, scorer, tree.selected(_NAME, params, where))
     return leaf_groups(_NAME, params, scored, groups, pattern), scored
   if groups is not None:
-    raise _checks.not_with_graph(_NAME, 'groups')
+    raise _errors.not_with_graph(_NAME, 'groups')
   if pattern != Unstructured():
-    raise _checks.not_with_graph(_NAME, 'pattern')
+    raise _errors.not_with_graph(_NAME, 'pattern')
   if not hasattr(graph, 'treedef'):
     raise _checks.bad_graph(_NAME, graph)
   paths, leaves, _ = tree.flatten(params)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from jprune import _checks
+from jprune.sensitivity import _errors
 from jprune.sensitivity._allocation import Allocation
 from jprune.sensitivity._rounds import Setup
 from jprune.sensitivity._search import Asked, Search, bisect
@@ -17,7 +17,7 @@ def within_reach(setup: Setup, asked: Asked) -> Asked:
     return asked
   most = covered / setup.size
   if most <= asked.low:
-    raise _checks.allocation_below(setup.function, asked.low, most)
+    raise _errors.allocation_below(setup.function, asked.low, most)
   return asked._replace(high=min(asked.high, most))
 
 
@@ -29,5 +29,5 @@ def searched(setup: Setup, asked: Asked, dense: float, progress: bool) -> Search
   if not found.holds:
     first = found.trials[0]
     at = first.sparsity, first.metric, first.error
-    raise _checks.floor_unreachable(setup.function, asked.floor, *at)
+    raise _errors.floor_unreachable(setup.function, asked.floor, *at)
   return found

@@ -17,6 +17,7 @@ from jprune.masks._channels.part import taking_part
 from jprune.masks._leaves import scored as checked
 from jprune.masks._top_k import select
 from jprune.report._count import nonzeros
+from jprune.sensitivity import _errors
 from jprune.sensitivity._record import fingerprint
 from jprune.typing import Params, Scores, Where
 
@@ -51,7 +52,7 @@ def leaf_groups(
 ) -> list[Group]:
   """Leaves by themselves, or together as ``groups`` says."""
   if isinstance(pattern, NOfM):
-    raise _checks.not_by_sparsity(function, pattern)
+    raise _errors.not_by_sparsity(function, pattern)
   checked(function, scores, pattern)
   paths, leaves, _ = tree.flatten(params)
   found = tree.along(function, 'scorer', params, scores)

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jprune import _checks, tree
 from jprune._entry import check_dtypes, explicit
 from jprune.masks._apply import zero_where_pruned
+from jprune.sensitivity import _errors
 from jprune.typing import Params
 
 EVALUATE = 'evaluate(params) -> float, higher = better'
@@ -24,7 +25,7 @@ def measured(
   finite: bool = True,
 ) -> float:
   """``evaluate(params)`` as a float; ``when`` says in the message what was evaluated."""
-  return _checks.as_metric(function, argument, evaluate(params), when, finite) + 0.0  # no -0.0
+  return _errors.as_metric(function, argument, evaluate(params), when, finite) + 0.0  # no -0.0
 
 
 def check_params(function: str, params: Params) -> None:

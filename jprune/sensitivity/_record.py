@@ -20,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jprune import _checks, tree
+from jprune.sensitivity import _errors
 
 _FORMAT, _VERSION = 'jprune.sensitivity.curves', 1
 
@@ -61,14 +62,14 @@ class Table:
     unfinished = lines.pop()
     if not lines:
       if not _line(header).startswith(unfinished):
-        raise _checks.not_a_table(function, self._path)
+        raise _errors.not_a_table(function, self._path)
       open(self._path, 'wb').close()
       self._append(header)
       return
     self._check(function, lines[0], header)
     for number, line in enumerate(lines[1:], 2):
       if fault := self._read(line):
-        raise _checks.broken_table(function, self._path, number, fault)
+        raise _errors.broken_table(function, self._path, number, fault)
     if unfinished:
       with open(self._path, 'r+b') as file:
         file.truncate(sum(len(line) + 1 for line in lines))
@@ -100,9 +101,9 @@ class Table:
     except (ValueError, RecursionError):
       found = None
     if not isinstance(found, dict) or found.get('format') != _FORMAT:
-      raise _checks.not_a_table(function, self._path)
+      raise _errors.not_a_table(function, self._path)
     if differing := [name for name in header if found.get(name) != header[name]]:
-      raise _checks.table_of_another_run(function, self._path, differing)
+      raise _errors.table_of_another_run(function, self._path, differing)
 
   def _append(self, row: dict[str, Any]) -> None:
     if self._path is not None:

@@ -16,7 +16,7 @@ from jprune._text.table import table, wrapped
 from jprune._text.words import number, percent, plural, printable
 from jprune.io._atomic import replacing
 from jprune.report import Tally
-from jprune.sensitivity import _plot
+from jprune.sensitivity import _errors, _plot
 from jprune.sensitivity._search import Search
 from jprune.typing import Masks, Params
 
@@ -166,7 +166,7 @@ class Result:
     elif name.endswith('.html'):
       text = _page(self)
     else:
-      raise _checks.bad_suffix('save', name)
+      raise _errors.bad_suffix('save', name)
     _checks.check_output('save', name)
     with replacing(name) as (file, _):
       file.write(text.encode())

@@ -9,12 +9,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jprune import _checks, tree
+from jprune import tree
 from jprune._batches import shown
 from jprune._entry import explicit
 from jprune._roles import Roles
 from jprune.masks._apply import zero_where_pruned
 from jprune.report._count import nonzeros
+from jprune.sensitivity import _errors
 from jprune.sensitivity._measure import Masked, measured
 from jprune.sensitivity._result import Step
 from jprune.sensitivity._scored import masks_of, scores_of
@@ -112,14 +113,14 @@ def _tuned(
   """Fine-tuned params, masked again; and how many pruned weights were not 0 before that."""
   new = finetune(_lent(setup, params, masks), jax.tree.map(jnp.copy, masks), index)
   if new is None:
-    raise _checks.nothing_tuned(setup.function)
+    raise _errors.nothing_tuned(setup.function)
   paths, leaves, treedef = tree.flatten(params)
   found = tree.along(setup.function, 'finetune', params, new)
   kind = lambda x: (x.shape, x.dtype) if tree.is_array(x) else None
   out = []
   for path, leaf, tuned in zip(paths, leaves, found):
     if kind(tuned) != kind(leaf):
-      raise _checks.not_tuned(setup.function, path, tuned, leaf)
+      raise _errors.not_tuned(setup.function, path, tuned, leaf)
     out.append(tuned)
   pairs = zip(out, tree.along(setup.function, 'masks', params, masks))
   return setup.pruned(treedef.unflatten(out), masks), _stray(pairs)

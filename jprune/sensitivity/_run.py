@@ -9,6 +9,7 @@ from jprune import _checks, distributions, schedules, scores
 from jprune.graph._macs.count import count_macs
 from jprune.masks import NOfM, Unstructured
 from jprune.report import tally
+from jprune.sensitivity import _errors
 from jprune.sensitivity._floor import searched, within_reach
 from jprune.sensitivity._measure import EVALUATE, check_params, measured
 from jprune.sensitivity._result import Result
@@ -149,15 +150,15 @@ def run(
 
 
 def _check_functions(evaluate: Any, test: Any, finetune: Any, schedule: Any) -> None:
-  _checks.check_called(_NAME, 'evaluate', evaluate, EVALUATE)
-  _checks.check_called(_NAME, 'schedule', schedule, _SCHEDULE)
+  _errors.check_called(_NAME, 'evaluate', evaluate, EVALUATE)
+  _errors.check_called(_NAME, 'schedule', schedule, _SCHEDULE)
   fix = f'Pass what makes one, schedule=jprune.schedules.cubic: {_SCHEDULE}.'
-  _checks.check_takes(_NAME, 'schedule', schedule, 4, fix)
+  _errors.check_takes(_NAME, 'schedule', schedule, 4, fix)
   if test is not None:
-    _checks.check_called(_NAME, 'test', test, 'test(params) -> float, higher = better')
+    _errors.check_called(_NAME, 'test', test, 'test(params) -> float, higher = better')
   if finetune is not None:
-    _checks.check_called(_NAME, 'finetune', finetune, _FINETUNE)
-    _checks.check_takes(_NAME, 'finetune', finetune, 3, f'Pass a function {_FINETUNE}.')
+    _errors.check_called(_NAME, 'finetune', finetune, _FINETUNE)
+    _errors.check_takes(_NAME, 'finetune', finetune, 3, f'Pass a function {_FINETUNE}.')
 
 
 def _check_fn(fn: Any, params: Params, args: Any) -> None:
@@ -183,12 +184,12 @@ def _budget(
   own = isinstance(pattern, NOfM) or getattr(distribution, 'knows_sparsities', False)
   if own and named:
     which = repr(pattern) if isinstance(pattern, NOfM) else 'a fixed distribution'
-    raise _checks.own_sparsity(_NAME, named[0], which)
+    raise _errors.own_sparsity(_NAME, named[0], which)
   needed = not own and getattr(distribution, 'func', distribution) in _NEED_SPARSITY
   if len(named) > 1 or (needed and not named):
-    raise _checks.one_budget(_NAME, named)
+    raise _errors.one_budget(_NAME, named)
   if not named and rounds > 1:
-    raise _checks.own_sparsity(_NAME, 'rounds', 'what is pruned')
+    raise _errors.own_sparsity(_NAME, 'rounds', 'what is pruned')
   return None if sparsity is None else _checks.static_fraction(_NAME, 'sparsity', sparsity)
 
 
@@ -201,6 +202,6 @@ def _plan(
   if sparsity == 1.0 and schedule is schedules.exponential:
     schedule = schedules.cubic
   at = schedule(0.0, sparsity, 0, rounds)
-  _checks.check_called(_NAME, 'schedule(0.0, sparsity, 0, rounds)', at, 'round -> sparsity')
+  _errors.check_called(_NAME, 'schedule(0.0, sparsity, 0, rounds)', at, 'round -> sparsity')
   before = [_checks.static_fraction(_NAME, 'schedule', at(count)) for count in range(1, rounds)]
   return [*before, sparsity]

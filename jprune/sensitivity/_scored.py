@@ -11,6 +11,7 @@ from jprune._asked import Asked
 from jprune._entry import explicit
 from jprune._roles import Roles
 from jprune._selection import masks_by
+from jprune.sensitivity import _errors
 from jprune.typing import Masks, Params, Scorer, Scores
 
 
@@ -38,7 +39,7 @@ def called(function: str, params: Params, scorer: Scorer | Scores) -> Scores:
   if not callable(scorer):
     return scorer
   if missing := _checks.missing_arguments(scorer):
-    raise _checks.to_bind(function, scorer, missing)
+    raise _errors.to_bind(function, scorer, missing)
   return scorer(params)
 
 

@@ -13,7 +13,7 @@ from jprune._batches import shown
 from jprune._text import html
 from jprune._text.table import table, wrapped
 from jprune._text.words import plural
-from jprune.sensitivity import _plot
+from jprune.sensitivity import _errors, _plot
 from jprune.sensitivity._measure import measured
 
 if TYPE_CHECKING:
@@ -190,8 +190,8 @@ def search(
     >>> search(evaluate, prune_at, min_metric=0.8)
     Search(Sparsity 0.4453 holds the floor of 0.8 (metric 0.8182). 9 trials)
   """
-  _checks.check_called(_NAME, 'evaluate', evaluate, 'evaluate(prune_at(sparsity)) -> float')
-  _checks.check_called(_NAME, 'prune_at', prune_at, 'prune_at(sparsity) -> what evaluate takes')
+  _errors.check_called(_NAME, 'evaluate', evaluate, 'evaluate(prune_at(sparsity)) -> float')
+  _errors.check_called(_NAME, 'prune_at', prune_at, 'prune_at(sparsity) -> what evaluate takes')
   asked = asked_for(_NAME, min_metric, tolerance, noise, repeats, low, high)
   return bisect(_NAME, evaluate, prune_at, asked, progress)
 
@@ -211,14 +211,14 @@ def asked_for(
   function: str, min_metric: Any, tolerance: Any, noise: Any, repeats: Any, low: Any, high: Any
 ) -> Asked:
   """The numbers, checked."""
-  floor = _checks.finite_number(function, 'min_metric', min_metric)
+  floor = _errors.finite_number(function, 'min_metric', min_metric)
   width = _checks.positive_number(function, 'tolerance', tolerance)
   error = None if noise is None else _checks.non_negative_number(function, 'noise', noise)
   _checks.check_positive_int(function, 'repeats', repeats)
   low = _checks.static_fraction(function, 'low', low)
   high = _checks.static_fraction(function, 'high', high)
   if high <= low:
-    raise _checks.out_of_order(function, low, high)
+    raise _errors.out_of_order(function, low, high)
   return Asked(floor, width, error, int(repeats), low, high)
 
 

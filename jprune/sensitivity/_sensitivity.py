@@ -7,9 +7,8 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from jprune import _checks
 from jprune._text.words import plural
-from jprune.sensitivity import _plot, _text
+from jprune.sensitivity import _errors, _plot, _text
 
 if TYPE_CHECKING:
   from matplotlib.axes import Axes
@@ -121,11 +120,11 @@ class Sensitivity:
       ValueError: if nothing was measured there.
       TypeError: if it is no number.
     """
-    asked = _checks.finite_number('at', 'sparsity', sparsity)
+    asked = _errors.finite_number('at', 'sparsity', sparsity)
     gaps = [abs(asked - each) for each in self.sparsities]
     point = gaps.index(min(gaps))
     if gaps[point] > _SAME:  # .1 in float32, or 3 * .1, is not .1
-      raise _checks.not_measured('at', sparsity, self.sparsities)
+      raise _errors.not_measured('at', sparsity, self.sparsities)
     return {name: curve.metrics[point] for curve in self.curves for name in curve.sizes}
 
   def ranking(self) -> list[tuple[str, float]]:
@@ -174,7 +173,7 @@ class Sensitivity:
     """
     try:
       if data['version'] != _VERSION:
-        raise _checks.foreign_dict('from_dict', f'version {data["version"]!r}')
+        raise _errors.foreign_dict('from_dict', f'version {data["version"]!r}')
       found = cls(
         tuple(_curve(row) for row in data['curves']),
         tuple(map(float, data['sparsities'])),
@@ -185,9 +184,9 @@ class Sensitivity:
         str(data.get('scorer', cls.scorer)),
       )
     except (KeyError, TypeError, AttributeError, ValueError) as error:
-      raise _checks.foreign_dict('from_dict', f'{type(error).__name__}: {error}') from None
+      raise _errors.foreign_dict('from_dict', f'{type(error).__name__}: {error}') from None
     if fault := _fault(found):
-      raise _checks.foreign_dict('from_dict', fault)
+      raise _errors.foreign_dict('from_dict', fault)
     return found
 
   def plot(self, ax: Axes | None = None) -> Axes:

@@ -8,6 +8,7 @@ import jax
 import optax
 
 from jprune import _checks
+from jprune.transforms import _errors
 from jprune.transforms._method import Method, Step, each
 from jprune.transforms._sparse_training import Settings, checked, sparse_training
 from jprune.typing import ByPath, Schedule
@@ -76,7 +77,7 @@ def ac_dc(
   _checks.check_step('ac_dc', 'end', end)
   _checks.check_later('ac_dc', 'end', end, begin)
   if begin % every:
-    raise _checks.not_a_multiple('ac_dc', 'begin', begin, every)
+    raise _errors.not_a_multiple('ac_dc', 'begin', begin, every)
 
   def change(step: Step) -> tuple[ByPath, Any]:
     odd = (step.count - begin) // every % 2 == 1

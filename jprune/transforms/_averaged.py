@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
-from jprune import _checks
+from jprune.transforms import _errors
 from jprune.transforms._method import Method, Step, each, single
 from jprune.typing import ByPath
 
@@ -38,8 +38,8 @@ def averaged(method: Method, params: float = 0.0, grads: float = 0.0) -> Method:
     params: :math:`d` of the weights in [0, 1); 0 for those at hand.
     grads: :math:`d` of the gradients.
   """
-  params = _checks.check_decay(method.name, 'average_params', params)
-  grads = _checks.check_decay(method.name, 'average_grads', grads)
+  params = _errors.check_decay(method.name, 'average_params', params)
+  grads = _errors.check_decay(method.name, 'average_grads', grads)
   if not (params or grads):
     return method
 

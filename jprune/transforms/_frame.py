@@ -20,7 +20,7 @@ from jprune import _checks, tree
 from jprune._entry import check_dtypes
 from jprune.masks._apply import zero_where_pruned
 from jprune.masks._pack import unpack_leaf
-from jprune.transforms import _clock, _moments
+from jprune.transforms import _clock, _errors, _moments
 from jprune.transforms._along import Along, held, is_by_path, nested_memory
 from jprune.transforms._changes import churned, if_due
 from jprune.transforms._how import How
@@ -73,7 +73,7 @@ class Frame:
     """The state with which training starts."""
     check_dtypes(self.method.name, params)
     if isinstance(params, optax.LookaheadParams):
-      raise _checks.two_sets_of_params(self.method.name)
+      raise _errors.two_sets_of_params(self.method.name)
     _, leaves, _ = tree.flatten(params, is_end)
     if is_placeholder(params) or (leaves and all(map(is_hole, leaves))):
       return self._blank(params)
@@ -123,7 +123,7 @@ class Frame:
     given = held_masks(name, params, self.masks)
     for path, mask in zip(*tree.flatten(given, is_end)[:2]):
       if path not in ones and mask is not None and not is_hole(mask):
-        raise _checks.not_selected_but_masked(name, path)
+        raise _errors.not_selected_but_masked(name, path)
     whole = lambda mask, one: one if mask is None else unpack_leaf(mask)
     masks = each(whole, along.flat(given), ones)
     if self.method.start and not tree.is_traced(*masks.values(), *along.weights.values()):
@@ -132,7 +132,7 @@ class Frame:
       flat = {path: jnp.ones(mask.shape, jnp.float32) for path, mask in own.items()}
       for path, most in step.best(flat, among=own).items():
         if jnp.any(own[path] & ~most):
-          raise _checks.start_denser(name, path, int(own[path].sum()), int(most.sum()))
+          raise _errors.start_denser(name, path, int(own[path].sum()), int(most.sum()))
     return masks
 
   def _blank(self, params: Params) -> SparseState:
@@ -160,9 +160,9 @@ class Frame:
     """A step of the inner optimizer, with the masks that are in force from this call on."""
     name, method = self.method.name, self.method
     if params is None:
-      raise _checks.missing_params(name)
+      raise _errors.missing_params(name)
     if not isinstance(state, SparseState):
-      raise _checks.no_sparse_state(name, state)
+      raise _errors.no_sparse_state(name, state)
     along = Along(name, state.masks, params, updates)
     if not along.masks:
       updates, inner = self.inner.update(updates, state.inner, params, **extra_args)
@@ -171,7 +171,7 @@ class Frame:
       for path, mask in along.masks.items():
         _checks.check_shape(name, argument, path, leaves[path], mask.shape)
     if len(state.kept) != len(self.when.rows):
-      raise _checks.other_schedule(name, len(state.kept), len(self.when.rows))
+      raise _errors.other_schedule(name, len(state.kept), len(self.when.rows))
     weights = along.flat(state.dense) if method.dense else along.weights
     memory = self.memory(along, weights, state.memory)
     kept = self.when.row(state.kept, state.count)

@@ -9,10 +9,11 @@ from typing import Any
 import jax
 import numpy as np
 
-from jprune import _checks, tree
+from jprune import tree
 from jprune._asked import Asked
 from jprune._selection import by_values, counts, masks_by, scores_by, stay_dense, takes
 from jprune.masks._pack import unpack_leaf
+from jprune.transforms import _errors
 from jprune.transforms._along import Along
 from jprune.transforms._mask_state import is_end, is_hole
 from jprune.transforms._method import Method, Step, by_path, each, single
@@ -68,7 +69,7 @@ class How:
     name, values = self.method.name, along.weights
     if by_values(self.asked):
       if tree.is_traced(*values.values()):
-        raise _checks.distribution_traced(name)
+        raise _errors.distribution_traced(name)
       values = self._scores(along, self.step(along, 0, along.weights, {}))
     followers = self._followers(along)
     scored = among_all(along, {p: x for p, x in values.items() if p not in followers})
@@ -136,7 +137,7 @@ class How:
     given = {}
     if takes_it('grads'):
       if step.grads is None:
-        raise _checks.no_gradients_yet(self.method.name)
+        raise _errors.no_gradients_yet(self.method.name)
       given = {'grads': along.updates_with(step.grads)}
     key = step.key if takes_it('key') else None
     roles = self.asked.roles

@@ -8,9 +8,10 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jprune import _checks, tree
+from jprune import tree
 from jprune._entry import explicit
 from jprune.masks._pack import unpack_leaf
+from jprune.transforms import _errors
 from jprune.transforms._mask_state import (
   along_masks,
   held_masks,
@@ -96,7 +97,7 @@ def keep_pruned(masks: Masks) -> optax.GradientTransformationExtraArgs:
   def update_fn(updates, state, params=None, **extra_args):
     del extra_args
     if params is None:
-      raise _checks.missing_params('keep_pruned')
+      raise _errors.missing_params('keep_pruned')
     found = jax.tree.leaves(state.masks, is_leaf=is_end)
     values, _ = along_masks('keep_pruned', 'params', state.masks, params)
     leaves, treedef = along_masks('keep_pruned', 'updates', state.masks, updates)
@@ -114,4 +115,4 @@ def _check_finite_where_pruned(params: Params, masks: Masks) -> None:
     leaf = jnp.asarray(leaf)
     bad = ~jnp.isfinite(leaf) & ~laid_out_as(leaf, unpack_leaf(mask))
     if jnp.any(bad):
-      raise _checks.not_finite_where_pruned('keep_pruned', path, int(jnp.sum(bad)))
+      raise _errors.not_finite_where_pruned('keep_pruned', path, int(jnp.sum(bad)))

@@ -13,6 +13,7 @@ from jprune.masks._apply import aligned
 from jprune.masks._in_state import is_end as is_end
 from jprune.masks._in_state import is_hole as is_hole
 from jprune.masks._pack import PackedMask, unpack_leaf
+from jprune.transforms import _errors
 from jprune.typing import Masks, Params
 
 
@@ -55,7 +56,7 @@ def along_masks(function: str, argument: str, masks: Masks, other: Any) -> tuple
   expected, _, _ = tree.flatten(masks, is_end)
   paths, leaves, treedef = tree.flatten(other, is_end)
   if paths != expected:
-    raise _checks.other_than_init(function, argument, expected, paths)
+    raise _errors.other_than_init(function, argument, expected, paths)
   return leaves, treedef
 
 

@@ -10,9 +10,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jprune import _checks
 from jprune.masks._selection import wide as _wide
-from jprune.transforms import _moments
+from jprune.transforms import _errors, _moments
 from jprune.typing import ByPath
 
 
@@ -145,7 +144,7 @@ class Step:
     """
     found = _moments.named(self.inner, 'nu', {path: w.shape for path, w in self.weights.items()})
     if missing := [path for path in self.weights if path not in found]:
-      raise _checks.no_second_moments(self.name, missing[0])
+      raise _errors.no_second_moments(self.name, missing[0])
     return by_path(self.weights, [found[path] for path in self.weights])
 
   def part(self, fraction: Any) -> jax.Array:

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import optax
 
 from jprune import _checks, schedules
+from jprune.transforms import _errors
 from jprune.transforms._method import Method, Step, each, single
 from jprune.transforms._sparse_training import Settings, checked, not_scored, sparse_training
 from jprune.typing import ByPath, Schedule, Where
@@ -152,7 +153,7 @@ def soft_movement(
   if not callable(threshold):
     _checks.static_fraction(name, 'threshold', threshold)
   level = threshold if callable(threshold) else schedules.constant(threshold)
-  _checks.check_starts_below(name, float(level(0)), 0.5)
+  _errors.check_starts_below(name, float(level(0)), 0.5)
   strength = pull
   if not callable(pull):
     rate = _checks.non_negative_number(name, 'pull', pull)

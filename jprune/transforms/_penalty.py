@@ -12,6 +12,7 @@ import optax
 from jprune import _checks, tree
 from jprune._entry import explicit
 from jprune.masks import ChannelGroups
+from jprune.transforms import _errors
 from jprune.transforms._mask_state import is_end, is_hole
 from jprune.transforms._method import single
 from jprune.typing import ByPath, Params, Where
@@ -61,11 +62,11 @@ def penalized(
 def added(function: str, updates: Any, params: Params, pulls: Callable[[ByPath], ByPath]) -> Any:
   """The updates, with the gradients of a penalty where it has any, in their own dtypes."""
   if params is None:
-    raise _checks.missing_params(function)
+    raise _errors.missing_params(function)
   paths, weights, _ = tree.flatten(params, is_end)
   other, moves, treedef = tree.flatten(updates, is_end)
   if paths != other:
-    raise _checks.other_than_init(function, 'updates', paths, other)
+    raise _errors.other_than_init(function, 'updates', paths, other)
   real = {p: w for p, w in zip(paths, weights) if w is not None and not is_hole(w)}
   if not real:
     return updates
@@ -94,5 +95,5 @@ def members(function: str, graph: Any, params: Params, where: Where) -> list[str
     if path in own and yes and why is None and tree.is_floating(leaf)
   ]
   if not chosen:
-    raise _checks.no_members_named(function, paths)
+    raise _errors.no_members_named(function, paths)
   return chosen

@@ -7,6 +7,7 @@ from typing import Any
 
 from jprune import _checks, distributions, schedules, scores
 from jprune.masks import ChannelGroups, NOfM
+from jprune.transforms import _errors
 from jprune.transforms._method import Method, Step, each, magnitudes
 from jprune.transforms._sparse_training import Settings, checked, not_scored
 from jprune.typing import ByPath, Distribution, Schedule
@@ -20,7 +21,7 @@ def as_fraction(function: str, drop: float | Schedule) -> Schedule:
     return schedules.constant(_checks.static_fraction(function, 'drop', drop))
   for count in (0, getattr(drop, 'begin', 0), getattr(drop, 'end', 0)):
     if not 0 <= float(drop(count)) <= 1:
-      raise _checks.drop_outside(function, float(drop(count)), count)
+      raise _errors.drop_outside(function, float(drop(count)), count)
   return drop
 
 

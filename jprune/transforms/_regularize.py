@@ -21,6 +21,7 @@ from jprune.masks import ChannelGroups
 from jprune.masks._auto import following
 from jprune.masks._channels import units as _units
 from jprune.masks._pack import unpack_leaf
+from jprune.transforms import _errors
 from jprune.transforms._mask_state import held_masks, is_end, is_hole, laid_out_as
 from jprune.transforms._method import single
 from jprune.transforms._penalty import Penalty, Strength, added, members, penalized
@@ -150,7 +151,7 @@ def batch_norm_scale(
       able = set(members(name, graph, params, None))
       chosen = [path for path in chosen if path in able]
     if not chosen:
-      raise _checks.no_scales(name, tree.flatten(params)[0])
+      raise _errors.no_scales(name, tree.flatten(params)[0])
     return lambda leaves, rate: {p: rate * jnp.sign(single(leaves[p])) for p in chosen}
 
   return penalized(name, strength, pulls)

@@ -8,10 +8,10 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jprune import _checks
 from jprune.masks import NOfM
 from jprune.masks._auto import following
 from jprune.masks._forms import Forms
+from jprune.transforms import _errors
 from jprune.transforms._behind_masks import sparsity_of
 from jprune.transforms._method import Method, Step, each, magnitudes, single
 from jprune.transforms._sparse_training import Settings, checked, not_scored, sparse_training
@@ -86,7 +86,7 @@ def s_ste(
     2024, arXiv:2409.09099, section 4
   """
   if not isinstance(pattern, NOfM):
-    raise _checks.no_n_of_m('s_ste', pattern)
+    raise _errors.no_n_of_m('s_ste', pattern)
   not_scored('s_ste', settings)
 
   def soft(step: Step, masks: ByPath) -> ByPath:

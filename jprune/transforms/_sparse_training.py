@@ -14,6 +14,7 @@ from jprune._entry import explicit
 from jprune._roles import Roles
 from jprune._selection import takes
 from jprune.masks import ChannelGroups, NOfM, Unstructured
+from jprune.transforms import _errors
 from jprune.transforms._averaged import averaged
 from jprune.transforms._frame import Frame
 from jprune.transforms._how import How
@@ -142,7 +143,7 @@ def sparse_training(
   asked = Asked(distribution, pattern, roles, min_keep, max_sparsity, per_output)
   asked.check(method.name)
   _check_scorer(method, scorer, key)
-  _checks.check_optimizer(method.name, inner)
+  _errors.check_optimizer(method.name, inner)
   changes = when(method.name, sparsity, every, end, method.regrows)
   method = averaged(method, average_params, average_grads)
   how = How(method, scorer, asked, where, key, changes.final)
@@ -175,9 +176,9 @@ def checked(function: str, settings: Settings, *, from_masks: bool = False) -> S
   """
   for argument in settings:
     if argument not in Settings.__annotations__:
-      raise _checks.unknown_setting(function, argument, list(Settings.__annotations__))
+      raise _errors.unknown_setting(function, argument, list(Settings.__annotations__))
   if settings.get('masks') is not None and not from_masks:
-    raise _checks.masks_change_at_once(function)
+    raise _errors.masks_change_at_once(function)
   return settings
 
 
@@ -189,4 +190,4 @@ def not_scored(
   """Refuses settings that say how weights are scored, for a method that has its own way."""
   for argument in arguments:
     if argument in settings:
-      raise _checks.scores_of_its_own(function, argument)
+      raise _errors.scores_of_its_own(function, argument)

@@ -16,6 +16,7 @@ from jprune.masks._selection import keys as _keys
 from jprune.masks._selection import rows as _rows
 from jprune.masks._selection import select as _select
 from jprune.masks._selection import wide as _wide
+from jprune.transforms import _errors
 from jprune.transforms._ablation import Ablation
 from jprune.transforms._method import Method, Step, magnitudes
 from jprune.transforms._regrown import as_fraction
@@ -86,7 +87,7 @@ def srigl(
   settings = checked('srigl', settings, from_masks=True)
   not_scored('srigl', settings, ('scorer', 'min_keep', 'max_sparsity', 'per_output'))
   if settings.get('pattern', Unstructured()) != Unstructured():
-    raise _checks.pattern_of_its_own('srigl', settings['pattern'])
+    raise _errors.pattern_of_its_own('srigl', settings['pattern'])
 
   def own(step: Step, leaves: ByPath) -> ByPath:
     return {path: x for path, x in leaves.items() if path not in step.followers}

@@ -12,6 +12,7 @@ import numpy as np
 
 from jprune import _checks, schedules
 from jprune.masks._selection import wide as _wide
+from jprune.transforms import _errors
 from jprune.typing import Schedule
 
 MOST = 1024  # rows of counts in a state; of more changes, those in between share a row
@@ -87,17 +88,17 @@ def when(
   begin, own = getattr(sparsity, 'begin', 0), getattr(sparsity, 'end', None)
   if own is None:
     if end is None:
-      raise _checks.no_end(function)
+      raise _errors.no_end(function)
     own = end
   if end is not None and end < own:
-    raise _checks.ends_early(function, end, own)
+    raise _errors.ends_early(function, end, own)
   rows = _rows(begin, own, every)
   found = [float(sparsity(row)) for row in rows.tolist()]
   for count, value in zip(rows.tolist(), found):
-    _checks.check_scheduled(function, value, count)
+    _errors.check_scheduled(function, value, count)
   for count, before, value in zip(rows.tolist()[1:], found, found[1:]):
     if value < before and not regrows:
-      raise _checks.sparsity_falls(function, before, value, count)
+      raise _errors.sparsity_falls(function, before, value, count)
   last = own if end is None and not regrows else end
   return When(sparsity, int(every), last, own, rows)
 

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from jprune import _checks, _roles
-from jprune.tree import _names
+from jprune.tree import _errors, _names
 from jprune.tree._named_roles import stack_depths
 from jprune.tree._paths import along, flatten, is_array, is_inexact, shapes, size
 from jprune.tree._quantised import scales_of
@@ -188,7 +188,7 @@ def selected(
   else:
     chosen = _filtered(function, where, paths, leaves, left_out(params, roles))
   if not any(size(leaf) for leaf, yes in zip(leaves, chosen) if yes and is_array(leaf)):
-    raise _checks.nothing_selected(function, where, paths)
+    raise _errors.nothing_selected(function, where, paths)
   for path, leaf, yes in zip(paths, leaves, chosen):
     if yes and not is_inexact(leaf):
       raise _checks.not_floating(function, 'where', path, leaf)
@@ -234,9 +234,9 @@ def matching(function: str, argument: str, params: Params, chosen: Where) -> lis
     answers = (chosen(path, leaf) for path, leaf in zip(paths, leaves))
     named = [_checks.as_bool(function, a, path, argument) for a, path in zip(answers, paths)]
   else:
-    raise _checks.bad_where(function, chosen, argument)
+    raise _errors.bad_where(function, chosen, argument)
   if not any(named):
-    raise _checks.nothing_selected(function, chosen, paths, argument)
+    raise _errors.nothing_selected(function, chosen, paths, argument)
   return named
 
 
@@ -252,7 +252,7 @@ def _filtered(
       else:
         more = _filtered(function, each, paths, leaves, why)
       if not any(more):
-        raise _checks.nothing_selected(function, each, paths)
+        raise _errors.nothing_selected(function, each, paths)
       chosen = [one or other for one, other in zip(chosen, more)]
     return chosen
   if where is None or isinstance(where, (str, re.Pattern)):
@@ -265,7 +265,7 @@ def _filtered(
   if callable(where):
     answers = [(where(path, leaf), path) for path, leaf in zip(paths, leaves)]
     return [_checks.as_bool(function, answer, path) for answer, path in answers]
-  raise _checks.bad_where(function, where)
+  raise _errors.bad_where(function, where)
 
 
 def _searched(
@@ -274,7 +274,7 @@ def _searched(
   try:
     pattern = re.compile(where)
   except re.error as error:
-    raise _checks.bad_regex(function, where, error, argument) from None
+    raise _errors.bad_regex(function, where, error, argument) from None
   return [pattern.search(path) is not None for path in paths]
 
 
@@ -289,11 +289,11 @@ def _only_left_out(
   """The error for a pattern that finds only what the default leaves out."""
   there = [i for i, yes in enumerate(found) if yes]
   if not any(is_array(leaves[i]) and size(leaves[i]) for i in there):
-    return _checks.nothing_selected(function, where, paths)
+    return _errors.nothing_selected(function, where, paths)
   floating = [i for i in there if is_inexact(leaves[i])]
   if not floating:
     return _checks.not_floating(function, 'where', paths[there[0]], leaves[there[0]])
-  return _checks.only_left_out(function, where, [(paths[i], why[i]) for i in floating])
+  return _errors.only_left_out(function, where, [(paths[i], why[i]) for i in floating])
 
 
 def _refuse_quantised(
@@ -302,7 +302,7 @@ def _refuse_quantised(
   dtypes = [str(leaf.dtype) if is_array(leaf) else None for leaf in leaves]
   for path, leaf, yes, scale in zip(paths, leaves, found, scales_of(paths, dtypes)):
     if yes and scale is not None:
-      raise _checks.quantised(function, path, leaf, scale)
+      raise _errors.quantised(function, path, leaf, scale)
 
 
 def _is_bool_tree(where: Where) -> bool:

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jprune import _checks, tree
+from jprune.graph import _errors
 from jprune.graph._analysis.coupling import Coupling
 from jprune.graph._analysis.facts import of_param
 from jprune.graph._analysis.pruned_values import Exactness
@@ -59,7 +60,7 @@ class Traced:
     _checks.check_distinct(function, self.paths)
     for path, value in zip(self.paths, values):
       if not tree.is_array(value) and not isinstance(value, (bool, int, float, complex)):
-        raise _checks.not_an_array(function, path, value)
+        raise _errors.not_an_array(function, path, value)
     self.leaves = [jax.ShapeDtypeStruct(np.shape(x), _dtype(x)) for x in values]
     jaxpr, out_shape = _make_jaxpr(function, fn, params, args)
     self.foreign = has_foreign(jaxpr.jaxpr, RULES)
@@ -68,7 +69,7 @@ class Traced:
       jax.jit(fn).clear_cache()  # which JAX would run when nothing is converted any more
     out_paths, outs, self.out_tree = tree.flatten(out_shape)
     if not outs:
-      raise _checks.nothing_returned(function)
+      raise _errors.nothing_returned(function)
     self.states = _states(self.paths, self.leaves, out_paths, outs)
     self.frame = Frame(without_dead(jaxpr.jaxpr), jaxpr.consts)
     self.frame.params = len(self.leaves)
@@ -168,7 +169,7 @@ def _make_jaxpr(function: str, fn: Any, params: Params, args: Any) -> tuple[Any,
   try:
     return jax.make_jaxpr(fn, return_shape=True)(params, *args)
   except Exception as error:
-    raise _checks.not_traceable(function, error) from error
+    raise _errors.not_traceable(function, error) from error
 
 
 def _states(

@@ -15,6 +15,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jprune import _batches, _checks, tree
 from jprune._entry import public
+from jprune.graph import _errors
 from jprune.graph._analysis.traced import Traced
 from jprune.graph._capture.coverage import Joint
 from jprune.graph._capture.find_products import Survey
@@ -188,7 +189,7 @@ class Capturing:
   ) -> None:
     self._step = _compiled(_step, function, fn, chosen, gram)
     if weights is not None and not callable(weights):
-      raise _checks.weights_not_a_function(function, weights)
+      raise _errors.weights_not_a_function(function, weights)
     self._fn = fn  # what was compiled goes when it goes
     self._function = function
     self._weights = weights
@@ -219,14 +220,14 @@ def _given(function: str, args: Any, weights: Any) -> jax.Array | None:
   """The weights as an array; refuses them and arguments that are no arrays."""
   for path, leaf in zip(*tree.flatten(args)[:2]):
     if not tree.is_array(leaf) and not isinstance(leaf, (bool, int, float, complex)):
-      raise _checks.argument_no_array(function, path, leaf)
+      raise _errors.argument_no_array(function, path, leaf)
   if weights is None:
     return None
   weights = jnp.asarray(weights)
   if not tree.is_traced(weights) and weights.dtype != jnp.bool_:
     fine, least = jax.device_get(_bounded(weights))
     if not fine:
-      raise _checks.bad_weights(function, float(least))
+      raise _errors.bad_weights(function, float(least))
   return weights
 
 
@@ -304,11 +305,11 @@ def _tokens(function: str, traced: Traced, args: Any, weights: Any) -> Sequence[
   for leaf, dims in zip(jax.tree.leaves(args), traced.inputs):
     if shape and np.shape(leaf)[: len(shape)] == shape:
       return dims[: len(shape)]
-  raise _checks.other_tokens(function, shape, [np.shape(leaf) for leaf in jax.tree.leaves(args)])
+  raise _errors.other_tokens(function, shape, [np.shape(leaf) for leaf in jax.tree.leaves(args)])
 
 
 def _check_finite(function: str, stats: Stats, finite: np.ndarray, batch: int) -> None:
   bad = [(u.source, path) for path, uses in stats.uses for u in uses if not finite[u.source]]
   if bad:  # the first to run: what follows from it is no more finite
     _, path = min(bad, key=lambda each: each[0])
-    raise _checks.not_finite_inputs(function, path, batch)
+    raise _errors.not_finite_inputs(function, path, batch)

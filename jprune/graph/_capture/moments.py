@@ -18,8 +18,9 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jprune import _checks, _powers
+from jprune import _powers
 from jprune._entry import explicit
+from jprune.graph import _errors
 
 _NEAR = 20  # inputs up to 2 ** 20 and down to 2 ** -20 are taken as they are
 _POWERS = (-126, 126)  # of two, that can be multiplied by
@@ -119,7 +120,7 @@ class Moments:
   @property
   def _covariance(self) -> jax.Array:
     if self.products is None:
-      raise _checks.no_products()
+      raise _errors.no_products()
     return self.products / _nonzero(self.count)[:, None, None]
 
 

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 
 import jax
 
-from jprune import _checks
 from jprune._entry import explicit
+from jprune.graph import _errors
 from jprune.graph._capture import table
 from jprune.graph._capture.moments import Moments, merged
 
@@ -130,7 +130,7 @@ class Stats:
   def __getitem__(self, path: str) -> tuple[tuple[Use, Moments], ...]:
     found = self._by_path.get(path)
     if found is None:
-      raise KeyError(_checks.words_no_stats(path, dict(self.left_out).get(path)))
+      raise KeyError(_errors.words_no_stats(path, dict(self.left_out).get(path)))
     return tuple((use, self.inputs[use.source]) for use in found)
 
   @explicit
@@ -138,7 +138,7 @@ class Stats:
     """Statistics of the rows of both; they must come from the same function and leaves."""
     gram = lambda stats: [each.products is None for each in stats.inputs]
     if (self.uses, gram(self)) != (other.uses, gram(other)):
-      raise _checks.other_stats('merge')
+      raise _errors.other_stats('merge')
     inputs = tuple(merged(a, b) for a, b in zip(self.inputs, other.inputs))
     return dataclasses.replace(self, inputs=inputs)
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from jprune import _checks
 from jprune._entry import public
+from jprune.graph import _errors
 from jprune.graph._analysis.multiply_adds import total_macs
 from jprune.graph._analysis.traced import Traced
 from jprune.graph._axes.atoms import Atom, Cause, Dim, Family, resolve, size_of
@@ -136,11 +137,11 @@ class ChannelGraph:
     if kept is None:
       return Sizes({})
     if len(kept) != len(self.groups):
-      raise _checks.bad_kept(function, len(self.groups), f'{len(kept)} of them')
+      raise _errors.bad_kept(function, len(self.groups), f'{len(kept)} of them')
     for group, keep in zip(self.groups, kept):
       if np.shape(keep) != (group.size,):
         got = f"shape {np.shape(keep)} for the {group.size} units of '{group.name}'"
-        raise _checks.bad_kept(function, len(self.groups), got)
+        raise _errors.bad_kept(function, len(self.groups), got)
     return Sizes(self.keeps(kept))
 
   def keeps(self, kept: Sequence[np.ndarray]) -> dict[Atom, np.ndarray]:

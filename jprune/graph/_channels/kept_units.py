@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from jprune import _checks, tree
+from jprune.graph import _errors
 from jprune.graph._channels.graph import ChannelGraph
 from jprune.graph._channels.groups import Group
 from jprune.typing import Masks, Params
@@ -18,7 +19,7 @@ def mask_arrays(function: str, params: Params, masks: Masks) -> list[np.ndarray 
   """The masks in the order of the params' leaves, as NumPy arrays; packed ones are unpacked."""
   paths, leaves, treedef = tree.flatten(params)
   if masks is None and not jax.tree_util.treedef_is_leaf(treedef):
-    raise _checks.no_masks(function)
+    raise _errors.no_masks(function)
   out: list[np.ndarray | None] = []
   for path, leaf, mask in zip(paths, leaves, tree.along(function, 'masks', params, masks)):
     if hasattr(mask, 'unpack'):
@@ -27,7 +28,7 @@ def mask_arrays(function: str, params: Params, masks: Masks) -> list[np.ndarray 
       _checks.check_bool(function, 'masks', path, mask)
       _checks.check_shape(function, 'masks', path, mask, np.shape(leaf))
       if tree.is_traced(mask) or isinstance(mask, jax.ShapeDtypeStruct):
-        raise _checks.mask_without_values(function, path, mask)
+        raise _errors.mask_without_values(function, path, mask)
       mask = np.asarray(mask)
     out.append(mask)
   return out
@@ -102,4 +103,4 @@ def _check_consistent(
     gone = next(m for m, pruned, _ in known if pruned[unit])
     left = next(m for m, _, kept in known if kept[unit])
     others = int(partly.sum()) - 1
-    raise _checks.not_group_consistent(function, group.name, unit, gone.path, left.path, others)
+    raise _errors.not_group_consistent(function, group.name, unit, gone.path, left.path, others)

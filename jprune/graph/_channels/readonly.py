@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NoReturn, TypeVar
 
-from jprune import _checks
+from jprune.graph import _errors
 
 K = TypeVar('K')
 V = TypeVar('V')
@@ -14,7 +14,7 @@ class ReadOnly(dict[K, V]):
   """A dict that stays as it is: to print, compare, pickle and write as JSON."""
 
   def _refuse(self, *args: Any, **kwargs: Any) -> NoReturn:
-    raise _checks.read_only()
+    raise _errors.read_only()
 
   __setitem__ = __delitem__ = __ior__ = _refuse
   clear = pop = popitem = setdefault = update = _refuse

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from jprune import _checks
+from jprune.graph import _errors
 
 Filter = str | re.Pattern[str] | Callable[[str, Any], bool] | None
 
@@ -24,12 +25,12 @@ def chosen(
     try:
       search = re.compile(where).search
     except re.error as error:
-      raise _checks.bad_filter(function, where, argument, error) from None
+      raise _errors.bad_filter(function, where, argument, error) from None
     out = [bool(search(path)) for path in paths]
   elif callable(where):
     out = [_checks.as_bool(function, where(*each), each[0]) for each in zip(paths, leaves)]
   else:
-    raise _checks.bad_filter(function, where, argument)
+    raise _errors.bad_filter(function, where, argument)
   if paths and not any(out):
-    raise _checks.nothing_named(function, where, paths, argument)
+    raise _errors.nothing_named(function, where, paths, argument)
   return out

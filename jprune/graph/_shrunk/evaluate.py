@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
 
-from jprune import _checks
+from jprune.graph import _errors
 from jprune.graph._analysis.ghosts import carried
 from jprune.graph._axes.atoms import Dims, leaves
 from jprune.graph._axes.sizes import NOWHERE, Sizes, World
@@ -78,7 +78,7 @@ class Small(Sizes):
     frame = role if isinstance(role, Frame) else site.frame.children[site.index][role]
     for atom in site.world:
       if not carried(frame, atom):  # a rule that was coupled later
-        raise _checks.other_rule(place(site.eqn, site.frame))
+        raise _errors.other_rule(place(site.eqn, site.frame))
     run = _Run(frame, site.run if frame.outer is not None else None, site.world)
     if frame.outer is not None:
       site.run.children[site.index] = run

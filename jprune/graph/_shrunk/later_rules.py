@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from jprune import _checks
+from jprune.graph import _errors
 from jprune.graph._analysis.coupling import Coupling
 from jprune.graph._analysis.pruned_values import Exactness
 from jprune.graph._axes.atoms import Atom, leaves, resolve
@@ -50,7 +50,7 @@ def couple_later(
     # Without them the next try is checked too.
     for role in [each for each in children if each != 'body']:
       del children[role]
-    raise _checks.other_rule(place(site.eqn, frame))
+    raise _errors.other_rule(place(site.eqn, frame))
 
 
 def _keeps_its_name(atom: Atom, known: dict[Atom, None]) -> bool:

@@ -10,6 +10,7 @@ import numpy as np
 from jax.extend import core
 
 from jprune import _checks, tree
+from jprune.graph import _errors
 from jprune.graph._analysis.traced import Traced
 from jprune.graph._axes.atoms import Atom, Dim, is_frozen, leaves
 from jprune.graph._axes.sizes import Sizes
@@ -68,7 +69,7 @@ class Program:
       full = enumerate(self._shapes[path])
       small = tuple(int(kept[i].sum()) if i in kept else n for i, n in full)
       if np.shape(value) != small:
-        raise _checks.other_shape('small.fn', path, value, small)
+        raise _errors.other_shape('small.fn', path, value, small)
 
   def _evaluate(self, params: Params, *args: Any) -> Any:
     found = dict(zip(*tree.flatten(params)[:2]))
@@ -122,4 +123,4 @@ def _check_same(
   if not np.array_equal(full if found is None else found, full if wanted is None else wanted):
     frozen = is_frozen(dim) or any(atom.frozen is not None for atom in leaves(dim))
     why = why_frozen(dim) if frozen else 'it is tied to other axes'
-    raise _checks.not_shrinkable('small.fn', path, axis, why, foreign)
+    raise _errors.not_shrinkable('small.fn', path, axis, why, foreign)

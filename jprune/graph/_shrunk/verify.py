@@ -12,6 +12,7 @@ import numpy as np
 
 from jprune import _checks, tree
 from jprune._entry import public
+from jprune.graph import _errors
 from jprune.graph._analysis.traced import Traced
 from jprune.graph._axes.sizes import Sizes
 from jprune.graph._channels.graph import ChannelGraph, graph_of
@@ -135,7 +136,7 @@ def verify(
   _checks.check_choice('verify', 'inputs', inputs, (None, 'hard'))
   for path, leaf in zip(*tree.flatten(params)[:2]):
     if isinstance(leaf, jax.ShapeDtypeStruct):
-      raise _checks.param_without_values('verify', path, leaf)
+      raise _errors.param_without_values('verify', path, leaf)
   if not callable(fn):
     raise _checks.not_a_function('verify', fn)
   args = _filled(args, key)
@@ -243,7 +244,7 @@ def _filled(args: Any, key: jax.Array | None) -> Any:
     _checks.check_key('verify', key)
   for i, each in zip(missing, jax.random.split(key, len(missing)) if missing else ()):
     if not tree.is_inexact(leaves[i]):
-      raise _checks.not_drawn('verify', paths[i], leaves[i])
+      raise _errors.not_drawn('verify', paths[i], leaves[i])
     leaves[i] = jax.random.normal(each, leaves[i].shape, leaves[i].dtype)
   return treedef.unflatten(leaves)
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from jprune import _checks, tree
 from jprune._entry import public
+from jprune.masks import _errors
 from jprune.masks._auto import following
 from jprune.masks._channels import compete as _compete
 from jprune.masks._channels import part as _part
@@ -149,7 +150,7 @@ def channels(
   normalize = None if scope == 'local' else normalize
   traced = tree.is_traced(*leaves.values())
   if traced and target:
-    raise _checks.target_needs_values(_NAME, target, given[target])
+    raise _errors.target_needs_values(_NAME, target, given[target])
 
   def ranked(leaves: Mapping[str, Any], xp: Any) -> tuple[Any, Any]:
     vectors = _units.unit_scores(_NAME, groups, leaves, reduce, normalize, xp)
@@ -188,13 +189,13 @@ def _checked(
   _checks.check_choice(_NAME, 'scope', scope, _compete.SCOPES)
   _checks.check_choice(_NAME, 'normalize', normalize, _units.NORMALIZATIONS)
   if not callable(reduce) and not (isinstance(reduce, str) and reduce in _units.REDUCTIONS):
-    raise _checks.bad_reduction(_NAME, reduce, _units.REDUCTIONS)
+    raise _errors.bad_reduction(_NAME, reduce, _units.REDUCTIONS)
   _checks.check_positive_int(_NAME, 'round_to', round_to)
   _checks.check_positive_int(_NAME, 'min_keep', min_keep)
   target = named[-1]
   if target != 'sparsity':
     _checks.static_fraction(_NAME, target, given[target])
-    _checks.check_target(_NAME, target, given[target])
+    _errors.check_target(_NAME, target, given[target])
     return target
   if not by_name:
     _checks.static_fraction(_NAME, target, given[target])
@@ -220,7 +221,7 @@ def _asked_for(
 
   goal, least = float(value) * dense, left(_compete.all_asked(race))
   if least > goal:
-    raise _checks.out_of_reach(_NAME, target, float(value), least / dense)
+    raise _errors.out_of_reach(_NAME, target, float(value), least / dense)
   return _compete.least_asked(race, left, goal)
 
 
@@ -233,7 +234,7 @@ def _report(
   stuck = [groups[i] for i in race.stuck if wanted[i]]
   if stuck:
     names, sizes = [group.name for group in stuck], [group.size for group in stuck]
-    text = _checks.groups_left_dense(_NAME, names, sizes, round_to, min_keep)
+    text = _errors.groups_left_dense(_NAME, names, sizes, round_to, min_keep)
     warnings.warn(text, UserWarning, stacklevel=4)
 
 

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from jprune import _checks, _roles, tree
+from jprune.masks import _errors
 from jprune.typing import Scores, Where
 
 REST = '*'  # the key of a dict of groups that stands for all that no other key names
@@ -57,7 +58,7 @@ def taking_part(
   leaves = _counting(function, graph, found, chosen)
   scored = {i for i, group in enumerate(graph.groups) if paths_of(group) & leaves.keys()}
   if not scored:
-    raise _checks.no_members_scored(function)
+    raise _errors.no_members_scored(function)
   kept = kept_groups(function, graph, keep)
   by_name = isinstance(sparsity, Mapping)
   meant = _meant(graph, [key for key in sparsity if key != REST]) if by_name else {}
@@ -68,13 +69,13 @@ def taking_part(
     outside = _left_out(graph, (kernels - chosen) & have_scores) - asked
   places = sorted(scored - kept - outside)
   if not places:
-    raise _checks.no_group_left(function, len(scored & kept), len(scored & outside))
+    raise _errors.no_group_left(function, len(scored & kept), len(scored & outside))
   if not by_name:
     return Part(found, leaves, places, [], sparsity)
   reasons = dict.fromkeys(scored & outside, 'of which `where` leaves out a kernel')
   reasons |= dict.fromkeys(kept, 'of which `keep` names a member')
   if target and REST in sparsity:
-    raise _checks.rest_and_target(function, target)
+    raise _errors.rest_and_target(function, target)
   among, named = _named(function, graph, sparsity, meant, places, reasons, whole=bool(target))
   return Part(found, leaves, among, named, sparsity.get(REST))
 
@@ -128,7 +129,7 @@ def _counting(function: str, graph: Any, found: Sequence[Any], chosen: set[str])
   leaves = {}
   for (path, leaf), score in zip(graph.leaves.items(), found, strict=True):
     if tree.is_complex(score):
-      raise _checks.complex_scores(function, path, score)
+      raise _errors.complex_scores(function, path, score)
     if tree.is_floating(score):
       _checks.check_values(function, path, score, 'scores')
       _checks.check_shape(function, 'scores', path, score, leaf.shape)
@@ -160,10 +161,10 @@ def _named(
   ``by_key`` is what :func:`_meant` says of the keys.
   """
   if not sparsity:
-    raise _checks.no_group_sparsities(function)
+    raise _errors.no_group_sparsities(function)
   unknown = [key for key in sparsity if key not in by_key and key != REST]
   if unknown:
-    raise _checks.unknown_groups(function, unknown, list(by_key))
+    raise _errors.unknown_groups(function, unknown, list(by_key))
   for key, value in sparsity.items():
     _checks.static_fraction(function, f'sparsity[{key!r}]', value)
   of: dict[int, str] = {}
@@ -171,9 +172,9 @@ def _named(
   for key in sparsity:
     for i in by_key.get(key, ()):
       if i in of:
-        raise _checks.group_named_twice(function, graph.groups[i].name, (of[i], key))
+        raise _errors.group_named_twice(function, graph.groups[i].name, (of[i], key))
       if i not in able:
-        raise _checks.groups_not_scored(function, [key], reasons.get(i))
+        raise _errors.groups_not_scored(function, [key], reasons.get(i))
       of[i] = key
   among = list(places) if whole or REST in sparsity else sorted(of)
   own: dict[str, list[int]] = {key: [] for key in sparsity}

@@ -18,6 +18,7 @@ import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
 from jprune import _checks
+from jprune.masks import _errors
 
 REDUCTIONS = ('mean', 'sum', 'max', 'l2')
 NORMALIZATIONS = (None, 'mean', 'max', 'gaussian')
@@ -163,9 +164,9 @@ def _by_function(
   found = reduce(jnp.asarray(xp.stack(rows)))
   shape, kind = getattr(found, 'shape', None), getattr(found, 'dtype', None)
   if shape != (group.size,) or not jnp.issubdtype(kind, jnp.floating):
-    raise _checks.bad_reduced(function, group.name, group.size, found)
+    raise _errors.bad_reduced(function, group.name, group.size, found)
   if xp is np and np.isnan(np.asarray(found)).any():
-    raise _checks.bad_reduced(function, group.name, group.size, 'NaN')
+    raise _errors.bad_reduced(function, group.name, group.size, 'NaN')
   return xp.asarray(found, dtype)
 
 

@@ -1,14 +1,25 @@
-"""Losses, batches and the derivatives that are taken over them."""
+"""What is said when something is wrong; every message names function, argument, value and fix."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jprune._checks.words import kind, message
+from jprune._checks.arrays import check_floating
+from jprune._checks.words import kind, listed, message
+
+
+def check_gradient(function: str, path: str, leaf: Any, grad: Any) -> None:
+  """The gradient by a floating leaf is floating, by a complex one it is complex."""
+  if not jnp.issubdtype(leaf.dtype, jnp.complexfloating):
+    check_floating(function, 'grads', path, grad)
+  elif not jnp.issubdtype(getattr(grad, 'dtype', None), jnp.complexfloating):
+    fix = 'Take it with jax.grad, which gives the gradient by a complex leaf as a complex array.'
+    raise TypeError(message(function, 'grads', 'a complex array', kind(grad), fix, path))
 
 
 def not_a_loss(function: str, loss_fn: Any) -> TypeError:
@@ -33,12 +44,6 @@ def check_batch(function: str, number: int, path: str, leaf: Any) -> None:
     fix = 'Convert its leaves with jnp.asarray, and leave text out.'
     got = f'{type(leaf).__name__} in batch {number}'
     raise TypeError(message(function, 'batches', 'trees of arrays', got, fix, path))
-
-
-def list_of_batches(function: str, number: int) -> TypeError:
-  got = f'one list of {number} trees of one kind'
-  fix = 'Unpack it with *; if it is one batch, make it a tuple.'
-  return TypeError(message(function, 'batches', 'passed one by one', got, fix))
 
 
 def empty_batch(function: str, number: int) -> ValueError:
@@ -84,3 +89,28 @@ def not_finite_flow(function: str, path: str) -> ValueError:
     'dividing a layer by 2 changes no order where layers follow one another.'
   )
   return ValueError(message(function, 'params', constraint, 'infinite or NaN scores', fix, path))
+
+
+def too_large_to_sort(function: str, path: str, leaf: Any) -> ValueError:
+  constraint, fix = 'of less than 2**31 weights a leaf', 'Split the leaf, or score it by magnitude.'
+  return ValueError(message(function, 'params', constraint, kind(leaf), fix, path))
+
+
+def stats_of_others(
+  function: str, paths: Sequence[str], captured: Sequence[str], why: Mapping[str, str]
+) -> ValueError:
+  """``why``: reasons for which leaves were not captured."""
+  got = f'those of {listed(captured)}, while the params have {listed(paths)}'
+  if not captured:
+    got = 'those of no leaf at all'
+  if reasons := [path for path in paths if path in why and path not in captured]:
+    got += f" ('{reasons[0]}' was not captured: {why[reasons[0]]})"
+  fix = 'Capture them with the same tree of params.'
+  return ValueError(message(function, 'stats', 'statistics of leaves of the params', got, fix))
+
+
+def scores_too_far_apart(function: str, low: str, high: str) -> ValueError:
+  constraint = 'such that scores of all leaves fit float32'
+  got = f"ones of leaf '{high}' that are more than 2^200 times as large"
+  fix = 'Score the leaves in calls of their own.'
+  return ValueError(message(function, 'params', constraint, got, fix, low))

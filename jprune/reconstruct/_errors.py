@@ -1,21 +1,15 @@
-"""Pruning that repairs the surviving weights."""
+"""What is said when something is wrong; every message names function, argument, value and fix."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from jprune._checks.words import kind, listed, message
+from jprune._checks.words import listed, message
 
 _EXCLUDE = 'Exclude the leaf with where=.'
+
+
 _BEFORE = 'Mask and scale the params before they go into fn'
-
-
-def complex_leaf(function: str, argument: str, path: str, leaf: Any) -> TypeError:
-  """For what is known of real weights only."""
-  constraint = 'real where least squares or correlations are taken of it'
-  fix = 'Prune complex leaves by scores that they have, as jprune.scores.magnitude, without repair.'
-  got = f'complex weights, {kind(leaf)}'
-  return TypeError(message(function, argument, constraint, got, fix, path))
 
 
 def not_repairable_pattern(function: str, pattern: Any) -> TypeError:
@@ -116,3 +110,9 @@ def scorer_needs(function: str, scorer: Any, missing: list[str]) -> TypeError:
 def bad_method(function: str, method: Any) -> TypeError:
   constraint = 'a function such as jprune.reconstruct.sparsegpt, or None'
   return TypeError(message(function, 'method', constraint, repr(method)))
+
+
+def not_a_scorer(function: str, scorer: Any) -> TypeError:
+  fix = 'For example jprune.scores.wanda, or lambda params: scores for those that are known.'
+  got = repr(scorer) if isinstance(scorer, str) else type(scorer).__name__
+  return TypeError(message(function, 'scorer', 'a function', got, fix))

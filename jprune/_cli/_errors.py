@@ -1,4 +1,4 @@
-"""The command line: what it is asked for, and the files it reads and writes."""
+"""What is said when something is wrong; every message names function, argument, value and fix."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Metrics on validation data, and what is chosen by them."""
+"""What is said when something is wrong; every message names function, argument, value and fix."""
 
 from __future__ import annotations
 
@@ -199,15 +199,6 @@ def allocation_unreachable(function: str, value: float, most: float) -> ValueErr
   constraint = f'at most {most:.4f}, for the leaves that were not measured stay dense'
   fix = 'Select the same leaves as in curves, with where=.'
   return ValueError(message(function, 'sparsity', constraint, repr(value), fix))
-
-
-def check_measured_pattern(function: str, distribution: Any, pattern: Any) -> None:
-  """Sparsities that were measured with a pattern mean something with that one only."""
-  measured = getattr(distribution, 'pattern', None)
-  if isinstance(measured, str) and measured and measured != repr(pattern):
-    constraint = f'{measured}, with which the sparsities of the distribution were measured'
-    fix = 'Pass that one, or distribution=jprune.distributions.fixed(allocation) for any other.'
-    raise ValueError(message(function, 'pattern', constraint, repr(pattern), fix))
 
 
 def finite_number(function: str, argument: str, value: Any, path: str | None = None) -> float:

@@ -1,0 +1,184 @@
+"""What is said when something is wrong; every message names function, argument, value and fix."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from typing import Any
+
+from jprune._checks.arrays import check_numeric
+from jprune._checks.words import differing, listed, message
+
+
+def missing_params(function: str) -> ValueError:
+  fix = 'Call tx.update(updates, state, params).'
+  return ValueError(message(function, 'params', 'the params that the updates are for', 'None', fix))
+
+
+def other_than_init(
+  function: str, argument: str, expected: Sequence[str], found: Sequence[str]
+) -> ValueError:
+  """``update`` got another tree than the one that ``init`` saw."""
+  got = differing(expected, found) or 'the same leaves in another order'
+  constraint = 'a tree with the structure of the params that `init` saw'
+  return ValueError(message(function, argument, constraint, got, 'Call tx.init(params) anew.'))
+
+
+def not_finite_where_pruned(function: str, path: str, count: int) -> ValueError:
+  fix = 'No update takes them to 0.0: start from jprune.apply(params, masks).'
+  got = f'{count} infinite or NaN'
+  return ValueError(message(function, 'params', 'finite where they are pruned', got, fix, path))
+
+
+def check_scheduled(function: str, value: float, count: int) -> None:
+  """A schedule's value at a step."""
+  if not 0 <= value <= 1:
+    constraint = 'a schedule with values in [0, 1]'
+    raise ValueError(message(function, 'sparsity', constraint, f'{value} at step {count}'))
+
+
+def sparsity_falls(function: str, before: float, value: float, count: int) -> ValueError:
+  """A schedule of a method that brings no weight back."""
+  got = f'{value:.4g} after {before:.4g} at step {count}'
+  fix = 'Weights that were pruned stay so; rigl and others let some come back.'
+  return ValueError(message(function, 'sparsity', 'a schedule that never falls', got, fix))
+
+
+def ends_early(function: str, end: int, own: int) -> ValueError:
+  fix = 'Leave `end` out, or let the schedule end before it.'
+  constraint = f'at least {own}, the end of the schedule'
+  return ValueError(message(function, 'end', constraint, repr(end), fix))
+
+
+def no_end(function: str) -> TypeError:
+  fix = 'Give end=, the step at which it has its last value.'
+  constraint = 'a schedule of jprune.schedules, which knows its end'
+  return TypeError(message(function, 'sparsity', constraint, 'another function', fix))
+
+
+def no_sparse_state(function: str, state: Any) -> ValueError:
+  got = type(state).__name__
+  fix = 'Pass what tx.init(params) or the last tx.update gave.'
+  return ValueError(message(function, 'state', 'a SparseState', got, fix))
+
+
+def other_schedule(function: str, found: int, expected: int) -> ValueError:
+  """Numbers of weights in a state are those of the steps of the schedule it was made with."""
+  constraint = f'that of a schedule with {expected} changes of sparsity'
+  fix = (
+    'Go on with the schedule, `every` and `end` of the state; for others begin anew: '
+    'tx.init(params) with masks=masks_of(state).'
+  )
+  return ValueError(message(function, 'state', constraint, f'one with {found}', fix))
+
+
+def check_optimizer(function: str, inner: Any) -> None:
+  if not all(callable(getattr(inner, name, None)) for name in ('init', 'update')):
+    fix = 'Pass it first: gradual(optax.adam(1e-3), sparsity, every=100).'
+    raise TypeError(message(function, 'inner', 'an optax transformation', repr(inner), fix))
+
+
+def two_sets_of_params(function: str) -> TypeError:
+  fix = (
+    'Slow params would bring pruned weights back. With masks that stay, '
+    'optax.chain(optax.lookahead(...), keep_pruned(optax.LookaheadParams(masks, masks))) works.'
+  )
+  got = 'optax.LookaheadParams'
+  return TypeError(message(function, 'params', 'the params of a model', got, fix))
+
+
+def distribution_traced(function: str) -> TypeError:
+  fix = 'Call init outside of jit and vmap, or list the sparsities by distributions.fixed.'
+  constraint = 'one that goes by shapes where params are traced'
+  return TypeError(message(function, 'distribution', constraint, 'one that looks at scores', fix))
+
+
+def no_gradients_yet(function: str) -> TypeError:
+  fix = 'List the sparsities by distributions.fixed, or let another scorer speak.'
+  constraint = 'one without gradients, as the distribution asks for scores at init'
+  return TypeError(message(function, 'scorer', constraint, 'one that takes grads', fix))
+
+
+def start_denser(function: str, path: str, kept: int, most: int) -> ValueError:
+  """Masks to start from, of a method whose number of weights is given from the first step on."""
+  constraint = f'masks that keep at most {most} weights, as the sparsity at step 0 has it'
+  fix = 'Prune further first: jprune.prune(params, sparsity, masks=masks).'
+  return ValueError(message(function, 'masks', constraint, f'{kept}', fix, path))
+
+
+def not_selected_but_masked(function: str, path: str) -> ValueError:
+  fix = 'Select the leaf with where=, or put keep_pruned(masks) around it for good.'
+  constraint = 'None for leaves that are not pruned'
+  return ValueError(message(function, 'masks', constraint, 'a mask', fix, path))
+
+
+def pattern_of_its_own(function: str, pattern: Any) -> ValueError:
+  constraint = 'left out, as every neuron keeps as many inputs as the others'
+  return ValueError(message(function, 'pattern', constraint, repr(pattern)))
+
+
+def scores_of_its_own(function: str, argument: str) -> TypeError:
+  fix = 'It chooses by scores of its own.'
+  return TypeError(message(function, argument, 'left out', 'a value', fix))
+
+
+def check_decay(function: str, argument: str, value: Any) -> float:
+  """What a running mean is multiplied by before it takes in what is at hand."""
+  check_numeric(function, argument, value)
+  if not 0 <= float(value) < 1:
+    raise ValueError(message(function, argument, 'in [0, 1)', repr(value), '0 is no mean at all.'))
+  return float(value)
+
+
+def no_n_of_m(function: str, pattern: Any) -> TypeError:
+  fix = 'For example jprune.masks.NOfM(2, 4).'
+  return TypeError(message(function, 'pattern', 'an N:M pattern', repr(pattern), fix))
+
+
+def check_starts_below(function: str, value: float, most: float) -> None:
+  """A threshold on sigmoid(scores), which are 0 at first."""
+  if not 0 <= value < most:
+    fix = 'All scores start at 0, of which the sigmoid is 0.5: higher, everything goes at once.'
+    constraint = f'in [0, {most}) at step 0'
+    raise ValueError(message(function, 'threshold', constraint, repr(value), fix))
+
+
+def not_a_multiple(function: str, argument: str, value: int, every: int) -> ValueError:
+  fix = 'Masks change on no other step.'
+  return ValueError(message(function, argument, f'a multiple of every={every}', repr(value), fix))
+
+
+def no_second_moments(function: str, path: str) -> ValueError:
+  fix = 'Use optax.adamw or another that keeps one of each weight, or leave `weighted` out.'
+  constraint = 'an optimizer with a second moment of each weight, as Adam has it'
+  return ValueError(message(function, 'inner', constraint, 'one without', fix, path))
+
+
+def no_scales(function: str, paths: Sequence[str]) -> ValueError:
+  fix = 'Name them with where=.'
+  got = f'none that is told by its name out of {listed(paths)}'
+  return ValueError(
+    message(function, 'params', 'with scales of norms whose channels can go', got, fix)
+  )
+
+
+def no_members_named(function: str, paths: Sequence[str]) -> ValueError:
+  fix = 'Trace the graph from a function of these params, or of variables that hold them.'
+  got = f'none out of {listed(paths)}'
+  return ValueError(message(function, 'params', 'with leaves of channel groups', got, fix))
+
+
+def unknown_setting(function: str, argument: str, known: Sequence[str]) -> TypeError:
+  near = difflib.get_close_matches(argument, known, 1)
+  fix = f'Did you mean {near[0]}=?' if near else f'There are {listed(known)}.'
+  return TypeError(message(function, argument, 'an argument that there is', 'a value', fix))
+
+
+def masks_change_at_once(function: str) -> TypeError:
+  fix = 'It chooses masks anew from dense weights; begin with jprune.apply(params, masks).'
+  return TypeError(message(function, 'masks', 'left out', 'a value', fix))
+
+
+def drop_outside(function: str, value: float, count: int) -> ValueError:
+  constraint = 'a fraction in [0, 1], or a schedule of it'
+  return ValueError(message(function, 'drop', constraint, f'{value:.4g} at step {count}'))
