@@ -1,1 +1,1 @@
-"""TODO."""
+"""The smaller function: evaluated at small sizes, compared with the masked one."""
