@@ -93,14 +93,14 @@ def _outs(eqn: Any, ins: Sequence[Fixed]) -> list[Fixed]:
     return list(ins)
   if has(eqn, Trait.ELEMENTWISE):
     return [_of_entries(eqn, shape, ins) for shape in shapes]
-  if eqn.primitive.name == 'iota':
-    along = eqn.params['dimension']
-    return [Fixed(UNIFORM, tuple(ANY if i == along else UNIFORM for i in range(len(shapes[0]))))]
+  rule = RULES.get(eqn.primitive.name)
+  if not ins and rule is not None and rule.reorders is not None:
+    along = rule.reorders(Equation(eqn))
+    return [Fixed(UNIFORM, tuple(ANY if i in along else UNIFORM for i in range(len(shapes[0]))))]
   if has(eqn, Trait.MOVES):
     if all(each.default == ZERO for each in ins):
       return [Fixed(ZERO, (ZERO,) * len(shape)) for shape in shapes]
-    make = RULES[eqn.primitive.name].layout
-    layout = None if make is None else make(Equation(eqn))
+    layout = None if rule.layout is None else rule.layout(Equation(eqn))
     if layout is not None:
       data = [each for each in ins if each.axes]
       return [Fixed(UNIFORM, tuple(_along(x, data) for x in axes)) for axes in layout.results]

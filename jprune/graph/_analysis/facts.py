@@ -20,7 +20,7 @@ import jax.numpy as jnp
 
 from jprune.graph._axes.atoms import Atom
 from jprune.graph._program.traits import Trait, has
-from jprune.graph._rules.base import ANY, RULES, UNIFORM, ZERO, Facts, Site, Status
+from jprune.graph._rules.base import ANY, RULES, UNIFORM, ZERO, Facts, Site, Status, inverted
 from jprune.graph._rules.ranges import (
   FRAIL,
   INFINITE,
@@ -96,14 +96,15 @@ def _revised(
   catches: bool,
 ) -> tuple[int, int]:
   """A status and its flags, of the entries at one atom's pruned indices, or of all."""
-  name, worst = site.name, joined(site, flags)
+  worst = joined(site, flags)
   kinds = [status.default if atom is None else status.get(atom) for status in ins]
   if not _is_inexact(var.aval.dtype):
     flags_out = range_of(site, flags) & REAL
     if var.aval.dtype.itemsize < 4 and has(site.eqn, Trait.WRAPS):
       flags_out = REAL
     doubt = 0
-    if name == 'div' and value == ZERO and flags[1] & NULL:  # 0 // 0 is -1
+    below = inverted(site.eqn)
+    if value == ZERO and below == 1 and flags[1] & NULL:  # 0 // 0 is -1
       value = max(UNIFORM, kinds[1])
   else:
     flags_out = range_of(site, flags)
@@ -140,7 +141,7 @@ def _sign(site: Site, var: Any, kinds: Sequence[int], flags: Sequence[int]) -> i
   """Whether zeros of the result may be -0.0."""
   if not _is_inexact(var.aval.dtype):
     return 0
-  if site.name == 'sub':
+  if has(site.eqn, Trait.SIGN_OF_FIRST):
     return flags[0] & SIGNS
   if _is_filled(site):
     return range_of(site, flags) & SIGNS
@@ -189,11 +190,8 @@ def _tells(site: Site, flags: Sequence[int]) -> bool:
   is_complex = lambda var: jnp.issubdtype(var.aval.dtype, jnp.complexfloating)
   if has(site.eqn, Trait.TELLS_COMPLEX_SIGN) and any(map(is_complex, site.eqn.invars)):
     return not has(site.eqn, Trait.CUT_BELOW_ZERO) or bool(flags[0] & REAL)
-  if site.name == 'integer_pow' and site.params['y'] >= 0:
-    return False
-  inverts = RULES[site.name].inverts if site.name in RULES else None
-  inverted = 0 if inverts is None else flags[inverts]
-  return bool(inverted & SIGNS and inverted & NULL)
+  below = inverted(site.eqn)
+  return below is not None and bool(flags[below] & SIGNS and flags[below] & NULL)
 
 
 def _catches(site: Site) -> bool:

@@ -18,12 +18,12 @@ from jprune.graph._program.calls import Call
 from jprune.graph._program.dataflow import Analysis, Facts, forward
 from jprune.graph._program.frame import Frame
 from jprune.graph._program.traits import Trait, has
-from jprune.graph._rules.base import RULES, multiplies
+from jprune.graph._rules.base import RULES, inverted, multiplies
 
 # What a value depends on, besides constants.
-_PARAMS = 0
-_GIVEN = 1  # also arguments of the function
-_COMPUTED = 2  # also products of those: an activation
+PARAMS = 0
+GIVEN = 1  # also arguments of the function
+COMPUTED = 2  # also products of those: an activation
 
 
 class Step(NamedTuple):
@@ -65,7 +65,7 @@ class Source(NamedTuple):
   leaf: int | None
   entries: int
   of: frozenset[int] = frozenset()
-  level: int = _PARAMS
+  level: int = PARAMS
   steps: Step | None = None
   followed: bool = True
   parts: tuple[Part, ...] = ()
@@ -101,7 +101,7 @@ def sources(frame: Frame, shapes: Sequence[tuple[int, ...]]) -> Sources:
   """The sources of all values of a function whose first inputs are leaves of these shapes."""
   ins = [Source(i, math.prod(shape), frozenset([i])) for i, shape in enumerate(shapes)]
   rest = frame.jaxpr.invars[len(ins) :]
-  ins += [Source(None, _size(var), level=_GIVEN) for var in rest]
+  ins += [Source(None, _size(var), level=GIVEN) for var in rest]
   known = [_KNOWN if _is_bool(var) else x for var, x in zip(frame.jaxpr.invars, ins, strict=True)]
   return forward(_Provenance(), frame, known)
 
@@ -139,7 +139,6 @@ def _one_by_one(mask: np.ndarray) -> Sequence[np.ndarray]:
 
 
 def _of_eqn(frame: Frame, eqn: Any, ins: list[Source]) -> list[Source]:
-  name = eqn.primitive.name
   if (found := moves(frame, eqn)) is not None:
     return [_then(ins[0], move, move.cuts) for move in found]
   rule = RULES.get(eqn.primitive.name)
@@ -153,10 +152,10 @@ def _of_eqn(frame: Frame, eqn: Any, ins: list[Source]) -> list[Source]:
     used = [i for i in range(len(ins)) if not (has(eqn, Trait.CHOOSES) and i == 0)]
     shape = eqn.outvars[0].aval.shape
     grown = [_grown(ins[i], eqn.invars[i], shape) for i in used]
-    return [_joined(grown, name == 'mul')]
-  level = max([source.level for source in ins], default=_PARAMS)
-  if multiplies(eqn) is not None and level == _GIVEN:
-    level = _COMPUTED
+    return [_joined(grown, has(eqn, Trait.SCALES) and inverted(eqn) is None)]
+  level = max([source.level for source in ins], default=PARAMS)
+  if multiplies(eqn) is not None and level == GIVEN:
+    level = COMPUTED
   of = frozenset().union(*(source.of for source in ins))
   return [Source(None, _size(var) if of or level else 0, of, level) for var in eqn.outvars]
 
@@ -164,7 +163,7 @@ def _of_eqn(frame: Frame, eqn: Any, ins: list[Source]) -> list[Source]:
 def _indexed(data: Sequence[Source], indices: Sequence[Source]) -> Source:
   """Entries at indices that depend on the inputs, read or written."""
   out = _joined(data)
-  level = max([out.level, *(min(each.level, _GIVEN) for each in indices)])
+  level = max([out.level, *(min(each.level, GIVEN) for each in indices)])
   return out._replace(level=level, followed=False, parts=())
 
 
@@ -174,7 +173,7 @@ def _joined(sources: Sequence[Source], multiplies: bool = False) -> Source:
   A leaf decides among equals if the others come from it alone or, where all are multiplied, if
   they are arguments (a mask).
   """
-  level = max((source.level for source in sources), default=_PARAMS)
+  level = max((source.level for source in sources), default=PARAMS)
   entries = max((source.entries for source in sources), default=0)
   of = frozenset().union(*(source.of for source in sources))
   top = [source for source in sources if source.entries == entries > 0]
@@ -184,10 +183,10 @@ def _joined(sources: Sequence[Source], multiplies: bool = False) -> Source:
   factor = lambda each: not each.of and multiplies
   if (
     len(one) != 1
-    or level == _COMPUTED
-    or not all(factor(each) or (each.of <= one and each.level == _PARAMS) for each in others)
+    or level == COMPUTED
+    or not all(factor(each) or (each.of <= one and each.level == PARAMS) for each in others)
   ):
-    parts = top[0].parts if len(top) == 1 and level < _COMPUTED else ()
+    parts = top[0].parts if len(top) == 1 and level < COMPUTED else ()
     return Source(None, entries, of, level, parts=parts)
   same = all(each.steps is named[0].steps and each.followed for each in named)
   return Source(named[0].leaf, entries, of, level, named[0].steps, same)

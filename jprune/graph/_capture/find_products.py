@@ -39,6 +39,7 @@ from jprune.graph._capture.token_alignment import moved
 from jprune.graph._program.calls import call_of
 from jprune.graph._program.frame import Frame
 from jprune.graph._program.locations import place
+from jprune.graph._program.traits import Trait, has
 from jprune.graph._rules.base import multiplies
 
 
@@ -147,7 +148,7 @@ class Survey:
 
   def _step(self, frame: Frame, eqn: Any, held: Held, numbers: list[int]) -> View | None:
     """The slice of a leaf that a turn of a loop takes by its number."""
-    if eqn.primitive.name != 'dynamic_slice' or not isinstance(held, View):
+    if not has(eqn, Trait.AT_STARTS) or not isinstance(held, View):
       return None
     for body, known in self._known_steps.items():
       inside = body in self._above and all(
@@ -164,7 +165,7 @@ class Survey:
     for view in (view for each in held for view in views_in(each)):
       for leaf in self._members(view):
         self.ends[leaf].append(named(eqn, frame))
-        if view.loops and sum(map(bool, view.axes)) < 2 and eqn.primitive.name != 'scan':
+        if view.loops and sum(map(bool, view.axes)) < 2 and call_of(eqn).turns is None:
           self.vectors.add(leaf)
 
   def _members(self, view: View) -> list[int]:

@@ -10,13 +10,11 @@ import jax.numpy as jnp
 from jax.extend import core
 
 from jprune.graph._analysis.leaf_views import Factor, View, beside, grown, moved, reshaped
-from jprune.graph._analysis.provenance import Source
+from jprune.graph._analysis.provenance import GIVEN, Source
 from jprune.graph._program.frame import Frame
 from jprune.graph._program.locations import place
 from jprune.graph._program.traits import Trait, has
-from jprune.graph._rules.base import divides, joint, multiplies, scales, sides
-
-_ARGUMENTS = 1  # as the level of a source: no product of the function is in it
+from jprune.graph._rules.base import inverted, joint, multiplies, permutation, scales, sides
 
 
 class Joined(NamedTuple):
@@ -46,12 +44,13 @@ def held_by(
 
   ``number(operand)`` is the one number that all entries of an operand are, if they are equal.
   """
-  first, name = held[0], eqn.primitive.name
+  first = held[0]
   if has(eqn, Trait.JOINS):
     return _side_by_side(eqn, held)
   if isinstance(first, View) and (found := moved(frame, eqn, first)) is not None:
     return found
-  if not has(eqn, Trait.ELEMENTWISE) and name != 'transpose' and multiplies(eqn) is None:
+  order = permutation(eqn)
+  if not has(eqn, Trait.ELEMENTWISE) and order is None and multiplies(eqn) is None:
     return []
   if len(eqn.outvars) > 1:  # an optimization barrier
     return held
@@ -107,12 +106,10 @@ def _of_joined(
   sources: dict[Any, Source],
   number: Callable[[int], float | Factor | None],
 ) -> list[Held]:
-  name = eqn.primitive.name
   (place, joined), *more = [(i, x) for i, x in enumerate(held) if isinstance(x, Joined)]
   if more:
     return []
-  if name == 'transpose':
-    order = eqn.params['permutation']
+  if (order := permutation(eqn)) is not None:
     turned = lambda view: view._replace(axes=tuple(view.axes[i] for i in order))
     return [Joined(order.index(joined.axis), _each(joined, turned))]
   if eqn.invars[place].aval.shape != eqn.outvars[0].aval.shape:
@@ -134,7 +131,7 @@ def _is_argument(sources: dict[Any, Source], var: Any) -> bool:
   """Whether it depends on no leaf, and is no activation."""
   if isinstance(var, core.Literal):
     return True
-  return not sources[var].of and sources[var].level <= _ARGUMENTS
+  return not sources[var].of and sources[var].level <= GIVEN
 
 
 # --------------------------------------------------------------------------------- entry by entry
@@ -177,18 +174,17 @@ def _factor(
   A mask or a factor with several entries is something else: products see other inputs than the
   leaf does, another set for each output.
   """
-  name = eqn.primitive.name
   if not jnp.issubdtype(eqn.outvars[0].aval.dtype, jnp.floating):
     return None
   if has(eqn, Trait.CASTS):
     return 1.0
-  if name == 'neg':
+  if has(eqn, Trait.NEGATES):
     return -1.0
   if not scales(eqn, operand) and not only_scales(eqn, operand):
     return None
-  other = number(1 - operand)
+  other, divides = number(1 - operand), inverted(eqn) is not None
   if isinstance(other, Factor):
-    return other._replace(divides=divides(eqn))
-  if other is None or not math.isfinite(other) or (divides(eqn) and other == 0):
+    return other._replace(divides=divides)
+  if other is None or not math.isfinite(other) or (divides and other == 0):
     return None
-  return 1 / other if divides(eqn) else other
+  return 1 / other if divides else other

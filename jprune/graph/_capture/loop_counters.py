@@ -9,8 +9,9 @@ from jax.extend import core
 
 from jprune.graph._analysis.leaf_views import View
 from jprune.graph._program.calls import call_of
-from jprune.graph._program.constants import constant
+from jprune.graph._program.constants import constant, folded
 from jprune.graph._program.frame import Frame
+from jprune.graph._program.traits import Trait, has
 
 
 def counters(frame: Frame, eqn: Any, body: Frame) -> dict[int, np.ndarray]:
@@ -31,10 +32,14 @@ def counters(frame: Frame, eqn: Any, body: Frame) -> dict[int, np.ndarray]:
 def _adds_one(body: Frame, place: int, out: int) -> bool:
   var, result = body.jaxpr.invars[place], body.jaxpr.outvars[out]
   index = None if isinstance(result, core.Literal) else body.maker(result)
-  if index is None or body.jaxpr.eqns[index].primitive.name != 'add':
+  eqn = None if index is None else body.jaxpr.eqns[index]
+  if eqn is None or not has(eqn, Trait.ADDS):
     return False
-  one = [x for x in body.jaxpr.eqns[index].invars if x is not var]
-  return len(one) == 1 and isinstance(one[0], core.Literal) and one[0].val == 1
+  others = [x for x in eqn.invars if x is not var]
+  if len(others) != 1 or not isinstance(others[0], core.Literal):
+    return False
+  of = lambda turn: [turn if x is var else x.val for x in eqn.invars]
+  return [int(folded(eqn, of(turn))[0]) for turn in (0, 1)] == [1, 2]
 
 
 def step_by_turn(eqn: Any, view: View, starts: list[Any], body: Frame) -> View | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -64,13 +65,17 @@ def _fold(frame: Frame, var: Any) -> np.ndarray | None:
   values = [constant(frame, v) for v in eqn.invars]
   if any(value is None for value in values):
     return None
+  frame.constants.update(zip(eqn.outvars, folded(eqn, values)))
+  return frame.constants[var]
+
+
+def folded(eqn: Any, values: Sequence[Any]) -> list[np.ndarray]:
+  """The results of an equation while tracing, from the values of its operands."""
   with jax.ensure_compile_time_eval():
     out = core.jaxpr_as_fun(single(eqn))(
       *[jnp.asarray(v, u.aval.dtype) for v, u in zip(values, eqn.invars)]
     )
-  for each, value in zip(eqn.outvars, out):
-    frame.constants[each] = np.asarray(value)
-  return frame.constants[var]
+  return [np.asarray(value) for value in out]
 
 
 def written(var: Any) -> float | None:

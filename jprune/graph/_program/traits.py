@@ -33,6 +33,8 @@ class Trait(enum.Flag):
   """Multiplies or divides its operands, entry by entry."""
   ADDS = enum.auto()
   """Adds or subtracts its operands, entry by entry."""
+  NEGATES = enum.auto()
+  """Gives each entry with the other sign."""
   DIVIDES = enum.auto()
   """Divides, with a remainder or not: zero by zero is NaN."""
   CHOOSES = enum.auto()
@@ -41,6 +43,8 @@ class Trait(enum.Flag):
   """Gives another value each time, though no effect says so."""
   LOOKS_UP = enum.auto()
   """Takes entries at indices."""
+  AT_STARTS = enum.auto()
+  """Of what looks up: one window, whose first index along each axis is an operand of its own."""
   WRITES = enum.auto()
   """Gives its first operand, some of whose entries are replaced or added to."""
   READS_PART = enum.auto()
@@ -55,6 +59,8 @@ class Trait(enum.Flag):
   """``f(0)`` is infinite, NaN, or depends on the sign of zero."""
   KEEPS_SIGN = enum.auto()
   """What is zero is +0.0 wherever that of the operands is."""
+  SIGN_OF_FIRST = enum.auto()
+  """What is zero is +0.0 wherever that of the first operand is."""
   FORGETS_SIGN = enum.auto()
   """Is the same at +0.0 and at -0.0 of a real number."""
   TELLS_SIGN = enum.auto()

@@ -25,7 +25,8 @@ from jprune._roles import (
 from jprune.graph._analysis.leaf_views import Piece
 from jprune.graph._analysis.traced import Traced
 from jprune.graph._axes.atoms import Atom, resolve
-from jprune.graph._roles.leaf_uses import LeafUses, Used
+from jprune.graph._roles.leaf_uses import leaf_uses
+from jprune.graph._roles.notes import Notes, Used
 from jprune.typing import Params
 
 
@@ -73,7 +74,7 @@ def roles(fn: Callable[..., Any], params: Params, *args: Any) -> Roles:
     ('inputs', 'outputs')
   """
   traced = Traced('roles', fn, params, args, exact=False)
-  uses = LeafUses(traced.frame, [leaf.shape for leaf in traced.leaves])
+  uses = leaf_uses(traced.frame, [leaf.shape for leaf in traced.leaves])
   places = range(len(traced.paths))
   found = [_KernelAxes(traced, uses, leaf) for leaf in places]
   # Along experts a router has all of its outputs; along heads, queries have others beside.
@@ -97,7 +98,7 @@ def roles(fn: Callable[..., Any], params: Params, *args: Any) -> Roles:
 class _KernelAxes:
   """What the first product that multiplies by a leaf does along each of its axes."""
 
-  def __init__(self, traced: Traced, uses: LeafUses, leaf: int) -> None:
+  def __init__(self, traced: Traced, uses: Notes, leaf: int) -> None:
     self._shape = traced.leaves[leaf].shape
     self._dims = traced.dims[leaf]
     found = uses.used[leaf]
@@ -237,7 +238,7 @@ def _state_role(shape: tuple[int, ...], kept: str | None) -> Role:
   return Role('state', shape, kept or 'fn returns a new value of it')
 
 
-def _other_role(traced: Traced, uses: LeafUses, leaf: int) -> Role:
+def _other_role(traced: Traced, uses: Notes, leaf: int) -> Role:
   """The role of a leaf that no product multiplies by."""
   shape, ended = traced.leaves[leaf].shape, uses.ended[leaf]
   if ended and all(end.stopped for end in ended):

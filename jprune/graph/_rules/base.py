@@ -18,7 +18,7 @@ from jprune.graph._program.evaluate import bound
 from jprune.graph._program.frame import Frame
 from jprune.graph._program.traits import NONE, Trait, enter, has
 from jprune.graph._rules.coupled import coupled
-from jprune.graph._rules.layout import Concat, Layout, New
+from jprune.graph._rules.layout import Axis, Concat, Layout, New
 
 # What is known of the entries at pruned indices of an atom, from best to worst.
 ZERO = 0  # they are zero
@@ -241,6 +241,10 @@ class Joins(NamedTuple):
   picks: bool = False
 
 
+def _never(eqn: Equation) -> None:
+  """No operand of it is ever inverted."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Rule:
   """All that is known of a primitive.
@@ -255,9 +259,10 @@ class Rule:
     ranges: what entries of the results may be, given that of the operands, as bits; ``None`` where
       they may be of either sign, and infinite only where an operand is.
     fills: what is written where an index is out of range; ``None`` if nothing is.
-    inverts: the operand by which it divides.
+    inverts: of an equation, the operand that is zero where it divides by zero, if there is one.
     indices: from which operand on there are indices, at which entries are read or written.
-    reorders: of an equation, the axes of its results along which entries come in another order.
+    reorders: of an equation, the axes of its results along which entries come in another order, or
+      in one of their own.
     joins: how results over some of what it reduces become one.
     places: of an equation that looks up, where the axes of its operand are in its result; and which
       axes of that are those of its indices.
@@ -270,7 +275,7 @@ class Rule:
   multiplies: Multiplies | None = None
   ranges: Callable[[Site, Sequence[int]], int] | None = None
   fills: Callable[[Site], Any] | None = None
-  inverts: int | None = None
+  inverts: Callable[[Equation], int | None] = _never
   indices: int | None = None
   reorders: Callable[[Equation], Sequence[int]] | None = None
   joins: Joins | None = None
@@ -319,12 +324,22 @@ def sides(eqn: Any, operand: int) -> Sides:
 
 def scales(eqn: Any, operand: int) -> bool:
   """Whether an equation multiplies an operand, or divides it, by the other one."""
-  return has(eqn, Trait.SCALES) and RULES[eqn.primitive.name].inverts != operand
+  return has(eqn, Trait.SCALES) and inverted(eqn) != operand
 
 
-def divides(eqn: Any) -> bool:
-  """Whether an equation divides by one of its operands."""
-  return RULES[eqn.primitive.name].inverts is not None
+def inverted(eqn: Any) -> int | None:
+  """The operand that is zero where an equation divides by zero, if there is one."""
+  found = RULES.get(eqn.primitive.name)
+  return None if found is None else found.inverts(Equation(eqn))
+
+
+def permutation(eqn: Any) -> tuple[int, ...] | None:
+  """The axis of the operand that each axis of the result is, if an equation only reorders axes."""
+  if not has(eqn, Trait.MOVES) or len(eqn.invars) != 1 or has(eqn, Trait.ELEMENTWISE):
+    return None
+  (axes,), *_ = RULES[eqn.primitive.name].layout(Equation(eqn))
+  order = tuple(expr.index for expr in axes if isinstance(expr, Axis))
+  return order if sorted(order) == list(range(len(eqn.invars[0].aval.shape))) else None
 
 
 def joint(eqn: Any) -> int:

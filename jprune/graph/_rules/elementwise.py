@@ -50,6 +50,7 @@ _OF = {
     'abs add add_any complex convert_element_type copy device_put imag optimization_barrier real '
     f'select_if_vmap select_n sqrt square stop_gradient sub {_PLACED}'
   ),
+  Trait.SIGN_OF_FIRST: 'sub',
   Trait.FORGETS_SIGN: 'abs square cos cosh exp exp2 logistic erfc acos',
   Trait.TELLS_SIGN: 'atan2 nextafter bitcast_convert_type',
   Trait.TELLS_COMPLEX_SIGN: ('sqrt rsqrt log log1p pow acos asin atan acosh asinh atanh cbrt sign'),
@@ -61,6 +62,7 @@ _OF = {
   Trait.KEEPS_AXES: 'copy real imag',
   Trait.ABSORBS: 'mul div rem',
   Trait.SCALES: 'mul div',
+  Trait.NEGATES: 'neg',
   Trait.DIVIDES: 'div rem',
   Trait.ADDS: 'add sub add_any',
   Trait.CATCHES: 'pow bitcast_convert_type',
@@ -77,7 +79,13 @@ _OF = {
     f'optimization_barrier or rem select_n sign stop_gradient sub xor {_HANDED_ON}'
   ),
 }
-_INVERTED = {'div': 1, 'pow': 0, 'integer_pow': 0, 'rsqrt': 0, 'digamma': 0}
+_INVERTED = {
+  'div': lambda eqn: 1,
+  'pow': lambda eqn: 0,
+  'integer_pow': lambda eqn: 0 if eqn.params['y'] < 0 else None,
+  'rsqrt': lambda eqn: 0,
+  'digamma': lambda eqn: 0,
+}
 
 
 def _traits(name: str) -> Trait:
@@ -181,7 +189,7 @@ for _name in _NAMES:
     _status,
     _small_reshard if _name == 'reshard' else same_params,
     ranges=RANGES.get(_name),
-    inverts=_INVERTED.get(_name),
+    **({'inverts': _INVERTED[_name]} if _name in _INVERTED else {}),
     traits=_traits(_name),
   )
 
@@ -214,7 +222,15 @@ def _small_made(site: Site, xs: list[Any]) -> list[Any]:
   ]
 
 
-rule('iota', _couple_made, _status_iota, _small_made, ranges=no_sign, traits=Trait.FOLDS)
+rule(
+  'iota',
+  _couple_made,
+  _status_iota,
+  _small_made,
+  ranges=no_sign,
+  reorders=lambda eqn: [eqn.params['dimension']],
+  traits=Trait.FOLDS,
+)
 rule('random_bits rng_bit_generator', _couple_made, _status_drawn, _small_made)
 rule('rng_uniform', _couple_made, _status_drawn, _small_made, traits=Trait.DRAWS)
 

@@ -421,7 +421,7 @@ rule(
   indices=1,
   places=lambda eqn: ({i: i for i in range(len(eqn.in_shapes[0]))}, []),
   ranges=joined,
-  traits=_READS,
+  traits=_READS | Trait.AT_STARTS,
 )
 rule(
   'dynamic_update_slice',
