@@ -28,7 +28,7 @@ def with_odd_thing(params, x):
 
 def test_an_unknown_primitive_freezes_its_operands_and_is_named():
   graph = jprune.graph.channels(with_odd_thing, make_params(), X)
-  assert graph.unknown == {'odd_thing': 1}
+  assert graph.unsupported == {'odd_thing': 1}
   line = with_odd_thing.__code__.co_firstlineno + 1
   for axis in (('in', 1), ('mid', 0)):
     assert graph.frozen[axis] == f'no rule for primitive odd_thing (test_errors.py:{line})'
@@ -37,7 +37,7 @@ def test_an_unknown_primitive_freezes_its_operands_and_is_named():
     ('out', 0),
   ]
   assert 'odd_thing' in str(graph)
-  assert graph.to_dict()['unknown'] == {'odd_thing': 1}
+  assert graph.to_dict()['unsupported'] == {'odd_thing': 1}
 
 
 def test_what_lies_behind_an_unknown_primitive_still_shrinks():

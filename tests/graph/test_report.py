@@ -281,7 +281,7 @@ def test_plain_data():
   params = {'a': jnp.ones((3, 2)), 'b': jnp.ones((3, 3)), 'out': jnp.ones((5, 2))}
   data = channels(fn, params, jnp.ones((1, 3))).to_dict()
   assert json.loads(json.dumps(data)) == data
-  assert set(data) == {'groups', 'frozen', 'unknown'}
+  assert set(data) == {'groups', 'frozen', 'unsupported'}
   first, second = data['groups']
   assert (first['name'], first['size']) == ('a[1]', 2)
   assert first['members'] == [
@@ -291,7 +291,7 @@ def test_plain_data():
   assert second['members'][1]['units'] == [-1, -1, 0, 1, 2]
   assert all(isinstance(tie, str) for each in data['groups'] for tie in each['ties'])
   assert {'path': 'a', 'axis': 0, 'reason': 'model input 0'} in data['frozen']
-  assert data['unknown'] == {}
+  assert data['unsupported'] == {}
 
 
 # --------------------------------------------------------------------------- plan and verification

@@ -204,7 +204,7 @@ def test_channels_pass(name):
   graph = jprune.graph.channels(fn, params, X)
   assert axes(graph) == {('in', 1), ('out', 0)}
   assert graph.frozen == {('in', 0): 'model input 0', ('out', 1): 'model output'}
-  assert not graph.unknown
+  assert not graph.unsupported
 
 
 @pytest.mark.parametrize('name', FROZEN)

@@ -81,7 +81,7 @@ def test_values_and_gradients(name):
   fn, x = CASES[name], np.stack([X, -X]) if name.endswith('several') else X
   graph = jprune.graph.channels(fn, PARAMS, x)
   assert [(group.name, group.size) for group in graph.groups] == [('in[1]', 8)]
-  assert not graph.unknown
+  assert not graph.unsupported
   masks = _masks.masks_of(graph, [np.arange(8) % 3 > 0])
   pair = _masks.pair(fn, PARAMS, masks, x, graph=graph)
   _masks.compare(pair, x)
@@ -98,7 +98,7 @@ def test_a_loop_that_has_no_gradient():
 def test_checks():
   graph = jprune.graph.channels(checked, PARAMS, X)
   assert [(group.name, group.size) for group in graph.groups] == [('in[1]', 8)]
-  assert not graph.unknown
+  assert not graph.unsupported
   masks = _masks.masks_of(graph, [np.arange(8) % 3 > 0])
   small = jprune.shrink(checked, PARAMS, masks, X)
   _masks.assert_same(checked(jprune.apply(PARAMS, masks), X), small.fn(small.params, X))

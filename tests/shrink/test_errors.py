@@ -264,7 +264,7 @@ def test_plans_and_graphs_are_read_only():
   small = make_small()
   plan, graph = small.plan, jprune.graph.channels(net, make_params(), X)
   held = (plan.shapes, plan.kept, plan.kept['in'], plan.frozen, plan.partly, graph.frozen)
-  for each in (*held, graph.leaves, graph.unknown):
+  for each in (*held, graph.leaves, graph.unsupported):
     before = dict(each)
     changes = [
       lambda d: d.__setitem__('in', (1,)),

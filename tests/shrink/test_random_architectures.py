@@ -48,7 +48,7 @@ def test_reports_of_any_network(layers, seed):
 @pytest.mark.parametrize('name', _parts.PARTS)
 def test_every_part_by_itself(name):
   graph, _ = _masks.check(*_parts.architecture([(name, 3)]), gradients=False)
-  assert not graph.unknown
+  assert not graph.unsupported
   members = {(member.path, member.axis) for group in graph.groups for member in group.members}
   assert ('stem_w', 1) in members
   assert not {('stem_w', 0), ('head_w', 1)} & members

@@ -25,13 +25,13 @@ class Coupling:
     rules_wanted: how deep derivative rules are coupled: those of the function, and those that they
       call in turn (as a rule may its own function), for second derivatives.
     in_rule: whether what is coupled is a derivative rule.
-    unknown: names of the primitives that no rule covers.
+    unsupported: names of the primitives that no rule covers.
   """
 
   def __init__(self, rules_wanted: int = 2) -> None:
     self.rules_wanted = rules_wanted
     self.in_rule = False
-    self.unknown: dict[str, int] = {}
+    self.unsupported: dict[str, int] = {}
 
   def couple(self, frame: Frame, ins: list[Dims]) -> list[Dims]:
     """The dimensions of all values of a frame; returns those of its results."""
@@ -53,13 +53,13 @@ class Coupling:
     if site.index in site.frame.copies:
       return [fresh_all(shapes[0])]
     if rule is None:
-      self.unknown[site.name] = self.unknown.get(site.name, 0) + 1
+      self.unsupported[site.name] = self.unsupported.get(site.name, 0) + 1
       return self._give_up(site, ins, f'no rule for primitive {site.name}')
     try:
       with site.eqn.ctx.manager:  # rules are traced
         outs = [tuple(dims) for dims in rule.couple(site, ins)]
     except Exception as error:  # a form that the rule was not written for must never stop a user
-      self.unknown[site.name] = self.unknown.get(site.name, 0) + 1
+      self.unsupported[site.name] = self.unsupported.get(site.name, 0) + 1
       return self._give_up(site, ins, f'the rule for {site.name} failed: {type(error).__name__}')
     if [tuple(map(size_of, dims)) for dims in outs] != shapes:
       return self._give_up(site, ins, f'the rule for {site.name} does not cover this form')

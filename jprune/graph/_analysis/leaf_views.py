@@ -14,8 +14,7 @@ from typing import Any, NamedTuple, TypeAlias
 from jprune.graph._program.frame import Frame
 from jprune.graph._program.traits import Trait, has
 from jprune.graph._rules.base import RULES, Equation
-from jprune.graph._rules.layout import Axis, Concat, Cut, Expr, Exprs, New, Product, Take
-from jprune.graph._rules.layout import Factor as FactorOf
+from jprune.graph._rules.layout import Axis, Concat, Cut, Expr, Exprs, Factor, New, Product, Take
 
 REPEATED = -1  # as the axis of a piece: entries are the same along it
 
@@ -65,7 +64,7 @@ def _tidy(piece: Piece) -> Piece:
 Pieces: TypeAlias = tuple[Piece, ...]
 
 
-class Factor(NamedTuple):
+class Scale(NamedTuple):
   """One number by which all entries are multiplied, known only when the function runs.
 
   Attributes:
@@ -102,13 +101,13 @@ class View(NamedTuple):
   loops: tuple[tuple[Frame, Pieces], ...] = ()
   via: str = ''
   scale: float = 1.0
-  factors: tuple[Factor, ...] = ()
+  factors: tuple[Scale, ...] = ()
 
-  def scaled(self, by: float | Factor) -> View:
+  def scaled(self, by: float | Scale) -> View:
     """With all entries multiplied by a number."""
     if self.via:
       return self
-    if isinstance(by, Factor):
+    if isinstance(by, Scale):
       return self._replace(factors=(*self.factors, by))
     return self._replace(scale=self.scale * by)
 
@@ -220,7 +219,7 @@ class _Laid:
       case Product(factors):
         found = [self._pieces(factor) for factor in factors]
         return None if None in found else tuple(itertools.chain(*found))
-      case FactorOf(of, sizes, place):
+      case Factor(of, sizes, place):
         whole = self._pieces(of)
         apart = None if whole is None else _apart(whole, sizes)
         return None if apart is None else apart[place]

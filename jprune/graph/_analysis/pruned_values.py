@@ -30,20 +30,20 @@ class Exactness:
 
   def __init__(self, prunable: Iterable[Atom]) -> None:
     self._prunable = set(prunable)
-    self._live: dict[tuple[int, Any], list[Atom]] = {}
+    self._prunable: dict[tuple[int, Any], list[Atom]] = {}
 
   def atoms_of(self, dim: Dim) -> list[Atom]:
     """The atoms of a dimension that may be pruned."""
     found = (atom for atom in leaves(dim) if atom.frozen is None and atom in self._prunable)
     return list(dict.fromkeys(found))
 
-  def live(self, frame: Frame, var: Any) -> list[Atom]:
+  def prunable(self, frame: Frame, var: Any) -> list[Atom]:
     """The atoms of a value that may be pruned."""
     key = (id(frame), var)
-    if key not in self._live:
+    if key not in self._prunable:
       dims = frame.dims_of(var)
-      self._live[key] = list(dict.fromkeys(a for dim in dims for a in self.atoms_of(dim)))
-    return self._live[key]
+      self._prunable[key] = list(dict.fromkeys(a for dim in dims for a in self.atoms_of(dim)))
+    return self._prunable[key]
 
   def run(self, frame: Frame, ins: list[Status]) -> list[Status]:
     """The statuses of all values of a frame; returns those of its results."""
@@ -64,7 +64,7 @@ class Exactness:
     if site.index in site.frame.copies:
       return [self._of_copy(site)]
     if site.index in site.frame.given_up:
-      outs = [Status(UNIFORM, dict.fromkeys(site.live(v), ANY)) for v in site.eqn.outvars]
+      outs = [Status(UNIFORM, dict.fromkeys(site.prunable(v), ANY)) for v in site.eqn.outvars]
     else:
       outs = rule.status(site, ins)
     # What is called has its own.
@@ -109,7 +109,7 @@ class Exactness:
 
   def _ghostable(self, frame: Frame, var: Any, atom: Atom) -> bool:
     """Whether the entries at one pruned index can be computed by themselves."""
-    if isinstance(var, core.Literal) or atom not in self.live(frame, var):
+    if isinstance(var, core.Literal) or atom not in self.prunable(frame, var):
       return True
     if self.read(frame, var).get(atom) == ZERO:
       return is_factor(frame, var, atom)

@@ -37,7 +37,7 @@ class Traced:
     frame: of the function.
     out_tree: structure of what it returns.
     states: for each result, the place of the param whose new value it is, or ``None``.
-    unknown: primitives that no rule covers, and how often they occur.
+    unsupported: primitives that no rule covers, and how often they occur.
     foreign: whether another library's primitives stood for functions, as while it converts a model.
   """
 
@@ -89,7 +89,7 @@ class Traced:
     ]
     coupling = Coupling()
     outs = coupling.couple(self.frame, [*self.dims, *inputs])
-    self.unknown = coupling.unknown
+    self.unsupported = coupling.unsupported
     taken = {a for dims in (*self.dims, *inputs) for dim in dims for a in leaves(dim)}
     for i, (path, dims) in enumerate(zip(out_paths, outs)):
       state = self.states[i]
@@ -112,13 +112,13 @@ class Traced:
   def _check(self) -> None:
     prunable = {a for dims in self.dims for dim in dims for a in leaves(dim) if a.frozen is None}
     exactness = Exactness(prunable)
-    live = lambda dims: [atom for dim in dims for atom in exactness.atoms_of(dim)]
+    prunable = lambda dims: [atom for dim in dims for atom in exactness.atoms_of(dim)]
     ins = []
     for leaf, dims in zip(self.leaves, self.dims):
-      atoms = live(dims)
+      atoms = prunable(dims)
       ins.append(Status(UNIFORM, dict.fromkeys(atoms, ZERO), of_param(leaf, atoms)))
     for var in self.frame.jaxpr.invars[len(ins) :]:
-      of = dict.fromkeys(live(self.frame.dims[var]), ANY)
+      of = dict.fromkeys(prunable(self.frame.dims[var]), ANY)
       ins.append(Status(UNIFORM, of, Facts(REAL | MADE, dict.fromkeys(of, REAL | MADE))))
     exactness.run(self.frame, ins)
 
@@ -129,7 +129,7 @@ _UNUSED = Cause('fn does not use it')
 def _segments(dim: Dim) -> Iterator[Atom]:
   """The atoms in the segments of sums."""
   for atom in resolve(dim):
-    for part in atom.parts or ():
+    for part in atom.segments or ():
       yield from leaves(part)
 
 

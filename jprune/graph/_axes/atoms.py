@@ -55,20 +55,20 @@ class Atom:
   Attributes:
     size: number of indices.
     bound: the product that this atom is, once it is known to be another one.
-    parts: the segments of a sum, else ``None``.
+    segments: of a sum, else ``None``.
     frozen: why no index may go, else ``None``.
     ties: nested pairs of the causes that tied it.
     family: of a single index, else ``None``.
   """
 
-  __slots__ = ('bound', 'family', 'frozen', 'parts', 'size', 'ties')
+  __slots__ = ('bound', 'family', 'frozen', 'segments', 'size', 'ties')
 
   def __init__(self, size: int, frozen: Cause | None = None, family: Family | None = None) -> None:
     self.size = size
     self.frozen = frozen
     self.family = family
     self.bound: Dim | None = None
-    self.parts: list[Dim] | None = None
+    self.segments: list[Dim] | None = None
     self.ties: Any = None
 
 
@@ -111,7 +111,7 @@ def freeze(dim: Dim, cause: Cause) -> None:
   for atom in resolve(dim):
     if atom.frozen is None:
       atom.frozen = cause
-      for part in atom.parts or ():
+      for part in atom.segments or ():
         freeze(part, cause)
 
 
@@ -123,10 +123,10 @@ def is_frozen(dim: Dim) -> bool:
 def leaves(dim: Dim) -> Iterator[Atom]:
   """The free and frozen atoms in the dimension and in the segments of its sums."""
   for atom in resolve(dim):
-    if atom.parts is None:
+    if atom.segments is None:
       yield atom
     else:
-      for part in atom.parts:
+      for part in atom.segments:
         yield from leaves(part)
 
 
@@ -134,8 +134,8 @@ def counts(dims: Iterable[Dim]) -> dict[Atom, int]:
   """For each free or frozen atom, how many coordinates of one entry are indices of it."""
   total: dict[Atom, int] = {}
   for atom in itertools.chain.from_iterable(map(resolve, dims)):
-    found: dict[Atom, int] = {} if atom.parts is not None else {atom: 1}
-    for part in atom.parts or ():  # an index lies in one of the segments
+    found: dict[Atom, int] = {} if atom.segments is not None else {atom: 1}
+    for part in atom.segments or ():  # an index lies in one of the segments
       for each, times in counts([part]).items():
         found[each] = max(found.get(each, 0), times)
     for each, times in found.items():

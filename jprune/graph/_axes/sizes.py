@@ -37,21 +37,21 @@ class Sizes:
     return out
 
   def _of(self, atom: Atom, world: World) -> np.ndarray:
-    if atom.parts is None:
+    if atom.segments is None:
       keep = self.keeps.get(atom)
       if keep is None:
         return np.ones(atom.size, bool)
       return np.arange(atom.size) == np.argmin(keep) if atom in world else keep
-    found = [self.keep(part, world) for part in atom.parts]
+    found = [self.keep(part, world) for part in atom.segments]
     full = lambda part: np.ones(math.prod(each.size for each in part), bool)
-    return np.concatenate([full(p) if k is None else k for p, k in zip(atom.parts, found)])
+    return np.concatenate([full(p) if k is None else k for p, k in zip(atom.segments, found)])
 
   def small_size(self, dim: Dim, world: World = NOWHERE) -> int:
     """How many indices of a dimension stay."""
     total = 1
     for atom in resolve(dim):
-      if atom.parts is not None:
-        total *= sum(self.small_size(part, world) for part in atom.parts)
+      if atom.segments is not None:
+        total *= sum(self.small_size(part, world) for part in atom.segments)
       elif atom in world:
         total *= 1
       else:

@@ -37,26 +37,26 @@ def unify(a: Dim, b: Dim, cause: Cause) -> None:
 
 def _unify_atoms(x: Atom, y: Atom, cause: Cause) -> None:
   x.ties = y.ties = (cause, x.ties, y.ties)
-  if x.parts is None and y.parts is not None:
+  if x.segments is None and y.segments is not None:
     x, y = y, x
-  if y.parts is None:  # a plain atom becomes whatever the other one is
+  if y.segments is None:  # a plain atom becomes whatever the other one is
     if y.frozen is not None:
       freeze((x,), y.frozen)
-    if x.parts is None and x.frozen is None and x.family is not None and y.family is not None:
+    if x.segments is None and x.frozen is None and x.family is not None and y.family is not None:
       x.family.merge(y.family)
     x.family = x.family or y.family
     y.bound = (x,)
     _pass_ties((x,), x.ties)
     return
-  cuts = sorted(set(_cuts(x.parts)) | set(_cuts(y.parts)))
-  mine, theirs = _refine(x.parts, cuts, cause), _refine(y.parts, cuts, cause)
+  cuts = sorted(set(_cuts(x.segments)) | set(_cuts(y.segments)))
+  mine, theirs = _refine(x.segments, cuts, cause), _refine(y.segments, cuts, cause)
   if mine is None or theirs is None:
     both = cause._replace(text=f'its segments fit no common refinement: {cause.text}')
     freeze((x,), both)
     freeze((y,), both)
     return
   frozen = x.frozen or y.frozen
-  x.parts, y.bound = mine, (x,)
+  x.segments, y.bound = mine, (x,)
   for p, q in zip(mine, theirs):
     unify(p, q, cause)
   if frozen is not None:
@@ -66,7 +66,7 @@ def _unify_atoms(x: Atom, y: Atom, cause: Cause) -> None:
 def _pass_ties(dim: Dim, ties: Any) -> None:
   """What ties a sum ties its segments."""
   for atom in resolve(dim):
-    for part in atom.parts or ():
+    for part in atom.segments or ():
       for each in resolve(part):
         each.ties = (None, each.ties, ties)
         _pass_ties((each,), ties)
@@ -75,17 +75,17 @@ def _pass_ties(dim: Dim, ties: Any) -> None:
 def _divide(atom: Atom, minor: int, cause: Cause) -> bool:
   """Binds an atom to (major, minor); a sum if all its segments divide, sharing the minor."""
   major = atom.size // minor
-  if atom.parts is None:
+  if atom.segments is None:
     last = Atom(minor, atom.frozen)
     first = fresh(major, atom.frozen)
     for each in (*first, last):
       each.ties = atom.ties
     atom.bound = (*first, last)
     return True
-  if any(size_of(part) % minor for part in atom.parts):
+  if any(size_of(part) % minor for part in atom.segments):
     return False
   last, majors = Atom(minor, atom.frozen), []
-  for part in atom.parts:
+  for part in atom.segments:
     rest = size_of(part) // minor
     if rest == 1:
       unify(part, (last,), cause)
@@ -95,7 +95,7 @@ def _divide(atom: Atom, minor: int, cause: Cause) -> bool:
       unify(part, (first, last), cause)
       majors.append((first,))
   total = Atom(major, atom.frozen)
-  total.parts = majors
+  total.segments = majors
   atom.bound = (total, last)
   return True
 
@@ -109,7 +109,7 @@ def sum_of(parts: Sequence[Dim]) -> Dim:
   if len(parts) == 1:
     return parts[0] if size_of(parts[0]) > 1 else ()
   total = Atom(sum(size_of(part) for part in parts))
-  total.parts = list(parts)
+  total.segments = list(parts)
   return (total,)
 
 
@@ -136,18 +136,18 @@ def _standing(dim: Dim, cause: Cause) -> Dim:
 
 
 def _cut(atom: Atom, cuts: list[int], cause: Cause) -> list[Dim] | None:
-  if atom.parts is None:
+  if atom.segments is None:
     bounds = [0, *cuts, atom.size]
-    atom.parts = []
+    atom.segments = []
     for low, high in itertools.pairwise(bounds):
       part = Atom(high - low, atom.frozen)
       part.ties = atom.ties
-      atom.parts.append((part,))
-    return list(atom.parts)
-  parts = _refine(atom.parts, sorted({*cuts, *_cuts(atom.parts)}), cause)
+      atom.segments.append((part,))
+    return list(atom.segments)
+  parts = _refine(atom.segments, sorted({*cuts, *_cuts(atom.segments)}), cause)
   if parts is None:
     return None
-  atom.parts = parts
+  atom.segments = parts
   out, current, end = [], [], 0
   ends = [*cuts, atom.size]
   for part in parts:
@@ -190,21 +190,21 @@ def singles(dim: Dim) -> list[Atom] | None:
   if len(dim) != 1:
     return None
   (atom,) = dim
-  if atom.parts is None:
+  if atom.segments is None:
     if atom.size == 1:
       return [atom]
     family = Family()
     out = [Atom(1, atom.frozen, family) for _ in range(atom.size)]
     for each in out:
       each.ties = atom.ties
-    atom.parts = [(each,) for each in out]
+    atom.segments = [(each,) for each in out]
     return out
-  found = [singles(part) for part in atom.parts]
+  found = [singles(part) for part in atom.segments]
   if any(each is None for each in found):
     return None
   flat = [each for part in found for each in part]
   families = [each.family for each in flat if each.family is not None]
   for each in families[1:]:
     families[0].merge(each)
-  atom.parts = [(each,) for each in flat]
+  atom.segments = [(each,) for each in flat]
   return flat

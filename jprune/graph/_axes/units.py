@@ -27,8 +27,8 @@ def numbered(leaves: Iterable[Dims]) -> Numbers:
 def free_atoms(dim: Dim) -> Iterator[Atom]:
   """The atoms in the dimension, and in the segments of its sums, that may go."""
   for atom in resolve(dim):
-    if atom.parts is not None:
-      for part in atom.parts:
+    if atom.segments is not None:
+      for part in atom.segments:
         yield from free_atoms(part)
     elif atom.frozen is None:
       yield atom
@@ -47,7 +47,7 @@ def layout(dim: Dim, numbers: Numbers) -> list[tuple[Any, np.ndarray]]:
 
 
 def _layout_of(atom: Atom, numbers: Numbers) -> list[tuple[Any, np.ndarray]]:
-  if atom.parts is None:
+  if atom.segments is None:
     if atom.frozen is not None:
       return []
     if atom.family is not None:
@@ -56,7 +56,7 @@ def _layout_of(atom: Atom, numbers: Numbers) -> list[tuple[Any, np.ndarray]]:
     return [(atom, np.arange(atom.size, dtype=np.int32))] if atom.size > 1 else []
   merged: dict[tuple[Any, int], np.ndarray] = {}
   start = 0
-  for part in atom.parts:
+  for part in atom.segments:
     end = start + size_of(part)
     seen: dict[Any, int] = {}
     for owner, units in layout(part, numbers):

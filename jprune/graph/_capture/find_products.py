@@ -16,7 +16,7 @@ import numpy as np
 from jax.extend import core
 
 from jprune.graph._analysis.dependence import is_real, origins
-from jprune.graph._analysis.leaf_views import Factor, View, step_over, view_of
+from jprune.graph._analysis.leaf_views import Scale, View, step_over, view_of
 from jprune.graph._analysis.provenance import sources
 from jprune.graph._analysis.traced import Traced
 from jprune.graph._analysis.value_numbers import Numbers
@@ -133,7 +133,7 @@ class Survey:
 
   def _value(
     self, frame: Frame, index: int, operand: int, held: Sequence[Held], numbers: list[int]
-  ) -> float | Factor | None:
+  ) -> float | Scale | None:
     """The one number that all entries of an operand are, of two of which the other is a leaf."""
     var, leaf = (frame.jaxpr.eqns[index].invars[place] for place in (operand, 1 - operand))
     value = self._numbers.value(numbers[operand])
@@ -144,7 +144,7 @@ class Survey:
     if number is None or own & self._sources[frame][var].of:  # such as a norm: not linear
       return None
     self.hot.update(self._above)
-    return Factor(frame, index, operand, number)
+    return Scale(frame, index, operand, number)
 
   def _step(self, frame: Frame, eqn: Any, held: Held, numbers: list[int]) -> View | None:
     """The slice of a leaf that a turn of a loop takes by its number."""

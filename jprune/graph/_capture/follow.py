@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, TypeAlias
 import jax.numpy as jnp
 from jax.extend import core
 
-from jprune.graph._analysis.leaf_views import Factor, View, beside, grown, moved, reshaped
+from jprune.graph._analysis.leaf_views import Scale, View, beside, grown, moved, reshaped
 from jprune.graph._analysis.provenance import GIVEN, Source
 from jprune.graph._program.frame import Frame
 from jprune.graph._program.locations import place
@@ -38,7 +38,7 @@ def held_by(
   eqn: Any,
   held: Sequence[Held],
   sources: dict[Any, Source],
-  number: Callable[[int], float | Factor | None],
+  number: Callable[[int], float | Scale | None],
 ) -> Sequence[Held]:
   """What each result holds; nothing at all if the equation is not followed.
 
@@ -104,7 +104,7 @@ def _of_joined(
   eqn: Any,
   held: Sequence[Held],
   sources: dict[Any, Source],
-  number: Callable[[int], float | Factor | None],
+  number: Callable[[int], float | Scale | None],
 ) -> list[Held]:
   (place, joined), *more = [(i, x) for i, x in enumerate(held) if isinstance(x, Joined)]
   if more:
@@ -142,7 +142,7 @@ def _combined(
   eqn: Any,
   held: Sequence[Any],
   sources: dict[Any, Source],
-  number: Callable[[int], float | Factor | None],
+  number: Callable[[int], float | Scale | None],
 ) -> View | None:
   """The view of the leaf to which the result belongs."""
   leaf, shape = sources[eqn.outvars[0]].leaf, eqn.outvars[0].aval.shape
@@ -167,8 +167,8 @@ def _formed(eqn: Any, view: View, shape: Sequence[int]) -> View | None:
 
 
 def _factor(
-  eqn: Any, operand: int, number: Callable[[int], float | Factor | None]
-) -> float | Factor | None:
+  eqn: Any, operand: int, number: Callable[[int], float | Scale | None]
+) -> float | Scale | None:
   """The number by which an operand is multiplied; ``None`` if something else is done with it.
 
   A mask or a factor with several entries is something else: products see other inputs than the
@@ -183,7 +183,7 @@ def _factor(
   if not scales(eqn, operand) and not only_scales(eqn, operand):
     return None
   other, divides = number(1 - operand), inverted(eqn) is not None
-  if isinstance(other, Factor):
+  if isinstance(other, Scale):
     return other._replace(divides=divides)
   if other is None or not math.isfinite(other) or (divides and other == 0):
     return None

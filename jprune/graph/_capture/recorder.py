@@ -18,7 +18,7 @@ from jax.extend import core
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from jprune import _powers
-from jprune.graph._analysis.leaf_views import Factor
+from jprune.graph._analysis.leaf_views import Scale
 from jprune.graph._capture.moments import Moments, merged, moments_of, scaled
 from jprune.graph._capture.operand_roles import Rows, Weighing, Windows, weighed
 from jprune.graph._capture.stacked_leaves import Pick
@@ -41,10 +41,10 @@ class Recorder:
     self._hot = survey.hot
     self._gram = gram
     self._weights = weights
-    self._live: dict[Frame, jax.Array] = {}
-    self._numbers: dict[Factor, Any] = {}
+    self._running: dict[Frame, jax.Array] = {}
+    self._numbers: dict[Scale, Any] = {}
     self._here: dict[tuple[Frame, int], list[int]] = {}
-    self._factors: dict[tuple[Frame, int], list[Factor]] = {}
+    self._factors: dict[tuple[Frame, int], list[Scale]] = {}
     for i in wanted:
       each = survey.inputs[i]
       self._here.setdefault((each.frame, each.index), []).append(i)
@@ -84,7 +84,7 @@ class Recorder:
         power = power - more if factor.divides else power + more
       return moments_of(inputs, math.prod(rows) if rows else None, self._gram, power)
 
-    weights = [self._weights if body is None else self._live[body] for body in each.weighing]
+    weights = [self._weights if body is None else self._running[body] for body in each.weighing]
     numbers = [self._numbers[factor] for factor in each.factors]
     given = jnp.real(jnp.asarray(operands[each.operand]))  # complex ones have no imaginary parts
     return _everywhere(of, given, numbers, *weights)
@@ -128,12 +128,12 @@ class Recorder:
   def _while(
     self, children: Mapping[Any, Frame], call: Call, xs: list[Any]
   ) -> tuple[list[Any], Found]:
-    live = lambda carry: self.run(children['cond'], call.inputs('cond', xs, carry))[0][0]
+    running = lambda carry: self.run(children['cond'], call.inputs('cond', xs, carry))[0][0]
 
     def turn(carry: Any) -> tuple[list[Any], Found]:
-      self._live[children['body']] = live(carry)
+      self._running[children['body']] = running(carry)
       outs, found = self.run(children['body'], call.inputs('body', xs, carry))
-      return in_lanes(live, carry, outs), found
+      return in_lanes(running, carry, outs), found
 
     def body(state: Any) -> Any:
       outs, found = turn(state[0])
@@ -141,7 +141,7 @@ class Recorder:
 
     carry = xs[call.carry]
     nothing = {i: _none(m) for i, m in jax.eval_shape(lambda c: turn(c)[1], carry).items()}
-    return lax.while_loop(lambda state: live(state[0]).any(), body, (carry, nothing))
+    return lax.while_loop(lambda state: running(state[0]).any(), body, (carry, nothing))
 
   def _cond(self, branches: list[Frame], xs: list[Any]) -> tuple[list[Any], Found]:
     index, *operands = xs
@@ -204,7 +204,7 @@ class Input(NamedTuple):
   layout: Rows | Windows
   stacked: frozenset[Frame]
   weighing: dict[Frame | None, Weighing]
-  factors: tuple[Factor, ...] = ()
+  factors: tuple[Scale, ...] = ()
 
 
 class Part(NamedTuple):

@@ -45,8 +45,8 @@ class ChannelGraph:
     frozen: for each ``(path, axis)`` of which something can't be pruned: why, with the source line.
     leaves: shape and dtype of every leaf by path, in tree order.
     treedef: structure of the params.
-    unknown: primitives that the analysis doesn't know, with how often they occur; their operands
-      are frozen.
+    unsupported: primitives that the analysis doesn't know, with how often they occur; their
+      operands are frozen.
 
   Examples:
     >>> fn = lambda params, x: jax.nn.relu(x @ params['in']) @ params['out']
@@ -62,7 +62,7 @@ class ChannelGraph:
   frozen: Mapping[tuple[str, int], str]
   leaves: Mapping[str, jax.ShapeDtypeStruct]
   treedef: Any
-  unknown: Mapping[str, int]
+  unsupported: Mapping[str, int]
   _traced: Traced
   _units: tuple[tuple[Atom, ...], ...]
 
@@ -159,7 +159,7 @@ class ChannelGraph:
     """Everything as plain, JSON-serialisable Python values.
 
     Returns:
-      ``{'groups': [...], 'frozen': [...], 'unknown': {...}}``; a member's ``units`` is ``None``
+      ``{'groups': [...], 'frozen': [...], 'unsupported': {...}}``; a member's ``units`` is ``None``
       where unit ``i`` is index ``i``.
     """
     return text.as_dict(self)
@@ -253,7 +253,7 @@ def graph_of(traced: Traced) -> ChannelGraph:
     ReadOnly(frozen),
     ReadOnly(zip(traced.paths, traced.leaves)),
     traced.treedef,
-    ReadOnly(traced.unknown),
+    ReadOnly(traced.unsupported),
     traced,
     tuple(units),
   )
@@ -292,9 +292,9 @@ def why_frozen(dim: Dim) -> str:
     return 'a single index'
   found: dict[str, list[tuple[int, int]]] = {}
   free = False
-  if len(dim) == 1 and dim[0].parts is not None:
+  if len(dim) == 1 and dim[0].segments is not None:
     start = 0
-    for part in dim[0].parts:
+    for part in dim[0].segments:
       end = start + size_of(part)
       for atom in _frozen(part):
         found.setdefault(described(atom.frozen), []).append((start, end))
@@ -324,8 +324,8 @@ def _spans(spans: list[tuple[int, int]]) -> str:
 
 def _frozen(dim: Dim) -> Iterator[Atom]:
   for atom in resolve(dim):
-    if atom.parts is not None:
-      for part in atom.parts:
+    if atom.segments is not None:
+      for part in atom.segments:
         yield from _frozen(part)
     elif atom.frozen is not None:
       yield atom

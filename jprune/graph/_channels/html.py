@@ -19,8 +19,8 @@ def html(graph: ChannelGraph) -> str:
   if graph.groups:
     lines.append(table(['group', 'channels', 'members', 'tied by'], map(_cells, graph.groups)))
   lines += frozen_details(graph.frozen)
-  if graph.unknown:
-    names = ', '.join(f'{name} ({times:,})' for name, times in graph.unknown.items())
+  if graph.unsupported:
+    names = ', '.join(f'{name} ({times:,})' for name, times in graph.unsupported.items())
     lines.append(paragraph(f'Without a rule, operands frozen: {names}'))
   return '\n'.join(lines)
 

@@ -45,7 +45,7 @@ def text(graph: ChannelGraph) -> str:
   if graph.groups:
     lines += ['', *_groups(graph.groups)]
   lines += frozen_lines(graph.frozen)
-  if graph.unknown:
+  if graph.unsupported:
     lines += ['', *listed(_unknown(graph), 'Without a rule, operands frozen: ', '  ', _LINES)]
   where = {place_of(member).where for group in graph.groups for member in group.members}
   return '\n'.join([*lines, *notes(lines, where)])
@@ -66,7 +66,7 @@ def as_dict(graph: ChannelGraph) -> dict[str, Any]:
     'frozen': [
       {'path': path, 'axis': int(axis), 'reason': why} for (path, axis), why in graph.frozen.items()
     ],
-    'unknown': {name: int(times) for name, times in graph.unknown.items()},
+    'unsupported': {name: int(times) for name, times in graph.unsupported.items()},
   }
 
 
@@ -142,7 +142,7 @@ def frozen_lines(frozen: Frozen) -> list[str]:
 
 
 def _unknown(graph: ChannelGraph) -> list[str]:
-  return [f'{printable(name)} ({times:,})' for name, times in graph.unknown.items()]
+  return [f'{printable(name)} ({times:,})' for name, times in graph.unsupported.items()]
 
 
 def notes(lines: Sequence[str], positions: Iterable[str]) -> list[str]:

@@ -8,6 +8,7 @@ computes the results where the operands have lost entries. Without a rule, opera
 from __future__ import annotations
 
 import dataclasses
+import enum
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
@@ -20,11 +21,21 @@ from jprune.graph._program.traits import NONE, Trait, enter, has
 from jprune.graph._rules.coupled import coupled
 from jprune.graph._rules.layout import Axis, Concat, Layout, New
 
-# What is known of the entries at pruned indices of an atom, from best to worst.
-ZERO = 0  # they are zero
-UNIFORM = 1  # they are one and the same for all pruned indices
-ANY = 2  # they may be anything
-BAD = 3  # they may be infinite or NaN
+
+class Pruned(enum.IntEnum):
+  """What is known of the entries at pruned indices of an atom, from best to worst."""
+
+  ZERO = 0
+  """They are zero."""
+  UNIFORM = 1
+  """They are one and the same for all pruned indices."""
+  ANY = 2
+  """They may be anything."""
+  BAD = 3
+  """They may be infinite or NaN."""
+
+
+ZERO, UNIFORM, ANY, BAD = Pruned
 
 
 class Facts(NamedTuple):
@@ -145,9 +156,9 @@ class Site(Equation):
       for dim in dims:
         self.freeze(dim, text)
 
-  def live(self, var: Any) -> list[Atom]:
+  def prunable(self, var: Any) -> list[Atom]:
     """The atoms of a value that may be pruned."""
-    return self.walk.live(self.frame, var)
+    return self.walk.prunable(self.frame, var)
 
   def times(self, var: Any, atom: Atom) -> int:
     """At how many indices of the atom an entry of the value lies: two for ``x[:, None] * x``."""
@@ -172,7 +183,7 @@ def passed_on(site: Site, ins: list[Status]) -> list[Status]:
   outs = []
   for var in site.eqn.outvars:
     of = {}
-    for atom in site.live(var):
+    for atom in site.prunable(var):
       having = [
         (status.of[atom], v) for status, v in zip(ins, site.eqn.invars) if atom in status.of
       ]

@@ -107,9 +107,9 @@ rule('scan', _couple_scan, _status_scan, _small_scan)
 def _couple_while(site: Site, ins: list[Dims]) -> list[Dims]:
   call, p = call_of(site.eqn), site.params
   carry = ins[call.carry]
-  (going,) = site.walk.couple_child(site, 'cond', p['cond_jaxpr'], call.inputs('cond', ins))
+  (running,) = site.walk.couple_child(site, 'cond', p['cond_jaxpr'], call.inputs('cond', ins))
   for dims in carry:  # under vmap there is a condition for each lane
-    _unify_all(site, going, dims[: len(going)])
+    _unify_all(site, running, dims[: len(running)])
   outs = site.walk.couple_child(site, 'body', p['body_jaxpr'], call.inputs('body', ins))
   for before, after in zip(carry, outs):
     _unify_all(site, before, after)
@@ -120,16 +120,16 @@ def _status_while(site: Site, ins: list[Status]) -> list[Status]:
   call = call_of(site.eqn)
 
   def turn(carry: list[Status]) -> list[Status]:
-    (going,) = site.walk.status_child(site, 'cond', call.inputs('cond', ins, carry))
+    (running,) = site.walk.status_child(site, 'cond', call.inputs('cond', ins, carry))
     outs = site.walk.status_child(site, 'body', call.inputs('body', ins, carry))
-    return [_of_lanes(going, _worse(a, b)) for a, b in zip(carry, outs, strict=True)]
+    return [_of_lanes(running, _worse(a, b)) for a, b in zip(carry, outs, strict=True)]
 
   return settled(turn, ins[call.carry], lambda _, after: after)[0]
 
 
-def _of_lanes(live: Status, carry: Status) -> Status:
+def _of_lanes(running: Status, carry: Status) -> Status:
   """Lanes that differ in when they end hold different values, unless these are zero."""
-  ragged = [atom for atom, value in live.of.items() if value > UNIFORM]
+  ragged = [atom for atom, value in running.of.items() if value > UNIFORM]
   of = {a: max(v, ANY) if a in ragged and v != ZERO else v for a, v in carry.of.items()}
   return carry._replace(of=of)
 
@@ -137,17 +137,17 @@ def _of_lanes(live: Status, carry: Status) -> Status:
 def _small_while(site: Site, xs: list[Any]) -> list[Any]:
   call = call_of(site.eqn)
   child = lambda role, carry: site.walk.small_child(site, role, call.inputs(role, xs, carry))
-  going = lambda carry: child('cond', carry)[0]
-  body = lambda carry: in_lanes(going, carry, child('body', carry))
-  return list(lax.while_loop(lambda carry: going(carry).any(), body, xs[call.carry]))
+  running = lambda carry: child('cond', carry)[0]
+  body = lambda carry: in_lanes(running, carry, child('body', carry))
+  return list(lax.while_loop(lambda carry: running(carry).any(), body, xs[call.carry]))
 
 
-def in_lanes(live: Callable[[Any], jax.Array], before: list[Any], after: list[Any]) -> list[Any]:
+def in_lanes(running: Callable[[Any], jax.Array], before: list[Any], after: list[Any]) -> list[Any]:
   """What a turn of a loop leaves: under ``vmap``, lanes that have ended keep what they had."""
-  if jax.eval_shape(live, before).ndim == 0:
+  if jax.eval_shape(running, before).ndim == 0:
     return after
-  going = live(before)
-  spread = lambda x: lax.broadcast_in_dim(going, jnp.shape(x), range(going.ndim))
+  now = running(before)
+  spread = lambda x: lax.broadcast_in_dim(now, jnp.shape(x), range(now.ndim))
   return [lax.select(spread(new), new, old) for new, old in zip(after, before)]
 
 

@@ -137,7 +137,7 @@ def _status_vjp_rule(site: Site, ins: list[Status]) -> list[Status]:
   values, residuals = found[: len(site.eqn.outvars)], found[len(site.eqn.outvars) :]
   unknown = []
   for i in floats_of(site.eqn.outvars):
-    of = dict.fromkeys(site.live(site.eqn.outvars[i]), ANY)
+    of = dict.fromkeys(site.prunable(site.eqn.outvars[i]), ANY)
     unknown.append(Status(ANY, of, Facts(REAL | MADE, dict.fromkeys(of, REAL | MADE))))
   back = site.walk.status_child(site, 'backward', [*known('backward'), *residuals, *unknown])
   sources = [ins[i] for i in site.frame.children[site.index]['backward'].moving]

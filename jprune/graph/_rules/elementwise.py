@@ -123,7 +123,7 @@ def _status(site: Site, ins: list[Status]) -> list[Status]:
     used = list(range(len(ins))) if len(site.eqn.outvars) == 1 else [k]
     mine = [ins[j] for j in used]
     of = {}
-    for atom in site.live(var):
+    for atom in site.prunable(var):
       values = [status.get(atom) for status in mine]
       times = {site.times(site.eqn.invars[j], atom) for j in used if atom in ins[j].of}
       if times <= {site.times(var, atom)}:
@@ -205,14 +205,14 @@ def _couple_made(site: Site, ins: list[Dims]) -> list[Dims]:
 def _status_iota(site: Site, ins: list[Status]) -> list[Status]:
   (var,) = site.eqn.outvars
   along = site.frame.dims[var]
-  of = dict.fromkeys(site.live(var), UNIFORM)
+  of = dict.fromkeys(site.prunable(var), UNIFORM)
   for atom in site.walk.atoms_of(along[site.params['dimension']]):
     of[atom] = ANY
   return [Status(UNIFORM, of)]
 
 
 def _status_drawn(site: Site, ins: list[Status]) -> list[Status]:
-  return [Status(UNIFORM, dict.fromkeys(site.live(var), ANY)) for var in site.eqn.outvars]
+  return [Status(UNIFORM, dict.fromkeys(site.prunable(var), ANY)) for var in site.eqn.outvars]
 
 
 def _small_made(site: Site, xs: list[Any]) -> list[Any]:

@@ -172,7 +172,7 @@ def _status_gather(site: Site, ins: list[Status]) -> list[Status]:
   if fill is not None and fill == fill and fill != 0:
     written = {a: max(UNIFORM, v, indices.get(a)) for a, v in operand.of.items()}
     operand = Status(max(UNIFORM, operand.default), written)
-  for atom in site.live(var):
+  for atom in site.prunable(var):
     worst = max(operand.get(atom), indices.get(atom), UNIFORM)
     if site.times(var, atom) > 1:
       of[atom] = max(worst, ANY)

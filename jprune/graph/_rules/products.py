@@ -119,7 +119,7 @@ def _status_product(
   """Of entries at pruned indices of the atoms that each operand keeps; others are summed over."""
   (var,) = site.eqn.outvars
   of = {}
-  for atom in site.live(var):
+  for atom in site.prunable(var):
     a, b = (
       status.get(atom) if atom in mine else status.default
       for status, mine in zip((left, right), stay, strict=True)

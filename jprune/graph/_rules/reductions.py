@@ -28,7 +28,7 @@ def _status_reduce(site: Site, ins: list[Status]) -> list[Status]:
         check_summed(site, atom, max(value, UNIFORM), ghostable=True)
   (var,) = site.eqn.outvars
   least = UNIFORM if _gives_identity(site) else ZERO
-  of = {atom: max(ins[0].get(atom), least) for atom in site.live(var)}
+  of = {atom: max(ins[0].get(atom), least) for atom in site.prunable(var)}
   return [Status(max(ins[0].default, least), of)]
 
 
@@ -67,7 +67,7 @@ def _status_collective(site: Site, ins: list[Status]) -> list[Status]:
       for atom in site.walk.atoms_of(dims[axis]) if isinstance(axis, int) else ():
         value = mine.get(atom) if site.name == 'psum' else max(mine.get(atom), UNIFORM)
         check_summed(site, atom, value, ghostable=False)
-    outs.append(Status(mine.default, {atom: mine.get(atom) for atom in site.live(var)}))
+    outs.append(Status(mine.default, {atom: mine.get(atom) for atom in site.prunable(var)}))
   return outs
 
 
@@ -97,7 +97,7 @@ def _couple_order(site: Site, ins: list[Dims]) -> list[Dims]:
 def _at_least_uniform(site: Site, ins: list[Status]) -> list[Status]:
   worst = lambda atom: max([UNIFORM, *(status.get(atom) for status in ins)])
   return [
-    Status(UNIFORM, {atom: worst(atom) for atom in site.live(var)}) for var in site.eqn.outvars
+    Status(UNIFORM, {atom: worst(atom) for atom in site.prunable(var)}) for var in site.eqn.outvars
   ]
 
 
@@ -144,7 +144,7 @@ def _status_sort(site: Site, ins: list[Status]) -> list[Status]:
   return [
     Status(
       mine.default,
-      {a: ZERO if mine.get(a) == ZERO else max(worst(a), UNIFORM) for a in site.live(var)},
+      {a: ZERO if mine.get(a) == ZERO else max(worst(a), UNIFORM) for a in site.prunable(var)},
     )
     for mine, var in zip(ins, site.eqn.outvars)
   ]
@@ -206,7 +206,7 @@ def _status_extreme(site: Site, ins: list[Status]) -> list[Status]:
   """The largest of nothing but padding is infinite."""
   (var,) = site.eqn.outvars
   least = UNIFORM if _only_padding(site) else ZERO
-  of = {atom: max(ins[0].get(atom), least) for atom in site.live(var)}
+  of = {atom: max(ins[0].get(atom), least) for atom in site.prunable(var)}
   return [Status(max(ins[0].default, least), of)]
 
 

@@ -57,7 +57,7 @@ def _keeps_its_name(atom: Atom, known: dict[Atom, None]) -> bool:
   found = resolve((atom,))
   if found == (atom,):
     return True
-  if len(found) != 1 or found[0] in known or found[0].parts is not None:
+  if len(found) != 1 or found[0] in known or found[0].segments is not None:
     return False
   (new,) = found
   atom.bound, new.bound, atom.frozen = None, (atom,), new.frozen
@@ -65,7 +65,7 @@ def _keeps_its_name(atom: Atom, known: dict[Atom, None]) -> bool:
 
 
 def _is_as_it_was(atom: Atom) -> bool:
-  return atom.frozen is None and atom.parts is None and atom.bound is None
+  return atom.frozen is None and atom.segments is None and atom.bound is None
 
 
 def _outermost(frame: Frame) -> Frame:

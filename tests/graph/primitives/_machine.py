@@ -80,8 +80,8 @@ def _made(report, name, make, label, kind, rng):
   except Exception:
     report.failures.append(Failure(name, label, 'raises', _last_lines()))
     return None
-  if found.given_up or found.unknown:
-    report.failures.append(Failure(name, label, 'given up', f'{found.unknown} {case.closed.jaxpr}'))
+  if found.given_up or found.unsupported:
+    report.failures.append(Failure(name, label, 'given up', f'{found.unsupported} {case.closed.jaxpr}'))
   return case
 
 

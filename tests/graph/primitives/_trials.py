@@ -75,7 +75,7 @@ class Coupled:
     self.ins = [fresh_all(operand.shape) for operand in case.instance.operands]
     coupling = Coupling()
     self.outs = coupling.couple(self.frame, self.ins)
-    self.unknown = coupling.unknown
+    self.unsupported = coupling.unsupported
     self.given_up = any(frame.given_up for frame in _frames(self.frame))
 
   @property
