@@ -81,7 +81,8 @@ def _made(report, name, make, label, kind, rng):
     report.failures.append(Failure(name, label, 'raises', _last_lines()))
     return None
   if found.given_up or found.unsupported:
-    report.failures.append(Failure(name, label, 'given up', f'{found.unsupported} {case.closed.jaxpr}'))
+    what = f'{found.unsupported} {case.closed.jaxpr}'
+    report.failures.append(Failure(name, label, 'given up', what))
   return case
 
 
