@@ -17,7 +17,8 @@ def html(graph: ChannelGraph) -> str:
   """A table of the groups, then the frozen axes by reason."""
   lines = [paragraph(summary(graph))]
   if graph.groups:
-    lines.append(table(['group', 'channels', 'members', 'tied by'], map(_cells, graph.groups)))
+    header = ['group', 'channels', 'members', 'tied by']
+    lines.append(table(header, map(_cells, graph.groups), words=(0, 2, 3)))
   lines += frozen_details(graph.frozen)
   if graph.unsupported:
     names = ', '.join(f'{name} ({times:,})' for name, times in graph.unsupported.items())
