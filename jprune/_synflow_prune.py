@@ -31,8 +31,8 @@ _NAME = 'synflow_prune'
 
 @public
 def synflow_prune(
-  params: Params,
   fn: Callable[..., Any],
+  params: Params,
   *args: Any,
   sparsity: float,
   rounds: int = 100,
@@ -56,9 +56,9 @@ def synflow_prune(
   Usable under ``jit``, the sparsity may be traced; all rounds share one compilation.
 
   Args:
-    params: tree of arrays, of an untrained network as a rule.
     fn: ``fn(params, *args)`` returns outputs; in inference mode. See
       :func:`jprune.scores.synflow`.
+    params: tree of arrays, of an untrained network as a rule.
     *args: further arguments; floating arrays are replaced by ones, shape structs will do.
     sparsity: fraction of zeros over all selected leaves, in [0, 1).
     rounds: how many rounds, at least 1; 1 prunes at once.
@@ -82,13 +82,14 @@ def synflow_prune(
   Examples:
     >>> fn = lambda params, x: jax.nn.relu(x @ params['in']) @ params['out']
     >>> params = {'in': jnp.array([[1.0, -2.0]] * 2), 'out': jnp.array([[3.0, 3.0], [-1.0, -1.0]])}
-    >>> synflow_prune(params, fn, jnp.zeros((1, 2)), sparsity=0.5, rounds=2)['out'][:, 0]
+    >>> synflow_prune(fn, params, jnp.zeros((1, 2)), sparsity=0.5, rounds=2)['out'][:, 0]
     Array([ True, False], dtype=bool)
 
   References:
     Tanaka et al., Pruning neural networks without any data by iteratively conserving synaptic
     flow, NeurIPS 2020, arXiv:2006.05467 (algorithm 1)
   """
+  _checks.check_functions_first(_NAME, 'fn', fn, params)
   weights = Weights(_NAME, params)
   _check(sparsity, rounds, pattern)
   every = tree.selected(_NAME, params, where)

@@ -44,7 +44,7 @@ def by_hand(kernels, sparsity, rounds):
 @pytest.mark.parametrize('wrap', [lambda f: f, jax.jit], ids=['eager', 'jit'])
 def test_is_the_algorithm(wrap):
   params = network()
-  prune = lambda p: jprune.synflow_prune(p, mlp, X, sparsity=0.93, rounds=7)
+  prune = lambda p: jprune.synflow_prune(mlp, p, X, sparsity=0.93, rounds=7)
   found = wrap(prune)(params)
   for one, two in zip(kernels_of(found), by_hand(kernels_of(params), 0.93, 7)):
     np.testing.assert_array_equal(one, two)
@@ -56,21 +56,21 @@ def test_every_layer_stays_alive_up_to_the_last_weight():
   size = sum(leaf.size for leaf in jax.tree.leaves(params))
   for kept in (60, len(params)):
     sparsity = 1 - kept / size
-    iterated = left(jprune.synflow_prune(params, mlp, X, sparsity=sparsity))
-    at_once = left(jprune.synflow_prune(params, mlp, X, sparsity=sparsity, rounds=1))
+    iterated = left(jprune.synflow_prune(mlp, params, X, sparsity=sparsity))
+    at_once = left(jprune.synflow_prune(mlp, params, X, sparsity=sparsity, rounds=1))
     by_size = jprune.prune(params, sparsity, distribution=jprune.distributions.global_)
     assert sum(iterated) == sum(at_once) == kept
     assert min(iterated) > 0
     assert min(at_once) == min(left(by_size)) == 0
   assert iterated == [1] * len(params)
-  masks = jprune.synflow_prune(params, mlp, X, sparsity=sparsity)
+  masks = jprune.synflow_prune(mlp, params, X, sparsity=sparsity)
   positive = jax.tree.map(jnp.abs, jprune.apply(params, masks))
   assert np.sum(mlp(positive, jnp.ones_like(X))) > 0
 
 
 def test_one_round_is_global_pruning_by_the_scores():
   params = network()
-  found = jprune.synflow_prune(params, mlp, X, sparsity=0.7, rounds=1)
+  found = jprune.synflow_prune(mlp, params, X, sparsity=0.7, rounds=1)
   expected = jprune.masks.top_k_global(jprune.scores.synflow(params, mlp, X), 0.7)
   jax.tree.map(np.testing.assert_array_equal, found, expected)
 
@@ -79,10 +79,10 @@ def test_one_round_is_global_pruning_by_the_scores():
 def test_exact_in_number_and_nested(sparsity):
   params = network([7, 11, 13, 3])
   size = sum(leaf.size for leaf in jax.tree.leaves(params))
-  found = jprune.synflow_prune(params, mlp, jnp.zeros((1, 7)), sparsity=sparsity, rounds=5)
+  found = jprune.synflow_prune(mlp, params, jnp.zeros((1, 7)), sparsity=sparsity, rounds=5)
   assert sum(left(found)) == size - round(sparsity * size)
   more = jprune.synflow_prune(
-    params, mlp, jnp.zeros((1, 7)), sparsity=max(sparsity, 0.95), rounds=5, masks=found
+    mlp, params, jnp.zeros((1, 7)), sparsity=max(sparsity, 0.95), rounds=5, masks=found
   )
   assert sum(left(more)) == size - round(max(sparsity, 0.95) * size)
   jax.tree.map(lambda one, two: np.testing.assert_array_equal(two & ~one, False), found, more)
@@ -95,15 +95,15 @@ def test_one_compilation_for_all_rounds():
     traces.append(1)
     return mlp(params, x)
 
-  jprune.synflow_prune(network(), counted, X, sparsity=0.5, rounds=1)
+  jprune.synflow_prune(counted, network(), X, sparsity=0.5, rounds=1)
   alone = len(traces)
-  jprune.synflow_prune(network(), counted, X, sparsity=0.5, rounds=9)
+  jprune.synflow_prune(counted, network(), X, sparsity=0.5, rounds=9)
   assert len(traces) == 2 * alone
 
 
 def test_traced_sparsity_and_vmap():
   params = network([7, 11, 3])
-  prune = lambda p, s: jprune.synflow_prune(p, mlp, jnp.zeros((1, 7)), sparsity=s, rounds=4)
+  prune = lambda p, s: jprune.synflow_prune(mlp, p, jnp.zeros((1, 7)), sparsity=s, rounds=4)
   expected = [prune(params, s) for s in (0.5, 0.75)]
   for s, masks in zip((0.5, 0.75), expected):
     jax.tree.map(np.testing.assert_array_equal, jax.jit(prune)(params, s), masks)
@@ -115,7 +115,7 @@ def test_traced_sparsity_and_vmap():
 def test_where_pattern_and_leaves_that_stay():
   params = {**layers([8, 8, 8, 4], biases=True), 'z': {'steps': jnp.array(3), 'act': jnp.tanh}}
   fn = lambda p, x: mlp({name: p[name] for name in sorted(p) if name != 'z'}, x)
-  call = lambda **kw: jprune.synflow_prune(params, fn, jnp.zeros((1, 8)), rounds=3, **kw)
+  call = lambda **kw: jprune.synflow_prune(fn, params, jnp.zeros((1, 8)), rounds=3, **kw)
   found = call(sparsity=0.5, pattern=jprune.masks.Block((2, 2)), where='l00[01]/kernel')
   assert found['z'] == {'steps': None, 'act': None}
   assert found['l002'] == {'kernel': None, 'bias': None}
@@ -138,7 +138,7 @@ def test_sharding_is_kept(kind, wrap):
   fn = lambda p, x: jnp.sum(p['a'] ** 2) * x + jnp.sum(p['b']) * x
   rng = np.random.default_rng(0)
   params = {n: jnp.asarray(rng.normal(size=(6, 8)), jnp.float32) for n in 'ab'}
-  prune = wrap(lambda p: jprune.synflow_prune(p, fn, jnp.zeros(1), sparsity=0.8, rounds=3))
+  prune = wrap(lambda p: jprune.synflow_prune(fn, p, jnp.zeros(1), sparsity=0.8, rounds=3))
   found = prune(jax.device_put(params, place))
   for name, mask in prune(params).items():
     np.testing.assert_array_equal(found[name], mask)
@@ -148,15 +148,15 @@ def test_sharding_is_kept(kind, wrap):
 def test_params_are_not_touched():
   params = network([7, 11, 3])
   before = jax.tree.map(np.array, params)
-  masks = jprune.synflow_prune(params, mlp, jnp.zeros((1, 7)), sparsity=0.5, rounds=2)
-  jprune.synflow_prune(params, mlp, jnp.zeros((1, 7)), sparsity=0.7, rounds=2, masks=masks)
+  masks = jprune.synflow_prune(mlp, params, jnp.zeros((1, 7)), sparsity=0.5, rounds=2)
+  jprune.synflow_prune(mlp, params, jnp.zeros((1, 7)), sparsity=0.7, rounds=2, masks=masks)
   jax.tree.map(np.testing.assert_array_equal, params, before)
   assert sum(left(masks)) == 55
 
 
 def test_errors():
   params = network([4, 3])
-  call = lambda **kw: jprune.synflow_prune(params, mlp, jnp.zeros((1, 4)), **kw)
+  call = lambda **kw: jprune.synflow_prune(mlp, params, jnp.zeros((1, 4)), **kw)
   with pytest.raises(TypeError, match='synflow_prune: `sparsity` must be a number in'):
     call(sparsity=None)
   with pytest.raises(ValueError, match=r'synflow_prune: `sparsity` must be in \[0, 1\]; got 90'):
@@ -174,7 +174,7 @@ def test_errors():
   with pytest.raises(ValueError, match='synflow_prune: `masks` must be'):
     call(sparsity=0.5, masks={'other': None})
   with pytest.raises(TypeError, match='synflow_prune: `fn` must be a function'):
-    jprune.synflow_prune(params, None, sparsity=0.5)
+    jprune.synflow_prune(None, params, sparsity=0.5)
   deep = layers([64] * 26, biases=True)
   with pytest.raises(ValueError, match='synflow_prune: `params` must be such that fn does not ov'):
-    jprune.synflow_prune(deep, mlp, jnp.zeros((1, 64)), sparsity=0.5)
+    jprune.synflow_prune(mlp, deep, jnp.zeros((1, 64)), sparsity=0.5)

@@ -148,6 +148,6 @@ def test_roles_select_wherever_leaves_are_selected():
   drawn = jprune.masks.bernoulli(STACK, 0.5, jax.random.key(0), where=roles)
   assert drawn['layers']['norm']['scale'] is None
   metric = lambda params: float(jnp.abs(stacked_fn(params, X)).sum())
-  found = jprune.sensitivity.run(STACK, metric, sparsity=0.5, where=roles, progress=False)
+  found = jprune.sensitivity.run(metric, STACK, sparsity=0.5, where=roles, progress=False)
   layers = found.masks['layers']['up']['kernel']
   assert len(set(layers.sum((1, 2)).tolist())) == 1

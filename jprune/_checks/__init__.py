@@ -26,6 +26,7 @@ from jprune._checks.files import not_written as not_written
 from jprune._checks.files import traced as traced
 from jprune._checks.functions import bad_args as bad_args
 from jprune._checks.functions import check_batches as check_batches
+from jprune._checks.functions import check_functions_first as check_functions_first
 from jprune._checks.functions import check_no_keywords as check_no_keywords
 from jprune._checks.functions import list_of_batches as list_of_batches
 from jprune._checks.functions import no_batches as no_batches

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+import jax
+
 from jprune._checks.words import kind, listed, message
 
 
@@ -12,6 +14,16 @@ def not_a_function(function: str, fn: Any) -> TypeError:
   fix = 'Pass model.apply, or for an NNX module jprune.nnx.functional(model).'
   constraint = 'a function of the params and further arguments'
   return TypeError(message(function, 'fn', constraint, f'{type(fn).__name__}', fix))
+
+
+def check_functions_first(function: str, argument: str, fn: Any, params: Any) -> None:
+  """Refuses a call in which the function and the params have changed places."""
+  bare = jax.tree_util.all_leaves([params])  # unlike a module, which may be called and has leaves
+  if callable(params) and (bare or not callable(fn)):
+    constraint = 'a function, and `params` a tree of arrays'
+    fix = f'Functions come first: {function}({argument}, params, ...).'
+    got = f'{kind(fn)} and {kind(params)}'
+    raise TypeError(message(function, argument, constraint, got, fix))
 
 
 def bad_args(function: str, args: Any) -> TypeError:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from jprune._checks.words import listed, message
+from jprune._checks.words import kind, listed, message
+from jprune.graph import Stats
 
 _EXCLUDE = 'Exclude the leaf with where=.'
 
@@ -16,6 +17,14 @@ def not_repairable_pattern(function: str, pattern: Any) -> TypeError:
   constraint = 'Unstructured() or an NOfM'
   fix = 'For other patterns prune first, and repair with jprune.reconstruct.least_squares.'
   return TypeError(message(function, 'pattern', constraint, repr(pattern), fix))
+
+
+def check_stats_second(function: str, stats: Any, masks: Any) -> None:
+  """Refuses a call in which statistics and masks have changed places."""
+  if isinstance(masks, Stats):
+    constraint = 'statistics of inputs, and `masks` a tree of masks'
+    fix = f'Statistics come second: {function}(params, stats, masks).'
+    raise TypeError(message(function, 'stats', constraint, f'{kind(stats)} and Stats', fix))
 
 
 def not_finite_gram(function: str, path: str, line: str) -> ValueError:

@@ -15,7 +15,7 @@ from jprune import _checks, tree
 from jprune._entry import public
 from jprune.masks._apply import aligned
 from jprune.masks._pack import unpack_leaf
-from jprune.reconstruct import _hessian, _leaves
+from jprune.reconstruct import _errors, _hessian, _leaves
 from jprune.reconstruct._leaves import Outcome, Solved, Uses
 from jprune.reconstruct._report import Repair
 from jprune.typing import Masks, Params, Where
@@ -25,7 +25,7 @@ _MEMORY = 2**24  # entries of the matrices that are factorised at a time
 
 @public
 def least_squares(
-  params: Params, masks: Masks, stats: Any, *, where: Where = None, damping: float = 0.0
+  params: Params, stats: Any, masks: Masks, *, where: Where = None, damping: float = 0.0
 ) -> tuple[Params, Masks, Repair]:
   r"""Fits the kept weights anew, so that outputs are as near as can be to those of dense weights.
 
@@ -42,9 +42,9 @@ def least_squares(
 
   Args:
     params: tree of dense arrays.
-    masks: tree of the same structure; leaves bool or packed, of the param's shape, or ``None``
-      (= the leaf stays as it is).
     stats: a :class:`jprune.graph.Stats` of these params, captured with ``gram=True``.
+    masks: tree of the structure of the params; leaves bool or packed, of the param's shape, or
+      ``None`` (= the leaf stays as it is).
     where: which of the leaves with a mask are repaired, as for :func:`jprune.prune`; by default
       also what was captured. The others are only masked.
     damping: pull of the kept weights towards what they were, as a fraction of the mean of the
@@ -68,7 +68,7 @@ def least_squares(
     >>> x = jnp.array([[1.0, 1.0, 0.0], [2.0, 2.0, 1.0]])  # the first two inputs are equal
     >>> _, stats = jprune.graph.capture(fn, params, x, gram=True)
     >>> masks = {'w': jnp.array([[False] * 2, [True] * 2, [True] * 2])}
-    >>> least_squares(params, masks, stats)[0]['w'].round(2)
+    >>> least_squares(params, stats, masks)[0]['w'].round(2)
     Array([[0., 0.],
            [3., 4.],
            [4., 5.]], dtype=float32)
@@ -79,8 +79,9 @@ def least_squares(
     arXiv:1707.06168 (the refit after channels were chosen)
   """
   damping = _checks.non_negative_number('least_squares', 'damping', damping)
-  held = aligned('least_squares', params, masks)
+  _errors.check_stats_second('least_squares', stats, masks)
   _checks.check_stats('least_squares', stats)
+  held = aligned('least_squares', params, masks)
   found = _leaves.chosen('least_squares', params, stats, _usual(params, stats, where))
   todo, left = {}, {}
   for i, (path, leaf) in enumerate(zip(found.paths, found.leaves)):

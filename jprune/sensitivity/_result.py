@@ -40,7 +40,7 @@ class Step:
   Examples:
     >>> params = {'w': jnp.arange(1.0, 11.0).reshape(2, 5)}
     >>> evaluate = lambda params: params['w'].sum()
-    >>> jprune.sensitivity.run(params, evaluate, sparsity=0.4).steps[1]
+    >>> jprune.sensitivity.run(evaluate, params, sparsity=0.4).steps[1]
     Step(name='pruned', round=1, size=10, pruned=4, metric=45.0, reset=0)
   """
 
@@ -80,7 +80,7 @@ class Result:
   Examples:
     >>> params = {'w': jnp.arange(1.0, 11.0).reshape(2, 5)}
     >>> evaluate = lambda params: params['w'].sum()
-    >>> result = jprune.sensitivity.run(params, evaluate, sparsity=0.4)
+    >>> result = jprune.sensitivity.run(evaluate, params, sparsity=0.4)
     >>> result.before, result.after, result.sparsity
     (55.0, 45.0, 0.4)
   """

@@ -31,8 +31,8 @@ _NEED_SPARSITY = (
 
 
 def run(
-  params: Params,
   evaluate: Callable[[Params], float],
+  params: Params,
   *,
   sparsity: float | None = None,
   min_metric: float | None = None,
@@ -64,9 +64,9 @@ def run(
   5. Analyse: weights, bytes, and (with ``fn``) multiply-adds.
 
   Args:
-    params: tree of arrays.
     evaluate: ``evaluate(params) -> float`` on validation data, higher = better. It is called with
       params of the same shapes and dtypes every time, so what it compiles, it compiles once.
+    params: tree of arrays.
     sparsity: fraction of zeros over the selected leaves, in [0, 1].
     min_metric: instead: the floor that ``evaluate`` must hold. Without rounds and fine-tuning the
       result holds it (of an ``evaluate`` without noise); with them, ``result.holds`` says. A
@@ -113,10 +113,11 @@ def run(
   Examples:
     >>> params = {'w': jnp.arange(1.0, 11.0).reshape(2, 5), 'b': jnp.zeros(1)}
     >>> evaluate = lambda params: params['w'].sum() / 55
-    >>> result = run(params, evaluate, min_metric=0.8)
+    >>> result = run(evaluate, params, min_metric=0.8)
     >>> result.sparsity, result.thresholds, round(result.after, 4)
     (0.4, {'w': 5.0}, 0.8182)
   """
+  _checks.check_functions_first(_NAME, 'evaluate', evaluate, params)
   _check_functions(evaluate, test, finetune, schedule)
   check_params(_NAME, params)
   sparsity = _budget(sparsity, min_metric, distribution, pattern, rounds)

@@ -59,7 +59,7 @@ def at_random(step: Step) -> ByPath:
 
 def chances(step: Step) -> ByPath:
   """Scores at random."""
-  return type(step.weights)(scores.random(step.weights, step.key))
+  return type(step.weights)(scores.random(step.weights, key=step.key))
 
 
 def magnitude(step: Step) -> ByPath:

@@ -94,7 +94,7 @@ def srigl(
 
   def start(step: Step) -> ByPath:
     columns = Columns('srigl', own(step, step.weights), roles)
-    random = columns.split(scores.random(own(step, step.weights), step.key))
+    random = columns.split(scores.random(own(step, step.weights), key=step.key))
     kept = [started(x, k) for x, k in zip(random, step.kept, strict=True)]
     return type(step.masks)({**step.masks, **columns.join(kept)})
 

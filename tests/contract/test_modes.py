@@ -187,7 +187,7 @@ CALLS = {
   'masks.NOfM': lambda m: jprune.prune(m.params, pattern=NOfM(2, 4), masks=m.masks),
   'masks.Unstructured': lambda m: jprune.prune(m.params, 0.5, pattern=masks.Unstructured()),
   'masks.apply': lambda m: masks.apply(m.params, masks.pack(m.masks)),
-  'masks.bernoulli': lambda m: masks.bernoulli(m.params, 0.5, m.key),
+  'masks.bernoulli': lambda m: masks.bernoulli(m.params, 0.5, key=m.key),
   'masks.channels': lambda m: masks.channels(m.params, m.graph, 0.5, scope='global'),
   'masks.combine': lambda m: masks.combine(m.masks, m.channel_masks),
   'masks.from_zeros': lambda m: masks.from_zeros(m.params),
@@ -222,7 +222,7 @@ CALLS = {
   ],
   'reconstruct.alps': lambda m: reconstruct.alps(m.params, m.stats, 0.5, iterations=1, steps=1)[:2],
   'reconstruct.least_squares reconstruct.Repair reconstruct.LeafRepair': lambda m: [
-    (repaired := reconstruct.least_squares(m.params, m.masks, m.stats))[:2],
+    (repaired := reconstruct.least_squares(m.params, m.stats, m.masks))[:2],
     [str(repaired[2]), [row.path for row in repaired[2].rows]],
   ],
   'reconstruct.per_output': lambda m: reconstruct.per_output(m.params, m.stats, 0.5),
@@ -269,8 +269,8 @@ CALLS = {
     [str(m.curves), repr(m.curves.at(0.5)), [curve.size for curve in m.curves.curves]],
   ],
   'sensitivity.run sensitivity.Result sensitivity.Step': lambda m: sensitivity.run(
-    m.params,
     evaluate,
+    m.params,
     sparsity=0.5,
     rounds=2,
     finetune=lambda params, masks, number: params,
@@ -283,7 +283,7 @@ CALLS = {
     progress=False,
   ).to_dict(),
   'synflow_prune': lambda m: jprune.synflow_prune(
-    m.params, forward, m.x, sparsity=0.8, rounds=2, masks=m.masks, progress=False
+    forward, m.params, m.x, sparsity=0.8, rounds=2, masks=m.masks, progress=False
   ),
   'transforms.batch_norm_scale transforms.PenaltyState': lambda m: started(
     transforms.batch_norm_scale(0.1), {'norm': {'scale': m.one_row, 'bias': m.one_row}}

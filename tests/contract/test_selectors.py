@@ -55,7 +55,7 @@ SELECTORS = {
   'channels global': lambda s, key: masks.channels(s, last_axes(s), 0.3, scope='global'),
   'channels isomorphic': lambda s, key: masks.channels(s, last_axes(s), 0.3, scope='isomorphic'),
   'from_zeros': lambda s, key: masks.from_zeros(s, where=lambda path, leaf: True),
-  'bernoulli': lambda s, key: masks.bernoulli(s, 0.3, key, where=lambda path, leaf: True),
+  'bernoulli': lambda s, key: masks.bernoulli(s, 0.3, key=key, where=lambda path, leaf: True),
 }
 
 each_selector = pytest.mark.parametrize('name', SELECTORS)

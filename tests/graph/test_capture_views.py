@@ -100,7 +100,7 @@ def test_factors_and_masks_are_not_the_entries_themselves(name):
   assert len(notes) == 1
   assert notes[0].startswith(f'its product multiplies by something computed from it by {by}')
   with pytest.raises(ValueError, match="^least_squares: .* with what is computed .* at leaf 'w'"):
-    jprune.reconstruct.least_squares(params, {'w': jnp.asarray(KEEP)}, stats)
+    jprune.reconstruct.least_squares(params, stats, {'w': jnp.asarray(KEEP)})
 
 
 def test_params_that_were_masked_before_are_the_entries_themselves():

@@ -36,7 +36,7 @@ def test_masks_are_those_of_the_absolute_values():
     found, want = jprune.prune(PARAMS, **options), jprune.prune(sizes, **options)
     jax.tree.map(np.testing.assert_array_equal, found, want)
   assert found['bias'] is None
-  drawn = masks.bernoulli(PARAMS, 0.5, jax.random.key(0))
+  drawn = masks.bernoulli(PARAMS, 0.5, key=jax.random.key(0))
   assert drawn['kernel'].shape == (6, 12)
 
 
@@ -97,7 +97,7 @@ def test_what_is_for_real_weights_says_so():
   text = "must be real where .*; got complex weights, complex64 of shape .* at leaf 'kernel'"
   for run in (
     lambda: jprune.reconstruct.prune(real_inputs, PARAMS, [x], sparsity=0.5),
-    lambda: jprune.reconstruct.least_squares(PARAMS, kept, stats),
+    lambda: jprune.reconstruct.least_squares(PARAMS, stats, kept),
     lambda: jprune.reconstruct.sparsegpt(PARAMS, stats, 0.5, where='kernel'),
   ):
     with pytest.raises(TypeError, match=text):

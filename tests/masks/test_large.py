@@ -39,7 +39,7 @@ CALLS = {
   'rows': lambda w, s, m, key: masks.top_k_rows(w, s, axis=0),
   'rows along the last axis': lambda w, s, m, key: masks.top_k_rows(w, 0.5, axis=-1),
   'from_zeros': lambda w, s, m, key: masks.from_zeros(w, where=every),
-  'bernoulli': lambda w, s, m, key: masks.bernoulli(w, s, key, where=every),
+  'bernoulli': lambda w, s, m, key: masks.bernoulli(w, s, key=key, where=every),
   'threshold': lambda w, s, m, key: masks.threshold(w, s.astype(jnp.bfloat16)),
   'random': lambda w, s, m, key: scores.random(w, key=key),
   'magnitude': lambda w, s, m, key: scores.magnitude(w),

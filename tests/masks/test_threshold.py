@@ -23,21 +23,21 @@ def test_threshold_reaches():
 
 def test_bernoulli_draws_by_rate():
   params = {'a': jnp.ones((200, 100)), 'b': jnp.ones(3), 'c': jnp.ones((200, 100))}
-  masks = bernoulli(params, 0.3, jax.random.key(0))
+  masks = bernoulli(params, 0.3, key=jax.random.key(0))
   assert masks['b'] is None
   spread = 4 * (0.3 * 0.7 / 20_000) ** 0.5
   assert abs(1 - float(masks['a'].mean()) - 0.3) < spread
   assert not np.array_equal(masks['a'], masks['c'])
-  same = bernoulli(params, 0.3, jax.random.key(0))
+  same = bernoulli(params, 0.3, key=jax.random.key(0))
   np.testing.assert_array_equal(masks['a'], same['a'])
   np.testing.assert_array_equal(
     jax.jit(lambda k: bernoulli(params, 0.3, k))(jax.random.key(0))['a'], masks['a']
   )
-  assert bernoulli(params, {'c': 1.0}, jax.random.key(0))['a'] is None
-  assert not bernoulli(params, {'c': 1.0}, jax.random.key(0))['c'].any()
-  assert bernoulli(params, 0, jax.random.key(0))['c'].all()
-  assert not bernoulli(params, 1, jax.random.key(0))['c'].any()
-  assert bernoulli(params, 1.0, jax.random.key(0), where=['b'])['b'].tolist() == [False] * 3
+  assert bernoulli(params, {'c': 1.0}, key=jax.random.key(0))['a'] is None
+  assert not bernoulli(params, {'c': 1.0}, key=jax.random.key(0))['c'].any()
+  assert bernoulli(params, 0, key=jax.random.key(0))['c'].all()
+  assert not bernoulli(params, 1, key=jax.random.key(0))['c'].any()
+  assert bernoulli(params, 1.0, key=jax.random.key(0), where=['b'])['b'].tolist() == [False] * 3
 
 
 SELECTORS = {
@@ -98,11 +98,11 @@ def test_thresholds_and_rates():
     threshold({'w': jnp.ones(2)}, {'w': 'high'})
   params = {'w': jnp.ones((2, 2))}
   with pytest.raises(ValueError, match=r'bernoulli: `rate` must be in \[0, 1\]; got 1.5'):
-    bernoulli(params, 1.5, jax.random.key(0))
+    bernoulli(params, 1.5, key=jax.random.key(0))
   with pytest.raises(TypeError, match=r'bernoulli: `key` must be one typed random key'):
     bernoulli(params, 0.5, jax.random.PRNGKey(0))
   with pytest.raises(TypeError, match=r'bernoulli: `key` must be .* None'):
-    bernoulli(params, 0.5, None)
+    bernoulli(params, 0.5, key=None)
 
 
 def test_masks_of_zeros():

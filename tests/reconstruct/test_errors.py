@@ -25,7 +25,7 @@ def stats(**options):
 
 def least(params, stats, sparsity=0.5, **options):
   masks = jax.tree.map(lambda w: None if w.ndim < 2 else jnp.zeros(w.shape, bool), params)
-  return least_squares(params, masks, stats, **options)
+  return least_squares(params, stats, masks, **options)
 
 
 everything = pytest.mark.parametrize(
@@ -155,11 +155,20 @@ def test_groups_that_a_product_cuts():
 
 def test_masks():
   with pytest.raises(TypeError, match='least_squares: `masks` must be of dtype bool'):
-    least_squares(PARAMS, {'w': jnp.ones((8, 4)), 'b': None}, stats())
+    least_squares(PARAMS, stats(), {'w': jnp.ones((8, 4)), 'b': None})
   with pytest.raises(ValueError, match='least_squares: `masks` must be of shape'):
-    least_squares(PARAMS, {'w': jnp.ones((4, 4), bool), 'b': None}, stats())
+    least_squares(PARAMS, stats(), {'w': jnp.ones((4, 4), bool), 'b': None})
   with pytest.raises(ValueError, match='least_squares: `masks` must be a tree'):
-    least_squares(PARAMS, {'w': None}, stats())
+    least_squares(PARAMS, stats(), {'w': None})
+
+
+def test_masks_before_statistics_are_told_where_they_go():
+  with pytest.raises(TypeError) as told:
+    least_squares(PARAMS, {'w': jnp.ones((8, 4), bool), 'b': None}, stats())
+  assert str(told.value) == (
+    'least_squares: `stats` must be statistics of inputs, and `masks` a tree of masks; got dict '
+    'and Stats. Statistics come second: least_squares(params, stats, masks).'
+  )
 
 
 def test_scores():

@@ -64,7 +64,7 @@ def test_least_squares_equals_that_of_the_matrices(kernel):
   rng = np.random.default_rng(2)
   leaf, x = leaf_of(kernel, rng), inputs_of(kernel, rng)
   mask = jnp.asarray(rng.random(kernel.shape) < 0.5)
-  new, _, _ = least_squares({'w': leaf}, {'w': mask}, stats_of(kernel, x))
+  new, _, _ = least_squares({'w': leaf}, stats_of(kernel, x), {'w': mask})
   w, keep, out = (matrices_of(kernel, each) for each in (leaf, mask, new['w']))
   for b in range(len(w)):
     np.testing.assert_allclose(

@@ -20,7 +20,7 @@ def problem(seed, rows, inputs, outputs, power=0.3):
 
 def refit(w, x, mask, **options):
   stats = of_inputs({'w': x}, {'w': w.shape[1]})
-  return least_squares({'w': w}, {'w': jnp.asarray(mask)}, stats, **options)
+  return least_squares({'w': w}, stats, {'w': jnp.asarray(mask)}, **options)
 
 
 @pytest.mark.parametrize('density', [0.1, 0.5, 0.9])
@@ -75,7 +75,7 @@ def test_channels_are_folded_through_a_network():
   masks['out'][9] = False
   stats = of_inputs({'in': x, 'out': hidden}, {'in': 16, 'out': 3})
   masks = {name: jnp.asarray(mask) for name, mask in masks.items()}
-  folded, _, _ = least_squares(params, masks, stats, where='out')
+  folded, _, _ = least_squares(params, stats, masks, where='out')
   np.testing.assert_allclose(fn(folded, x), fn(params, x), rtol=1e-3, atol=1e-3)
   assert not np.asarray(folded['in'])[:, 9].any()
 
@@ -145,7 +145,7 @@ def test_leaves_without_masks_stay_and_others_are_masked():
   bias = jnp.array([True, False, True, True])
   masks = {'w': jprune.masks.pack({'w': jnp.asarray(keep)})['w'], 'b': bias, 'v': None, 'n': None}
   stats = of_inputs({'w': x}, {'w': 4})
-  new, out, report = least_squares(params, masks, stats)
+  new, out, report = least_squares(params, stats, masks)
   assert new['w'].dtype == jnp.bfloat16
   np.testing.assert_array_equal(out['w'], keep)
   np.testing.assert_array_equal(new['b'], [1, 0, 1, 1])
@@ -164,6 +164,6 @@ def test_a_kernel_of_one_output_is_repaired_by_default():
   x = jnp.array([[1.0, 1.0, 0.0], [2.0, 2.0, 1.0]])  # the first two inputs are equal
   _, stats = jprune.graph.capture(fn, params, x, gram=True)
   masks = {'head': {'kernel': jnp.array([[False], [True], [True]]), 'bias': jnp.ones(1, bool)}}
-  new, _, report = least_squares(params, masks, stats)
+  new, _, report = least_squares(params, stats, masks)
   np.testing.assert_allclose(new['head']['kernel'][:, 0], [0, 3, 4], atol=0.01)
   assert dict(report.left_alone)['head/bias'] == 'only masked, fewer than two dimensions'

@@ -29,7 +29,7 @@ def test_order_of_the_errors(seed, sparsity, pattern):
     'magnitude': jprune.apply(params, magnitude),
     'wanda': jprune.apply(params, wanda),
     'sparsegpt': sparsegpt(params, stats, sparsity, pattern=pattern)[0],
-    'wanda, refitted': least_squares(params, wanda, stats)[0],
+    'wanda, refitted': least_squares(params, stats, wanda)[0],
     'alps': alps(params, stats, sparsity, pattern=pattern)[0],
   }
   zeros = {name: int((new['w'] == 0).sum()) for name, new in results.items()}

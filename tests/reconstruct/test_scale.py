@@ -96,7 +96,7 @@ def test_errors_are_true_where_sizes_differ():
   w[3], w[15] = 1e30, 0
   masks = {'w': RNG.random(w.shape) < 0.5}
   stats = of_inputs({'w': x}, {'w': 6})
-  _, _, report = reconstruct.least_squares({'w': jnp.asarray(w)}, masks, stats)
+  _, _, report = reconstruct.least_squares({'w': jnp.asarray(w)}, stats, masks)
   before = reference.relative_error(x, w, np.where(masks['w'], w, 0))
   assert report['w'].error_before == pytest.approx(before, rel=1e-4)
 
@@ -168,7 +168,7 @@ def test_scores_that_do_not_fit_side_by_side():
 
 def refit(params, stats, sparsity, damping):
   return reconstruct.least_squares(
-    params, {'w': jnp.array([[True], [False]])}, stats, damping=damping
+    params, stats, {'w': jnp.array([[True], [False]])}, damping=damping
   )
 
 

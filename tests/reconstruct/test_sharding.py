@@ -76,7 +76,7 @@ def test_single_methods_with_splits_in_the_types(given, method):
   def masks(params):
     if method == 'least_squares':
       return reconstruct.least_squares(
-        params, jax.tree.map(lambda w: jnp.abs(w) > 0.3, params), stats
+        params, stats, jax.tree.map(lambda w: jnp.abs(w) > 0.3, params)
       )[0]
     if method == 'per_output':
       return reconstruct.per_output(jax.tree.map(jnp.abs, params), stats, 0.45)

@@ -98,7 +98,7 @@ def test_sizes_are_absolute_values():
   close(scores.magnitude(PARAMS, p=2), jax.tree.map(jnp.square, sizes))
   close(scores.lamp(PARAMS), scores.lamp(sizes))
   key = jax.random.key(0)
-  close(scores.random(PARAMS, key), scores.random(sizes, key))
+  close(scores.random(PARAMS, key=key), scores.random(sizes, key=key))
   # of |x W + b| out at x = 1: by what a weight is multiplied on its way
   linear = lambda p, x: (
     (x.astype(p['w'].dtype) @ p['w'] + p['bias'][None]) @ p['out'].astype(p['w'].dtype)

@@ -251,7 +251,7 @@ def test_the_pattern_it_was_measured_with():
   with pytest.raises(ValueError, match=f'prune: `pattern` {words}'):
     jprune.prune(params, distribution=chosen)
   with pytest.raises(ValueError, match=f'run: `pattern` {words}'):
-    jprune.sensitivity.run(params, lambda params: 1.0, distribution=chosen)
+    jprune.sensitivity.run(lambda params: 1.0, params, distribution=chosen)
   with pytest.raises(ValueError, match=f'prune: `pattern` {words}'):
     jprune.reconstruct.prune(fn, params, [x], distribution=chosen)
   masks = jprune.prune(params, distribution=chosen, pattern=block)

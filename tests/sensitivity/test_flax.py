@@ -79,7 +79,7 @@ def test_batch_statistics_are_tuned_and_never_pruned(make):
     fn, params, finetune = make()
     loss = jax.jit(lambda params: -jnp.mean((fn(params, X) - Y) ** 2))
     found = curves(loss, params, [0.0, 0.5])
-    result = run(params, loss, sparsity=0.5, rounds=2, finetune=finetune, fn=fn, args=(X,))
+    result = run(loss, params, sparsity=0.5, rounds=2, finetune=finetune, fn=fn, args=(X,))
   kernels = [curve.name for curve in found.curves]
   assert [path.rsplit('/')[-1] for path in kernels] == ['kernel', 'kernel']
   assert list(result.thresholds) == kernels

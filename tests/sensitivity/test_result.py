@@ -15,8 +15,8 @@ from tests.sensitivity.test_run import TOY, total
 def whole():
   fn = lambda params, x: x @ params['w'] + params['v'][:1] + params['b'].sum()[None, None]
   return run(
-    TOY,
     total,
+    TOY,
     min_metric=200.0,
     test=lambda params: total(params) / 2,
     finetune=lambda params, masks, index: params,
@@ -54,7 +54,7 @@ def test_text_html_and_json(tmp_path):
 
 
 def test_json_without_infinities(tmp_path):
-  result = run(TOY, total, sparsity=1.0)
+  result = run(total, TOY, sparsity=1.0)
   result.save(tmp_path / 'report.json')
   data = json.loads((tmp_path / 'report.json').read_text(), parse_constant=pytest.fail)
   assert data['thresholds'] == {'w': 'inf', 'v': 'inf'}
@@ -86,7 +86,7 @@ def test_plot():
 def test_names_of_steps_do_not_overlap(rounds):
   from matplotlib import pyplot as plt
 
-  ax = run(TOY, total, sparsity=0.9, rounds=rounds, finetune=lambda p, masks, i: p).plot()
+  ax = run(total, TOY, sparsity=0.9, rounds=rounds, finetune=lambda p, masks, i: p).plot()
   ax.figure.draw_without_rendering()
   boxes = [label.get_window_extent() for label in ax.get_xticklabels()]
   assert len(boxes) >= min(2 * rounds + 1, 8)

@@ -45,8 +45,8 @@ def accuracy_by_hand(params, split):
 def test_every_number_by_hand():
   params = trained()
   result = run(
-    params,
     accuracy(1),
+    params,
     sparsity=0.8,
     test=accuracy(2),
     fn=forward,
@@ -87,7 +87,7 @@ def test_every_number_by_hand():
 @pytest.mark.parametrize('distribution', [distributions.uniform, distributions.global_])
 def test_the_floor_is_kept(distribution):
   params, floor = trained(), accuracy(1)(trained()) - 0.01
-  result = run(params, accuracy(1), min_metric=floor, distribution=distribution, test=accuracy(2))
+  result = run(accuracy(1), params, min_metric=floor, distribution=distribution, test=accuracy(2))
   assert result.holds
   assert result.after >= floor
   assert result.after == result.search.metric == accuracy_by_hand(result.params, 1)
@@ -103,11 +103,11 @@ def test_the_floor_is_kept(distribution):
 def test_an_allocation_as_distribution():
   params, evaluate = trained(), accuracy(1)
   chosen = allocate(curves(evaluate, params, [0.0, 0.5, 0.8, 0.9, 0.95]), sparsity=0.85)
-  own = run(params, evaluate, distribution=chosen)
+  own = run(evaluate, params, distribution=chosen)
   assert own.steps[1].pruned == sum(row.pruned for row in chosen.rows)
-  exact = run(params, evaluate, distribution=chosen, sparsity=0.85)
+  exact = run(evaluate, params, distribution=chosen, sparsity=0.85)
   assert exact.steps[1].pruned == round(0.85 * exact.steps[1].size)
-  floor = run(params, evaluate, distribution=chosen, min_metric=own.before - 0.01)
+  floor = run(evaluate, params, distribution=chosen, min_metric=own.before - 0.01)
   assert floor.holds
 
 
@@ -120,7 +120,7 @@ def test_one_compilation():
     traces.append(1)
     return jnp.mean((forward(params, x).argmax(-1) == y).astype(jnp.float32))
 
-  run(params, correct, min_metric=0.8, rounds=3, finetune=lambda params, masks, i: params)
+  run(correct, params, min_metric=0.8, rounds=3, finetune=lambda params, masks, i: params)
   assert len(traces) == 1
 
 
@@ -148,7 +148,7 @@ def test_rounds_and_fine_tuning_by_hand(schedule):
     turn = lambda leaf, mask: leaf if mask is None else jnp.where(mask, 100.0 - leaf, 0.0)
     return {name: turn(leaf, masks[name]) for name, leaf in params.items()}
 
-  result = run(TOY, total, sparsity=0.8, rounds=3, schedule=schedule, finetune=finetune)
+  result = run(total, TOY, sparsity=0.8, rounds=3, schedule=schedule, finetune=finetune)
   at = [schedule(0.0, 0.8, 0, 3)(r) for r in (1, 2)] + [0.8]
   expected, steps = {name: np.asarray(leaf, float) for name, leaf in TOY.items()}, [total(TOY)]
   keep = {name: np.ones(leaf.shape, bool) for name, leaf in TOY.items()}
@@ -180,7 +180,7 @@ def test_rounds_and_fine_tuning_by_hand(schedule):
 
 def test_what_fine_tuning_brings_back_is_set_to_zero():
   regrow = lambda params, masks, index: jax.tree.map(lambda leaf: leaf + 1, params)
-  result = run(TOY, total, sparsity=0.5, finetune=regrow)
+  result = run(total, TOY, sparsity=0.5, finetune=regrow)
   assert [step.reset for step in result.steps] == [0, 0, 15]
   for name in ('w', 'v'):
     assert np.all(np.asarray(result.params[name])[~np.asarray(result.masks[name])] == 0)
@@ -204,7 +204,7 @@ def test_fine_tuning_may_donate():
     return {**step(arrays, masks)[0], 'n': params['n']}
 
   metric = lambda params: total({name: params[name] for name in TOY})
-  result = run(params, metric, sparsity=0.5, rounds=2, finetune=finetune)
+  result = run(metric, params, sparsity=0.5, rounds=2, finetune=finetune)
   assert all(leaf.is_deleted() for leaf in given if leaf.dtype != params['key'].dtype)
   jax.tree.map(np.testing.assert_array_equal, {name: params[name] for name in TOY}, TOY)
   assert jax.random.key_data(params['key']) is not None
@@ -217,15 +217,15 @@ def test_fine_tuning_may_donate():
 def test_fine_tuning_with_optax():
   params, evaluate = trained(), accuracy(1)
   tuned = run(
-    params,
     evaluate,
+    params,
     sparsity=0.9,
     rounds=2,
     finetune=lambda params, masks, index: train(params, 60, masks),
     test=accuracy(2),
   )
   assert [step.reset for step in tuned.steps] == [0] * 5
-  assert tuned.after >= run(params, evaluate, sparsity=0.9).after
+  assert tuned.after >= run(evaluate, params, sparsity=0.9).after
 
 
 @pytest.mark.parametrize(
@@ -237,7 +237,7 @@ def test_fine_tuning_with_optax():
 )
 def test_patterns(pattern, cuts):
   sparsity = None if isinstance(pattern, jprune.masks.NOfM) else 0.6
-  result = run(TOY, total, sparsity=sparsity, pattern=pattern)
+  result = run(total, TOY, sparsity=sparsity, pattern=pattern)
   masks = jprune.prune(TOY, sparsity, pattern=pattern)
   jax.tree.map(np.testing.assert_array_equal, result.masks, masks)
   if cuts['w'] is not None:
@@ -248,7 +248,7 @@ def test_patterns(pattern, cuts):
 
 def test_a_leaf_that_is_pruned_to_nothing():
   params = {'a': jnp.arange(1.0, 17.0).reshape(4, 4), 'b': jnp.full((4, 4), 1e-3), 'c': jnp.ones(2)}
-  result = run(params, total, sparsity=0.5, distribution=distributions.global_)
+  result = run(total, params, sparsity=0.5, distribution=distributions.global_)
   assert result.thresholds == {'a': 1.0, 'b': math.inf}
   again = jprune.masks.threshold(jprune.scores.magnitude(params), result.thresholds)
   jax.tree.map(np.testing.assert_array_equal, again, result.masks)
@@ -256,10 +256,10 @@ def test_a_leaf_that_is_pruned_to_nothing():
 
 
 def test_all_pruned_and_none():
-  result = run(TOY, total, sparsity=1.0)
+  result = run(total, TOY, sparsity=1.0)
   assert result.thresholds == {'w': math.inf, 'v': math.inf}
   assert result.after == 3.0
-  result = run(TOY, total, sparsity=0.0)
+  result = run(total, TOY, sparsity=0.0)
   assert result.thresholds == {'w': 1.0, 'v': 1.0}
   assert result.after == result.before
 
@@ -423,11 +423,11 @@ def test_under_jit():
   with pytest.raises(
     TypeError, match="run: `params` must be arrays .* at leaf 'b'. Call it outside"
   ):
-    jax.jit(lambda params: run(params, total, sparsity=0.5).params)(TOY)
+    jax.jit(lambda params: run(total, params, sparsity=0.5).params)(TOY)
 
 
 def test_a_bound_key_is_used():
   draw = functools.partial(jprune.scores.random, key=jax.random.key(1))
-  result = run(TOY, total, sparsity=0.5, scorer=draw)
+  result = run(total, TOY, sparsity=0.5, scorer=draw)
   masks = jprune.prune(TOY, 0.5, scorer=jprune.scores.random, key=jax.random.key(1))
   jax.tree.map(np.testing.assert_array_equal, result.masks, masks)

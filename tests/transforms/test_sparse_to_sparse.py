@@ -39,7 +39,7 @@ def kernels(tree):
 def draws(count):
   found = scores.random(
     {'a/kernel': params()['a']['kernel'], 'b/kernel': params()['b']['kernel']},
-    jax.random.fold_in(KEY, count),
+    key=jax.random.fold_in(KEY, count),
   )
   return [np.asarray(found[path]) for path in ('a/kernel', 'b/kernel')]
 

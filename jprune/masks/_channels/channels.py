@@ -70,7 +70,7 @@ def channels(
   BatchNorm scale   ``channels(scores.magnitude(params), graph, 0.5, scope='global',
                     normalize=None, where=r'BatchNorm_\d+/scale')``
   Taylor            ``channels(scores.taylor(params, grads), graph, 0.5, reduce='sum')``
-  Random            ``channels(scores.random(params, key), graph, 0.5)``
+  Random            ``channels(scores.random(params, key=key), graph, 0.5)``
   ================  ==============================================================================
 
   Args:
