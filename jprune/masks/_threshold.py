@@ -98,7 +98,7 @@ def _nonzero(x: jax.Array) -> jax.Array:
 
 
 @public
-def bernoulli(params: Params, rate: Any, key: jax.Array, *, where: Where = None) -> Masks:
+def bernoulli(params: Params, rate: Any, *, key: jax.Array, where: Where = None) -> Masks:
   """Prunes each weight with probability ``rate``, independently.
 
   The number of zeros is random; for an exact number use the scorer
@@ -119,7 +119,7 @@ def bernoulli(params: Params, rate: Any, key: jax.Array, *, where: Where = None)
     TypeError: if the key is no typed key.
 
   Examples:
-    >>> masks = bernoulli({'w': jnp.ones((100, 100))}, 0.5, jax.random.key(0))
+    >>> masks = bernoulli({'w': jnp.ones((100, 100))}, 0.5, key=jax.random.key(0))
     >>> float(masks['w'].mean().round(2))
     0.5
   """

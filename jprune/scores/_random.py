@@ -17,7 +17,7 @@ from jprune.typing import Params, Scores
 
 
 @public
-def random(params: Params, key: jax.Array) -> Scores:
+def random(params: Params, *, key: jax.Array) -> Scores:
   """Independent uniform scores: every subset of weights is equally likely to be kept.
 
   The key of a leaf is folded from ``key`` and the leaf's path. So a leaf's scores depend on the

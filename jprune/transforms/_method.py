@@ -66,7 +66,7 @@ class Method(NamedTuple):
   followers: Callable[[ByPath, set[str]], Iterable[str]] | None = None
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Step:
   """What a method sees of one call of ``update``; trees are dicts by path of leaf.
 
