@@ -201,7 +201,7 @@ def plot(runs: list[Run], path: pathlib.Path) -> None:
   """Sparsity of each pruned layer of the first run, and accuracy over all runs."""
   figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.6), layout='constrained')
   rows = jprune.tally(runs[0].sparse['params'], runs[0].masks['params']).rows
-  rows = [row for row in rows if row.dense_because is None]
+  rows = [row for row in rows if row.skipped is None]
   names = [row.path for row in rows]
   sparsity = [100 * row.sparsity for row in rows]
   bars = left.barh(names, sparsity, color='#1f5fa8')

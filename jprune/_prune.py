@@ -50,7 +50,7 @@ def prune(
       are those of the groups.
     where: selects the leaves to prune. By default kernels: by ``roles``, or, as far as names
       tell, all floating leaves with two axes longer than 1 that are no biases, norms, class tokens,
-      position tables or state (:func:`jprune.tree.left_out` says why a leaf is left out). A regular
+      position tables or state (:func:`jprune.tree.skipped` says why a leaf is left out). A regular
       expression that is searched for in paths narrows the default; a predicate
       ``(path, leaf) -> bool`` or a tree of bools chooses exactly. Of a list of these, any; a leaf's
       exact path in it chooses that leaf.

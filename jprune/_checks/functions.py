@@ -75,7 +75,7 @@ def not_stats(function: str, stats: Any) -> TypeError:
 
 
 def no_rows(function: str, path: str) -> ValueError:
-  fix = 'Capture a batch in which the leaf is used, with weights= that are not all 0.'
+  fix = 'Capture a batch in which the leaf is used, with sample_weights= that are not all 0.'
   return ValueError(message(function, 'stats', 'of at least one row', 'none', fix, path))
 
 

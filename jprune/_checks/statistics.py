@@ -23,7 +23,7 @@ def stats_of_other_shape(function: str, path: str, leaf: Any, shape: tuple[int, 
 def check_scored(function: str, path: str, score: Any, stats: Any) -> None:
   """A selected leaf needs scores; where a scorer from statistics has none, it says why."""
   if score is None and hasattr(stats, 'uses') and path not in dict(stats.uses):
-    raise no_stats(function, path, dict(getattr(stats, 'left_out', ())).get(path))
+    raise no_stats(function, path, dict(getattr(stats, 'skipped', ())).get(path))
   if score is None:
     fix = 'Exclude the leaf with where=, or score it.'
     raise TypeError(message(function, 'scorer', 'a floating array', kind(score), fix, path))

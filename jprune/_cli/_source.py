@@ -63,9 +63,9 @@ class Source(NamedTuple):
     """The tree of all leaves without values."""
     return self.tree([self.struct(i) for i in range(len(self.plans))])
 
-  def left_out(self) -> dict[int, str | None]:
+  def skipped(self) -> dict[int, str | None]:
     """Why the default selection leaves a leaf out, if it does, by its place in the file."""
-    return dict(zip(self.order, tree.left_out(self.structs()), strict=True))
+    return dict(zip(self.order, tree.skipped(self.structs()), strict=True))
 
   def read(self, i: int) -> tuple[np.ndarray, np.ndarray | None]:
     """A leaf and its mask, if it has one; the only way to the file's data."""

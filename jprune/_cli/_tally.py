@@ -10,7 +10,7 @@ from jprune._cli._say import say
 from jprune._cli._source import Source, opened
 from jprune.report import LeafTally, Tally
 from jprune.report._count import nonzeros
-from jprune.report._leaf import row_of, why_dense
+from jprune.report._leaf import row_of, why_skipped
 
 
 def run(args: argparse.Namespace) -> None:
@@ -18,25 +18,23 @@ def run(args: argparse.Namespace) -> None:
   with opened('tally', args.file) as source:
     order = source.order
     leaves = _batches.shown('tally', order, args.progress, 'leaf', len(order))
-    left_out = source.left_out()
-    tally = Tally(tuple(_row(source, i, left_out[i]) for i in leaves))
+    usual = source.skipped()
+    tally = Tally(tuple(_row(source, i, usual[i]) for i in leaves))
   text = json.dumps(tally.to_dict(), indent=2) if args.json else str(tally)
   say(text)
 
 
-def _row(source: Source, i: int, left_out: str | None) -> LeafTally:
+def _row(source: Source, i: int, usual: str | None) -> LeafTally:
   if source.masked:
     plan = source.plans[i]
-    return masked_row(source, i, plan.kept, plan.mask is not None, left_out)
+    return masked_row(source, i, plan.kept, plan.mask is not None, usual)
   values, _ = source.read(i)
   nonzero = nonzeros([values])[0]
-  return row_of(source.plans[i].path, values, nonzero, why_dense(values, nonzero, None, False))
+  return row_of(source.plans[i].path, values, nonzero, why_skipped(values, nonzero, None, False))
 
 
-def masked_row(
-  source: Source, i: int, kept: int, has_mask: bool, left_out: str | None
-) -> LeafTally:
+def masked_row(source: Source, i: int, kept: int, has_mask: bool, usual: str | None) -> LeafTally:
   """A leaf by its mask: no values are looked at."""
   struct = source.struct(i)
-  why = why_dense(struct, kept, True if has_mask else None, True, left_out)
+  why = why_skipped(struct, kept, True if has_mask else None, True, usual)
   return row_of(source.plans[i].path, struct, kept, why)

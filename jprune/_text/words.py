@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 _SHORT = {'bfloat': 'bf', 'float': 'f', 'uint': 'u', 'int': 'i', 'complex': 'c'}
 
@@ -118,3 +118,16 @@ def plural(number: int, noun: str) -> str:
 def printable(name: str) -> str:
   """A name that stays on its line, whatever the keys of a dict may hold."""
   return ''.join(c if c.isprintable() else '?' for c in name) or '(root)'
+
+
+def by_reason(skipped: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
+  """What a report skipped, those of one reason together, printable.
+
+  Examples:
+    >>> by_reason([('a', 'frozen'), ('b', 'unused'), ('c', 'frozen')])
+    {'frozen': ['a', 'c'], 'unused': ['b']}
+  """
+  found: dict[str, list[str]] = {}
+  for name, why in skipped:
+    found.setdefault(why, []).append(printable(name))
+  return found

@@ -92,13 +92,13 @@ def read_only() -> TypeError:
   return TypeError('What plans and channel graphs hold is read-only. Change a copy: dict(...).')
 
 
-def bad_weights(function: str, least: float) -> ValueError:
-  return ValueError(message(function, 'weights', 'at least 0', f'{least:.6g}'))
+def bad_sample_weights(function: str, least: float) -> ValueError:
+  return ValueError(message(function, 'sample_weights', 'at least 0', f'{least:.6g}'))
 
 
-def weights_not_a_function(function: str, weights: Any) -> TypeError:
+def sample_weights_not_a_function(function: str, weights: Any) -> TypeError:
   constraint = 'a function of a batch, which returns the weights of its tokens'
-  return TypeError(message(function, 'weights', constraint, kind(weights)))
+  return TypeError(message(function, 'sample_weights', constraint, kind(weights)))
 
 
 def words_no_stats(path: str, why: str | None) -> str:
@@ -128,7 +128,7 @@ def other_tokens(
 ) -> ValueError:
   constraint = 'an array whose shape is how that of an argument begins'
   got = f'shape {shape}, and arguments of shapes {", ".join(map(str, shapes))}'
-  return ValueError(message(function, 'weights', constraint, got))
+  return ValueError(message(function, 'sample_weights', constraint, got))
 
 
 def bad_filter(function: str, where: Any, argument: str, error: Any = None) -> Exception:

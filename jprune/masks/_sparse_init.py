@@ -64,7 +64,7 @@ def sparse_init(params: Params, masks: Masks, roles: Roles | None = None) -> Par
   shapes = tree.shapes(params)
   known = roles_or_names('sparse_init', shapes, roles)
   scaled = []
-  for path, leaf, mask, left in zip(paths, leaves, found, tree.left_out(params, roles)):
+  for path, leaf, mask, left in zip(paths, leaves, found, tree.skipped(params, roles)):
     _checks.check_values('sparse_init', path, leaf)
     has_inputs = mask is not None and left is None and tree.size(leaf) > 0
     if has_inputs and not (known[path] and known[path].known):

@@ -110,7 +110,7 @@ def _usual(params: Params, stats: Any, where: Where) -> Where:
   known = {path for path, _ in stats.uses}
   usual = [
     why is None or (path in known and tree.is_floating(leaf))
-    for path, leaf, why in zip(paths, leaves, tree.left_out(params))
+    for path, leaf, why in zip(paths, leaves, tree.skipped(params))
   ]
   return treedef.unflatten(usual) if any(usual) else where
 

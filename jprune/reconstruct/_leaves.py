@@ -75,7 +75,7 @@ def why_left(params: Params) -> list[str | None]:
   """Why repair leaves each leaf alone by default; ``None`` where it doesn't."""
   return [
     'complex, which is not repaired' if tree.is_complex(leaf) else each
-    for leaf, each in zip(tree.flatten(params)[1], tree.left_out(params), strict=True)
+    for leaf, each in zip(tree.flatten(params)[1], tree.skipped(params), strict=True)
   ]
 
 
@@ -234,7 +234,7 @@ def _check_at_hand(function: str, stats: Any, path: str, leaf: Any) -> None:
   if tree.is_traced(leaf, *jax.tree.leaves(stats)):
     raise _checks.traced(function, 'params', path, leaf)
   if path not in dict(stats.uses):
-    raise _checks.no_stats(function, path, dict(stats.left_out).get(path))
+    raise _checks.no_stats(function, path, dict(stats.skipped).get(path))
 
 
 def _check_places(function: str, path: str, leaf: Any, uses: Sequence[Use]) -> None:

@@ -65,7 +65,7 @@ class Repair:
   Attributes:
     method: the function that made it.
     rows: a :class:`LeafRepair` for each leaf that was worked on, in tree order.
-    left_alone: pairs of a path and the reason, for all other leaves.
+    skipped: pairs of a path and the reason, for all other leaves.
 
   Examples:
     >>> row = jprune.reconstruct.LeafRepair('w', (2, 4), 4, 0.5, 0.25, 0.01, False)
@@ -80,13 +80,13 @@ class Repair:
     total, 1 leaf     8       4    50.00%
     <BLANKLINE>
     By sparsegpt. Errors: squared, of the outputs, relative to those of the dense leaf.
-    Left alone:
+    Skipped:
       not selected (1): b
   """
 
   method: str
   rows: tuple[LeafRepair, ...]
-  left_alone: tuple[tuple[str, str], ...] = ()
+  skipped: tuple[tuple[str, str], ...] = ()
 
   def __getitem__(self, path: str) -> LeafRepair:
     for row in self.rows:
@@ -121,7 +121,7 @@ class Repair:
     """Everything as plain, JSON-serialisable Python values.
 
     Returns:
-      ``{'method': ..., 'leaves': [...], 'left_alone': {path: reason}}``; each leaf with the
+      ``{'method': ..., 'leaves': [...], 'skipped': {path: reason}}``; each leaf with the
       attributes and properties of its :class:`LeafRepair`.
     """
     rows = [
@@ -129,4 +129,4 @@ class Repair:
       | {'shape': list(row.shape), 'size': row.size, 'sparsity': row.sparsity}
       for row in self.rows
     ]
-    return {'method': self.method, 'leaves': rows, 'left_alone': dict(self.left_alone)}
+    return {'method': self.method, 'leaves': rows, 'skipped': dict(self.skipped)}

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from jprune._text import html as page
 from jprune._text.table import WIDTH, table
-from jprune._text.words import plural, printable, shorten
+from jprune._text.words import by_reason, plural, printable, shorten
 
 if TYPE_CHECKING:
   from jprune.reconstruct._report import Repair
@@ -61,12 +61,12 @@ def _notes(report: Repair, width: int | None) -> list[str]:
   for row in report.rows:
     if row.note:
       out.append(cut(f'{printable(row.path)}: {row.note}', width))
-  if report.left_alone:
-    out.append('Left alone:')
-    reasons: dict[str, list[str]] = {}
-    for path, why in report.left_alone:
-      reasons.setdefault(why, []).append(printable(path))
-    out += [_listing(f'  {why} ({len(names)}): ', names, width) for why, names in reasons.items()]
+  if report.skipped:
+    out.append('Skipped:')
+    out += [
+      _listing(f'  {why} ({len(names)}): ', names, width)
+      for why, names in by_reason(report.skipped).items()
+    ]
   return out
 
 

@@ -1,4 +1,4 @@
-"""One leaf of a tally: its numbers, and why it was left dense."""
+"""One leaf of a tally: its numbers, and why it was skipped."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class LeafTally:
     bytes_stored: bytes in the smallest of three formats, as :func:`jprune.save` writes the leaf
       with its mask; in a tally without masks, with the mask of its nonzero weights.
     format: that format: ``'dense'``, ``'bitmask'`` or ``'index'``.
-    dense_because: why nothing of this leaf was pruned; ``None`` if something was.
+    skipped: why nothing of this leaf was pruned; ``None`` if something was.
     macs: in a tally of a function, the multiply-adds (:class:`jprune.graph.Macs`) of the products
       that multiply by this leaf.
     shape_shrunk: in a tally of a function, the shape without the channels that are wholly pruned.
@@ -51,7 +51,7 @@ class LeafTally:
   bytes_dense: int
   bytes_stored: int
   format: str
-  dense_because: str | None = None
+  skipped: str | None = None
   macs: Macs | None = None
   shape_shrunk: tuple[int, ...] | None = None
   role: str | None = None
@@ -99,8 +99,8 @@ def bytes_shrunk(row: LeafTally) -> int:
   return row.bytes_dense // max(row.size, 1) * math.prod(row.shape_shrunk or ())
 
 
-def why_dense(
-  leaf: Any, nonzero: int, mask: Any, masked: bool, left_out: str | None = None
+def why_skipped(
+  leaf: Any, nonzero: int, mask: Any, masked: bool, usual: str | None = None
 ) -> str | None:
   """Why nothing of a leaf was pruned; ``None`` if some was.
 
@@ -109,7 +109,7 @@ def why_dense(
     nonzero: how many of its weights are.
     mask: its mask; anything but ``None`` counts as one.
     masked: whether the tally is of masks.
-    left_out: why the default leaves it out.
+    usual: why the default leaves it out.
   """
   size = size_of(leaf)
   if nonzero < size:
@@ -124,8 +124,8 @@ def why_dense(
     return 'its mask keeps every weight'
   if not jnp.issubdtype(_dtype(leaf), jnp.inexact):
     return 'not floating'
-  if left_out and tree.is_array(leaf):
-    return left_out
+  if usual and tree.is_array(leaf):
+    return usual
   return 'fewer than two dimensions' if len(np.shape(leaf)) < 2 else 'not selected'
 
 

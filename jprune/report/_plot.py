@@ -29,7 +29,7 @@ def draw(tally: Tally, ax: Axes | None) -> Axes:
   rows = tally.rows
   font = _font_size(ax, len(rows))
   kept = [_kept_percent(row) for row in rows]
-  colors = [_KEPT if row.dense_because is None else _DENSE for row in rows]
+  colors = [_KEPT if row.skipped is None else _DENSE for row in rows]
   ax.barh(range(len(rows)), kept, color=colors, height=0.8)
   pruned = [100 * row.sparsity for row in rows]
   ax.barh(range(len(rows)), pruned, left=kept, color=_PRUNED, height=0.8)
@@ -93,12 +93,12 @@ def _kept_percent(row: LeafTally) -> float:
 def _title_and_legend(ax: Axes, title: str, tally: Tally) -> None:
   from matplotlib.patches import Patch
 
-  reasons = [row.dense_because for row in tally.rows]
+  reasons = [row.skipped for row in tally.rows]
   handles: list[Any] = []
   if None in reasons:
     handles += [Patch(color=_KEPT, label='kept'), Patch(color=_PRUNED, label='pruned')]
   if any(reasons):
-    handles.append(Patch(color=_DENSE, label='left dense'))
+    handles.append(Patch(color=_DENSE, label='skipped'))
   place = {'loc': 'lower left', 'bbox_to_anchor': (0.0, 1.0), 'borderaxespad': 0.2}
   ax.legend(handles=handles, ncols=3, frameon=False, fontsize=_FONT, **place)
   ax.set_title(title, loc='left', fontsize=_FONT + 1, pad=22)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from jprune._text import html as page
 from jprune._text.table import WIDTH, room, table
 from jprune._text.words import (
+  by_reason,
   byte_size,
   count,
   percent,
@@ -74,13 +75,13 @@ class _Others(NamedTuple):
 
 
 def text(tally: Tally) -> str:
-  """The tables of at most ``WIDTH`` columns, then the exact totals and what was left dense."""
+  """The tables of at most ``WIDTH`` columns, then the exact totals and what was skipped."""
   lines = [*_block(_columns(tally), tally.rows, tally), '']
   if tally.macs is not None:
     rows = [row for row in _with_others(tally) if row.macs.dense]
     lines += [*_block(_mac_columns(tally), rows, tally), '']
   emptied = [_listing(_EMPTIED, _names(tally.emptied))] if tally.emptied else []
-  return '\n'.join([*lines, *_exact_totals(tally), *emptied, *_left_dense(tally)])
+  return '\n'.join([*lines, *_exact_totals(tally), *emptied, *_skipped(tally)])
 
 
 def _block(columns: Sequence[_Column], rows: Sequence[Any], tally: Tally) -> list[str]:
@@ -105,12 +106,11 @@ def html(tally: Tally) -> str:
   lines += map(page.paragraph, _exact_totals(tally))
   if tally.emptied:
     lines.append(page.paragraph(_EMPTIED + ', '.join(_names(tally.emptied))))
-  if tally.left_dense:
+  if tally.skipped:
     items = [
-      f'{why} ({len(leaves)}): {", ".join(_names(leaves))}'
-      for why, leaves in tally.left_dense.items()
+      f'{why} ({len(names)}): {", ".join(names)}' for why, names in by_reason(tally.skipped).items()
     ]
-    lines += [page.paragraph(_left_dense_title(tally)), page.listed(items)]
+    lines += [page.paragraph(_skipped_title(tally)), page.listed(items)]
   return '\n'.join(lines)
 
 
@@ -208,19 +208,19 @@ def _split(paths: list[str], depth: int, width: int) -> tuple[list[str], list[st
   return headings, labels
 
 
-def _left_dense(tally: Tally) -> list[str]:
-  if not tally.left_dense:
+def _skipped(tally: Tally) -> list[str]:
+  if not tally.skipped:
     return []
-  lines = [_left_dense_title(tally)]
-  for why, rows in tally.left_dense.items():
-    lines.append(_listing(f'  {why} ({len(rows)}): ', _names(rows)))
+  lines = [_skipped_title(tally)]
+  for why, names in by_reason(tally.skipped).items():
+    lines.append(_listing(f'  {why} ({len(names)}): ', names))
   return lines
 
 
-def _left_dense_title(tally: Tally) -> str:
-  rows = [row for group in tally.left_dense.values() for row in group]
+def _skipped_title(tally: Tally) -> str:
+  rows = [row for row in tally.rows if row.skipped is not None]
   weights = plural(sum(row.size for row in rows), 'weight')
-  return f'Left dense: {len(rows):,} of {plural(len(tally.rows), "leaf")}, {weights}.'
+  return f'Skipped: {len(rows):,} of {plural(len(tally.rows), "leaf")}, {weights}.'
 
 
 def _names(rows: Sequence[Any]) -> list[str]:

@@ -26,7 +26,7 @@ from jprune.report._leaf import (
   ratios,
   row_of,
   size_of,
-  why_dense,
+  why_skipped,
 )
 from jprune.typing import Masks, Params
 
@@ -105,13 +105,9 @@ class Tally:
     return ratio_of_bytes(self.bytes_dense, self.bytes_stored)
 
   @property
-  def left_dense(self) -> dict[str, tuple[LeafTally, ...]]:
-    """The leaves of which nothing was pruned, by reason, in tree order."""
-    groups: dict[str, list[LeafTally]] = {}
-    for row in self.rows:
-      if row.dense_because is not None:
-        groups.setdefault(row.dense_because, []).append(row)
-    return {reason: tuple(rows) for reason, rows in groups.items()}
+  def skipped(self) -> tuple[tuple[str, str], ...]:
+    """Pairs of the path of a leaf of which nothing was pruned and the reason, in tree order."""
+    return tuple((row.path, row.skipped) for row in self.rows if row.skipped is not None)
 
   @property
   def emptied(self) -> tuple[LeafTally, ...]:
@@ -122,8 +118,8 @@ class Tally:
     """Everything as plain, JSON-serialisable Python values (an infinite ratio is ``None``).
 
     Returns:
-      ``{'leaves': [...], 'total': {...}, 'left_dense': {reason: [path, ...]}}`` and ``'emptied'``,
-      a list of paths; of a function also ``'macs'``, as :meth:`jprune.graph.MacCount.to_dict` has
+      ``{'leaves': [...], 'total': {...}, 'skipped': {path: reason}}`` and ``'emptied'``, a list of
+      paths; of a function also ``'macs'``, as :meth:`jprune.graph.MacCount.to_dict` has
       them.
     """
     fields = ['size', 'nonzero', 'bytes_dense', 'bytes_stored', 'bytes_file']
@@ -132,13 +128,13 @@ class Tally:
     return {
       'leaves': [row.to_dict() for row in self.rows],
       'total': {**{name: getattr(self, name) for name in fields}, **ratios(self)},
-      'left_dense': {why: [row.path for row in rows] for why, rows in self.left_dense.items()},
+      'skipped': dict(self.skipped),
       'emptied': [row.path for row in self.emptied],
       **macs,
     }
 
   def plot(self, ax: Axes | None = None) -> Axes:
-    """Draws a bar for each leaf: which share of its weights is kept, pruned, or left dense.
+    """Draws a bar for each leaf: which share of its weights is kept, pruned, or skipped.
 
     Args:
       ax: matplotlib axes to draw into; by default a new figure, as high as the leaves need.
@@ -188,7 +184,7 @@ def tally(
       it stays, and a line says so.
     args: further arguments of ``fn``: a tuple of trees of arrays or shape structs.
     roles: what a function does with each leaf, :func:`jprune.graph.roles`: one more column, and
-      the reasons why leaves were left dense.
+      the reasons why leaves were skipped.
 
   Returns:
     A :class:`Tally`: ``print`` it, ``.plot()`` it, or read its rows and totals.
@@ -213,7 +209,7 @@ def tally(
     <BLANKLINE>
     Nonzero: 464 of 4,160 weights.
     Bytes: 16,640 dense, 2,896 as stored; about ... kB as a file.
-    Left dense: 1 of 2 leaves, 64 weights.
+    Skipped: 1 of 2 leaves, 64 weights.
       fewer than two dimensions (1): bias
 
     >>> dense = lambda params, x: x @ params['kernel'] + params['bias']
@@ -238,10 +234,10 @@ def tally(
     _refuse_traced('masks', paths, [_bits(mask) for mask in found])
     _refuse_shape_structs(paths, found)
   counts = iter(nonzeros([leaf for leaf in counted if leaf is not None]))
-  rows, left_out = [], tree.left_out(params, roles)
+  rows, left_out = [], tree.skipped(params, roles)
   for path, leaf, mask, source, left in zip(paths, leaves, found, counted, left_out):
     nonzero = size_of(leaf) if source is None else next(counts)
-    why = why_dense(leaf, nonzero, mask, masks is not None, left)
+    why = why_skipped(leaf, nonzero, mask, masks is not None, left)
     rows.append(row_of(path, leaf, nonzero, why, None if roles is None else roles[path].kind))
   return Tally(tuple(rows)) if fn is None else _with_macs(rows, fn, params, args, masks)
 

@@ -69,7 +69,7 @@ def score_uses(
   _checks.check_stats(function, stats)
   captured = dict(stats.uses)
   if not any(path in captured and tree.is_inexact(x) for path, x in zip(paths, leaves)):
-    raise _errors.stats_of_others(function, paths, list(captured), dict(stats.left_out))
+    raise _errors.stats_of_others(function, paths, list(captured), dict(stats.skipped))
   todo: dict[str, tuple[Any, Any, Any, Any]] = {}
   for path, leaf in zip(paths, leaves, strict=True):
     if path not in captured or not tree.is_inexact(leaf):

@@ -17,7 +17,7 @@ from jprune.tree._paths import path_string as path_string
 from jprune.tree._paths import shapes as shapes
 from jprune.tree._paths import size as size
 from jprune.tree._where import default_where as default_where
-from jprune.tree._where import left_out as left_out
 from jprune.tree._where import matching as matching
 from jprune.tree._where import selected as selected
+from jprune.tree._where import skipped as skipped
 from jprune.tree._where import state_by_name as state_by_name

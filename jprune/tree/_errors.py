@@ -19,7 +19,7 @@ def nothing_selected(
     if near
     else (
       'By default floating leaves with two axes longer than 1 are, unless their names speak '
-      'against it: jprune.tree.left_out(params) says why. A predicate chooses exactly.'
+      'against it: jprune.tree.skipped(params) says why. A predicate chooses exactly.'
       if where is None
       else 'Leaf paths look like those above.'
     )

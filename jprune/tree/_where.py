@@ -19,7 +19,7 @@ from jprune.typing import Params, Where
 _STATE = ('in the collection', 'running statistics', 'state by')  # how reasons of state begin
 
 
-def left_out(params: Params, roles: Mapping[str, Any] | None = None) -> list[str | None]:
+def skipped(params: Params, roles: Mapping[str, Any] | None = None) -> list[str | None]:
   """Why the default, ``where=None``, doesn't select leaves, in tree order; ``None`` where it does.
 
   With roles it selects kernels. Without it is careful: floating leaves of at least two axes longer
@@ -39,7 +39,7 @@ def left_out(params: Params, roles: Mapping[str, Any] | None = None) -> list[str
 
   Examples:
     >>> params = {'kernel': jnp.ones((3, 2, 4)), 'bias': jnp.ones((2, 4)), 'cls': jnp.ones((1, 4))}
-    >>> left_out(params)
+    >>> skipped(params)
     ['a bias by its name', 'a token by its name', None]
   """
   paths, leaves, _ = flatten(params)
@@ -129,7 +129,7 @@ _NNX_STATE = ('BatchStat', 'Cache', 'Intermediate', 'Perturbation', 'RngState', 
 
 
 def default_where(path: str, leaf: Any) -> bool:
-  """What ``where=None`` says of a leaf that stands alone: :func:`left_out` of it.
+  """What ``where=None`` says of a leaf that stands alone: :func:`skipped` of it.
 
   Args:
     path: name of the leaf.
@@ -142,7 +142,7 @@ def default_where(path: str, leaf: Any) -> bool:
     >>> default_where('kernel', jnp.ones((2, 3))), default_where('bias', jnp.ones((2, 3)))
     (True, False)
   """
-  return left_out({path: leaf}) == [None]
+  return skipped({path: leaf}) == [None]
 
 
 def selected(
@@ -152,7 +152,7 @@ def selected(
 
   Predicates, trees of bools, :class:`~jprune.graph.Roles` (their kernels) and, in a list, the exact
   paths of leaves choose exactly. Regular
-  expressions narrow the default: of what they find, they take what :func:`left_out` has no reason
+  expressions narrow the default: of what they find, they take what :func:`skipped` has no reason
   to leave out.
 
   Args:
@@ -186,7 +186,7 @@ def selected(
   if _is_bool_tree(where):
     chosen = [bool(value) for value in along(function, 'where', params, where)]
   else:
-    chosen = _filtered(function, where, paths, leaves, left_out(params, roles))
+    chosen = _filtered(function, where, paths, leaves, skipped(params, roles))
   if not any(size(leaf) for leaf, yes in zip(leaves, chosen) if yes and is_array(leaf)):
     raise _errors.nothing_selected(function, where, paths)
   for path, leaf, yes in zip(paths, leaves, chosen):

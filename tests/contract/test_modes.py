@@ -350,7 +350,7 @@ CALLS = {
   'tree.is_array': lambda m: tree.is_array(m.x),
   'tree.is_floating': lambda m: tree.is_floating(m.x),
   'tree.is_traced': lambda m: tree.is_traced(m.x),
-  'tree.left_out': lambda m: tree.left_out(m.params),
+  'tree.skipped': lambda m: tree.skipped(m.params),
   'tree.path_string': lambda m: tree.path_string((jax.tree_util.DictKey('in'),)),
   'tree.selected': lambda m: tree.selected('f', m.params),
   'tree.size': lambda m: tree.size(m.x),

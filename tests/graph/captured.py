@@ -76,12 +76,12 @@ def captured(fn, params, *args, **options):
 def check_accounts(stats, params):
   """Every leaf of two or more dimensions has uses that tile it, or a reason why not."""
   paths, leaves, _ = tree.flatten(params)
-  left_out = dict(stats.left_out)
-  assert set(stats.paths).isdisjoint(left_out)
-  assert all(left_out.values())
+  skipped = dict(stats.skipped)
+  assert set(stats.paths).isdisjoint(skipped)
+  assert all(skipped.values())
   for path, leaf in zip(paths, leaves):
     if np.ndim(leaf) >= 2 and tree.is_floating(leaf):
-      assert path in stats or path in left_out, path
+      assert path in stats or path in skipped, path
     if path in stats:
       _check_tiles(stats[path], leaf.shape)
 

@@ -64,7 +64,7 @@ def test_without_grams_nothing_else_changes():
 def test_where_selects_and_nothing_else_is_known():
   stats = capture_batches(fn, PARAMS, [X], where='layers', gram=True)
   assert stats.paths == ('layers',)
-  assert stats.left_out == ()
+  assert stats.skipped == ()
   assert len(stats.inputs) == 1
   check_moments(only(stats, 'layers')[1], _rows_of_layers())
 
@@ -143,26 +143,26 @@ def test_progress(progress, monkeypatch):
 @pytest.mark.parametrize('filling', [np.nan, np.inf], ids=str)
 def test_weights_of_zero_leave_the_padding_out(filling):
   x = jnp.where(PADDED[:, :, None], X, filling)
-  stats = whole(x, weights=PADDED)
+  stats = whole(x, sample_weights=PADDED)
   check_same(stats, of_tokens())
   some = ((x[:8], PADDED[:8]), (x[8:], PADDED[8:]))
   fed = capture_batches(
-    lambda p, x, mask: fn(p, x), PARAMS, some, gram=True, weights=lambda batch: batch[1]
+    lambda p, x, mask: fn(p, x), PARAMS, some, gram=True, sample_weights=lambda batch: batch[1]
   )
   check_same(fed, of_tokens())
 
 
 def test_weights_between_zero_and_one():
   weights = np.random.default_rng(0).random((16, 5)).astype(np.float32)
-  stats = whole(X, weights=weights)
+  stats = whole(X, sample_weights=weights)
   check_moments(only(stats, 'in')[1], X.reshape(-1, 6), weights)
   check_moments(only(stats, 'layers')[1], _rows_of_layers(), weights)
-  _, moments = only(whole(X, weights=2 * np.ones(16, int)), 'in')
+  _, moments = only(whole(X, sample_weights=2 * np.ones(16, int)), 'in')
   check_moments(moments, X.reshape(-1, 6), np.full(80, 2))
 
 
 def test_weights_of_sequences():
-  check_same(whole(X, weights=np.arange(16) >= 3), whole(X[3:]))
+  check_same(whole(X, sample_weights=np.arange(16) >= 3), whole(X[3:]))
 
 
 def test_weights_follow_tokens_that_are_moved():
@@ -173,10 +173,10 @@ def test_weights_follow_tokens_that_are_moved():
     return y, jax.vmap(lambda x: x @ p['side'])(x)
 
   params = {'in': PARAMS['in'], 'out': PARAMS['out'], 'side': normal(6, 3)}
-  stats = captured(moved, params, X, weights=PADDED)
+  stats = captured(moved, params, X, sample_weights=PADDED)
   check_moments(only(stats, 'in')[1], X[PADDED])
   check_moments(only(stats, 'side')[1], X[PADDED])
-  assert dict(stats.left_out)['out'] == 'products use only parts of it, or parts that overlap'
+  assert dict(stats.skipped)['out'] == 'products use only parts of it, or parts that overlap'
 
 
 def test_weights_of_tokens_in_attention():
@@ -188,7 +188,7 @@ def test_weights_of_tokens_in_attention():
     weights = jax.nn.softmax(jnp.where(mask[:, None, :], scores, -1e30))
     return jnp.einsum('bqk,bkd->bqd', weights, x @ p['v']) @ p['o']
 
-  stats = captured(attention, params, X, PADDED, weights=PADDED)
+  stats = captured(attention, params, X, PADDED, sample_weights=PADDED)
   check_moments(only(stats, 'q')[1], X[PADDED])
   mixed = lambda p, x, mask: attention(p | {'o': jnp.eye(6)}, x, mask)
   check_moments(only(stats, 'o')[1], mixed(params, X, PADDED)[PADDED], tolerance=2e-6)
@@ -200,7 +200,7 @@ def test_weights_in_windows_of_a_convolution():
     x, p['kernel'], (1,), 'SAME', dimension_numbers=('NWC', 'WIO', 'NWC')
   )
   keep = np.arange(16) % 3 > 0
-  stats = captured(conv, kernel, X, weights=keep)
+  stats = captured(conv, kernel, X, sample_weights=keep)
   check_same(stats, captured(conv, kernel, X[keep]))
 
 
@@ -231,11 +231,11 @@ def test_weights_of_tokens_that_were_permuted_are_of_no_row(name):
   change = (PERMUTED | IN_PLACE)[name]
   fn = lambda p, x: (change(x) @ p['w'], x + change(x))
   if name in IN_PLACE:
-    stats = captured(fn, params, X, weights=PADDED)
+    stats = captured(fn, params, X, sample_weights=PADDED)
     check_moments(only(stats, 'w')[1], change(X)[PADDED])
   else:
-    stats = jax.eval_shape(lambda p, x: capture(fn, p, x, weights=PADDED)[1], params, X)
-    assert dict(stats.left_out)['w'].endswith('not the tokens that weights are given for')
+    stats = jax.eval_shape(lambda p, x: capture(fn, p, x, sample_weights=PADDED)[1], params, X)
+    assert dict(stats.skipped)['w'].endswith('not the tokens that weights are given for')
 
 
 def test_rows_that_are_not_tokens_are_left_out():
@@ -245,11 +245,11 @@ def test_rows_that_are_not_tokens_are_left_out():
     return x @ p['all'], picked @ p['chosen'], x.mean(1) @ p['pooled'], x.sum((0, 1)) @ p['one']
 
   params = {name: normal(6, 4) for name in ('all', 'chosen', 'pooled', 'one')}
-  stats = captured(routed, params, X, weights=PADDED)
+  stats = captured(routed, params, X, sample_weights=PADDED)
   assert stats.paths == ('all',)
-  for _, why in stats.left_out:
+  for _, why in stats.skipped:
     assert why.endswith(': its rows are not the tokens that weights are given for')
-  assert captured(routed, params, X).left_out == ()
+  assert captured(routed, params, X).skipped == ()
 
 
 # --------------------------------------------------------------------------------------- sharding
@@ -339,7 +339,7 @@ def test_under_jit_of_the_caller():
   y, stats = jax.jit(lambda p, x: capture(fn, p, x, gram=True))(PARAMS, X)
   check_same(stats, of_all())
   np.testing.assert_allclose(y, fn(PARAMS, X), rtol=1e-5, atol=1e-5)
-  weighted = jax.jit(lambda p, x, w: capture(fn, p, x, gram=True, weights=w)[1])
+  weighted = jax.jit(lambda p, x, w: capture(fn, p, x, gram=True, sample_weights=w)[1])
   check_same(weighted(PARAMS, X, PADDED), of_tokens())
 
 
@@ -350,7 +350,7 @@ def test_under_vmap_of_the_caller():
 
 def test_shapes_alone_are_enough_for_what_is_known():
   struct = jax.eval_shape(lambda p, x: capture(fn, p, x, gram=True)[1], PARAMS, X)
-  assert (struct.uses, struct.left_out) == (of_all().uses, of_all().left_out)
+  assert (struct.uses, struct.skipped) == (of_all().uses, of_all().skipped)
   assert [m.products.shape for m in struct.inputs] == [m.products.shape for m in of_all().inputs]
   assert '?' in str(struct)
 

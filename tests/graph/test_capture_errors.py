@@ -132,11 +132,11 @@ def test_a_leaf_that_is_left_out_has_a_reason(name):
   params = {'w': leaf}
   stats = jax.eval_shape(lambda p, x: capture(fn, p, x, gram=True)[1], params, X)
   check_accounts(stats, params)
-  ((path, why),) = stats.left_out
+  ((path, why),) = stats.skipped
   assert path == 'w'
   assert re.search(reason, why)
   assert why.startswith('fn ') or why.startswith('products ') or '(test_capture_errors.py:' in why
-  assert f'Left out:\n  w: {why}' in str(stats)
+  assert f'Skipped:\n  w: {why}' in str(stats)
   with pytest.raises(KeyError, match="no statistics of leaf 'w': "):
     stats['w']
 
@@ -179,7 +179,7 @@ def test_every_leaf_of_the_zoo_is_accounted_for(name):
   fn, params, args = CASES[name].make()
   stats = jax.eval_shape(lambda p, *args: capture(fn, p, *args, gram=True)[1], params, *args)
   check_accounts(stats, params)
-  kernels = [path for path, why in stats.left_out if 'kernel' in path]
+  kernels = [path for path, why in stats.skipped if 'kernel' in path]
   # what the gradient of a sum multiplies by, 1, is no input
   expected = {'conv_transpose_kernel': ['params/up/kernel'], 'input_gradient': ['head/kernel']}
   assert kernels == expected.get(name, [])
@@ -229,12 +229,14 @@ def test_leaves_that_can_not_be_selected():
 @pytest.mark.parametrize('shape', [(), (3,), (6, 2), (2, 6, 16, 1)], ids=str)
 def test_weights_of_another_shape(shape):
   weights = np.ones(shape, np.float32)
-  match = '`weights` must be an array whose shape is how that of an argument begins; got shape '
+  match = (
+    '`sample_weights` must be an array whose shape is how that of an argument begins; got shape '
+  )
   match += re.escape(f'{shape}, and arguments of shapes (2, 6, 16)')
   with pytest.raises(ValueError, match=f'^capture: {match}'):
-    capture(fn, PARAMS, X, weights=weights)
+    capture(fn, PARAMS, X, sample_weights=weights)
   with pytest.raises(ValueError, match=f'^capture_batches: {match}'):
-    capture_batches(fn, PARAMS, [X], weights=lambda batch: weights)
+    capture_batches(fn, PARAMS, [X], sample_weights=lambda batch: weights)
 
 
 @pytest.mark.parametrize(
@@ -242,11 +244,11 @@ def test_weights_of_another_shape(shape):
 )
 def test_weights_that_are_negative(weights):
   weights = np.array(weights)
-  match = f'`weights` must be at least 0; got {weights.min():.6g}'
+  match = f'`sample_weights` must be at least 0; got {weights.min():.6g}'
   with pytest.raises(ValueError, match=f'^capture: {match}'):
-    capture(fn, PARAMS, X, weights=weights)
+    capture(fn, PARAMS, X, sample_weights=weights)
   with pytest.raises(ValueError, match=f'^capture_batches: {match}'):
-    capture_batches(fn, PARAMS, [X], weights=lambda batch: weights)
+    capture_batches(fn, PARAMS, [X], sample_weights=lambda batch: weights)
 
 
 def test_arguments_that_are_no_arrays():
@@ -318,8 +320,10 @@ def test_statistics_that_do_not_belong_together():
 
 
 def test_weights_of_batches_are_a_function():
-  with pytest.raises(TypeError, match=r'capture_batches: `weights` must be a function of a batch'):
-    capture_batches(fn, PARAMS, [X], weights=np.ones(len(X), np.float32))
+  with pytest.raises(
+    TypeError, match=r'capture_batches: `sample_weights` must be a function of a batch'
+  ):
+    capture_batches(fn, PARAMS, [X], sample_weights=np.ones(len(X), np.float32))
 
 
 def test_products_that_were_not_captured():

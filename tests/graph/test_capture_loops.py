@@ -76,8 +76,8 @@ def test_weights_that_a_branch_hands_on():
   check_moments(only(captured(both, {'w': W[0]}, X), 'w')[1], X)
   either = lambda p, x: x @ lax.cond(x.sum() > 0, lambda: p['a'], lambda: p['b'])
   stats = captured(either, {'a': W[0], 'b': W[1]}, X)
-  assert {path for path, _ in stats.left_out} == {'a', 'b'}
-  assert all('it is used by cond (test_capture_loops.py:' in why for _, why in stats.left_out)
+  assert {path for path, _ in stats.skipped} == {'a', 'b'}
+  assert all('it is used by cond (test_capture_loops.py:' in why for _, why in stats.skipped)
 
 
 # ------------------------------------------------------------------------------------------- loops
@@ -126,12 +126,12 @@ def test_vectors_of_the_steps_of_a_scan_are_one_line():
   scanned = lambda p: {name: p[name] for name in ('bias', 'gain', 'w')}
   stats = captured(lambda p, x: lax.scan(step, x, scanned(p))[0], params, X)
   assert stats.paths == ('w',)
-  reasons = dict(stats.left_out)
+  reasons = dict(stats.skipped)
   for path, by in (('bias', 'add'), ('gain', 'mul')):
     assert reasons[path].startswith(
       f'each step of a scan uses a vector of it; it is used by {by} ('
     )
-  printed = str(stats).split('Left out:')[1].split('\n')[1:]
+  printed = str(stats).split('Skipped:')[1].split('\n')[1:]
   vectors = '  bias and 1 more: each step of a scan uses a vector of it'
   assert printed == ['  table: fn does not use it', vectors]
 
@@ -165,7 +165,7 @@ def test_weights_that_a_loop_changes_are_left_out():
 
   stats = captured(fn, {'w': W[0]}, X)
   assert stats.uses == ()
-  assert dict(stats.left_out)['w'].startswith('no product multiplies by it; it is used by scan')
+  assert dict(stats.skipped)['w'].startswith('no product multiplies by it; it is used by scan')
 
 
 def test_a_loop_whose_length_is_data():
@@ -202,7 +202,7 @@ def test_a_product_by_which_a_loop_decides_is_told():
     return lax.while_loop(lambda x: (x @ p['w']).sum() > 1e3, lambda x: 0.5 * x, x)
 
   stats = captured(fn, {'w': W[0]}, X)
-  assert dict(stats.left_out)['w'].startswith('no product multiplies by it; it is used by while')
+  assert dict(stats.skipped)['w'].startswith('no product multiplies by it; it is used by while')
   other = captured(lambda p, x: fn(p, x) @ p['w'], {'w': W[0]}, X)
   check_moments(only(other, 'w')[1], X)
   assert dict(other.notes)['w'].startswith('also used by while (test_capture_loops.py:')
@@ -297,4 +297,4 @@ def test_a_while_whose_lanes_end_one_by_one():
   # lanes that a product has no rows for can't be told apart
   each = jax.vmap(one)
   _, stats = capture(each, {'w': jnp.stack([small] * 3)}, x)
-  assert dict(stats.left_out)['w'].endswith(': its rows are not those of a vmapped while')
+  assert dict(stats.skipped)['w'].endswith(': its rows are not those of a vmapped while')

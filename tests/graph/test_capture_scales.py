@@ -79,7 +79,7 @@ OTHERS = {
 @pytest.mark.parametrize('name', OTHERS)
 def test_what_is_no_number_for_the_leaf_is_refused(name):
   stats = captured(OTHERS[name], PARAMS, X)
-  assert not any(use.direct for use, _ in stats['w']) if 'w' in stats else stats.left_out
+  assert not any(use.direct for use, _ in stats['w']) if 'w' in stats else stats.skipped
   with pytest.raises(ValueError, match="at leaf 'w'|'w': "):
     reconstruct.prune(OTHERS[name], PARAMS, [X], sparsity=0.5, where='w', progress=False)
 
@@ -168,7 +168,7 @@ def test_sharded_rows_and_weights_of_tokens(kind):
   x, weights = normal(8, 6), jnp.array([1, 1, 0, 1, 0.5, 1, 0, 2])
   fn = lambda p, x, t: x @ (jnp.full((6, 4), t) * p['w'])
   args = put(PARAMS['w']), put(x, 'data'), put(jnp.float32(2.5))
-  run = lambda w, x, t: capture(fn, {'w': w}, x, t, gram=True, weights=weights)
+  run = lambda w, x, t: capture(fn, {'w': w}, x, t, gram=True, sample_weights=weights)
   with jax.set_mesh(mesh):
     _, stats = run(*args)
   check_moments(only(stats, 'w')[1], 2.5 * as64(x), weights)

@@ -114,7 +114,7 @@ def test_batches_and_weights_and_devices():
     check_moments(only(stats, 'w')[1], rows)
   for size in SIZES[:2]:  # the first ones are all there is
     few = [LARGE[0] * 0, LARGE[0] / SIZES[0] * size]
-    stats = capture_batches(fn, PARAMS, few, gram=True, weights=lambda x: jnp.arange(8.0))
+    stats = capture_batches(fn, PARAMS, few, gram=True, sample_weights=lambda x: jnp.arange(8.0))
     check_moments(only(stats, 'w')[1], np.concatenate(few), np.tile(np.arange(8.0), 2))
 
 

@@ -245,7 +245,7 @@ def test_leaves_concatenated_along_the_contracted_axis():
   params = {'a': normal(2, 4, seed=1), 'b': normal(4, 4, seed=2)}
   stats = captured(lambda p, x: x @ jnp.concatenate([p['a'], p['b']]), params, X)
   assert stats.uses == ()
-  for _, why in stats.left_out:
+  for _, why in stats.skipped:
     assert 'concatenated with others along an axis that is contracted' in why
 
 
@@ -305,7 +305,7 @@ def test_a_tied_embedding_is_captured_where_it_attends():
 
 def test_a_lookup_alone_is_left_out():
   stats = captured(lambda p, t: p['table'][t], {'table': normal(9, 6)}, jnp.array([0, 3]))
-  ((path, why),) = stats.left_out
+  ((path, why),) = stats.skipped
   assert path == 'table'
   assert why.startswith('no product multiplies by it; it is used by gather (test_capture_views.py:')
 
@@ -367,7 +367,7 @@ def test_weights_that_another_leaf_changes():
   stats = captured(fn, params | {'gain': normal(4)}, X)
   assert stats.paths == ('v',)
   assert dict(stats.notes)['v'].startswith('its product multiplies by something computed from it')
-  reasons = dict(stats.left_out)
+  reasons = dict(stats.skipped)
   assert reasons['w'].startswith('no product multiplies by it; it is used by add')
   for path in ('a', 'b'):
     assert reasons[path].endswith(': its partner depends on params only')
@@ -388,7 +388,7 @@ def test_products_with_constants_make_other_weights(name):
   params = {'w': normal(6, 4, seed=1)}
   stats = captured(lambda p, x: BY_CONSTANTS[name](p['w'], x), params, X)
   assert stats.inputs == ()
-  ((path, why),) = stats.left_out
+  ((path, why),) = stats.skipped
   assert path == 'w'
   assert re.fullmatch(r'dot_general .*py:\d+\): its partner depends on no argument of fn', why)
 
@@ -503,8 +503,8 @@ def test_stacked_leaves_that_are_summed_over():
     'nki,kio->no', x[:, :4].reshape(7, 2, 2), jnp.stack([p['a'], p['b']])
   )
   stats = captured(fn, params, X)
-  for _, why in stats.left_out:
+  for _, why in stats.skipped:
     assert 'stacked with others along an axis that is contracted' in why
   mean = captured(lambda p, x: x[:, :2] @ jnp.stack([p['a'], p['b']]).mean(0), params, X)
-  assert all('used by reduce_sum' in why for _, why in (*mean.left_out,))
-  assert len(mean.left_out) == len(stats.left_out) == 2
+  assert all('used by reduce_sum' in why for _, why in (*mean.skipped,))
+  assert len(mean.skipped) == len(stats.skipped) == 2

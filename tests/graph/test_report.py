@@ -28,9 +28,9 @@ def mlp(params, x):
   return x @ params['out']['kernel'] + params['out']['bias'][None]
 
 
-def graph_of(groups=(), frozen=None, unknown=None, leaves=None):
+def graph_of(groups=(), frozen=None, unsupported=None, leaves=None):
   """A graph of bare facts."""
-  return ChannelGraph(tuple(groups), frozen or {}, leaves or {}, None, unknown or {}, None, ())
+  return ChannelGraph(tuple(groups), frozen or {}, leaves or {}, None, unsupported or {}, None, ())
 
 
 def group(name, size, *members, ties=()):
@@ -87,7 +87,7 @@ def test_layouts_are_explained_where_they_occur():
 
 
 def test_unknown_primitives_are_named():
-  assert str(graph_of(unknown={'fft': 2, 'igamma': 1})).splitlines()[-1] == (
+  assert str(graph_of(unsupported={'fft': 2, 'igamma': 1})).splitlines()[-1] == (
     'Without a rule, operands frozen: fft (2), igamma (1)'
   )
   assert 'Without' not in str(graph_of())

@@ -66,7 +66,7 @@ def test_files_and_tallies(tmp_path):
   assert (row.dtype, row.size, row.nonzero, row.bytes_dense) == ('complex64', 72, 18, 72 * 8)
   assert row.bytes_stored < row.bytes_dense / 2
   assert row.macs.sparse * 4 == row.macs.dense
-  assert report.rows[0].dense_because != 'not floating'
+  assert report.rows[0].skipped != 'not floating'
   jprune.save(tmp_path / 'model.safetensors', PARAMS, kept)
   params, again = jprune.load(tmp_path / 'model.safetensors')
   jax.tree.map(np.testing.assert_array_equal, params, jprune.apply(PARAMS, kept))
@@ -105,6 +105,6 @@ def test_what_is_for_real_weights_says_so():
   mixed = {**PARAMS, 'last': jnp.ones((2, 3))}
   both = lambda p, x: jnp.abs(real_inputs(p, x)) @ p['last']
   _, _, report = jprune.reconstruct.prune(both, mixed, [x], sparsity=0.5)
-  assert dict(report.left_alone)['kernel'] == 'complex, which is not repaired'
+  assert dict(report.skipped)['kernel'] == 'complex, which is not repaired'
   with pytest.raises(TypeError, match='`scores` must be a floating array; got complex64'):
     masks.top_k(PARAMS, 0.5)

@@ -38,7 +38,7 @@ everything = pytest.mark.parametrize(
 @everything
 def test_no_statistics(method, name):
   params = {**PARAMS, 'v': jnp.ones((2, 2))}
-  left = dataclasses.replace(stats(), left_out=(('v', 'fn does not use it'),))
+  left = dataclasses.replace(stats(), skipped=(('v', 'fn does not use it'),))
   match = rf"{name}: `stats` must be .*fn does not use it.* at leaf 'v'.*where="
   with pytest.raises(ValueError, match=match):
     method(params, left, 0.5)

@@ -151,7 +151,7 @@ def test_leaves_without_masks_stay_and_others_are_masked():
   np.testing.assert_array_equal(new['b'], [1, 0, 1, 1])
   assert new['v'] is params['v']
   assert (out['v'], out['n'], new['n']) == (None, None, 3)
-  assert dict(report.left_alone) == {
+  assert dict(report.skipped) == {
     'b': 'only masked, fewer than two dimensions',
     'v': 'no mask',
     'n': 'no mask',
@@ -166,4 +166,4 @@ def test_a_kernel_of_one_output_is_repaired_by_default():
   masks = {'head': {'kernel': jnp.array([[False], [True], [True]]), 'bias': jnp.ones(1, bool)}}
   new, _, report = least_squares(params, stats, masks)
   np.testing.assert_allclose(new['head']['kernel'][:, 0], [0, 3, 4], atol=0.01)
-  assert dict(report.left_alone)['head/bias'] == 'only masked, fewer than two dimensions'
+  assert dict(report.skipped)['head/bias'] == 'only masked, fewer than two dimensions'

@@ -252,7 +252,7 @@ def test_what_cannot_be_pruned_is_in_the_report(batches):
     return x @ params['used'] + x @ centred + params['bias'][None] + params['table'][0][None]
 
   new, masks, report = reconstruct.prune(fn, params, batches, sparsity=0.5, **QUIET)
-  why = dict(report.left_alone)
+  why = dict(report.skipped)
   assert why['ignored'] == 'fn does not use it'
   assert why['table'].startswith('no product multiplies by it')
   assert why['centred'].startswith('its product multiplies by something computed from it by sub (')
@@ -352,13 +352,13 @@ def test_a_branch_that_no_batch_takes_is_left_alone(batches, how):
   new, masks, report = call(**how)
   assert new['never'] is params['never']
   assert masks['never'] is None
-  assert dict(report.left_alone) == {'never': 'no batch runs a product with it'}
+  assert dict(report.skipped) == {'never': 'no batch runs a product with it'}
   assert report['taken'].pruned == 64
   _, masks, _ = call(distribution=jprune.distributions.global_, **how)
   assert int((~masks['taken']).sum()) == 64
   with pytest.raises(
     ValueError,
-    match=r"`stats` must be of at least one row; .* leaf 'never'.*weights= that are not all 0",
+    match=r"`stats` must be of at least one row; .* leaf 'never'.*sample_weights= that are not all",
   ):
     call(where='never', **how)
 
@@ -392,7 +392,7 @@ def test_weights_leave_padding_out(params, batches):
   padded = jnp.concatenate([x, far], axis=1)
   keep = lambda batch: jnp.arange(25)[None, :].repeat(3, axis=0) < 20
   call = functools.partial(reconstruct.prune, mlp, params, sparsity=0.5, progress=False)
-  same(call([padded], weights=keep)[:2], call([x])[:2], rtol=1e-4, atol=1e-5)
+  same(call([padded], sample_weights=keep)[:2], call([x])[:2], rtol=1e-4, atol=1e-5)
 
 
 def test_batches_of_several_arguments(batches):

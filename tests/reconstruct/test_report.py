@@ -22,14 +22,14 @@ def repaired():
   return params, sparsegpt(params, stats, {'a': 0.5, 'c': 0.0}, where='[ac]$|e')
 
 
-def test_rows_and_what_was_left_alone():
+def test_rows_and_what_was_skipped():
   params, (new, masks, report) = repaired()
   assert [row.path for row in report.rows] == ['a', 'c']
   assert (report['a'].pruned, report['a'].size, report['a'].sparsity) == (24, 48, 0.5)
   assert 0 < report['a'].error_after < report['a'].error_before < 1
   assert report['c'] == LeafRepair('c', (8, 6), 0, 0.0, 0.0, 0.0, False, 'nothing to prune')
   np.testing.assert_array_equal(new['c'], params['c'])
-  assert dict(report.left_alone) == {
+  assert dict(report.skipped) == {
     'b': 'fewer than two dimensions',
     'd': 'not floating',
     'e': 'no sparsity given',
@@ -63,7 +63,7 @@ def test_plain_data():
   assert data['method'] == 'sparsegpt'
   assert data['leaves'][0]['pruned'] == 24
   assert data['leaves'][0]['shape'] == [8, 6]
-  assert data['left_alone']['b'] == 'fewer than two dimensions'
+  assert data['skipped']['b'] == 'fewer than two dimensions'
   assert '2 leaves' in repr(report)
 
 

@@ -50,7 +50,7 @@ def test_renders_every_leaf(tmp_path, leaves):
   assert ax.patches[2 * leaves + 1].get_x() == 25  # the pruned weights go on where the kept end
   assert ax.patches[2 * leaves + 1].get_width() == 75
   assert ax.yaxis.get_inverted()
-  assert legend(ax) == ['kept', 'pruned', 'left dense']
+  assert legend(ax) == ['kept', 'pruned', 'skipped']
   assert ax.get_title(loc='left').startswith(f'{100 * 48 / 72:.2f}% sparse: ')
 
 
@@ -87,7 +87,7 @@ def test_names_are_not_read_as_formulas_and_are_shortened():
 
 def test_legend_names_only_what_is_drawn():
   assert legend(tally({'w': jnp.eye(3)}).plot()) == ['kept', 'pruned']
-  assert legend(tally({'w': jnp.ones(3)}).plot()) == ['left dense']
+  assert legend(tally({'w': jnp.ones(3)}).plot()) == ['skipped']
 
 
 def test_never_shows(monkeypatch):

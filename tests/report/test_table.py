@@ -48,15 +48,15 @@ def test_text_of_a_small_model():
   assert lines[0] == 'Nonzero: 1,422 of 2,458 weights.'
   assert lines[1].startswith('Bytes: 7,252 dense, 3,604 as stored; about ')
   assert lines[2:] == [
-    'Left dense: 3 of 4 leaves, 1,306 weights.',
+    'Skipped: 3 of 4 leaves, 1,306 weights.',
     '  fewer than two dimensions (2): Conv_0/bias, Dense_0/bias',
     '  not selected (1): Dense_0/kernel',
   ]
 
 
-def test_nothing_left_dense_is_not_mentioned():
-  assert 'Left dense' not in str(tally({'w': jnp.eye(3)}))
-  assert 'Left dense' not in tally({'w': jnp.eye(3)})._repr_html_()
+def test_nothing_skipped_is_not_mentioned():
+  assert 'Skipped' not in str(tally({'w': jnp.eye(3)}))
+  assert 'Skipped' not in tally({'w': jnp.eye(3)})._repr_html_()
 
 
 def test_emptied_leaves_are_named():
@@ -121,7 +121,7 @@ def test_keys_cannot_break_the_layout():
   assert len(text.splitlines()) == len(str(tally({'a': jnp.eye(2)})).splitlines())
 
 
-def test_many_left_dense_leaves_are_counted_on_one_line():
+def test_many_skipped_leaves_are_counted_on_one_line():
   report = tally({f'layer_{i:03}': jnp.ones(4) for i in range(200)})
   last = str(report).splitlines()[-1]
   assert last.startswith('  no zeros (200): layer_000, layer_001')

@@ -29,7 +29,7 @@ def by_path(report):
 
 
 def reasons(report):
-  return {row.path: row.dense_because for row in report.rows}
+  return {row.path: row.skipped for row in report.rows}
 
 
 # ----------------------------------------------------------------------------------------- numbers
@@ -70,7 +70,7 @@ def test_every_number_by_hand():
 def test_counts_zeros_without_masks():
   report = tally({'b': np.zeros(3, np.float32), 'w': jnp.array([[0.0, -0.0], [jnp.nan, 1e-45]])})
   assert [(row.size, row.nonzero) for row in report.rows] == [(3, 0), (4, 2)]
-  assert report.left_dense == {}
+  assert report.skipped == ()
 
 
 def test_masks_count_not_zeros_where_masks_are_given():
@@ -197,9 +197,9 @@ def test_reasons_with_masks():
     'open': 'its mask keeps every weight',
     'pruned': None,
   }
-  groups = {why: [row.path for row in rows] for why, rows in report.left_dense.items()}
-  assert groups == report.to_dict()['left_dense']
-  assert groups['not floating'] == ['count', 'key', 'number']
+  assert dict(report.skipped) == report.to_dict()['skipped']
+  alike = [path for path, why in report.skipped if why == 'not floating']
+  assert alike == ['count', 'key', 'number']
 
 
 def test_reasons_without_masks():
@@ -227,7 +227,7 @@ def test_linen_nnx_and_equinox_models():
   assert by_path(tally(state))['kernel'].shape == (3, 4)
   report = by_path(tally(model))
   assert report['layers/0/weight'].size == 15
-  assert report['activation'].dense_because == 'not an array'
+  assert report['activation'].skipped == 'not an array'
 
 
 def test_bare_array_and_tuples():
@@ -253,7 +253,7 @@ def test_dict_is_plain_json():
     'bytes_dense': 32,
     'bytes_stored': report.rows[2].bytes_stored,
     'format': report.rows[2].format,
-    'dense_because': None,
+    'skipped': None,
     'sparsity': 0.75,
     'compression': report.rows[2].compression,
   }
@@ -295,7 +295,7 @@ def test_what_the_default_left_out_stands_there_with_the_reason():
   for text in (str(report), report._repr_html_()):
     for why in set(reasons(report).values()) - {None}:
       assert f'{why} (1)' in text
-  assert report.to_dict()['left_dense']['a bias by its name'] == ['attention/bias']
+  assert report.to_dict()['skipped']['attention/bias'] == 'a bias by its name'
   assert 'role' not in str(report)
   assert 'role' not in report.to_dict()['leaves'][0]
 

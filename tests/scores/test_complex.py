@@ -124,7 +124,7 @@ def test_statistics_of_real_inputs():
   _, stats = jprune.graph.capture(
     lambda p, x: jnp.abs(x @ p['w']) @ p['v'], {**params, 'v': jnp.ones((4, 2))}, complex_inputs
   )
-  assert dict(stats.left_out)['w'].endswith('its inputs are complex')
+  assert dict(stats.skipped)['w'].endswith('its inputs are complex')
   with pytest.raises(ValueError, match="wanda: .*'w' was not captured: .*its inputs are complex"):
     scores.wanda(params, stats)
 

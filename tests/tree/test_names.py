@@ -21,7 +21,7 @@ def structs(shapes, dtype=F32):
 def kernels(params):
   """The paths that the default selects."""
   paths = tree.flatten(params)[0]
-  return [path for path, why in zip(paths, tree.left_out(params)) if why is None]
+  return [path for path, why in zip(paths, tree.skipped(params)) if why is None]
 
 
 def nest(flat):
@@ -270,7 +270,7 @@ def test_a_stack_is_known_by_its_norms_and_biases():
     'head/kernel': (8, 5),
   }
   assert kernels(structs(stack)) == ['head/kernel', 'layers/score/kernel', 'layers/up/kernel']
-  why = dict(zip(sorted(stack), tree.left_out(structs(stack))))
+  why = dict(zip(sorted(stack), tree.skipped(structs(stack))))
   assert why['layers/temperatures'] == 'one axis longer than 1 in each layer of its stack'
   ensemble = {'up/kernel': (3, 8, 16), 'up/bias': (3, 16), 'up/sharpness': (3, 8), 'mix': (3, 8)}
   assert kernels(structs(ensemble)) == ['up/kernel']
@@ -292,7 +292,7 @@ def test_nnx_says_what_is_state_by_the_type_of_its_variables():
 
   state = nnx.state(Net())
   assert kernels(state) == ['kernel']
-  assert tree.left_out(state) == [None, 'in a nnx.Cache', 'in a nnx.BatchStat']
+  assert tree.skipped(state) == [None, 'in a nnx.Cache', 'in a nnx.BatchStat']
 
 
 def test_equinox_keeps_its_state_in_a_type_of_its_own():
@@ -303,7 +303,7 @@ def test_equinox_keeps_its_state_in_a_type_of_its_own():
     jax.random.split(jax.random.key(0), 3)
   )
   assert kernels((model, state)) == []
-  assert 'in a equinox.nn.State' in tree.left_out((model, state))
+  assert 'in a equinox.nn.State' in tree.skipped((model, state))
 
 
 def test_real_attention_scanned_layers_and_norms():
@@ -320,14 +320,14 @@ def test_real_attention_scanned_layers_and_norms():
   assert [path.split('/')[-2:] for path in found] == [
     [name, 'kernel'] for name in ('key', 'out', 'query', 'value')
   ]
-  reasons = set(tree.left_out(variables)) - {None}
+  reasons = set(tree.skipped(variables)) - {None}
   assert reasons == {'a bias by its name', 'a scale by its name', 'in the collection batch_stats'}
 
 
 def test_reasons_that_are_not_names():
   params = structs({'kernel': (4, 1, 1), 'one': (1, 1), 'vector': (4,), 'none': (0, 4)})
   params |= {'int': jnp.ones((2, 2), int), 'fn': jax.nn.relu}
-  assert dict(zip(tree.flatten(params)[0], tree.left_out(params))) == {
+  assert dict(zip(tree.flatten(params)[0], tree.skipped(params))) == {
     'fn': 'not an array',
     'int': 'not floating',
     'kernel': None,  # of one output, but a kernel by its name

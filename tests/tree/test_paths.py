@@ -174,7 +174,7 @@ def test_filters_that_cannot_be_meant(where, error, words):
 def test_nothing_to_select_from():
   with pytest.raises(ValueError, match='f: `params` must be a tree with at least one leaf'):
     tree.selected('f', {})
-  with pytest.raises(ValueError, match=r'By default floating leaves .*left_out'):
+  with pytest.raises(ValueError, match=r'By default floating leaves .*tree.skipped'):
     tree.selected('f', {'b': BIAS})
 
 
@@ -214,7 +214,7 @@ def test_roles_take_the_place_of_names():
   assert [p for p, yes in zip(paths, find(None)) if yes] == ['Dense_0/bias', 'Dense_0/kernel']
   assert [p for p, yes in zip(paths, find('bias')) if yes] == ['Dense_0/bias']
   assert [p for p, yes in zip(paths, find(['Dense_1/bias'])) if yes] == ['Dense_1/bias']
-  why = dict(zip(paths, tree.left_out(PARAMS, ROLES)))
+  why = dict(zip(paths, tree.skipped(PARAMS, ROLES)))
   assert why['Dense_1/kernel'] == 'table: it is looked up'
   assert why['count'] == 'not floating'
   assert why['empty'] == 'no weights'
@@ -264,7 +264,7 @@ def test_quantised_weights_are_refused_unless_left_out(name):
   assert sum(tree.selected('f', params, 'head')) == 1
   assert sum(tree.selected('f', params, lambda path, leaf: path == 'head/kernel')) == 1
   del params['head']
-  assert set(tree.left_out(params)) - {None, 'not floating'} or name == 'MXFP4'
+  assert set(tree.skipped(params)) - {None, 'not floating'} or name == 'MXFP4'
 
 
 def test_small_dtypes_without_scales_are_weights_like_others():

@@ -18,7 +18,7 @@ def selection(params, roles=None):
   """Lines: each leaf that is selected, each other of two or more axes with the reason."""
   paths, leaves, _ = tree.flatten(params)
   lines = []
-  for path, leaf, why in zip(paths, leaves, tree.left_out(params, roles)):
+  for path, leaf, why in zip(paths, leaves, tree.skipped(params, roles)):
     shape = ','.join(map(str, leaf.shape))
     if why is None:
       lines.append(f'  {path} [{shape}]')

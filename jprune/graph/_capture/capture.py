@@ -33,7 +33,7 @@ def capture(
   *args: Any,
   gram: bool = False,
   where: Where = None,
-  weights: Any = None,
+  sample_weights: Any = None,
 ) -> tuple[Any, Stats]:
   r"""Runs a function and tells what each of its leaves is multiplied by.
 
@@ -74,18 +74,18 @@ def capture(
     gram: whether to collect products of pairs of inputs: ``inputs ** 2`` floats for each.
     where: selects the leaves, as for :func:`jprune.prune`; but by default all floating and complex
       ones with two or more dimensions, since the function tells which of them it multiplies by.
-    weights: of tokens, such as a padding mask: an array whose axes are the first ones of the first
-      argument that starts with them. A row has the weight of the token at its place, whatever
+    sample_weights: of tokens, such as a padding mask: an array whose axes are the first ones of the
+      first argument that starts with them. A row has the weight of the token at its place, whatever
       was mixed into it; what lies under a weight of 0 may be NaN. Leaves whose rows are not at the
-      places of tokens (experts that choose their tokens) are left out.
+      places of tokens (experts that choose their tokens) are skipped.
 
   Returns:
-    What ``fn`` returns, and :class:`Stats`; ``stats.left_out`` names every selected leaf of two or
+    What ``fn`` returns, and :class:`Stats`; ``stats.skipped`` names every selected leaf of two or
     more dimensions of which nothing is known, with the reason.
 
   Raises:
-    ValueError: if nothing is selected, no argument starts with the axes of ``weights``, or one of
-      these is negative or NaN.
+    ValueError: if nothing is selected, no argument starts with the axes of ``sample_weights``, or
+      one of these is negative or NaN.
     TypeError: if ``fn`` is no function or can't be traced with these arguments, one of them is no
       array, or a selected leaf isn't floating.
 
@@ -103,12 +103,12 @@ def capture(
     (Array([[2., 2.]], dtype=float32), Array([[0., 1.]], dtype=float32))
   """
   chosen = _chosen('capture', params, where)
-  weights = _given('capture', args, weights)
-  values = jax.tree.leaves((params, args, weights))
+  sample_weights = _given('capture', args, sample_weights)
+  values = jax.tree.leaves((params, args, sample_weights))
   if tree.is_traced(*values):
-    return _run('capture', fn, chosen, gram, params, args, weights)
+    return _run('capture', fn, chosen, gram, params, args, sample_weights)
   run = _compiled(_run, 'capture', fn, chosen, gram)
-  return run(params, args, weights, mesh=_mesh(values))
+  return run(params, args, sample_weights, mesh=_mesh(values))
 
 
 @public
@@ -119,7 +119,7 @@ def capture_batches(
   *,
   gram: bool = False,
   where: Where = None,
-  weights: Callable[[Any], Any] | None = None,
+  sample_weights: Callable[[Any], Any] | None = None,
   progress: bool = True,
 ) -> Stats:
   """Statistics of all batches together, as :func:`capture` takes them of one.
@@ -134,7 +134,7 @@ def capture_batches(
     batches: an iterable of batches; a tuple holds several arguments, all else is one.
     gram: as for :func:`capture`.
     where: as for :func:`capture`.
-    weights: ``weights(batch)`` are the weights of tokens of a batch.
+    sample_weights: ``sample_weights(batch)`` are the weights of tokens of a batch.
     progress: whether to show a bar, if tqdm is installed.
 
   Returns:
@@ -154,7 +154,7 @@ def capture_batches(
     (Array([8.], dtype=float32), Array([[0.5, 0.5]], dtype=float32))
   """
   function = 'capture_batches'
-  return Capturing(function, fn, _chosen(function, params, where), gram, weights)(
+  return Capturing(function, fn, _chosen(function, params, where), gram, sample_weights)(
     params, batches, progress
   )
 
@@ -185,14 +185,14 @@ class Capturing:
     fn: Callable[..., Any],
     chosen: Sequence[bool],
     gram: bool,
-    weights: Callable[[Any], Any] | None,
+    sample_weights: Callable[[Any], Any] | None,
   ) -> None:
     self._step = _compiled(_step, function, fn, chosen, gram)
-    if weights is not None and not callable(weights):
-      raise _errors.weights_not_a_function(function, weights)
+    if sample_weights is not None and not callable(sample_weights):
+      raise _errors.sample_weights_not_a_function(function, sample_weights)
     self._fn = fn  # what was compiled goes when it goes
     self._function = function
-    self._weights = weights
+    self._sample_weights = sample_weights
 
   def __call__(self, params: Params, batches: Iterable[Any], progress: bool = False) -> Stats:
     _checks.check_batches(self._function, batches)
@@ -212,29 +212,29 @@ class Capturing:
 
   def _arguments(self, batch: Any) -> tuple[Any, Any]:
     args = batch if isinstance(batch, tuple) else (batch,)
-    weights = None if self._weights is None else self._weights(batch)
-    return args, _given(self._function, args, weights)
+    sample_weights = None if self._sample_weights is None else self._sample_weights(batch)
+    return args, _given(self._function, args, sample_weights)
 
 
-def _given(function: str, args: Any, weights: Any) -> jax.Array | None:
+def _given(function: str, args: Any, sample_weights: Any) -> jax.Array | None:
   """The weights as an array; refuses them and arguments that are no arrays."""
   for path, leaf in zip(*tree.flatten(args)[:2]):
     if not tree.is_array(leaf) and not isinstance(leaf, (bool, int, float, complex)):
       raise _errors.argument_no_array(function, path, leaf)
-  if weights is None:
+  if sample_weights is None:
     return None
-  weights = jnp.asarray(weights)
-  if not tree.is_traced(weights) and weights.dtype != jnp.bool_:
-    fine, least = jax.device_get(_bounded(weights))
+  sample_weights = jnp.asarray(sample_weights)
+  if not tree.is_traced(sample_weights) and sample_weights.dtype != jnp.bool_:
+    fine, least = jax.device_get(_bounded(sample_weights))
     if not fine:
-      raise _errors.bad_weights(function, float(least))
-  return weights
+      raise _errors.bad_sample_weights(function, float(least))
+  return sample_weights
 
 
 @jax.jit
-def _bounded(weights: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _bounded(sample_weights: jax.Array) -> tuple[jax.Array, jax.Array]:
   """Whether none is negative or NaN, and the least."""
-  return jnp.all(weights >= 0), jnp.min(weights, initial=0)
+  return jnp.all(sample_weights >= 0), jnp.min(sample_weights, initial=0)
 
 
 def _chosen(function: str, params: Params, where: Where) -> tuple[bool, ...]:
@@ -263,10 +263,10 @@ def _step(
   gram: bool,
   params: Any,
   args: Any,
-  weights: Any,
+  sample_weights: Any,
   mesh: Mesh | None = None,
 ) -> tuple[Stats, jax.Array]:
-  _, stats = _run(function, fn, chosen, gram, params, args, weights, mesh)
+  _, stats = _run(function, fn, chosen, gram, params, args, sample_weights, mesh)
   known = [jnp.all(jnp.isfinite(m.mean) & jnp.isfinite(m.squares)) for m in stats.inputs]
   return stats, jnp.stack(known) if known else jnp.ones(0, bool)
 
@@ -278,20 +278,20 @@ def _run(
   gram: bool,
   params: Any,
   args: Any,
-  weights: Any,
+  sample_weights: Any,
   mesh: Mesh | None = None,
 ) -> tuple[Any, Stats]:
   traced = Traced(function, fn, params, args, exact=False)
-  tokens = None if weights is None else _tokens(function, traced, args, weights)
+  tokens = None if sample_weights is None else _tokens(function, traced, args, sample_weights)
   survey = Survey(traced, chosen, tokens)
   joint = Joint(traced, survey)
   wanted = sorted({survey.parts[i].input for sources in joint.sources for i in sources})
-  recorder = Recorder(survey, wanted, gram, weights)
+  recorder = Recorder(survey, wanted, gram, sample_weights)
   outs, found = recorder.run(traced.frame, list(map(jnp.asarray, jax.tree.leaves((params, args)))))
   inputs = [_together([survey.parts[i].of(found) for i in sources]) for sources in joint.sources]
   if mesh is not None:  # the partitioner may have left products where their inputs lie
     inputs = lax.with_sharding_constraint(inputs, NamedSharding(mesh, PartitionSpec()))
-  stats = Stats(tuple(inputs), tuple(joint.uses), tuple(joint.left_out), tuple(joint.notes))
+  stats = Stats(tuple(inputs), tuple(joint.uses), tuple(joint.skipped), tuple(joint.notes))
   return jax.tree.unflatten(traced.out_tree, outs), stats
 
 
@@ -299,9 +299,9 @@ def _together(found: Sequence[Moments]) -> Moments:
   return functools.reduce(merged, found)
 
 
-def _tokens(function: str, traced: Traced, args: Any, weights: Any) -> Sequence[Any]:
+def _tokens(function: str, traced: Traced, args: Any, sample_weights: Any) -> Sequence[Any]:
   """The dimensions of the argument that the axes of the weights number."""
-  shape = np.shape(weights)
+  shape = np.shape(sample_weights)
   for leaf, dims in zip(jax.tree.leaves(args), traced.inputs):
     if shape and np.shape(leaf)[: len(shape)] == shape:
       return dims[: len(shape)]

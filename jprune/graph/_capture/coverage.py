@@ -18,7 +18,7 @@ class Joint:
   Attributes:
     sources: for each of the moments to return, the places of the inputs that it merges.
     uses: pairs of a path and its uses.
-    left_out: pairs of a path and the reason.
+    skipped: pairs of a path and the reason.
     notes: pairs of a path and what else is done with the leaf.
   """
 
@@ -28,7 +28,7 @@ class Joint:
     # in the order in which they run, for those who prune stage by stage
     self.sources = sorted({sources for uses, _ in covering.values() for _, sources in uses})
     self.uses: list[tuple[str, tuple[Use, ...]]] = []
-    self.left_out: list[tuple[str, str]] = []
+    self.skipped: list[tuple[str, str]] = []
     self.notes: list[tuple[str, str]] = []
     for i, (uses, others) in covering.items():
       path, ends = traced.paths[i], list(dict.fromkeys(survey.ends[i]))
@@ -38,7 +38,7 @@ class Joint:
         self.notes += [(path, f'also used by {end}') for end in ends]
         self.notes += [(path, f'its product multiplies by {each}') for each in _changed(survey, i)]
       else:
-        self.left_out.append((path, _why(traced, survey, i, ends)))
+        self.skipped.append((path, _why(traced, survey, i, ends)))
 
   def _numbered(self, use: Use, sources: tuple[int, ...]) -> Use:
     return dataclasses.replace(use, source=self.sources.index(sources))

@@ -84,7 +84,7 @@ class Use:
 @functools.partial(
   jax.tree_util.register_dataclass,
   data_fields=['inputs'],
-  meta_fields=['uses', 'left_out', 'notes'],
+  meta_fields=['uses', 'skipped', 'notes'],
 )
 @dataclasses.dataclass(frozen=True, repr=False)
 class Stats:
@@ -97,7 +97,7 @@ class Stats:
   Attributes:
     inputs: the moments, each once; leaves that are multiplied by the same values share them.
     uses: pairs of a path and its :class:`Use` s, in tree order.
-    left_out: pairs of a path and the reason why nothing is known, for all other selected leaves.
+    skipped: pairs of a path and the reason why nothing is known, for all other selected leaves.
     notes: pairs of a path and what else is done with a captured leaf, such as a lookup by index.
 
   Examples:
@@ -106,13 +106,13 @@ class Stats:
     >>> _, stats = jprune.graph.capture(fn, params, jnp.ones((4, 3)))
     >>> stats.paths, 'unused' in stats
     (('in', 'out'), False)
-    >>> stats.left_out
+    >>> stats.skipped
     (('unused', 'fn does not use it'),)
   """
 
   inputs: tuple[Moments, ...]
   uses: tuple[tuple[str, tuple[Use, ...]], ...]
-  left_out: tuple[tuple[str, str], ...] = ()
+  skipped: tuple[tuple[str, str], ...] = ()
   notes: tuple[tuple[str, str], ...] = ()
 
   @property
@@ -130,7 +130,7 @@ class Stats:
   def __getitem__(self, path: str) -> tuple[tuple[Use, Moments], ...]:
     found = self._by_path.get(path)
     if found is None:
-      raise KeyError(_errors.words_no_stats(path, dict(self.left_out).get(path)))
+      raise KeyError(_errors.words_no_stats(path, dict(self.skipped).get(path)))
     return tuple((use, self.inputs[use.source]) for use in found)
 
   @explicit

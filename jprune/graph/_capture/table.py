@@ -1,4 +1,4 @@
-"""Statistics as text and HTML: which leaves they are of, and which are left out."""
+"""Statistics as text and HTML: which leaves they are of, and which are skipped."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _HEADER = ['leaf', 'batch', 'inputs', 'outputs', 'rows', 'moments']
 
 
 def text(stats: Stats) -> str:
-  """A row for each use; below, what was left out and why."""
+  """A row for each use; below, what was skipped, and why."""
   return '\n'.join([*table(_HEADER, _cells(stats)), *_below(stats)])
 
 
 def html(stats: Stats) -> str:
-  """A plain table, and lists of what was left out."""
+  """A plain table, and lists of what was skipped."""
   below = [page.paragraph(line) for line in _below(stats) if line]
   return '\n'.join([page.table(_HEADER, _cells(stats)), *below])
 
@@ -50,7 +50,7 @@ def _rows(stats: Stats, source: int) -> str:
 
 def _below(stats: Stats) -> list[str]:
   lines = []
-  for title, pairs in (('Left out:', stats.left_out), ('Also:', stats.notes)):
+  for title, pairs in (('Skipped:', stats.skipped), ('Also:', stats.notes)):
     if pairs:
       lines += ['', title, *_listed(pairs)]
   return lines

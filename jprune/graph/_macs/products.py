@@ -78,10 +78,10 @@ def unknown_equations(frame: Frame) -> Iterator[tuple[Any, str]]:
   for index, eqn in enumerate(frame.jaxpr.eqns):
     name, children = eqn.primitive.name, frame.children.get(index, {})
     if name not in RULES:
-      yield eqn, f'{name}: what it multiplies is not known'
+      yield eqn, 'what it multiplies is not known'
     call = call_of(eqn)
     if call.waits and any(_has_products(child) for child in children.values()):
-      yield eqn, 'while: its products are counted once, for its length is not known'
+      yield eqn, 'its products are counted once, for its length is not known'
     for role in call.roles if children else ():
       yield from unknown_equations(children[role])
 

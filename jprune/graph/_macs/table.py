@@ -38,9 +38,9 @@ def notes(count: MacCount) -> list[str]:
     units, groups = sum(count.partly.values()), len(count.partly)
     which = f'{plural(units, "unit")} of {plural(groups, "group")}'
     out.append(f'Not shrunk: {which}, pruned in some of their members only.')
-  if count.uncounted:
-    out.append('Not all is counted:')
-    out += [f'  {each}'[:WIDTH] for each in count.uncounted]
+  if count.skipped:
+    out.append('Skipped:')
+    out += [f'  {name}: {why}'[:WIDTH] for name, why in count.skipped]
   return out
 
 
@@ -55,7 +55,7 @@ def as_dict(count: MacCount) -> dict[str, Any]:
     'others': count.others._asdict(),
     'leaves': {path: macs._asdict() for path, macs in count.leaves.items()},
     'equations': rows,
-    'uncounted': list(count.uncounted),
+    'skipped': dict(count.skipped),
     'partly': dict(count.partly),
   }
 

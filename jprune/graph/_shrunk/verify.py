@@ -34,7 +34,7 @@ class Verification:
     outputs: largest absolute difference for each result, by path.
     params: number of weights, dense and shrunk.
     inputs: with ``inputs='hard'``, by kind of input the difference ``relative`` for it.
-    skipped: the kinds of inputs that say nothing, and why.
+    skipped: pairs of a kind of hard inputs that says nothing, and why.
 
   Examples:
     >>> fn = lambda params, x: jax.nn.relu(x @ params['in']) @ params['out']
@@ -51,7 +51,7 @@ class Verification:
   outputs: dict[str, float]
   params: tuple[int, int]
   inputs: dict[str, float] = dataclasses.field(default_factory=dict)
-  skipped: dict[str, str] = dataclasses.field(default_factory=dict)
+  skipped: tuple[tuple[str, str], ...] = ()
 
   def __str__(self) -> str:
     lines = [self._first_line()]
@@ -59,7 +59,7 @@ class Verification:
       worst = max(self.inputs, key=self.inputs.__getitem__)
       most = f'; most on {worst}, {self.inputs[worst]:.3g}' if self.inputs[worst] else ''
       lines.append(f'Compared on the inputs and on {len(self.inputs)} kinds of hard ones{most}.')
-    lines += [f'Left out: {name}, {why}.' for name, why in self.skipped.items()]
+    lines += [f'Skipped: {name}, {why}.' for name, why in self.skipped]
     return '\n'.join(lines)
 
   def _first_line(self) -> str:
@@ -130,7 +130,7 @@ def verify(
     >>> print(verify(fn, params, masks, jnp.ones((4, 2)), inputs='hard'))
     Masked and shrunk agree exactly in 1 result; 6 of 9 weights are left.
     Compared on the inputs and on 7 kinds of hard ones.
-    Left out: nothing along axis 1, for which fn raises TypeError.
+    Skipped: nothing along axis 1, for which fn raises TypeError.
   """
   _checks.check_no_keywords('verify', keywords)
   _checks.check_choice('verify', 'inputs', inputs, (None, 'hard'))
@@ -154,10 +154,10 @@ def verify(
   sides = _Sides(same, shrunk, treedef.unflatten(masked), treedef.unflatten(small))
   states = [None if i is None else kept.get(paths[i], {}) for i in graph.states]
   outputs, ratios = sides.compared(args, states)
-  by_kind, skipped = {}, {}
+  by_kind, skipped = {}, []
   for name, varied in hard_inputs(args) if inputs == 'hard' else ():
     if (why := sides.why_not(varied)) is not None:
-      skipped[name] = why
+      skipped.append((name, why))
       continue
     apart, each = sides.compared(varied, states)
     by_kind[name] = max(each, default=0.0)
@@ -165,7 +165,7 @@ def verify(
     ratios += each
   sizes = tuple(sum(int(np.size(leaf)) for leaf in each) for each in (leaves, small))
   largest = max(outputs.values(), default=0.0)
-  return Verification(largest, max(ratios, default=0.0), outputs, sizes, by_kind, skipped)
+  return Verification(largest, max(ratios, default=0.0), outputs, sizes, by_kind, tuple(skipped))
 
 
 class _Sides(NamedTuple):

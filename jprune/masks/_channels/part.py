@@ -99,7 +99,7 @@ def _kernels(function: str, graph: Any, params: Any, roles: Any) -> set[str]:
   """The leaves that count by default where a group has one."""
   if roles is not None:
     _roles.check(function, tree.shapes(params), roles)
-  why = tree.left_out(params, roles)
+  why = tree.skipped(params, roles)
   narrow = 'axis longer than 1'  # kernels of one input or output have a say
   return {
     path
