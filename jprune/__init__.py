@@ -29,6 +29,11 @@ from jprune._shrunk_files import save_shrunk as save_shrunk
 from jprune._synflow_prune import synflow_prune as synflow_prune
 from jprune.io import load as load
 from jprune.io import save as save
+from jprune.masks import Block as Block
+from jprune.masks import Channel as Channel
+from jprune.masks import ChannelGroups as ChannelGroups
+from jprune.masks import NOfM as NOfM
+from jprune.masks import Unstructured as Unstructured
 from jprune.masks import apply as apply
 from jprune.masks import rewind as rewind
 from jprune.masks import sparse_init as sparse_init
@@ -39,8 +44,13 @@ from jprune.transforms import mask_updates as mask_updates
 __version__ = '0.1.0'
 
 __all__ = [
+  'Block',
+  'Channel',
+  'ChannelGroups',
+  'NOfM',
   'Plan',
   'Shrunk',
+  'Unstructured',
   'apply',
   'distributions',
   'graph',

@@ -120,7 +120,7 @@ def sr_ste(
       N:M.
 
   Examples:
-    >>> tx = sr_ste(optax.sgd(1.0), pattern=jprune.masks.NOfM(1, 2), decay=0.5)
+    >>> tx = sr_ste(optax.sgd(1.0), pattern=jprune.NOfM(1, 2), decay=0.5)
     >>> params = {'kernel': jnp.array([[1.0, -3.0], [2.0, 0.5]])}
     >>> updates, state = tx.update({'kernel': jnp.zeros((2, 2))}, tx.init(params), params)
     >>> optax.apply_updates(params, updates)['kernel']

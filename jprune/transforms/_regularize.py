@@ -170,7 +170,7 @@ def growing(
 
   Args:
     masks: ``False`` for what is to be pruned, along the params: of
-      ``jprune.prune(params, 0.5, pattern=jprune.masks.ChannelGroups(graph))`` or
+      ``jprune.prune(params, 0.5, pattern=jprune.ChannelGroups(graph))`` or
       :func:`jprune.masks.channels`, for whole units, or any others; packed or ``None`` too.
     delta: :math:`\delta`, by which the strength grows, positive.
     every: :math:`K`, after how many calls it does.

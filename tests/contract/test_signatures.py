@@ -1,6 +1,8 @@
 """What all public signatures have in common, read from the public surface itself."""
 
 import inspect
+import pathlib
+import re
 
 import jax
 import jax.numpy as jnp
@@ -70,6 +72,31 @@ def test_keys_are_passed_by_name():
     jprune.scores.random({'w': jnp.ones(2)}, jax.random.key(0))
   with pytest.raises(TypeError, match='positional'):
     jprune.masks.bernoulli({'w': jnp.ones(2)}, 0.5, jax.random.key(0))
+
+
+def test_one_default_of_strict():
+  defaults = {k: v['strict'].default for k, v in signatures().items() if 'strict' in v}
+  assert set(defaults) == {'shrink', 'graph.macs', 'graph.verify'}
+  assert set(defaults.values()) == {True}
+
+
+def test_patterns_stand_at_the_top():
+  patterns = [
+    name
+    for name, value in vars(jprune.masks).items()
+    if inspect.isclass(value) and hasattr(value, 'check')
+  ]
+  assert len(patterns) == 5
+  for name in patterns:
+    assert getattr(jprune, name) is getattr(jprune.masks, name)
+
+
+def test_no_page_imports_masks_for_a_pattern():
+  root = pathlib.Path(__file__).parents[2]
+  pages = [root / 'README.md', *root.glob('docs/**/*.md'), *root.glob('examples/*')]
+  needless = re.compile(r'masks as \w+|from jprune\.masks import|jprune\.masks\.[A-Z]\w+\(')
+  for page in filter(pathlib.Path.is_file, pages):
+    assert not needless.findall(page.read_text()), page.name
 
 
 def weigh(params, *args):

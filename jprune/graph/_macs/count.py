@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -35,7 +36,7 @@ class MacCount:
       which they run; several if it multiplies by several leaves that were concatenated.
     leaves: the :class:`Macs` of each leaf by path, in tree order; zero if no product uses it.
     shapes: the shape of each leaf without the channels that are wholly pruned.
-    uncounted: what the counts may leave out, each with its reason and source line.
+    skipped: pairs of an equation that the counts may leave out, with its source line, and why.
     partly: by group, how many units stay because only some of their members are pruned.
     masked: whether masks were given.
 
@@ -50,7 +51,7 @@ class MacCount:
   equations: tuple[Product, ...]
   leaves: Mapping[str, Macs]
   shapes: Mapping[str, tuple[int, ...]]
-  uncounted: tuple[str, ...]
+  skipped: tuple[tuple[str, str], ...]
   partly: Mapping[str, int]
   masked: bool
 
@@ -82,7 +83,7 @@ class MacCount:
     """Everything as plain, JSON-serialisable Python values.
 
     Returns:
-      A dict with the keys ``total``, ``others``, ``leaves``, ``equations``, ``uncounted`` and
+      A dict with the keys ``total``, ``others``, ``leaves``, ``equations``, ``skipped`` and
       ``partly``; counts are dicts with the keys ``dense``, ``sparse`` and ``shrunk``.
     """
     return table.as_dict(self)
@@ -103,7 +104,7 @@ def macs(
   params: Params,
   *args: Any,
   masks: Masks = None,
-  strict: bool = False,
+  strict: bool = True,
   **keywords: Any,
 ) -> MacCount:
   """Counts multiply-adds of any function: dense, without pruned weights, and as shrunk.
@@ -112,7 +113,7 @@ def macs(
   Matrix products and convolutions count; what works entry by entry (norms, activations, pooling)
   doesn't. Each product belongs to the leaf by which it multiplies, found through reshapes, casts,
   slices, loops, and masks or scales that multiply the leaf. A scan counts as often as it runs, a
-  ``lax.cond`` as its most expensive branch, a while loop once (it is named in ``uncounted``).
+  ``lax.cond`` as its most expensive branch, a while loop once (it is named in ``skipped``).
 
   Args:
     fn: ``fn(params, *args)``, as for :func:`channels`.
@@ -120,8 +121,8 @@ def macs(
     *args: trees of arrays or shape structs.
     masks: tree of the structure of ``params``, with values at hand; leaves bool or packed, of the
       param's shape, or ``None``.
-    strict: refuse masks that prune a unit in some members of its group only; otherwise such units
-      stay, and are counted in ``partly``.
+    strict: as for :func:`jprune.shrink`, which refuses masks that prune a unit in some members of
+      its group only; otherwise such units stay, and are counted in ``partly``.
     **keywords: none; bind those of ``fn`` with ``functools.partial``.
 
   Returns:
@@ -138,7 +139,7 @@ def macs(
     >>> params = {'in': jnp.ones((3, 8)), 'out': jnp.ones((8, 2))}
     >>> keep = jnp.arange(8) < 6
     >>> masks = {'in': jnp.stack([keep] * 3), 'out': jnp.zeros((8, 2), bool).at[:3].set(True)}
-    >>> print(macs(fn, params, jnp.ones((1, 3)), masks=masks))
+    >>> print(macs(fn, params, jnp.ones((1, 3)), masks=masks, strict=False))
     leaf               dense  sparse  shrunk   share
     ------------------------------------------------
     in                    24      18      18  60.00%
@@ -178,19 +179,20 @@ def count_macs(
     tuple(rows),
     {path: sum_of(each) for path, each in by_leaf.items()},
     {path: tuple(int(sizes.small_size(dim)) for dim in each) for path, each in dims},
-    _uncounted(traced),
+    _skipped(traced),
     partly,
     found is not None,
   )
 
 
-def _uncounted(traced: Traced) -> tuple[str, ...]:
-  out = {}
-  for eqn, why in unknown_equations(traced.frame):
-    where = line(eqn)
-    text = f'{why} ({where})' if where else why
-    out[text] = out.get(text, 0) + 1
-  return tuple(f'{text}, {count} times' if count > 1 else text for text, count in out.items())
+def _skipped(traced: Traced) -> tuple[tuple[str, str], ...]:
+  """The equations of a kind and line once, with how many they are."""
+  found = collections.Counter(
+    (f'{eqn.primitive.name} ({where})' if (where := line(eqn)) else eqn.primitive.name, why)
+    for eqn, why in unknown_equations(traced.frame)
+  )
+  times = lambda count: f', {count} times' if count > 1 else ''
+  return tuple((name, why + times(count)) for (name, why), count in found.items())
 
 
 def partly_pruned(graph: ChannelGraph, masks: Sequence[np.ndarray | None]) -> dict[str, int]:
