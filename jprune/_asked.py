@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from jprune import _checks, distributions, tree
+from jprune import _checks, tree
 from jprune._roles import Roles
+from jprune.distributions._needs import needs_of
 from jprune.masks import ChannelGroups, NOfM
 from jprune.typing import Params, Where
 
@@ -30,7 +31,7 @@ class Asked(NamedTuple):
     if not callable(self.distribution):
       raise _checks.bad_distribution(function, self.distribution)
     alike = isinstance(self.pattern, (NOfM, ChannelGroups))
-    if alike and self.distribution is not distributions.uniform:
+    if alike and not needs_of(self.distribution).shares_alike:
       raise _checks.pattern_shares_alike(function, self.pattern)
     _checks.check_measured_pattern(function, self.distribution, self.pattern)
     if alike and (self.min_keep or self.max_sparsity != 1.0):
@@ -52,4 +53,4 @@ class Asked(NamedTuple):
   @property
   def together(self) -> bool:
     """Whether all weights compete for the same places."""
-    return self.distribution is distributions.global_ and not isinstance(self.pattern, NOfM)
+    return needs_of(self.distribution).one_threshold and not isinstance(self.pattern, NOfM)

@@ -11,9 +11,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from jprune import _checks, distributions, tree
+from jprune import _checks, tree
 from jprune._asked import Asked
 from jprune._roles import Roles
+from jprune.distributions._needs import needs_of
 from jprune.masks import ChannelGroups, NOfM
 from jprune.masks._caps import caps, floors
 from jprune.masks._channels.groups import leaves_by_path
@@ -23,11 +24,6 @@ from jprune.masks._patterns import units_shape
 from jprune.masks._selection import wide as _wide
 from jprune.masks._top_k import select, select_global
 from jprune.typing import Masks, Params, Scores
-
-_BY_SHAPES = (distributions.uniform, distributions.er, distributions.erk)
-
-# custom ones may know their sparsities themselves, as `fixed` does
-_NEED_SPARSITY = (*_BY_SHAPES, distributions.owl)
 
 
 def masks_by(
@@ -141,8 +137,7 @@ def by_values(asked: Asked) -> bool:
   """Whether the distribution has to see scores, and not only shapes."""
   if asked.together or isinstance(asked.pattern, (NOfM, ChannelGroups)):
     return False
-  known = getattr(asked.distribution, 'knows_sparsities', False)
-  return not known and getattr(asked.distribution, 'func', asked.distribution) not in _BY_SHAPES
+  return needs_of(asked.distribution).needs_scores
 
 
 def _scheduled(
@@ -155,7 +150,7 @@ def _scheduled(
   roles: Roles,
 ) -> list[Any]:
   """A sparsity for each leaf at an overall one."""
-  if not getattr(asked.distribution, 'knows_sparsities', False):
+  if needs_of(asked.distribution).needs_sparsity is not False:
     return _shares(function, params, scored, sparsity, asked.distribution, roles)
   part = sparsity / final if final else 1.0
   shares = _shares(function, params, scored, None, asked.distribution, roles)
@@ -206,7 +201,7 @@ def _shares(
   """A checked sparsity for each leaf, as the distribution has it."""
   if sparsity is not None:
     _checks.check_fraction(function, 'sparsity', sparsity)
-  elif getattr(distribution, 'func', distribution) in _NEED_SPARSITY:
+  elif needs_of(distribution).needs_sparsity:
     raise _checks.no_sparsity(function)
   bound = getattr(distribution, 'keywords', {})
   knowing = {'roles': roles} if takes(distribution, 'roles') and 'roles' not in bound else {}

@@ -50,7 +50,7 @@ Where: TypeAlias = Any
 
 - ``None``: kernels, by the roles of a function where there are any, else as far as names tell:
   floating leaves with two axes longer than 1 that are no biases, norms, class tokens, position
-  tables or state. :func:`jprune.tree.left_out` says why a leaf is left out.
+  tables or state. :func:`jprune.tree.skipped` says why a leaf is left out.
 - a regular expression, searched for in the leaf's path: those of the default that it is found in.
   ``'^(?!.*head)'`` is all kernels but the head's.
 - a predicate ``(path, leaf) -> bool``: exactly these, whatever they are.
@@ -86,7 +86,19 @@ class Scorer(Protocol):
 class Distribution(Protocol):
   """``distribution(params, scores, sparsity) -> sparsities``, one number for each leaf.
 
-  ``params`` and ``scores`` hold ``None`` where a leaf is not to be pruned.
+  ``params`` and ``scores`` hold ``None`` where a leaf is not to be pruned. An argument ``roles`` is
+  passed what a function does with each leaf. What else a distribution needs, it says by attributes,
+  each of which it may leave out:
+
+  - ``needs_scores``: whether it looks at the values of scores. With ``False`` it gets by with
+    shapes, so nothing has to be scored or captured for it. By default it looks at them.
+  - ``needs_sparsity``: ``True`` if an overall sparsity has to be given; ``False`` if it has its own
+    sparsities, so that none is searched for, and training approaches those. By default it is passed
+    what is given, or ``None``.
+  - ``shares_alike``: whether all leaves get the overall sparsity, as with patterns that prune all
+    leaves alike, such as :class:`jprune.masks.NOfM`. By default not.
+  - ``one_threshold``: whether all weights compete for the same places. Then the lowest scores of
+    all leaves together go, and what it returns isn't asked for. By default not.
 
   Examples:
     >>> def spare_small(params, scores, sparsity):
@@ -95,6 +107,11 @@ class Distribution(Protocol):
     >>> masks = jprune.prune(params, 0.5, distribution=spare_small)
     >>> int(masks['large'].sum()), int(masks['small'].sum())
     (4, 3)
+    >>> spare_small.needs_sparsity = True
+    >>> jprune.prune(params, distribution=spare_small)
+    Traceback (most recent call last):
+      ...
+    TypeError: prune: `sparsity` must be a number in [0, 1]; got None...
   """
 
   def __call__(self, params: Params, scores: Scores, sparsity: float) -> Sparsities: ...

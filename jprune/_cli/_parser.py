@@ -7,6 +7,8 @@ import re
 from collections.abc import Sequence
 
 from jprune._cli import _errors
+from jprune._cli._select import DISTRIBUTIONS
+from jprune.distributions._needs import needs_of
 
 PROGRAM = 'python -m jprune'
 
@@ -90,7 +92,7 @@ def _add_prune(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
   add('--seed', type=_seed, metavar='N', help='of --scorer random; default: 0')
   add(
     '--distribution',
-    choices=('uniform', 'erk', 'er', 'global'),
+    choices=tuple(DISTRIBUTIONS),
     help='what each leaf contributes to --sparsity; default: uniform',
   )
   add('--axis', type=int, metavar='A', help='along which the groups of --n-of-m lie')
@@ -126,7 +128,7 @@ def _check(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
     for option, value in (('--axis', args.axis), ('--pad', args.pad or None)):
       if value is not None:
         parser.error(_errors.goes_only_with(option, '--n-of-m'))
-  elif args.distribution not in (None, 'uniform'):
+  elif not needs_of(DISTRIBUTIONS[args.distribution or 'uniform']).shares_alike:
     parser.error(_errors.shares_alike(f'--distribution {args.distribution}'))
   if args.seed is not None and args.scorer != 'random':
     parser.error(_errors.goes_only_with('--seed', '--scorer random'))

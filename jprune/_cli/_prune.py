@@ -12,6 +12,7 @@ from jprune._cli._say import say
 from jprune._cli._source import Source, opened
 from jprune._cli._tally import masked_row
 from jprune._text.words import byte_size, plural
+from jprune.distributions._needs import needs_of
 from jprune.masks import NOfM
 from jprune.report import Tally
 
@@ -96,18 +97,19 @@ def _choice(
     rank = lambda i, values: _scores.magnitude(plans[i].path, values)
   if pattern is not None:
     return _select.groups(source, chosen, pattern, rank, shown)
-  if args.distribution == 'global':
+  distribution = _select.DISTRIBUTIONS[args.distribution]
+  if needs_of(distribution).one_threshold:
     return _select.together(source, chosen, args.sparsity, rank, shown)
-  return _select.per_leaf(source, chosen, args.distribution, args.sparsity, rank)
+  return _select.per_leaf(source, chosen, distribution, args.sparsity, rank)
 
 
 def _tally(source: Source, choice: _select.Choice) -> Tally:
   """Of all leaves, the masks that others had before included."""
-  rows, left_out = [], source.left_out()
+  rows, usual = [], source.skipped()
   for i in source.order:
     plan = source.plans[i]
     has_mask = i in choice.kept or plan.mask is not None
-    rows.append(masked_row(source, i, choice.kept.get(i, plan.kept), has_mask, left_out[i]))
+    rows.append(masked_row(source, i, choice.kept.get(i, plan.kept), has_mask, usual[i]))
   return Tally(tuple(rows))
 
 

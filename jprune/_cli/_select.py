@@ -15,6 +15,15 @@ from jprune._cli._source import Source
 from jprune.masks import NOfM
 from jprune.masks._leaves import kept as kept_of
 from jprune.masks._n_of_m import _mask as best
+from jprune.typing import Distribution
+
+DISTRIBUTIONS: dict[str, Distribution] = {
+  'uniform': distributions.uniform,
+  'erk': distributions.erk,
+  'er': distributions.er,
+  'global': distributions.global_,
+}
+"""Those that need no data, by their names as options."""
 
 Rank = Callable[[int, np.ndarray], _scores.Chunk]
 """``(leaf, its values) -> scores``."""
@@ -41,13 +50,15 @@ def selected(source: Source, where: list[str] | None) -> list[int]:
   return [i for i, yes in zip(source.order, chosen, strict=True) if yes]
 
 
-def per_leaf(source: Source, chosen: list[int], name: str, sparsity: float, rank: Rank) -> Choice:
+def per_leaf(
+  source: Source, chosen: list[int], distribution: Distribution, sparsity: float, rank: Rank
+) -> Choice:
   """Every leaf by itself: its share follows from the shapes, so nothing has to be read before."""
   structs = [source.struct(i) for i in range(len(source.plans))]
   params = source.tree(structs)
   pruned = set(chosen)
   scored = source.tree([each if i in pruned else None for i, each in enumerate(structs)])
-  shares = getattr(distributions, name)(params, scored, sparsity)
+  shares = distribution(params, scored, sparsity)
   found = tree.along('prune', 'sparsities', params, shares)
   ks = {
     i: kept_of(share, [source.plans[i].size])

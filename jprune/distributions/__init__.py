@@ -1,7 +1,8 @@
 """One overall sparsity to a sparsity for each leaf.
 
 A distribution is any ``(params, scores, sparsity) -> sparsities``: a tree with the structure of
-the params, a Python float for each leaf that is pruned, ``None`` where ``scores`` is ``None``.
+the params, a Python float for each leaf that is pruned, ``None`` where ``scores`` is ``None``. What
+it needs it says by attributes: see :class:`jprune.typing.Distribution`.
 """
 
 from jprune.distributions._erdos_renyi import er as er

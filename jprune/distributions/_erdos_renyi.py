@@ -11,10 +11,12 @@ from jprune import _checks, tree
 from jprune._entry import public
 from jprune._roles import Role, Roles
 from jprune.distributions._common import competing
+from jprune.distributions._needs import says
 from jprune.tree._named_roles import roles_or_names
 from jprune.typing import Distribution, Params, Scores, Sparsities
 
 
+@says(needs_scores=False, needs_sparsity=True)
 @public
 def erk(
   params: Params = None,
@@ -72,6 +74,7 @@ def erk(
   return _distribute('erk', erk, counted, params, scores, sparsity, power, roles)
 
 
+@says(needs_scores=False, needs_sparsity=True)
 @public
 def er(
   params: Params = None,

@@ -8,6 +8,7 @@ from jprune import _checks, tree
 from jprune._entry import check_dtypes
 from jprune.distributions import _errors
 from jprune.distributions._common import competing
+from jprune.distributions._needs import says
 from jprune.typing import Distribution, Params, Scores, Sparsities
 
 
@@ -38,6 +39,7 @@ def fixed(sparsities: Mapping[str, float]) -> Distribution:
     for path, value in sparsities.items()
   }
 
+  @says(needs_scores=False, needs_sparsity=False)
   def fixed_sparsities(params: Params, scores: Scores, sparsity: float | None = None) -> Sparsities:
     if sparsity is not None:
       raise _errors.sparsity_given('fixed', sparsity)
@@ -53,5 +55,4 @@ def fixed(sparsities: Mapping[str, float]) -> Distribution:
         raise _checks.not_scored('fixed', 'sparsities', path)
     return treedef.unflatten([listed.get(path) for path in paths])
 
-  fixed_sparsities.knows_sparsities = True  # so that a search for one can be refused at once
   return fixed_sparsities

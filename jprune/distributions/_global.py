@@ -12,21 +12,23 @@ from jprune import _checks, masks, tree
 from jprune._entry import public
 from jprune.distributions import _errors
 from jprune.distributions._common import competing
+from jprune.distributions._needs import says
 from jprune.typing import Params, Scores, Sparsities
 
 
+@says(needs_sparsity=True, one_threshold=True)
 @public
 def global_(params: Params, scores: Scores, sparsity: float) -> Sparsities:
   """What each leaf loses when all weights compete: the lowest scores go, wherever they are.
 
-  :func:`jprune.prune` knows this distribution by name and takes the masks of
-  :func:`jprune.masks.top_k_global` as they are. Selecting leaf by leaf with the sparsities that
-  are returned here gives the same masks.
+  It says ``one_threshold`` (see :class:`jprune.typing.Distribution`), so :func:`jprune.prune` takes
+  the masks of :func:`jprune.masks.top_k_global` as they are. Selecting leaf by leaf with the
+  sparsities that are returned here gives the same masks.
 
   Args:
     params: tree of arrays or shape structs.
     scores: tree of floating arrays of that structure and those shapes; ``None`` where a leaf
-      stays dense. The only distribution that looks at their values.
+      stays dense.
     sparsity: fraction of zeros over all scored leaves together, in [0, 1].
 
   Returns:

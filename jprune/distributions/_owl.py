@@ -16,11 +16,13 @@ from jprune._entry import public
 from jprune._roles import Roles
 from jprune.distributions import _errors
 from jprune.distributions._common import competing
+from jprune.distributions._needs import says
 from jprune.masks._forms import Forms
 from jprune.masks._patterns import Unstructured
 from jprune.typing import Params, Scores, Sparsities
 
 
+@says(needs_sparsity=True)
 @public
 def owl(
   params: Params,

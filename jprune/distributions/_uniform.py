@@ -5,9 +5,11 @@ from __future__ import annotations
 from jprune import _checks, tree
 from jprune._entry import public
 from jprune.distributions._common import competing
+from jprune.distributions._needs import says
 from jprune.typing import Params, Scores, Sparsities
 
 
+@says(needs_scores=False, needs_sparsity=True, shares_alike=True)
 @public
 def uniform(params: Params, scores: Scores, sparsity: float) -> Sparsities:
   """Every leaf gets the overall sparsity.

@@ -12,6 +12,7 @@ import jax
 
 from jprune import _batches, _checks, distributions, scores, tree
 from jprune._entry import public
+from jprune.distributions._needs import needs_of
 from jprune.graph._capture.capture import Capturing
 from jprune.graph._capture.stats import Stats
 from jprune.masks import NOfM, Unstructured, apply
@@ -21,8 +22,6 @@ from jprune.reconstruct._report import Repair
 from jprune.reconstruct._run import NAME, Run
 from jprune.reconstruct._sparsegpt import sparsegpt
 from jprune.typing import Distribution, Masks, Params, Scorer, Where
-
-_BY_SHAPE = (distributions.uniform, distributions.er, distributions.erk)
 
 
 @functools.partial(public, name='reconstruct.prune')
@@ -38,7 +37,7 @@ def prune(
   distribution: Distribution = distributions.uniform,
   where: Where = None,
   masks: Masks = None,
-  weights: Callable[[Any], Any] | None = None,
+  sample_weights: Callable[[Any], Any] | None = None,
   sequential: bool = False,
   chunked: bool = False,
   progress: bool = True,
@@ -70,7 +69,7 @@ def prune(
       pruned, under any method, and counts towards the sparsity: a leaf that is sparser already
       stays so, and an ``NOfM`` keeps at most ``n`` of every group. Leaves that are not pruned keep
       their mask.
-    weights: ``weights(batch)`` are weights of tokens, such as a padding mask.
+    sample_weights: ``sample_weights(batch)`` are weights of tokens, such as a padding mask.
     sequential: whether to run the model anew before each stage, so that what comes later makes up
       for what was pruned before; leaves that share their inputs are one stage, and a scan over
       layers goes layer by layer.
@@ -108,7 +107,7 @@ def prune(
   with_stats = _scorers.takes_stats(NAME, scorer)
   selected = _leaves.real(NAME, params, where)
   first, batches = _peeked(batches, sequential or chunked)
-  capturing = functools.partial(Capturing, NAME, fn, gram=True, weights=weights)
+  capturing = functools.partial(Capturing, NAME, fn, gram=True, sample_weights=sample_weights)
   shapes = capturing(selected).shapes(params, first)
   usable, why = _usable(shapes)
   paths, leaves, _ = tree.flatten(params)
@@ -126,9 +125,10 @@ def prune(
   groups = _stages.groups_of(shapes, usable)
   stats = None if sequential or chunked else captured(usable, params, progress)
   if not isinstance(pattern, NOfM):
-    if not _by_shape(distribution) and not with_stats:
+    by_scores = needs_of(distribution).needs_scores
+    if by_scores and not with_stats:
       run.score(None)
-    elif not _by_shape(distribution):
+    elif by_scores:
       for paths_of in [group.paths for group in groups] if chunked else [usable]:
         run.score(stats or captured(paths_of, params, progress))
     run.distribute(distribution)
@@ -143,7 +143,7 @@ def prune(
 
 def _usable(shapes: Stats) -> tuple[list[str], list[tuple[str, str]]]:
   """Paths of the leaves that can be repaired; the others with the reason."""
-  usable, why = [], list(shapes.left_out)
+  usable, why = [], list(shapes.skipped)
   for path, uses in shapes.uses:
     if all(use.direct for use in uses):
       usable.append(path)
@@ -175,13 +175,13 @@ def _check(sparsity: Any, pattern: Any, distribution: Any, method: Any, with_mas
     raise _errors.not_repairable_pattern(NAME, pattern)
   _checks.check_measured_pattern(NAME, distribution, pattern)
   if isinstance(pattern, NOfM):
-    if distribution is not distributions.uniform:
+    if not needs_of(distribution).shares_alike:
       raise _checks.pattern_shares_alike(NAME, pattern)
     if sparsity is not None:
       raise _checks.pattern_has_sparsity(NAME, pattern, sparsity)
   elif sparsity is not None:
     _checks.check_fraction(NAME, 'sparsity', sparsity)
-  elif _by_shape(distribution):
+  elif needs_of(distribution).needs_sparsity:
     raise _checks.no_sparsity(NAME)
 
 
@@ -196,8 +196,3 @@ def _check_method(method: Any, more: dict[str, Any]) -> None:
     raise _errors.bad_call(NAME, method, str(error)) from None
   except ValueError:  # a builtin without a signature
     pass
-
-
-def _by_shape(distribution: Any) -> bool:
-  """Whether a distribution looks at shapes alone, whatever options are bound."""
-  return getattr(distribution, 'func', distribution) in _BY_SHAPE

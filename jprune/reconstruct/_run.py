@@ -10,8 +10,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jprune import _checks, distributions, tree
+from jprune import _checks, tree
 from jprune._entry import explicit
+from jprune.distributions._needs import needs_of
 from jprune.graph._capture.stats import Stats
 from jprune.masks import NOfM
 from jprune.reconstruct import _leaves, _scorers, _stages
@@ -81,7 +82,7 @@ class Run:
       if path in self._chosen
     }
     given = self._scores or given
-    if distribution is distributions.global_:  # what is pruned goes first, whatever its score
+    if needs_of(distribution).one_threshold:  # what is pruned goes first, whatever its score
       given = {path: self._ranked_last(path, score) for path, score in given.items()}
     scores = self.treedef.unflatten([given.get(path) for path in self.paths])
     found = distribution(self._dense, scores, self._sparsity)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from jprune import _checks, distributions, schedules, scores
+from jprune.distributions._needs import needs_of
 from jprune.graph._macs.count import count_macs
 from jprune.masks import NOfM, Unstructured
 from jprune.report import tally
@@ -21,13 +22,6 @@ from jprune.typing import Distribution, Masks, Params, Pattern, Schedule, Scorer
 _NAME = 'run'
 _SCHEDULE = 'schedule(0.0, sparsity, 0, rounds) -> schedule'
 _FINETUNE = 'finetune(params, masks, round) -> params'
-_NEED_SPARSITY = (
-  distributions.uniform,
-  distributions.er,
-  distributions.erk,
-  distributions.owl,
-  distributions.global_,
-)
 
 
 def run(
@@ -176,17 +170,18 @@ def _budget(
   """The sparsity, checked: that it is given where it must be, and nowhere else."""
   if not callable(distribution):
     raise _checks.bad_distribution(_NAME, distribution)
-  if isinstance(pattern, NOfM) and distribution is not distributions.uniform:
+  needs = needs_of(distribution)
+  if isinstance(pattern, NOfM) and not needs.shares_alike:
     raise _checks.pattern_shares_alike(_NAME, pattern)
   _checks.check_measured_pattern(_NAME, distribution, pattern)
   given = {'sparsity': sparsity, 'min_metric': min_metric}
   named = [name for name, value in given.items() if value is not None]
   _checks.check_positive_int(_NAME, 'rounds', rounds)
-  own = isinstance(pattern, NOfM) or getattr(distribution, 'knows_sparsities', False)
+  own = isinstance(pattern, NOfM) or needs.needs_sparsity is False
   if own and named:
     which = repr(pattern) if isinstance(pattern, NOfM) else 'a fixed distribution'
     raise _errors.own_sparsity(_NAME, named[0], which)
-  needed = not own and getattr(distribution, 'func', distribution) in _NEED_SPARSITY
+  needed = not own and needs.needs_sparsity
   if len(named) > 1 or (needed and not named):
     raise _errors.one_budget(_NAME, named)
   if not named and rounds > 1:

@@ -88,7 +88,10 @@ def two_sets_of_params(function: str) -> TypeError:
 
 
 def distribution_traced(function: str) -> TypeError:
-  fix = 'Call init outside of jit and vmap, or list the sparsities by distributions.fixed.'
+  fix = (
+    'Call init outside of jit and vmap, or list the sparsities by distributions.fixed. If it goes '
+    'by shapes, let it say needs_scores = False.'
+  )
   constraint = 'one that goes by shapes where params are traced'
   return TypeError(message(function, 'distribution', constraint, 'one that looks at scores', fix))
 
@@ -131,7 +134,7 @@ def check_decay(function: str, argument: str, value: Any) -> float:
 
 
 def no_n_of_m(function: str, pattern: Any) -> TypeError:
-  fix = 'For example jprune.masks.NOfM(2, 4).'
+  fix = 'For example jprune.NOfM(2, 4).'
   return TypeError(message(function, 'pattern', 'an N:M pattern', repr(pattern), fix))
 
 
