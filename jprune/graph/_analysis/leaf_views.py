@@ -11,6 +11,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
+import numpy as np
+
 from jprune.graph._program.frame import Frame
 from jprune.graph._program.traits import Trait, has
 from jprune.graph._rules.base import RULES, Equation
@@ -42,23 +44,32 @@ class Piece(NamedTuple):
     """Number of indices of the value."""
     return self.size if self.order is None else len(self.order)
 
-  def ordered(self, order: Sequence[int]) -> Piece:
-    """With the indices of the value in another order, left out, repeated, or among others (-1)."""
-    mine = range(self.size) if self.order is None else self.order
-    return _tidy(self._replace(order=tuple(-1 if i < 0 else mine[i] for i in order)))
+  def of_leaf(self) -> tuple[int, ...]:
+    """For each index of the value that of the leaf, -1 if there is none."""
+    order = range(self.size) if self.order is None else self.order
+    return tuple(-1 if i < 0 else self.offset + i * self.step for i in order)
+
+  def ordered(self, order: Sequence[int]) -> Piece | None:
+    """With the indices of the value in another order, left out, repeated, or among others (-1).
+
+    ``None`` if none of them is of the leaf.
+    """
+    if self.axis == REPEATED:
+      return Piece(REPEATED, 0, 1, len(order))
+    own = self.of_leaf()
+    return _at(self.axis, [-1 if i < 0 else own[i] for i in order], self.step)
 
 
-def _tidy(piece: Piece) -> Piece:
-  """The same piece with as few indices of the leaf as it needs."""
-  there = [i for i in piece.order or () if i >= 0]
-  if not there or piece.axis == REPEATED:
-    return piece._replace(order=None, size=len(piece.order or ()), axis=REPEATED, offset=0, step=1)
-  low, high = min(there), max(there)
-  order = tuple(i - low if i >= 0 else -1 for i in piece.order)
-  size = high - low + 1
-  offset = piece.offset + low * piece.step
-  kept = None if order == tuple(range(size)) else order
-  return piece._replace(offset=offset, size=size, order=kept)
+def _at(axis: int, indices: Sequence[int], step: int = 0) -> Piece | None:
+  """Some indices of an axis of the leaf, -1 for what is no entry of it, that are ``step`` apart."""
+  known = [i for i in indices if i >= 0]
+  if not known:
+    return None
+  low, high = min(known), max(known)
+  step = step or math.gcd(*(i - low for i in known)) or 1
+  order = tuple(-1 if i < 0 else (i - low) // step for i in indices)
+  size = (high - low) // step + 1
+  return Piece(axis, low, step, size, None if order == tuple(range(size)) else order)
 
 
 Pieces: TypeAlias = tuple[Piece, ...]
@@ -126,17 +137,53 @@ def step_over(view: View, body: Frame) -> View | None:
   """One slice along the first axis, in the body of a scan that runs over it."""
   first, *rest = view.axes
   repeated = [piece.axis == REPEATED for piece in first]
-  if any(repeated) and not all(repeated):
+  if (any(repeated) and not all(repeated)) or not each_once(first):
     return None
   loops = view.loops if all(repeated) else (*view.loops, (body, first))
   return view._replace(axes=tuple(rest), loops=loops)
 
 
-def split(piece: Piece, outer: int) -> tuple[Piece, Piece]:
-  """A piece as a product of ``outer`` runs of the rest."""
-  inner = piece.size // outer
-  first = Piece(piece.axis, piece.offset, piece.step * inner, outer)
-  return first, Piece(piece.axis, 0, piece.step, inner)
+def steps_of(pieces: Pieces) -> tuple[int, ...] | None:
+  """For each index of the leaf the step of a scan over it; ``None`` if they are the same."""
+  if all(piece.order is None for piece in pieces):
+    return None
+  steps = np.arange(length(pieces)).reshape([piece.size for piece in pieces])
+  for axis, piece in enumerate(pieces):
+    if piece.order is not None:
+      steps = steps.take(np.argsort(piece.order), axis=axis)
+  return tuple(steps.ravel().tolist())
+
+
+def each_once(pieces: Pieces) -> bool:
+  """Whether an axis has each index of its pieces once, in whatever order."""
+  return all(
+    piece.order is None or sorted(piece.order) == list(range(piece.size)) for piece in pieces
+  )
+
+
+def split(piece: Piece, outer: int) -> Pieces | None:
+  """A piece as a product of ``outer`` runs of the rest, each in the same order."""
+  if piece.length % outer or piece.size % (inner := piece.length // outer):
+    return None
+  first = Piece(piece.axis, piece.offset, piece.step * inner, piece.size // inner)
+  rest = Piece(piece.axis, 0, piece.step, inner)
+  if piece.order is None:
+    return first, rest
+  found = _runs(piece.order, inner)
+  return None if found is None else (first.ordered(found[0]), rest.ordered(found[1]))
+
+
+def _runs(indices: Sequence[int], inner: int) -> tuple[list[int], list[int]] | None:
+  """Which runs of ``inner`` indices there are, -1 for none; and what each has of its run."""
+  blocks = [indices[i : i + inner] for i in range(0, len(indices), inner)]
+  outer = [block[0] // inner if block[0] >= 0 else -1 for block in blocks]
+  known = [i for i, run in enumerate(outer) if run >= 0]
+  order = [i - outer[known[0]] * inner for i in blocks[known[0]]] if known else []
+  if not all(0 <= i < inner for i in order):
+    return None
+  whole = lambda run: [run * inner + i for i in order] if run >= 0 else [-1] * inner
+  same = all(list(block) == whole(run) for block, run in zip(blocks, outer))
+  return (outer, order) if same and known else None
 
 
 def reshaped(view: View, shape: Sequence[int]) -> View | None:
@@ -156,9 +203,9 @@ def _apart(pieces: Sequence[Piece], sizes: Sequence[int]) -> tuple[Pieces, ...] 
         return None
       piece = left.pop()
       if piece.length > size:
-        if piece.length % size or piece.order is not None:
+        if (parted := split(piece, size)) is None:
           return None
-        piece, rest = split(piece, size)
+        piece, rest = parted
         left.append(rest)
       if size % piece.length:
         return None
@@ -183,16 +230,30 @@ def length(pieces: Pieces) -> int:
 
 
 def _taken(pieces: Pieces, indices: Sequence[int]) -> Pieces | None:
-  """An axis at some of its indices, -1 for what is no entry of the leaf."""
-  if len(indices) == length(pieces) and list(indices) == list(range(len(indices))):
+  """An axis at some of its indices, -1 for what is no entry of the leaf; ``None`` if none is."""
+  if list(indices) == list(range(length(pieces))):
     return pieces
-  inner = length(pieces[1:])
-  blocks = [indices[i : i + inner] for i in range(0, len(indices), inner)]
-  outer = [block[0] // inner if block[0] >= 0 else -1 for block in blocks]
-  whole = lambda start: [start * inner + i for i in range(inner)] if start >= 0 else [-1] * inner
-  if not pieces or not indices or any(list(b) != whole(o) for b, o in zip(blocks, outer)):
+  if not pieces or max(indices, default=-1) < 0:
     return None
-  return (pieces[0].ordered(outer), *pieces[1:])
+  found = _runs(indices, length(pieces[1:]))
+  if found is None or (pieces[0].axis == REPEATED and -1 in found[0]):
+    whole = _as_one(pieces)
+    first = None if whole is None else whole.ordered(indices)
+    return None if first is None else (first,)
+  first, rest = pieces[0].ordered(found[0]), _taken(pieces[1:], found[1])
+  return None if first is None or rest is None else (first, *rest)
+
+
+def _as_one(pieces: Pieces) -> Piece | None:
+  """The product of pieces of one axis of the leaf, perhaps repeated, as one."""
+  (axis, *others) = {piece.axis for piece in pieces} - {REPEATED} or {REPEATED}
+  if axis == REPEATED or others:
+    return None
+  total = [0]
+  for piece in pieces:
+    own = [0] * piece.size if piece.axis == REPEATED else piece.of_leaf()
+    total = [-1 if -1 in (a, b) else a + b for a in total for b in own]
+  return _at(axis, total)
 
 
 class _Laid:
@@ -284,16 +345,12 @@ def beside(
   if len(around) != 1 or None in found or len({each[:2] for each in found}) != 1:
     return None
   (along, rest, _), first = found[0], there[0]
-  inner, absolute, indices = length(rest), iter(found), []
+  inner, of_leaf, indices = length(rest), iter(found), []
   for view, size in zip(views, sizes, strict=True):
     if view is None and size % inner:
       return None
-    indices += [None] * (size // inner) if view is None else next(absolute)[2]
-  known = [i for i in indices if i is not None]
-  low = min(known)
-  step = math.gcd(*(i - low for i in known)) or 1
-  order = tuple(-1 if i is None else (i - low) // step for i in indices)
-  piece = _tidy(Piece(along, low, step, (max(known) - low) // step + 1, order))
+    indices += [-1] * (size // inner) if view is None else next(of_leaf)[2]
+  piece = _at(along, indices)
   axes = (*first.axes[:axis], (piece, *rest), *first.axes[axis + 1 :])
   return first._replace(axes=axes, fixed=tuple(each for each in first.fixed if each in common))
 
@@ -313,7 +370,4 @@ def _indices(
   if len(own) > (0 if view.axes[axis] else 1) or not pieces or pieces[0].axis == REPEATED:
     return None
   first, *rest = pieces
-  order = range(first.size) if first.order is None else first.order
-  if -1 in order:
-    return None
-  return first.axis, tuple(rest), tuple(first.offset + i * first.step for i in order)
+  return first.axis, tuple(rest), first.of_leaf()

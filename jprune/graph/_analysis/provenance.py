@@ -18,7 +18,7 @@ from jprune.graph._program.calls import Call
 from jprune.graph._program.dataflow import Analysis, Facts, forward
 from jprune.graph._program.frame import Frame
 from jprune.graph._program.traits import Trait, has
-from jprune.graph._rules.base import RULES, inverted, multiplies
+from jprune.graph._rules.base import RULES, inverted, joint, multiplies
 
 # What a value depends on, besides constants.
 PARAMS = 0
@@ -195,6 +195,8 @@ def _joined(sources: Sequence[Source], multiplies: bool = False) -> Source:
 def _side_by_side(frame: Frame, eqn: Any, ins: list[Source]) -> Source:
   out = _joined(ins)._replace(followed=False, parts=())
   leaves = {source.leaf for source in ins}
+  if out.leaf is not None and leaves <= {out.leaf, None} and all(map(_lies_still, ins)):
+    return out._replace(steps=Step(None, _laid(eqn, ins), cuts=True), followed=True)
   if None in leaves or len(leaves) == 1:
     return out
   return out._replace(
@@ -202,6 +204,37 @@ def _side_by_side(frame: Frame, eqn: Any, ins: list[Source]) -> Source:
     entries=_size(eqn.outvars[0]),
     parts=tuple(Part(source, frame, var) for source, var in zip(ins, eqn.invars)),
   )
+
+
+def _lies_still(source: Source) -> bool:
+  """Whether all of its entries are known: constants, or those of a leaf."""
+  return source.followed if source.leaf is not None else not source.of and source.level == PARAMS
+
+
+def _laid(eqn: Any, ins: Sequence[Source]) -> Callable[[np.ndarray], Sequence[np.ndarray]]:
+  """What becomes of a mask of the leaf that lies beside itself and constants, which are kept."""
+  axis, shapes = joint(eqn), [var.aval.shape for var in eqn.invars]
+  lay = np.stack if len(eqn.outvars[0].aval.shape) > len(shapes[0]) else np.concatenate
+
+  def apply(mask: np.ndarray) -> Sequence[np.ndarray]:
+    each = [None if x.leaf is None else masks_after(x.steps, mask) for x in ins]
+    times = max(len(masks) for masks in each if masks is not None)
+    kept = [[np.ones(s, bool)] * times if m is None else m for m, s in zip(each, shapes)]
+    return [lay(parts, axis) for parts in zip(*kept, strict=True)]
+
+  return apply
+
+
+def masks_after(steps: Step | None, mask: np.ndarray) -> list[np.ndarray]:
+  """What a mask becomes on the way of its leaf: several, where a loop runs over an axis."""
+  way = []
+  while steps is not None:
+    way.append(steps)
+    steps = steps.before
+  found = [mask]
+  for step in reversed(way):
+    found = [after for before in found for after in step.apply(before)]
+  return found
 
 
 def _grown(source: Source, var: Any, shape: tuple[int, ...]) -> Source:

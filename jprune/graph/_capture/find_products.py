@@ -16,7 +16,7 @@ import numpy as np
 from jax.extend import core
 
 from jprune.graph._analysis.dependence import is_real, origins
-from jprune.graph._analysis.leaf_views import Scale, View, step_over, view_of
+from jprune.graph._analysis.leaf_views import Scale, View, step_over, steps_of, view_of
 from jprune.graph._analysis.provenance import sources
 from jprune.graph._analysis.traced import Traced
 from jprune.graph._analysis.value_numbers import Numbers
@@ -278,13 +278,14 @@ class Survey:
     roles = roles_of(eqn, operand, view)
     if isinstance(roles, str):
       return roles
-    stacked = frozenset(body for body, _ in view.loops)
+    stacked = {body: steps_of(pieces) for body, pieces in view.loops}
     how = self._weighing(frame, eqn, 1 - operand, roles)
     if isinstance(how, str):
       return how
     factors = tuple(sorted((factor.number, factor.divides) for factor in view.factors))
-    key = (region, number, roles.layout, stacked, factors)
-    loop = self._loops[view.loops[0][0]] if view.loops else (None, False)
+    key = (region, number, roles.layout, frozenset(stacked.items()), factors)
+    first = next(iter(stacked), None)  # the outermost
+    loop = self._loops[first] if first and stacked[first] is None else (None, False)
     part = Part(self._known.get(key, len(self.inputs)), view.scale)
     use = use_of(view, self._shapes[view.leaf], roles, 0, loop, place(eqn, frame))
     if isinstance(use, str):

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from jax.extend import core
 
-from jprune.graph._analysis.leaf_views import View
+from jprune.graph._analysis.leaf_views import REPEATED, View, each_once
 from jprune.graph._program.calls import call_of
 from jprune.graph._program.constants import constant, folded
 from jprune.graph._program.frame import Frame
@@ -55,7 +55,7 @@ def step_by_turn(eqn: Any, view: View, starts: list[Any], body: Frame) -> View |
   if starts[axis] is None or not np.array_equal(starts[axis], np.arange(shape[axis])):
     return None
   pieces = view.axes[axis]
-  if any(piece.axis < 0 for piece in pieces):
+  if any(piece.axis == REPEATED for piece in pieces) or not each_once(pieces):
     return None
   axes = (*view.axes[:axis], (), *view.axes[axis + 1 :])
   return view._replace(axes=axes, loops=(*view.loops, (body, pieces)))

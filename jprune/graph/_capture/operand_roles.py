@@ -14,7 +14,14 @@ from jax.extend import core
 
 from jprune import _powers
 from jprune.graph._analysis.dependence import PARAMS
-from jprune.graph._analysis.leaf_views import REPEATED, Piece, Pieces, View, split
+from jprune.graph._analysis.leaf_views import (
+  REPEATED,
+  Piece,
+  Pieces,
+  View,
+  each_once,
+  split,
+)
 from jprune.graph._axes.atoms import Dim, resolve
 from jprune.graph._capture.follow import Held, Joined
 from jprune.graph._capture.stats import Use
@@ -101,7 +108,7 @@ class Windows(NamedTuple):
     spread: by which pixels are moved apart.
     dilation: by which places in the window are.
     factors: sizes of the channels of a group and of the window, as the leaf was moved along them.
-    moves: what is done to these.
+    moves: what is done to these, and to the groups.
   """
 
   spec: tuple[int, ...]
@@ -172,7 +179,7 @@ def _of_matrices(eqn: Any, operand: int, view: View) -> Roles | str:
       factors += sizes
       continue
     pieces = view.axes[beside[axis]] if axis in beside else ()
-    if not _each_once(pieces):
+    if not each_once(pieces):
       return 'other values are beside it where products are made side by side'
     parted = any(piece.axis != REPEATED for piece in pieces)
     for piece in pieces if parted else [None]:
@@ -190,13 +197,6 @@ def _of_matrices(eqn: Any, operand: int, view: View) -> Roles | str:
   return Roles(axes_of(leaf.batch), axes_of(leaf.inputs), axes_of(leaf.outputs), layout)
 
 
-def _each_once(pieces: Pieces) -> bool:
-  """Whether an axis has each index of its pieces once, in whatever order."""
-  return all(
-    piece.order is None or sorted(piece.order) == list(range(piece.size)) for piece in pieces
-  )
-
-
 def _of_windows(eqn: Any, view: View) -> Roles | str:
   p = eqn.params
   spec, (out, into, *window), _ = p['dimension_numbers']
@@ -206,7 +206,11 @@ def _of_windows(eqn: Any, view: View) -> Roles | str:
   parted = _led(view.axes[out], p['feature_group_count'])
   if parted is None:
     return 'a convolution by a kernel that is not divided as its groups are'
-  shape, moves = eqn.invars[1].aval.shape, _moves(inputs, 2)
+  turned = any(piece.order is not None for piece in parted[0])
+  if turned and not (len(parted[0]) == 1 and each_once(parted[0])):
+    return 'a convolution by a kernel that is not divided as its groups are'
+  groups = _moves(parted[0], 0) if turned else ()
+  shape, moves = eqn.invars[1].aval.shape, (*groups, *_moves(inputs, 2))
   layout = Windows(
     tuple(spec),
     tuple(shape[axis] for axis in window),
@@ -232,9 +236,9 @@ def _led(pieces: Pieces, size: int) -> tuple[Pieces, Pieces] | None:
       return None
     piece = left.pop(0)
     if piece.length > size:
-      if piece.length % size or piece.order is not None:
+      if (parted := split(piece, size)) is None:
         return None
-      piece, rest = split(piece, size)
+      piece, rest = parted
       left.insert(0, rest)
     if size % piece.length:
       return None
@@ -251,6 +255,13 @@ def _repeated(pieces: Pieces) -> bool:
   return any(piece.axis == REPEATED for piece in pieces)
 
 
+_GAPS = 'entries with gaps between them are multiplied'
+
+
+def _all_there(piece: Piece) -> bool:
+  return piece.order is None or set(range(piece.size)) <= set(piece.order)
+
+
 def use_of(
   view: View,
   shape: Sequence[int],
@@ -264,6 +275,8 @@ def use_of(
   ``loop`` is the number of the outermost scan that runs over it, and whether it does so backwards.
   """
   batch = (*(piece for _, pieces in view.loops for piece in pieces), *roles.batch)
+  if not all(map(_all_there, (*batch, *roles.inputs, *roles.outputs))):
+    return _GAPS
   box, factors, axes, where = [], [], [], {}
   for axis, size in enumerate(shape):
     mine = [piece for piece in (*batch, *roles.inputs, *roles.outputs) if piece.axis == axis]
@@ -272,7 +285,7 @@ def use_of(
     width = 1
     for piece in reversed(mine):
       if piece.step != width:
-        return 'entries with gaps between them are multiplied'
+        return _GAPS
       width *= piece.size
     if not mine and size != 1 and not any(piece.axis == axis for piece in view.fixed):
       return 'it is multiplied in a form that is not followed'

@@ -8,11 +8,12 @@ doesn't grow with its length; a branch that is not taken has seen no rows.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jax.extend import core
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
@@ -119,7 +120,9 @@ class Recorder:
     (carry, total), (ys, apart) = lax.scan(
       step, (carry, nothing), steps, call.turns, reverse=call.backwards, unroll=unroll
     )
-    stacked = {i: jax.tree.map(_flat, moments) for i, moments in apart.items()}
+    stacked = {
+      i: jax.tree.map(_flat(self._inputs[i].stacked[body]), moments) for i, moments in apart.items()
+    }
     return [*carry, *ys], total | stacked
 
   def _stacks(self, i: int, body: Frame) -> bool:
@@ -170,9 +173,14 @@ def _none(moments: Any) -> Moments:
   return jax.tree.map(zeros, moments)
 
 
-def _flat(stacked: jax.Array) -> jax.Array:
-  """Steps and products side by side as one axis."""
-  return stacked.reshape(stacked.shape[0] * stacked.shape[1], *stacked.shape[2:])
+def _flat(steps: tuple[int, ...] | None) -> Callable[[jax.Array], jax.Array]:
+  """Steps, in the order of the leaf, and products side by side as one axis."""
+
+  def flat(stacked: jax.Array) -> jax.Array:
+    x = stacked if steps is None else stacked[np.array(steps)]
+    return x.reshape(x.shape[0] * x.shape[1], *x.shape[2:])
+
+  return flat
 
 
 def _everywhere(of: Any, x: jax.Array, *others: Any) -> Moments:
@@ -192,7 +200,8 @@ class Input(NamedTuple):
     index: of the equation.
     operand: which one.
     layout: how it becomes ``(batch, rows, inputs)``.
-    stacked: bodies of the scans whose steps are kept apart; other loops add up.
+    stacked: bodies of the scans whose steps are kept apart, with the steps in the order of the leaf
+      if that is another; other loops add up.
     weighing: how weights line up with its rows: those of tokens, under ``None``, and under the body
       of a ``while`` whose lanes end one by one those that tell which are still running.
     factors: numbers that its rows are multiplied by, as the leaves are.
@@ -202,7 +211,7 @@ class Input(NamedTuple):
   index: int
   operand: int
   layout: Rows | Windows
-  stacked: frozenset[Frame]
+  stacked: Mapping[Frame, tuple[int, ...] | None]
   weighing: dict[Frame | None, Weighing]
   factors: tuple[Scale, ...] = ()
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jprune.graph._analysis.multiply_adds import macs_of
-from jprune.graph._analysis.provenance import Source, Sources, Step, owner, sources
+from jprune.graph._analysis.provenance import Source, Sources, Step, masks_after, owner, sources
 from jprune.graph._analysis.traced import Traced
 from jprune.graph._axes.sizes import Sizes
 from jprune.graph._program.calls import call_of
@@ -140,7 +140,7 @@ class _Rows:
     key = source.leaf, id(steps)
     if key not in self._kept:
       self._steps.append(steps)
-      found = _followed(mask, steps)
+      found = masks_after(steps, mask)
       kept = sum(int(np.count_nonzero(each)) for each in found)
       self._kept[key] = kept, max(sum(each.size for each in found), 1)
     return self._kept[key]
@@ -153,18 +153,6 @@ def _divided(total: int, source: Source, sizes: Sizes) -> list[int]:
     for part in source.parts
   ]
   return [_rounded(total, each, sum(entries)) for each in entries]
-
-
-def _followed(mask: np.ndarray, steps: Step | None) -> list[np.ndarray]:
-  """What a mask becomes on the way of its leaf."""
-  way = []
-  while steps is not None:
-    way.append(steps)
-    steps = steps.before
-  found = [mask]
-  for step in reversed(way):
-    found = [after for before in found for after in step.apply(before)]
-  return found
 
 
 def _most_expensive(branches: list[list[Product]]) -> list[Product]:

@@ -8,6 +8,7 @@ instead of the params of each primitive.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from numbers import Integral
 from types import MappingProxyType
 from typing import Any, NamedTuple, TypeAlias
 
@@ -107,7 +108,7 @@ def product(factors: Sequence[Expr]) -> Expr:
 
 def joined(parts: Iterable[tuple[Expr, Any]]) -> Expr:
   """Axes and their sizes laid one after the other, those of size 0 left out."""
-  there = [part for part, size in parts if not (isinstance(size, int) and size == 0)]
+  there = [part for part, size in parts if not (isinstance(size, Integral) and size == 0)]
   return Concat(tuple(there)) if there else New(0)
 
 
