@@ -28,6 +28,9 @@ from jprune.typing import Masks, Params, Pattern, Where
 
 _NAME = 'synflow_prune'
 
+State = list[jax.Array | None]
+"""The mask so far of each floating leaf; ``None``: all of it stays."""
+
 
 @public
 def synflow_prune(
@@ -96,8 +99,8 @@ def synflow_prune(
   chosen = [j for j, i in enumerate(weights.places) if every[i]]
   for j in chosen:
     pattern.check(_NAME, weights.paths[j], weights.floating[j].shape)
-  out = [None] * len(every) if masks is None else aligned(_NAME, params, masks)
-  out = [None if mask is None else unpack_leaf(mask) for mask in out]
+  before = [None] * len(every) if masks is None else aligned(_NAME, params, masks)
+  out = [None if mask is None else unpack_leaf(mask) for mask in before]
   state = [out[i] for i in weights.places]
   for j in chosen:
     if state[j] is None:
@@ -107,17 +110,18 @@ def synflow_prune(
   sizes = [math.prod(units_shape(pattern, weights.floating[j])) for j in chosen]
   ks = [kept(schedule(r + 1), sizes) for r in range(rounds)]
 
-  def score(state: Leaves, given: Any) -> tuple[Leaves, jax.Array]:
+  def score(state: State, given: Any) -> tuple[Leaves, jax.Array]:
     floating, arrays, inputs = given
     masked = [zero_where_pruned(leaf, mask) for leaf, mask in zip(floating, state)]
     found, finite = flow(masked, arrays, inputs)
     # what is pruned ranks last and stays so
     return [_keys.marked(found[j], state[j]) for j in chosen], finite
 
-  def select(state: Leaves, scores: Leaves, k: Any) -> Leaves:
+  def select(state: State, scores: Leaves, k: Any) -> State:
     new = list(state)
     for j, mask in zip(chosen, _best(pattern, scores, k)):
-      new[j] = state[j] & mask
+      before = state[j]
+      new[j] = mask if before is None else before & mask
     return new
 
   given = (weights.floating, weights.arrays, inputs)
@@ -157,10 +161,10 @@ def _best(pattern: Any, scores: Leaves, k: Any) -> Leaves:
   return following(best, scores, k)
 
 
-def _scanned(score: Any, select: Any, state: Leaves, given: Any, ks: list[Any]) -> Leaves:
+def _scanned(score: Any, select: Any, state: State, given: Any, ks: list[Any]) -> State:
   """All rounds in one loop, for a trace."""
 
-  def one(state: Leaves, k: jax.Array) -> tuple[Leaves, None]:
+  def one(state: State, k: jax.Array) -> tuple[State, None]:
     return select(state, score(state, given)[0], k), None
 
   wide = [_wide.constant(k) if isinstance(k, int) else k for k in ks]

@@ -27,6 +27,8 @@ from jprune.typing import Params
 
 # What a call leaves behind, and what it draws from: no part of what the model has learnt.
 _TRANSIENT = nnx.Any(nnx.RngState, nnx.Cache, nnx.Intermediate, nnx.Perturbation)
+# The attribute of a smaller module that says what it lacks.
+_PLAN = '_jprune_plan'
 
 
 def functional(
@@ -194,7 +196,7 @@ def shrunk(model: nnx.Module, small: Shrunk) -> nnx.Module:
     raise _checks.other_plan('shrunk', paths, list(full))
   module = nnx.merge(graphdef, treedef.unflatten([found[path] for path in paths]), others)
   module.__class__ = _small_class(type(model))
-  module._jprune_plan = small.plan
+  setattr(module, _PLAN, small.plan)
   return module
 
 
@@ -216,7 +218,7 @@ def _small_method(base: type, name: str) -> Callable[..., Any]:
   def method(self: nnx.Module, *args: Any, **kwargs: Any) -> Any:
     graphdef, params, others = nnx.split(self, nnx.Not(_TRANSIENT), ...)
     arrays, rest = arrays_and_rest((args, kwargs))
-    plan, structure = self._jprune_plan, jax.tree.structure(params)
+    plan, structure = getattr(self, _PLAN), jax.tree.structure(params)
     program = _small_program(base, name, graphdef, plan, structure, rest)
     out, changed = program(params, others, arrays)
     if changed:

@@ -345,9 +345,7 @@ def _later(count: Any, start: int) -> Any:
 def _like(schedule: Schedule, begin: int, end: int | None) -> Schedule:
   """The function, with the steps between which it changes, if it is known when that ends."""
   schedule = explicit(schedule)
-  schedule.begin = begin
-  if end is not None:
-    schedule.end = end
+  vars(schedule).update({'begin': begin} if end is None else {'begin': begin, 'end': end})
   return schedule
 
 
@@ -402,5 +400,5 @@ def _schedule(
     single = [jnp.asarray(value, jnp.float32) for value in sparsities]
     return formula(jnp, count, *single).astype(jnp.float32)
 
-  schedule.begin, schedule.end = begin, end
+  vars(schedule).update(begin=begin, end=end)
   return schedule

@@ -80,7 +80,7 @@ class Scorer(Protocol):
            [ True, False]], dtype=bool)
   """
 
-  def __call__(self, params: Params, **scorer_args: Any) -> Scores: ...
+  def __call__(self, params: Params, /, *args: Any, **kwargs: Any) -> Scores: ...
 
 
 class Distribution(Protocol):
@@ -114,7 +114,7 @@ class Distribution(Protocol):
     TypeError: prune: `sparsity` must be a number in [0, 1]; got None...
   """
 
-  def __call__(self, params: Params, scores: Scores, sparsity: float) -> Sparsities: ...
+  def __call__(self, params: Params, scores: Scores, sparsity: float, /) -> Sparsities: ...
 
 
 class LossFn(Protocol):
@@ -126,7 +126,7 @@ class LossFn(Protocol):
     Array([3., 2.], dtype=float32)
   """
 
-  def __call__(self, params: Params, batch: Any) -> jax.Array: ...
+  def __call__(self, params: Params, batch: Any, /) -> jax.Array: ...
 
 
 @runtime_checkable

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from jprune._checks.words import kind, message
 
@@ -52,7 +53,7 @@ def check_floating(function: str, argument: str, path: str, leaf: Any) -> None:
 
 def check_no_nan(function: str, argument: str, path: str, leaf: Any) -> None:
   """NaN has no rank. Looks at concrete values only."""
-  if isinstance(leaf, jax.core.Tracer) or leaf.size == 0:
+  if isinstance(leaf, Tracer) or leaf.size == 0:
     return
   small = leaf.size < 2**18 and getattr(leaf, 'is_fully_addressable', True)
   if small or isinstance(leaf, np.ndarray):
@@ -77,7 +78,7 @@ def check_numeric(function: str, argument: str, value: Any, path: str | None = N
 def check_fraction(function: str, argument: str, value: Any, path: str | None = None) -> None:
   """A sparsity or a rate: a number in [0, 1]. A tracer passes."""
   check_numeric(function, argument, value, path)
-  if isinstance(value, jax.core.Tracer):
+  if isinstance(value, Tracer):
     return
   if not 0.0 <= float(value) <= 1.0:  # NaN is refused too
     fix = 'It is the fraction of zeros, not a percentage.'

@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.core import Tracer
 
 from jprune._checks.arrays import check_fraction, check_numeric
 from jprune._checks.words import listed, message
@@ -70,7 +71,7 @@ def arguments_not_wanted(function: str, names: Sequence[str]) -> TypeError:
 def positive_number(function: str, argument: str, value: Any) -> float:
   """The number as a float; a tracer is refused, since it is compared with constants."""
   check_numeric(function, argument, value)
-  if isinstance(value, jax.core.Tracer):
+  if isinstance(value, Tracer):
     raise not_static(function, argument)
   if not 0.0 < float(value) < float('inf'):
     raise ValueError(message(function, argument, 'positive and finite', f'{float(value)!r}'))
@@ -80,7 +81,7 @@ def positive_number(function: str, argument: str, value: Any) -> float:
 def static_fraction(function: str, argument: str, value: Any, path: str | None = None) -> float:
   """A sparsity as a Python float, for what computes on the host."""
   check_fraction(function, argument, value, path)
-  if isinstance(value, jax.core.Tracer):
+  if isinstance(value, Tracer):
     raise not_static(function, argument, path)
   return float(value)
 
@@ -121,7 +122,7 @@ def not_scored(function: str, argument: str, path: str) -> ValueError:
 def non_negative_number(function: str, argument: str, value: Any) -> float:
   """The number as a float, at least 0; a tracer is refused, as in ``positive_number``."""
   check_numeric(function, argument, value)
-  if isinstance(value, jax.core.Tracer):
+  if isinstance(value, Tracer):
     raise not_static(function, argument)
   if not 0.0 <= float(value) < float('inf'):
     raise ValueError(message(function, argument, 'at least 0 and finite', f'{float(value)!r}'))

@@ -23,7 +23,8 @@ def check_choice(function: str, argument: str, value: Any, choices: Sequence[Any
   """One of a few words; ``None`` only if it is among them."""
   if (value is None or isinstance(value, str)) and value in choices:
     return
-  near = difflib.get_close_matches(value, [c for c in choices if c], 1) if _is_str(value) else []
+  words = [each for each in choices if each]
+  near = difflib.get_close_matches(value, words, 1) if isinstance(value, str) else []
   fix = f'Did you mean {near[0]!r}?' if near else ''
   *first, last = [repr(choice) for choice in choices]
   raise ValueError(message(function, argument, f'{", ".join(first)} or {last}', repr(value), fix))
@@ -38,10 +39,6 @@ def check_one_target(
     got = listed(given) if given else 'none of them'
     fix = 'For example sparsity=0.5.' if not given else 'Leave the others out.'
     raise TypeError(message(function, names[0], constraint, got, fix))
-
-
-def _is_str(value: Any) -> bool:
-  return isinstance(value, str)
 
 
 def masks_of_no_leaves(

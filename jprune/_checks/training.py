@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import jax
 import numpy as np
+from jax.core import Tracer
 
 from jprune._checks.words import message
 
@@ -26,7 +26,7 @@ def check_later(function: str, argument: str, value: int, begin: int) -> None:
 
 def check_below_one(function: str, argument: str, value: Any) -> None:
   """Where a logarithm of the density is taken."""
-  if not isinstance(value, jax.core.Tracer) and float(value) == 1.0:
+  if not isinstance(value, Tracer) and float(value) == 1.0:
     fix = 'A density that shrinks by one factor never is 0; use cubic.'
     raise ValueError(message(function, argument, 'below 1', '1.0', fix))
 

@@ -63,7 +63,8 @@ def _pattern(args: argparse.Namespace, source: Source) -> NOfM | None:
     axis = AXES.get(named or '', -2 if source.is_own and not named else None)
   if axis is None:
     raise _errors.unknown_axis(named)
-  return NOfM(*args.n_of_m, axis, args.pad)
+  n, m = args.n_of_m
+  return NOfM(n, m, axis, args.pad)
 
 
 def _asked(

@@ -15,6 +15,7 @@ from jprune._cli._source import Source
 from jprune.masks import NOfM
 from jprune.masks._leaves import kept as kept_of
 from jprune.masks._n_of_m import _mask as best
+from jprune.masks._patterns import axis_of
 from jprune.typing import Distribution
 
 DISTRIBUTIONS: dict[str, Distribution] = {
@@ -111,9 +112,9 @@ def groups(source: Source, chosen: list[int], pattern: NOfM, rank: Rank, shown: 
 
 
 def _kept_in_groups(shape: tuple[int, ...], pattern: NOfM) -> int:
-  length = shape[pattern.axis]
-  whole, rest = divmod(length, pattern.m)
-  others = math.prod(n for i, n in enumerate(shape) if i != pattern.axis % len(shape))
+  axis = axis_of(pattern, shape)
+  whole, rest = divmod(shape[axis], pattern.m)
+  others = math.prod(n for i, n in enumerate(shape) if i != axis)
   return others * (whole * pattern.n + min(rest, pattern.n))
 
 
@@ -122,14 +123,14 @@ def _n_of_m(
 ) -> np.ndarray:
   """The flat mask of a leaf, a block of whole groups at a time."""
   out, along = np.empty(math.prod(shape), bool), dataclasses.replace(pattern, axis=1)
-  for begin, block in _blocks(shape, pattern.axis % len(shape), pattern.m):
+  for begin, block in _blocks(shape, axis_of(pattern, shape), pattern.m):
     end = begin + math.prod(block)
+    earlier = None if before is None else before.reshape(-1)[begin:end]
     found = chunk(begin, end)
-    if before is not None:  # pruned before: below all others, and never back
-      earlier = before.reshape(-1)[begin:end]
+    if earlier is not None:  # pruned before: below all others, and never back
       found = np.where(earlier, found, np.float32(-1))
     out[begin:end] = np.asarray(best(found.reshape(block), along.n, along)).reshape(-1)
-    if before is not None:
+    if earlier is not None:
       out[begin:end] &= earlier
   return out
 

@@ -141,7 +141,7 @@ def _place(
     return _one(function, path, fitting, [_whole(shape)] * len(fitting), kept)
   found = [(each, axes) for each in best for axes in _factored(shape, shapes[each])]
   if found:
-    return _one(function, path, *map(list, zip(*found)), kept)
+    return _one(function, path, [each for each, _ in found], [axes for _, axes in found], kept)
   if all(n == 1 for n in shape):  # what stands for moments that are not kept
     return None
   raise _errors.no_place(function, path, shape, best[0], shapes[best[0]])

@@ -142,7 +142,7 @@ class Plan:
     mirrors = [True] * len(paths)
     if where is not None:
       mirrors = chosen(function, 'where', where, paths, leaves)
-    some = [[each for each, yes in zip(of, mirrors) if yes] for of in (paths, leaves)]
+    some = list(itertools.compress(paths, mirrors)), list(itertools.compress(leaves, mirrors))
     found = iter(match_paths.places(function, *some, shapes, self.kept))
     places = [next(found) if yes else None for yes in mirrors]
     if where is None:

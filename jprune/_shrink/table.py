@@ -35,7 +35,7 @@ def text(plan: Plan) -> str:
 
 def html(plan: Plan) -> str:
   """A table of all groups, then the frozen axes by reason."""
-  lines = [page.paragraph(each) for each in _summary(plan)]
+  lines: list[str] = [page.paragraph(each) for each in _summary(plan)]
   for header, counted in ((_HEADER, plan.groups), (_AXES, _axes(plan))):
     rows = [[name, *_counts(size, kept)] for name, size, kept in counted]
     if rows:

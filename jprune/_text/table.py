@@ -102,6 +102,7 @@ def spread(count: int, shown: int) -> list[int]:
 def listed(names: Sequence[str], start: str, indent: str, lines: int) -> list[str]:
   """Names one after the other, over at most so many lines; then how many more there are."""
   most = min(len(names), lines * WIDTH // 3)  # a name and its comma take three columns or more
+  out: list[str] = []
   for shown in range(most, 0, -1):
     rest = f' and {len(names) - shown:,} more' if shown < len(names) else ''
     out = _listed(names[:shown], start, indent, rest)

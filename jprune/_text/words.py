@@ -42,7 +42,7 @@ def byte_size(number: int) -> str:
   return f'{number} B' if number < 1000 else _scaled(number, 3, 'kMGTPE') + 'B'
 
 
-def percent(part: int, whole: int) -> str:
+def percent(part: float, whole: float) -> str:
   """A share; 0.00% and 100.00% are said only of none and of all.
 
   Examples:

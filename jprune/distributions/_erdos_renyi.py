@@ -154,7 +154,7 @@ def _dims(
   """The dims of each leaf that count, and how many layers it has."""
   shapes = tree.shapes(params)
   found = roles_or_names(function, shapes, roles)
-  known = {path: found[path] for path in shapes if found[path] and found[path].known}
+  known = {path: role for path, role in found.items() if role is not None and role.known}
   dims = [counted(shape, known.get(path)) for path, shape in shapes.items()]
   return dims, [known[path].stack if path in known else 1 for path in shapes]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import jax
+from jax.core import Tracer
 
 from jprune._checks.words import kind, message
 
@@ -21,7 +21,7 @@ def sparsity_given(function: str, value: Any) -> ValueError:
 
 
 def no_scores_at_hand(function: str, path: str, leaf: Any) -> TypeError:
-  got = 'traced scores' if isinstance(leaf, jax.core.Tracer) else 'a shape struct'
+  got = 'traced scores' if isinstance(leaf, Tracer) else 'a shape struct'
   fix = 'Use jprune.prune or jprune.masks.top_k_global there, which need no numbers.'
   return TypeError(message(function, 'scores', 'arrays with values at hand', got, fix, path))
 

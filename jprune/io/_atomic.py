@@ -16,7 +16,7 @@ from jprune import _checks
 try:
   import fcntl
 except ImportError:  # Windows, where leftovers stay
-  fcntl = None  # type: ignore[assignment]
+  fcntl = None
 
 # of writing alone: other errors may be those of a file that is read meanwhile
 _FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
@@ -115,8 +115,6 @@ def _held(handle: int) -> Iterator[None]:
 
 def _remove_leftovers(target: str) -> None:
   """Removes the temporary files whose writers are gone. One that can't be removed may stay."""
-  if fcntl is None:
-    return
   folder, name = _temporary(target, '\0')
   pattern = re.compile(re.escape(name).replace(re.escape('\0'), '[0-9a-f]{16}'), re.DOTALL)
   with contextlib.suppress(OSError), os.scandir(folder) as entries:
@@ -126,6 +124,8 @@ def _remove_leftovers(target: str) -> None:
 
 
 def _remove_if_unlocked(temporary: str) -> None:
+  if fcntl is None:
+    return
   with contextlib.suppress(OSError):  # locked: another save that is still running
     handle = os.open(temporary, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
     try:

@@ -14,6 +14,7 @@ import os
 import stat
 import struct
 from collections.abc import Iterable, Iterator
+from io import BufferedReader
 from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
@@ -106,7 +107,7 @@ def header(spans: dict[str, Span], metadata: dict[str, str]) -> bytes:
 
 def write_at(file: BinaryIO, position: int, array: np.ndarray) -> memoryview:
   """Writes the raw bytes of an array; returns them."""
-  raw = memoryview(array.reshape(-1).view(np.uint8))
+  raw = array.reshape(-1).view(np.uint8).data
   file.seek(position)
   file.write(raw)
   return raw
@@ -146,7 +147,7 @@ def opened(function: str, path: Any) -> Iterator[Reader]:
 class Reader:
   """An open file, judged by the library: its metadata, and its tensors by name."""
 
-  def __init__(self, function: str, path: str, file: BinaryIO):
+  def __init__(self, function: str, path: str, file: BufferedReader):
     safetensors = library(function)
     self.function, self.path, self._file = function, path, file
     status = os.fstat(file.fileno())
@@ -177,7 +178,7 @@ class Reader:
       raise ValueError(f"tensor '{tensor.name}' is {span.code} of shape {span.shape}")
     array = np.empty(span.end - span.begin, np.uint8)
     self._file.seek(self._start + span.begin)
-    if self._file.readinto(memoryview(array)) != array.size:
+    if self._file.readinto(array.data) != array.size:
       raise ValueError(f"tensor '{tensor.name}' is cut short")
     return array
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 
 from jprune._checks.files import _of_system, _special
 from jprune._checks.words import differing, kind, message, quoted, shortened
@@ -37,7 +38,7 @@ def not_read(function: str, argument: str, path: str, error: OSError) -> OSError
 def not_storable(function: str, argument: str, path: str, leaf: Any) -> TypeError:
   """A leaf without bytes to store: a key, a tracer, a shape, a function."""
   shown = kind(leaf)
-  if isinstance(leaf, jax.core.Tracer):
+  if isinstance(leaf, Tracer):
     shown, fix = f'a traced {shown}', 'Call it outside jit, grad and vmap.'
   elif isinstance(leaf, jax.ShapeDtypeStruct):
     shown, fix = f'a shape struct of shape {leaf.shape}', 'Pass arrays that have values.'
@@ -119,7 +120,8 @@ def like_other_leaf(
 
 def check_x64(function: str, path: str, leaf: str, dtype: str) -> None:
   wide = dtype in ('float64', 'int64', 'uint64', 'complex128')
-  if wide and not jax.config.jax_enable_x64:
+  # jax adds its flags to the class when it is imported
+  if wide and not jax.config.jax_enable_x64:  # pyright: ignore[reportAttributeAccessIssue]
     fix = "Call jax.config.update('jax_enable_x64', True) first; JAX would cut it to 32 bits."
     constraint = 'a file of numbers of at most 32 bits'
     got = f'{quoted(path)} with {dtype}'

@@ -137,7 +137,7 @@ def tensors(leaf: Leaf) -> list[Tensor]:
 
 def encode(leaf: Leaf, array: np.ndarray, mask: np.ndarray | None) -> list[np.ndarray]:
   """The contents of :func:`tensors`; weights under ``False`` are not among them."""
-  if leaf.kept == leaf.size and leaf.format == 'dense':
+  if mask is None or (leaf.kept == leaf.size and leaf.format == 'dense'):
     return [array]
   bits = packed(mask)
   if leaf.format == 'dense':

@@ -178,7 +178,7 @@ def read(
     for tensor in _leaf.tensors(plan):
       raw = reader.raw(tensor)
       if checksum is not None:
-        found = zlib.crc32(memoryview(raw), found)
+        found = zlib.crc32(raw.data, found)
       arrays.append(raw.view(tensor.dtype).reshape(tensor.shape))
     if checksum is not None and f'{found:08x}' != checksum:
       raise ValueError('its data has another checksum')

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, cast
 
 import jax
 from jax.sharding import AxisType, Mesh, NamedSharding
@@ -40,8 +40,9 @@ def following(
       return [_tied(mask, x) for mask, x in zip(masks, xs)]
 
     automatic = jax.sharding.auto_axes(inside, axes=mesh.explicit_axes, out_sharding=shardings)
+    automatic = cast(Callable[..., list[jax.Array]], automatic)
     return automatic(list(xs), [held[i] for i in traced])
-  with jax.set_mesh(_automatic(xs[explicit].sharding.mesh)):
+  with jax.set_mesh(_automatic(_mesh(xs[explicit]))):
     masks = function([jax.device_put(x, _elsewhere(x.sharding)) for x in xs], *args)
   return [jax.device_put(mask, x.sharding) for mask, x in zip(masks, xs)]
 
@@ -54,7 +55,7 @@ def automatic(xs: Iterable[Any]) -> Iterator[None]:
   if held is None or tree.is_traced(*arrays):
     yield
     return
-  with jax.set_mesh(_automatic(held.sharding.mesh)):
+  with jax.set_mesh(_automatic(_mesh(held))):
     yield
 
 
@@ -100,7 +101,7 @@ def varying(held: Any, *like: Any) -> Any:
       return x
     if hasattr(jax.lax, 'pcast'):
       return jax.lax.pcast(x, missing, to='varying')
-    return jax.lax.pvary(x, missing)  # its name before jax 0.9
+    return getattr(jax.lax, 'pvary')(x, missing)  # noqa: B009  its name before jax 0.9
 
   return jax.tree.map(cast, held) if axes else held
 
@@ -114,7 +115,12 @@ def _elsewhere(sharding: Any) -> Any:
   """The same placement, so nothing is copied, on a mesh whose axes are not in the types."""
   if not isinstance(sharding, NamedSharding):
     return sharding
-  return NamedSharding(_automatic(sharding.mesh), sharding.spec)
+  return NamedSharding(_automatic(cast(Mesh, sharding.mesh)), sharding.spec)
+
+
+def _mesh(x: jax.Array) -> Mesh:
+  """The devices of an array at hand that lies on a mesh."""
+  return cast(Mesh, cast(NamedSharding, x.sharding).mesh)
 
 
 def _automatic(mesh: Mesh) -> Mesh:

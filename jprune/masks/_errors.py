@@ -6,13 +6,12 @@ import difflib
 from collections.abc import Sequence
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from jprune._checks.arrays import check_fraction, check_numeric, check_positive_int
 from jprune._checks.selection import check_int, static_fraction
-from jprune._checks.structure import _is_str
 from jprune._checks.words import kind, listed, message
 
 
@@ -78,7 +77,7 @@ def check_caps(
     constraint = 'False where nothing is to be kept of each output'
     fix = 'Pass min_keep= or max_sparsity=, or leave it out.'
     raise ValueError(message(function, 'per_output', constraint, 'True', fix))
-  if sparsity is None or isinstance(sparsity, jax.core.Tracer):
+  if sparsity is None or isinstance(sparsity, Tracer):
     return
   check_fraction(function, 'sparsity', sparsity)
   if largest < float(np.asarray(sparsity)):
@@ -94,7 +93,7 @@ def no_outputs(function: str, pattern: Any, path: str) -> ValueError:
 
 def check_threshold(function: str, value: Any, path: str) -> None:
   check_numeric(function, 'thresholds', value, path)
-  if not isinstance(value, jax.core.Tracer) and float(value) != float(value):
+  if not isinstance(value, Tracer) and float(value) != float(value):
     raise ValueError(message(function, 'thresholds', 'a number', 'nan', '', path))
 
 
@@ -110,10 +109,10 @@ def axis_not_known(function: str, path: str, shape: tuple[int, ...]) -> ValueErr
 
 
 def bad_reduction(function: str, reduce: Any, choices: Sequence[str]) -> Exception:
-  near = difflib.get_close_matches(reduce, choices, 1) if _is_str(reduce) else []
+  near = difflib.get_close_matches(reduce, choices, 1) if isinstance(reduce, str) else []
   fix = f'Did you mean {near[0]!r}?' if near else ''
   constraint = ', '.join(repr(choice) for choice in choices) + ' or a function'
-  error = ValueError if _is_str(reduce) else TypeError
+  error = ValueError if isinstance(reduce, str) else TypeError
   return error(message(function, 'reduce', constraint, repr(reduce), fix))
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -55,11 +55,15 @@ class Form:
     """The leaf again."""
     one = jnp.stack(list(parts))
     if self.matrices:
-      return self.role.placed(one)
-    return self.role.layers_placed(one)
+      return self._known.placed(one)
+    return self._known.layers_placed(one)
 
   def _taken(self, x: jax.Array) -> jax.Array:
-    return self.role.matrices(x) if self.matrices else self.role.layers_first(x)
+    return self._known.matrices(x) if self.matrices else self._known.layers_first(x)
+
+  @property
+  def _known(self) -> Role:
+    return cast(Role, self.role)  # there is one wherever there are parts
 
 
 class Forms:
@@ -98,14 +102,16 @@ class Forms:
     self.forms = []
     for path, x in zip(paths, leaves):
       role = None if x is None or not tree.size(x) else found[path]
-      known = role is not None and role.known
-      if x is not None and by_axis and not known and tree.size(x):
-        if len(x.shape) < 2:
-          _checks.check_axis(function, -2, path, x.shape)
-        raise _errors.axis_not_known(function, path, x.shape)
-      if by_axis and known and isinstance(pattern, NOfM):
+      if role is None or not role.known:
+        if x is not None and by_axis and tree.size(x):
+          if len(x.shape) < 2:
+            _checks.check_axis(function, -2, path, x.shape)
+          raise _errors.axis_not_known(function, path, x.shape)
+        self.forms.append(Form())
+        continue
+      if by_axis and isinstance(pattern, NOfM):
         _check_divides(function, path, role, pattern)
-      self.forms.append(self._form(role, pattern, by_axis, named) if known else Form())
+      self.forms.append(self._form(role, pattern, by_axis, named))
     self.pattern = _on_matrices(pattern) if by_axis else pattern
 
   def _form(self, role: Role, pattern: Any, by_axis: bool, named: bool) -> Form:
@@ -142,7 +148,7 @@ class Forms:
     """Numbers for the leaves as numbers for their parts; an array holds one for each layer."""
     out = []
     for form, value in zip(self.forms, values, strict=True):
-      each = value is not None and np.ndim(value) == 1
+      each = np.ndim(value) == 1
       if each and len(value) != form.stack:
         raise _errors.not_for_each_layer(self._function, len(value), form.stack)
       if form.stack:

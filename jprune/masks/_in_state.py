@@ -31,7 +31,7 @@ def holds_masks(node: Any) -> bool:
 
 
 def _has_masks(node: Any) -> bool:
-  return isinstance(node, tuple) and hasattr(node, '_fields') and 'masks' in node._fields
+  return isinstance(node, tuple) and 'masks' in getattr(node, '_fields', ())
 
 
 @explicit

@@ -14,7 +14,7 @@ from jprune.masks import _errors
 from jprune.masks._auto import following
 from jprune.masks._forms import in_form
 from jprune.masks._leaves import scored
-from jprune.masks._patterns import NOfM
+from jprune.masks._patterns import NOfM, axis_of
 from jprune.masks._selection import keys as _keys
 from jprune.typing import Masks, Scores
 
@@ -82,7 +82,7 @@ def n_of_m_leaf(x: jax.Array, pattern: NOfM, n: Any = None) -> jax.Array:
 
 def _masked(x: jax.Array, n: Any, pattern: NOfM) -> jax.Array:
   m = pattern.m
-  axis = pattern.axis % x.ndim
+  axis = axis_of(pattern, x.shape)
   size = x.shape[axis]
   missing = [(0, -size % m if i == axis else 0) for i in range(x.ndim)]
   if size % m:

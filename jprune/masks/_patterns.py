@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -142,15 +142,15 @@ class Channel:
 
   def known_scores(self, scores: jax.Array, known: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Mean of the known scores of each slice, and whether there are any."""
-    axis = self.axis % scores.ndim
+    axis = axis_of(self, scores.shape)
     others = tuple(i for i in range(scores.ndim) if i != axis)
     size = math.prod(scores.shape[i] for i in others)
     return _mean(scores, known, others, jnp.full((1,), max(size, 1), jnp.float32))
 
   def expand(self, units: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     """Each channel's bool for all of its weights."""
-    lined_up = [1] * len(shape)
-    lined_up[self.axis] = shape[self.axis]
+    axis, lined_up = axis_of(self, shape), [1] * len(shape)
+    lined_up[axis] = shape[axis]
     return jnp.broadcast_to(units.reshape(lined_up), shape)
 
 
@@ -196,6 +196,14 @@ class NOfM:
     _checks.check_axis(function, self.axis, path, shape)
     if not self.pad and shape[self.axis] % self.m:
       raise _errors.not_divisible(function, self.axis, path, shape, 'm', self.m)
+
+
+def axis_of(pattern: Channel | NOfM, shape: tuple[int, ...]) -> int:
+  """The axis of a leaf that a pattern is along, counted from the front.
+
+  The pattern names one: its ``check`` refuses ``None``.
+  """
+  return cast(int, pattern.axis) % len(shape)
 
 
 def unit_scores(pattern: Any, x: jax.Array, dtype: Any) -> jax.Array:

@@ -67,7 +67,8 @@ def sparse_init(params: Params, masks: Masks, roles: Roles | None = None) -> Par
   for path, leaf, mask, left in zip(paths, leaves, found, tree.skipped(params, roles)):
     _checks.check_values('sparse_init', path, leaf)
     has_inputs = mask is not None and left is None and tree.size(leaf) > 0
-    if has_inputs and not (known[path] and known[path].known):
+    role = known[path]
+    if has_inputs and (role is None or not role.known):
       raise _errors.inputs_not_known('sparse_init', path, leaf)
     scaled.append(jnp.asarray(leaf) if has_inputs else None)
   forms = rows('sparse_init', treedef.unflatten(scaled), roles, shapes)

@@ -93,7 +93,7 @@ def solve(
     sized = w * jnp.sqrt(jnp.diagonal(bare))[:, None]
     masks = jnp.stack([keep, best(sized, count, alive), *even(jnp.abs(sized), count)])
     starts = jnp.stack([found / norm[:, None], *[w] * (len(masks) - 1)])
-    fitted = lambda pair: _fitted(bare + pull * identity, w, *pair, limits[1])
+    fitted = lambda pair: _fitted(bare + pull * identity, w, pair[0], pair[1], limits[1])
     weights, done = lax.map(fitted, (starts, masks))
     return Found(w, weights, masks, done)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -48,15 +48,15 @@ def sparsities_of(function: str, found: Chosen, sparsity: Any, pattern: Any) -> 
   return out
 
 
-def spread(count: int, sizes: Sequence[int]) -> list[int]:
+def spread(count: int, sizes: Iterable[int]) -> list[int]:
   """A count over parts in proportion to their sizes, never more than a part's size; exact.
 
   Examples:
     >>> spread(5, [4, 4, 2]), spread(1, [1, 1])
     ([2, 2, 1], [0, 1])
   """
-  whole = sum(sizes)
-  ends = [count * end // max(whole, 1) for end in np.cumsum([0, *map(int, sizes)], dtype=object)]
+  ends = list(itertools.accumulate(map(int, sizes), initial=0))
+  ends = [count * end // max(ends[-1], 1) for end in ends]
   return [b - a for a, b in itertools.pairwise(ends)]
 
 
@@ -194,8 +194,8 @@ def flat_places(use: Use, shape: Sequence[int]) -> tuple[np.ndarray, np.ndarray,
   for place, axis in enumerate(use.axes):
     later = [n for n, other in zip(use.shape[place + 1 :], use.axes[place + 1 :]) if other == axis]
     strides.append(steps[axis] * math.prod(later))
-  batch, *rest = (_numbers(use, strides, p) for p in (use.batch, use.inputs, use.outputs))
-  return batch + first, *rest
+  numbers = lambda places: _numbers(use, strides, places)
+  return numbers(use.batch) + first, numbers(use.inputs), numbers(use.outputs)
 
 
 def _numbers(use: Use, strides: Sequence[int], places: Sequence[int]) -> np.ndarray:
@@ -223,8 +223,8 @@ def grouped_along(
     axis = max((use.axes[place] for place in use.inputs), default=0)
     given = axis - len(leaf.shape)
   else:
-    _checks.check_axis(function, pattern.axis, path, leaf.shape)
-    axis = pattern.axis % len(leaf.shape)
+    _checks.check_axis(function, given, path, leaf.shape)
+    axis = given % len(leaf.shape)
   mine = [place for place, each in enumerate(use.axes) if each == axis]
   fastest: list[int] = []
   while mine and mine[-1] in use.inputs:

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.core import Tracer
 from jax.scipy.linalg import cho_solve
 
 from jprune import _checks, tree
@@ -187,13 +188,13 @@ def _on_support(gram: jax.Array, right: jax.Array, keep: jax.Array, width: int) 
 def supports(keep: np.ndarray) -> tuple[bool, int]:
   """Whether each matrix has one support; the size of the largest, a little up for fewer shapes."""
   inputs = keep.shape[1]
-  some = keep.any(axis=2)
-  shared = bool(np.all(keep == (some[:, :, None] & keep.any(axis=1)[:, None, :])))
+  some = keep.any(axis=2, keepdims=True) & keep.any(axis=1, keepdims=True)
+  shared = bool(np.all(keep == some))
   step = max(-(-inputs // 16), 1)
   width = -(-int(keep.sum(axis=1).max(initial=0)) // step) * step
   return shared, min(width, inputs)
 
 
 def _check_mask(path: str, leaf: Any, mask: Any) -> None:
-  if isinstance(mask, jax.core.Tracer):
+  if isinstance(mask, Tracer):
     raise _checks.traced('least_squares', 'masks', path, leaf)

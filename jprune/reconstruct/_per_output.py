@@ -87,7 +87,9 @@ def per_output(
   out = []
   for path, leaf in zip(paths, leaves):
     value = values.get(path)
-    if not selected.get(path) or (value is None and not isinstance(pattern, NOfM)):
+    if isinstance(pattern, NOfM):
+      value = pattern.sparsity
+    if not selected.get(path) or value is None:
       out.append(held.get(path))
       continue
     uses = _leaves.places_of('per_output', stats, path, leaf)
@@ -103,7 +105,7 @@ def _masked_leaf(
   path: str,
   scores: Any,
   uses: list[Use],
-  sparsity: float | None,
+  sparsity: float,
   pattern: Any,
   before: Any,
 ) -> jax.Array:

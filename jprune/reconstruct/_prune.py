@@ -134,7 +134,7 @@ def prune(
     run.distribute(distribution)
   stages = _stages.in_turn(groups, shapes) if sequential else groups
   for stage in _batches.shown(NAME, stages, progress, unit='stage'):
-    if sequential or chunked:
+    if stats is None or sequential or chunked:
       current = run.params if sequential else params
       stats = captured(stage.paths if chunked else usable, current)
     run.stage(stage, stats)

@@ -111,30 +111,37 @@ class Run:
         self._put(path, *self._leaf(path, leaf, stats, self._pattern, share, before))
         continue
       masks = self._masks.get(path), self._before[path]
-      with on_one_device(leaf, masks, known.inputs) as (moved, masks, inputs):
+      with on_one_device(leaf, masks, known.inputs) as (moved, (mask, before), inputs):
         own = dataclasses.replace(known, inputs=inputs)
-        new, mask, row = self._step(stage, path, moved, *masks, own)
+        new, mask, row = self._step(stage, stage.step, path, moved, mask, before, own)
       self._put(path, returned(new, leaf), returned(mask, leaf), row)
 
   def _step(
-    self, stage: _stages.Stage, path: str, leaf: jax.Array, mask: Any, before: Any, stats: Stats
+    self,
+    stage: _stages.Stage,
+    step: int,
+    path: str,
+    leaf: jax.Array,
+    mask: Any,
+    before: Any,
+    stats: Stats,
   ) -> tuple[jax.Array, jax.Array, LeafRepair]:
     """The part of a leaf that one step of a scan uses, put back into the leaf and its mask."""
     (use,) = dict(stats.uses)[path]
-    part = _stages.step_of(leaf, use, stage.step)
-    of_step = _stages.stats_of_step(stats, stage.paths, stage.step)
+    part = _stages.step_of(leaf, use, step)
+    of_step = _stages.stats_of_step(stats, stage.paths, step)
     seen = path not in without_unseen(of_step)[1]
     pattern = _stages.pattern_of_step(self._pattern, leaf, use)
     of_step = of_step if seen else alike(of_step)
-    parts = [None] * stage.steps
+    parts: list[jax.Array | None] = [None] * stage.steps
     if before is not None:
       parts = [_stages.step_of(before, use, i) for i in range(stage.steps)]
     share = self._sparsities.get(path)
-    share = None if share is None else _share(share, tree.size(part), stage.step, parts)
-    new, kept, row = self._leaf(path, part, of_step, pattern, share, parts[stage.step])
+    share = None if share is None else _share(share, tree.size(part), step, parts)
+    new, kept, row = self._leaf(path, part, of_step, pattern, share, parts[step])
     if not seen:
-      row = dataclasses.replace(row, note=f'no rows for step {stage.step}')
-    put = lambda leaf, part: _stages.with_step(leaf, use, stage.step, part)
+      row = dataclasses.replace(row, note=f'no rows for step {step}')
+    put = lambda leaf, part: _stages.with_step(leaf, use, step, part)
     return put(leaf, new), put(jnp.ones(leaf.shape, bool) if mask is None else mask, kept), row
 
   def _put(self, path: str, leaf: jax.Array, mask: jax.Array, row: LeafRepair) -> None:

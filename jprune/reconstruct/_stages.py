@@ -68,9 +68,9 @@ def in_turn(stages: Sequence[Stage], stats: Stats) -> list[Stage]:
 
 def _loop_of(uses: Sequence[Use]) -> tuple[int, range] | None:
   """The scan over a leaf, and its steps as they run; ``None`` if they can't be told apart."""
-  if len(uses) != 1 or uses[0].loop is None:
-    return None
   use = uses[0]
+  if len(uses) != 1 or use.loop is None:
+    return None
   first = use.batch[0]
   axis = use.axes[first]
   whole = use.axes.count(axis) == 1 and use.box[axis] == (0, use.shape[first])

@@ -145,8 +145,9 @@ def _zero_bits(dtype: np.dtype, width: int) -> list[int]:
 
 def _host_bits(bits: np.ndarray) -> int:
   # In chunks, since bincount widens what it is given to eight bytes an element.
-  flags, size = ['external_loop', 'buffered', 'zerosize_ok'], 2**20
-  chunks = np.nditer(bits, flags=flags, order='K', buffersize=size)
+  chunks = np.nditer(
+    bits, flags=['external_loop', 'buffered', 'zerosize_ok'], order='K', buffersize=2**20
+  )
   return sum(int(np.bincount(chunk, minlength=256) @ _SET_BITS) for chunk in chunks)
 
 

@@ -74,10 +74,11 @@ class LeafTally:
     """
     shape = None if self.shape is None else list(self.shape)
     fields = {**dataclasses.asdict(self), 'shape': shape, **ratios(self)}
-    macs, small = fields.pop('macs'), fields.pop('shape_shrunk')
+    small = fields.pop('shape_shrunk')
+    del fields['macs']
     if self.role is None:
       del fields['role']
-    if macs is None:
+    if self.macs is None:
       return fields
     return {**fields, 'macs': self.macs._asdict(), 'shape_shrunk': list(small)}
 

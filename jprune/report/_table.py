@@ -19,7 +19,7 @@ from jprune._text.words import (
   short_type,
   shorten,
 )
-from jprune.graph import Macs
+from jprune.graph import MacCount, Macs
 from jprune.graph._macs.table import notes
 
 if TYPE_CHECKING:
@@ -78,8 +78,8 @@ def text(tally: Tally) -> str:
   """The tables of at most ``WIDTH`` columns, then the exact totals and what was skipped."""
   lines = [*_block(_columns(tally), tally.rows, tally), '']
   if tally.macs is not None:
-    rows = [row for row in _with_others(tally) if row.macs.dense]
-    lines += [*_block(_mac_columns(tally), rows, tally), '']
+    rows = [row for row in _with_others(tally, tally.macs) if row.macs.dense]
+    lines += [*_block(_mac_columns(tally.macs), rows, tally), '']
   emptied = [_listing(_EMPTIED, _names(tally.emptied))] if tally.emptied else []
   return '\n'.join([*lines, *_exact_totals(tally), *emptied, *_skipped(tally)])
 
@@ -101,7 +101,8 @@ def html(tally: Tally) -> str:
   """A plain table with all paths in full."""
   columns, rows = _columns(tally), tally.rows
   if tally.macs is not None:
-    columns, rows = (*columns, *_mac_columns(tally)[1:]), _with_others(tally)
+    columns = (*columns, *_mac_columns(tally.macs)[1:])
+    rows = _with_others(tally, tally.macs)
   lines = [page.table(*_cells(columns, rows, tally), _words(columns))]
   lines += map(page.paragraph, _exact_totals(tally))
   if tally.emptied:
@@ -150,13 +151,13 @@ def _columns(tally: Tally) -> tuple[_Column, ...]:
   return (*_COLUMNS[:2], _ROLE, *_COLUMNS[2:]) if has_roles else _COLUMNS
 
 
-def _mac_columns(tally: Tally) -> tuple[_Column, ...]:
+def _mac_columns(macs: MacCount) -> tuple[_Column, ...]:
   leaf = _LEAF._replace(total=lambda _: 'total')
-  return (leaf, _SMALL, _MACS, *_FEWER_MACS) if tally.macs.masked else (leaf, _MACS)
+  return (leaf, _SMALL, _MACS, *_FEWER_MACS) if macs.masked else (leaf, _MACS)
 
 
-def _with_others(tally: Tally) -> list[Any]:
-  others = tally.macs.others
+def _with_others(tally: Tally, macs: MacCount) -> list[Any]:
+  others = macs.others
   return [*tally.rows, _Others(others)] if others.dense else list(tally.rows)
 
 

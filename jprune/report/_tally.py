@@ -77,10 +77,10 @@ class Tally:
   @property
   def bytes_file(self) -> int:
     """About the size of the file: ``bytes_stored`` and an estimate of the header."""
-    rows = [row for row in self.rows if row.shape is not None]
-    storages = [Storage(row.format, row.bytes_stored) for row in rows]
-    shapes = [row.shape for row in rows]
-    return self.bytes_stored + header_bytes([row.path for row in rows], shapes, storages)
+    arrays = [(row, row.shape) for row in self.rows if row.shape is not None]
+    storages = [Storage(row.format, row.bytes_stored) for row, _ in arrays]
+    shapes = [shape for _, shape in arrays]
+    return self.bytes_stored + header_bytes([row.path for row, _ in arrays], shapes, storages)
 
   @property
   def size_shrunk(self) -> int | None:

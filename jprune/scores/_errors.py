@@ -17,7 +17,7 @@ def check_gradient(function: str, path: str, leaf: Any, grad: Any) -> None:
   """The gradient by a floating leaf is floating, by a complex one it is complex."""
   if not jnp.issubdtype(leaf.dtype, jnp.complexfloating):
     check_floating(function, 'grads', path, grad)
-  elif not jnp.issubdtype(getattr(grad, 'dtype', None), jnp.complexfloating):
+  elif not hasattr(grad, 'dtype') or not jnp.issubdtype(grad.dtype, jnp.complexfloating):
     fix = 'Take it with jax.grad, which gives the gradient by a complex leaf as a complex array.'
     raise TypeError(message(function, 'grads', 'a complex array', kind(grad), fix, path))
 

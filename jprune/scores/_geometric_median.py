@@ -8,6 +8,8 @@ filters, where that would lose digits for nothing, from the differences themselv
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
+from typing import cast
 
 import jax
 import jax.numpy as jnp
@@ -77,7 +79,8 @@ def _score_array(leaf: jax.Array, axis: int) -> jax.Array:
   if AxisType.Explicit in sharding.mesh.axis_types:
     free = functools.partial(_along, axis=axis)
     axes = sharding.mesh.explicit_axes
-    return jax.sharding.auto_axes(free, axes=axes, out_sharding=sharding)(x)
+    free = jax.sharding.auto_axes(free, axes=axes, out_sharding=sharding)
+    return cast(Callable[[jax.Array], jax.Array], free)(x)
   return _along(x, axis)
 
 
@@ -98,8 +101,8 @@ def _distance_sums(rows: jax.Array) -> jax.Array:
   """For each of the rows ``(n, d)`` the sum of its distances to all of them, ``(n,)``."""
   n, d = rows.shape
   if d <= _SHORT:
-    one = lambda row: jnp.sum(jnp.sqrt(jnp.sum(jnp.square(rows - row[None]), axis=1)))
-    return lax.map(one, rows, batch_size=max(1, min(n, _BLOCK // (n * d))))
+    near = lambda row: jnp.sum(jnp.sqrt(jnp.sum(jnp.square(rows - row[None]), axis=1)))
+    return lax.map(near, rows, batch_size=max(1, min(n, _BLOCK // (n * d))))
   rows = rows - jnp.mean(rows, axis=0, keepdims=True)
   squares = jnp.sum(jnp.square(rows), axis=1)
   index = lax.iota(jnp.int32, n)

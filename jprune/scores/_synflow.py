@@ -11,6 +11,7 @@ fan-in, and twenty layers may leave the range of float32. Three steps change no 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -113,7 +114,8 @@ def flow_of(
     outs = [each for each in jax.tree.leaves(out) if tree.is_inexact(each)]
     if not outs:
       raise _errors.no_floating_output(weights.function)
-    return sum(jnp.sum(jnp.real(each).astype(jnp.float32)) for each in outs)
+    sums = [jnp.sum(jnp.real(each).astype(jnp.float32)) for each in outs]
+    return functools.reduce(jnp.add, sums)
 
   return lambda *given: _in_range(total, *given), inputs
 

@@ -180,7 +180,8 @@ def sample_term(chunk: int, of_gradients: Sequence[Callable[..., jax.Array]]) ->
       return [a + jnp.sum(b, axis=0) for a, b in zip(total, kept)], None
 
     chunks, counts = _chunks(jax.tree.map(jnp.asarray, batch), chunk)
-    total, _ = lax.scan(add, [zeros_like(leaf) for leaf in leaves], (chunks, counts))
+    steps = chunks, jnp.asarray(counts)
+    total, _ = lax.scan(add, [zeros_like(leaf) for leaf in leaves], steps)
     return total, all_finite(total)
 
   return term

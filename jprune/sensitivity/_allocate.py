@@ -166,9 +166,9 @@ def _amount(argument: str, value: Any, dense: int) -> int:
   if isinstance(value, bool) or not isinstance(value, numbers.Real):
     raise _errors.bad_amount(_NAME, argument, value)
   if isinstance(value, numbers.Integral):
-    if value < 0:
+    if int(value) < 0:
       raise _errors.bad_amount(_NAME, argument, value)
     return int(value)
-  if not 0.0 < value <= 1.0:
+  if not 0.0 < float(value) <= 1.0:
     raise _errors.bad_amount(_NAME, argument, value)
   return math.floor(Fraction(str(float(value))) * dense)  # .29 of 100 is 29

@@ -7,9 +7,9 @@ import numbers
 from collections.abc import Sequence
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from jprune._checks.arrays import check_fraction
 from jprune._checks.words import kind, listed, message
@@ -41,7 +41,7 @@ def as_metric(function: str, argument: str, value: Any, when: str, finite: bool 
   """What ``evaluate`` returned, as a Python float, finite unless that is left to the caller."""
   constraint = f'a function that returns one finite number ({when})'
   fix = 'For example the accuracy on validation data.'
-  if isinstance(value, jax.core.Tracer):
+  if isinstance(value, Tracer):
     raise TypeError(message(function, argument, constraint, 'a traced one', 'Call it outside jit.'))
   number = _real(value)
   if number is None:
@@ -78,7 +78,7 @@ def as_sparsities(function: str, sparsities: Any) -> tuple[float, ...]:
   if not values:
     raise ValueError(message(function, 'sparsities', 'at least one number in [0, 1]', 'none', fix))
   for value in values:
-    if isinstance(value, jax.core.Tracer):
+    if isinstance(value, Tracer):
       raise TypeError(message(function, 'sparsities', 'numbers at hand', 'a traced one', ''))
     check_fraction(function, 'sparsities', value)
   return tuple(sorted({float(value) for value in values}))

@@ -60,7 +60,7 @@ def draw_result(found: Result, ax: Axes | None) -> Axes:
   places = range(len(found.steps))
   style = {'color': _DARK, 'marker': 'o', 'markersize': 5}
   ax.plot(places, [step.metric for step in found.steps], label='validation', **style)
-  if found.test_before is not None:
+  if found.test_before is not None and found.test_after is not None:
     ends = [0, len(found.steps) - 1]
     ax.plot(ends, [found.test_before, found.test_after], 's', color='black', label='test')
   if found.min_metric is not None:

@@ -41,37 +41,36 @@ class Table:
   ) -> None:
     self.points: dict[tuple[str, float], tuple[float, dict[str, int]]] = {}
     self._sizes = {('', 0.0): {}} | {(g, s): sizes[g] for g in sizes for s in sparsities if s}
-    self._path = None
-    if path is not None:
-      self._path = _checks.as_path(function, path, 'table')
+    self._path = None if path is None else _checks.as_path(function, path, 'table')
+    if self._path is not None:
       _checks.check_output(function, self._path, 'table')
       whole = {'format': _FORMAT, 'version': _VERSION, **header()}
-      self._open(function, json.loads(json.dumps(whole)))
+      self._open(function, self._path, json.loads(json.dumps(whole)))
 
   def add(self, group: str, sparsity: float, metric: float, pruned: dict[str, int]) -> None:
     """Adds a point; once this returns, it is on disk."""
     self.points[group, sparsity] = metric, pruned
     self._append({'group': group, 'sparsity': sparsity, 'metric': metric, 'pruned': pruned})
 
-  def _open(self, function: str, header: dict[str, Any]) -> None:
+  def _open(self, function: str, path: str, header: dict[str, Any]) -> None:
     try:
-      with open(self._path, 'rb') as file:
+      with open(path, 'rb') as file:
         lines = file.read().split(b'\n')
     except FileNotFoundError:
       lines = [b'']
     unfinished = lines.pop()
     if not lines:
       if not _line(header).startswith(unfinished):
-        raise _errors.not_a_table(function, self._path)
-      open(self._path, 'wb').close()
+        raise _errors.not_a_table(function, path)
+      open(path, 'wb').close()
       self._append(header)
       return
-    self._check(function, lines[0], header)
+    _check_header(function, path, lines[0], header)
     for number, line in enumerate(lines[1:], 2):
       if fault := self._read(line):
-        raise _errors.broken_table(function, self._path, number, fault)
+        raise _errors.broken_table(function, path, number, fault)
     if unfinished:
-      with open(self._path, 'r+b') as file:
+      with open(path, 'r+b') as file:
         file.truncate(sum(len(line) + 1 for line in lines))
 
   def _read(self, line: bytes) -> str:
@@ -95,22 +94,23 @@ class Table:
     self.points[point] = metric, pruned
     return ''
 
-  def _check(self, function: str, line: bytes, header: dict[str, Any]) -> None:
-    try:
-      found = json.loads(line)
-    except (ValueError, RecursionError):
-      found = None
-    if not isinstance(found, dict) or found.get('format') != _FORMAT:
-      raise _errors.not_a_table(function, self._path)
-    if differing := [name for name in header if found.get(name) != header[name]]:
-      raise _errors.table_of_another_run(function, self._path, differing)
-
   def _append(self, row: dict[str, Any]) -> None:
     if self._path is not None:
       with open(self._path, 'ab') as file:
         file.write(_line(row))
         file.flush()
         os.fsync(file.fileno())
+
+
+def _check_header(function: str, path: str, line: bytes, header: dict[str, Any]) -> None:
+  try:
+    found = json.loads(line)
+  except (ValueError, RecursionError):
+    found = None
+  if not isinstance(found, dict) or found.get('format') != _FORMAT:
+    raise _errors.not_a_table(function, path)
+  if differing := [name for name in header if found.get(name) != header[name]]:
+    raise _errors.table_of_another_run(function, path, differing)
 
 
 def _line(row: dict[str, Any]) -> bytes:

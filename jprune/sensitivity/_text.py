@@ -18,17 +18,21 @@ _NARROWEST = 32  # columns of the name, however many numbers there are: a path o
 def sensitivity_text(found: Sensitivity) -> str:
   """A row for each group; as many of the sparsities as there is room for."""
   every = range(len(found.sparsities))
-  for shown in range(len(every), -1, -1):
-    points = spread(len(every), shown)
-    header, rows = _cells(found, points)
-    numbers = [max(len(line[i]) for line in [header, *rows]) for i in range(1, len(header))]
-    longest = max(len(line[0]) for line in [header, *rows])
-    if min(longest, _NARROWEST) + sum(numbers) + len(GAP) * len(numbers) <= WIDTH:
-      break
+  shown = len(every)
+  header, rows = _cells(found, every)
+  while shown and not _fits([header, *rows]):
+    shown -= 1
+    header, rows = _cells(found, spread(len(every), shown))
   lines = [*table(header, rows), '', *wrapped(_sentence(found))]
   if shown < len(every):
     lines.append(f'{len(every) - shown:,} more of the sparsities are in to_dict().')
   return '\n'.join(lines)
+
+
+def _fits(lines: Sequence[Sequence[str]]) -> bool:
+  """Whether there is room for all columns, and for some of the names."""
+  longest, *numbers = (max(len(line[i]) for line in lines) for i in range(len(lines[0])))
+  return min(longest, _NARROWEST) + sum(numbers) + len(GAP) * len(numbers) <= WIDTH
 
 
 def sensitivity_html(found: Sensitivity) -> str:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
 from jprune.transforms import _errors
-from jprune.transforms._method import Method, Step, each, single
+from jprune.transforms._method import Change, Method, Step, each, single
 from jprune.typing import ByPath
 
 
@@ -64,7 +65,7 @@ def averaged(method: Method, params: float = 0.0, grads: float = 0.0) -> Method:
       own,
     )
 
-  def change(step: Step) -> tuple[ByPath, Means]:
+  def change(choose: Change, step: Step) -> tuple[ByPath, Means]:
     means, seen = step.memory, _own(step)
     if params:
       seen = dataclasses.replace(seen, weights=means.params)
@@ -72,12 +73,12 @@ def averaged(method: Method, params: float = 0.0, grads: float = 0.0) -> Method:
       count = jnp.asarray(step.count + 1, jnp.float32)
       there = -jnp.expm1(count * jnp.log(jnp.float32(grads)))
       seen = dataclasses.replace(seen, grads=each(lambda g: g / there.astype(g.dtype), means.grads))
-    masks, own = method.change(seen)
+    masks, own = choose(seen)
     return masks, means._replace(own=own)
 
   inside = lambda function: function and (lambda step: function(_own(step)))
   return method._replace(
-    change=change if method.change else None,
+    change=None if method.change is None else functools.partial(change, method.change),
     remember=remember,
     observe=observe,
     start=inside(method.start),

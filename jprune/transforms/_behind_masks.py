@@ -11,7 +11,12 @@ import optax
 from jprune import _checks
 from jprune.masks import NOfM
 from jprune.transforms._method import Method, Step, each, single
-from jprune.transforms._sparse_training import Settings, checked, sparse_training
+from jprune.transforms._sparse_training import (
+  Settings,
+  SettingsAndDistribution,
+  checked,
+  sparse_training,
+)
 from jprune.typing import ByPath, Schedule
 
 
@@ -88,7 +93,7 @@ def sr_ste(
   decay: float = 2e-4,
   end: int | None = None,
   key: jax.Array | None = None,
-  **settings: Unpack[Settings],
+  **settings: Unpack[SettingsAndDistribution],
 ) -> optax.GradientTransformationExtraArgs:
   r"""Sparse-refined straight-through: what is pruned decays, so that masks settle down.
 

@@ -228,6 +228,8 @@ class Frame:
     """What there is after a change of masks."""
     old = each(unpack_leaf, now.masks)
     step = dataclasses.replace(step, masks=old, memory=now.memory)
+    if self.method.change is None:
+      return now
     new, memory = self.method.change(step)
     clock = now.clock
     if clock != ():

@@ -97,7 +97,7 @@ class How:
     return Step(
       count=count,
       weights=weights,
-      grads=each(single, along.updates) if along.has_updates else None,
+      grads=each(single, along.updates) if along.has_updates else {},
       masks=each(unpack_leaf, masks),
       memory=memory,
       kept=kept,
@@ -136,7 +136,7 @@ class How:
     takes_it = lambda name: callable(self.scorer) and takes(self.scorer, name)
     given = {}
     if takes_it('grads'):
-      if step.grads is None:
+      if not along.has_updates:
         raise _errors.no_gradients_yet(self.method.name)
       given = {'grads': along.updates_with(step.grads)}
     key = step.key if takes_it('key') else None

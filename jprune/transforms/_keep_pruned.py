@@ -9,7 +9,6 @@ import jax.numpy as jnp
 import optax
 
 from jprune import tree
-from jprune._entry import explicit
 from jprune.masks._pack import unpack_leaf
 from jprune.transforms import _errors
 from jprune.transforms._mask_state import (
@@ -20,6 +19,7 @@ from jprune.transforms._mask_state import (
   kept_update,
   laid_out_as,
 )
+from jprune.transforms._transformation import transformation
 from jprune.typing import Masks, Params
 
 
@@ -87,13 +87,11 @@ def keep_pruned(masks: Masks) -> optax.GradientTransformationExtraArgs:
     Array([0.9, 0. ], dtype=float32)
   """
 
-  @explicit
   def init_fn(params):
     held = held_masks('keep_pruned', params, masks)
     _check_finite_where_pruned(params, held)
     return KeepPrunedState(held)
 
-  @explicit
   def update_fn(updates, state, params=None, **extra_args):
     del extra_args
     if params is None:
@@ -103,7 +101,7 @@ def keep_pruned(masks: Masks) -> optax.GradientTransformationExtraArgs:
     leaves, treedef = along_masks('keep_pruned', 'updates', state.masks, updates)
     return treedef.unflatten(map(kept_update, leaves, found, values)), state
 
-  return optax.GradientTransformationExtraArgs(init_fn, update_fn)
+  return transformation(init_fn, update_fn)
 
 
 def _check_finite_where_pruned(params: Params, masks: Masks) -> None:

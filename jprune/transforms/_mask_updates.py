@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jprune._entry import explicit
 from jprune.masks._pack import unpack_leaf
 from jprune.transforms._mask_state import along_masks, held_masks, is_end, is_hole, laid_out_as
+from jprune.transforms._transformation import transformation
 from jprune.typing import Masks
 
 
@@ -59,18 +59,16 @@ def mask_updates(masks: Masks) -> optax.GradientTransformationExtraArgs:
     {'w': Array([-0.5, -0. ], dtype=float32)}
   """
 
-  @explicit
   def init_fn(params):
     return MaskUpdatesState(held_masks('mask_updates', params, masks))
 
-  @explicit
   def update_fn(updates, state, params=None, **extra_args):
     del params, extra_args
     found = jax.tree.leaves(state.masks, is_leaf=is_end)
     leaves, treedef = along_masks('mask_updates', 'updates', state.masks, updates)
     return treedef.unflatten(map(_masked, leaves, found)), state
 
-  return optax.GradientTransformationExtraArgs(init_fn, update_fn)
+  return transformation(init_fn, update_fn)
 
 
 def _masked(update: Any, mask: Any) -> Any:

@@ -10,10 +10,9 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import jax
-import optax
 from jax.sharding import NamedSharding, PartitionSpec
 
 from jprune import tree
@@ -61,6 +60,7 @@ class OnMeshes:
     inner = lambda *args: self.frame.inner.update(*args, **extra_args)
     given = _shardings((updates, state.inner, params), mesh)
     typed = jax.sharding.explicit_axes(inner, axes=axes, in_sharding=given)
+    typed = cast(Callable[..., tuple[Any, Any]], typed)
 
     def untyped(updates: Any, state: SparseState, params: Any) -> tuple[Any, SparseState]:
       automatic = jax.sharding.get_abstract_mesh()
@@ -69,11 +69,12 @@ class OnMeshes:
         with jax.sharding.use_abstract_mesh(automatic):  # branches of a `cond` forget it
           return typed(*args)
 
-      own = optax.GradientTransformationExtraArgs(self.frame.inner.init, moved)
+      own = self.frame.inner._replace(update=moved)
       return dataclasses.replace(self._untyped, inner=own).update(updates, state, params)
 
     out = _shardings((along.updates_with(along.weights), state), mesh)
     run = jax.sharding.auto_axes(untyped, axes=axes, out_sharding=out)
+    run = cast(Callable[..., tuple[Any, SparseState]], run)
     traced = tree.is_traced(*jax.tree.leaves((updates, state, params)))
     return (run if traced else jax.jit(run))(updates, state, params)
 
@@ -87,7 +88,7 @@ class OnMeshes:
     inner = lambda held: _inner_shardings(held, params, mesh)
     out = self._laid_out(like, along, as_weight, alone, inner)
     run = jax.sharding.auto_axes(self._untyped.init, axes=mesh.explicit_axes, out_sharding=out)
-    return run(params)
+    return cast(Callable[[Params], SparseState], run)(params)
 
   def _laid_out(
     self,

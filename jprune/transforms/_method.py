@@ -54,7 +54,7 @@ class Method(NamedTuple):
   """
 
   name: str
-  change: Callable[[Step], tuple[ByPath, Any]] | None
+  change: Change | None
   start: Callable[[Step], ByPath] | None = None
   remember: Callable[[ByPath], Any] | None = None
   observe: Callable[[Step], Any] | None = None
@@ -73,7 +73,7 @@ class Step:
   Attributes:
     count: calls before this one, int32.
     weights: before this call; with ``dense``, the dense ones.
-    grads: gradients, or whatever updates came in, float32; ``None`` at ``init``.
+    grads: gradients, or whatever updates came in, float32; at ``init``, empty.
     masks: in force, bools.
     memory: what the method keeps beside its masks.
     kept: how many units each part is to keep, wide counts ``(parts, 2)``; for :meth:`best`.
@@ -99,7 +99,7 @@ class Step:
 
   count: Any
   weights: ByPath
-  grads: ByPath | None
+  grads: ByPath
   masks: ByPath
   memory: Any
   kept: Any
@@ -156,9 +156,19 @@ class Step:
     return _wide.subtract(self.kept, by)
 
 
+Change = Callable[[Step], tuple[ByPath, Any]]
+"""From a step to the masks and the memory from now on."""
+
+
 def by_path(paths: Any, leaves: Any) -> Any:
   """A dict by path in the order of leaves, which JAX keeps."""
   return collections.OrderedDict(zip(paths, leaves, strict=True))
+
+
+def joined(first: ByPath, then: ByPath) -> ByPath:
+  """The leaves of both, in the order of the first; those of the second where both have one."""
+  leaves = {**first, **then}
+  return by_path(leaves, leaves.values())
 
 
 def each(function: Callable[..., Any], *trees: ByPath) -> ByPath:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, Unpack
+from typing import Any, NamedTuple, Unpack, cast
 
 import jax
 import jax.numpy as jnp
@@ -154,8 +154,9 @@ def soft_movement(
     _checks.static_fraction(name, 'threshold', threshold)
   level = threshold if callable(threshold) else schedules.constant(threshold)
   _errors.check_starts_below(name, float(level(0)), 0.5)
-  strength = pull
-  if not callable(pull):
+  if callable(pull):
+    strength = pull
+  else:
     rate = _checks.non_negative_number(name, 'pull', pull)
     strength = lambda count: rate
   optimizer = optax.adam(1e-2) if optimizer is None else optimizer
@@ -189,7 +190,7 @@ def _moving(
   def observe(step: Step) -> Movements:
     scores, state = step.memory
     moves, state = optimizer.update(slopes(step), state, scores)
-    return Movements(each(optax.apply_updates, scores, moves), state)
+    return Movements(each(optax.apply_updates, scores, cast(ByPath, moves)), state)
 
   def gradient(step: Step) -> ByPath:
     return each(lambda g, mask: jnp.where(mask, g, 0), step.grads, step.masks)

@@ -10,11 +10,11 @@ import jax.numpy as jnp
 import optax
 
 from jprune import _checks, tree
-from jprune._entry import explicit
 from jprune.masks import ChannelGroups
 from jprune.transforms import _errors
 from jprune.transforms._mask_state import is_end, is_hole
 from jprune.transforms._method import single
+from jprune.transforms._transformation import transformation
 from jprune.typing import ByPath, Params, Where
 
 Strength = float | Callable[[Any], Any]
@@ -33,7 +33,8 @@ class PenaltyState(NamedTuple):
     0
   """
 
-  count: jax.Array
+  # A field hides tuple.count, as in optax's own states.
+  count: jax.Array  # pyright: ignore[reportIncompatibleMethodOverride]
 
 
 def penalized(
@@ -56,7 +57,7 @@ def penalized(
     moved = added(function, updates, params, lambda leaves: pulls(params)(leaves, rate))
     return moved, PenaltyState(state.count + 1)
 
-  return optax.GradientTransformationExtraArgs(explicit(init), explicit(update))
+  return transformation(init, update)
 
 
 def added(function: str, updates: Any, params: Params, pulls: Callable[[ByPath], ByPath]) -> Any:

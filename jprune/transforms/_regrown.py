@@ -9,7 +9,12 @@ from jprune import _checks, distributions, schedules, scores
 from jprune.masks import ChannelGroups, NOfM
 from jprune.transforms import _errors
 from jprune.transforms._method import Method, Step, each, magnitudes
-from jprune.transforms._sparse_training import Settings, checked, not_scored
+from jprune.transforms._sparse_training import (
+  Settings,
+  SettingsAndPattern,
+  checked,
+  not_scored,
+)
 from jprune.typing import ByPath, Distribution, Schedule
 
 Chosen = Callable[[Step], ByPath]
@@ -26,7 +31,7 @@ def as_fraction(function: str, drop: float | Schedule) -> Schedule:
 
 
 def settled(
-  function: str, settings: Settings, given: Distribution | None, default: Distribution
+  function: str, settings: SettingsAndPattern, given: Distribution | None, default: Distribution
 ) -> Settings:
   """The settings with the distribution, by default one for single weights."""
   settings = checked(function, settings, from_masks=True)
@@ -59,7 +64,7 @@ def at_random(step: Step) -> ByPath:
 
 def chances(step: Step) -> ByPath:
   """Scores at random."""
-  return type(step.weights)(scores.random(step.weights, key=step.key))
+  return scores.random(step.weights, key=step.key)
 
 
 def magnitude(step: Step) -> ByPath:

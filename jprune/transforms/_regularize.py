@@ -16,7 +16,6 @@ import numpy as np
 import optax
 
 from jprune import _checks, tree
-from jprune._entry import explicit
 from jprune.masks import ChannelGroups
 from jprune.masks._auto import following
 from jprune.masks._channels import units as _units
@@ -25,6 +24,7 @@ from jprune.transforms import _errors
 from jprune.transforms._mask_state import held_masks, is_end, is_hole, laid_out_as
 from jprune.transforms._method import single
 from jprune.transforms._penalty import Penalty, Strength, added, members, penalized
+from jprune.transforms._transformation import transformation
 from jprune.tree import _names
 from jprune.typing import ByPath, Masks, Params, Where
 
@@ -44,7 +44,8 @@ class GrowingState(NamedTuple):
     {'kernel': Array([[ True, False]], dtype=bool)}
   """
 
-  count: jax.Array
+  # A field hides tuple.count, as in optax's own states.
+  count: jax.Array  # pyright: ignore[reportIncompatibleMethodOverride]
   keep: Masks
 
 
@@ -230,7 +231,7 @@ def growing(
     moved = added(name, updates, params, pulls)
     return moved, state._replace(count=state.count + 1)
 
-  return optax.GradientTransformationExtraArgs(explicit(init), explicit(update))
+  return transformation(init, update)
 
 
 def _scales(function: str, params: Params, where: Where) -> list[str]:

@@ -11,10 +11,16 @@ import optax
 from jprune.masks import NOfM
 from jprune.masks._auto import following
 from jprune.masks._forms import Forms
+from jprune.masks._patterns import axis_of
 from jprune.transforms import _errors
 from jprune.transforms._behind_masks import sparsity_of
 from jprune.transforms._method import Method, Step, each, magnitudes, single
-from jprune.transforms._sparse_training import Settings, checked, not_scored, sparse_training
+from jprune.transforms._sparse_training import (
+  SettingsAndDistribution,
+  checked,
+  not_scored,
+  sparse_training,
+)
 from jprune.typing import ByPath, Schedule
 
 
@@ -35,7 +41,7 @@ def s_ste(
   every: int = 1,
   pattern: Any = NOfM(2, 4),
   end: int | None = None,
-  **settings: Unpack[Settings],
+  **settings: Unpack[SettingsAndDistribution],
 ) -> optax.GradientTransformationExtraArgs:
   r"""Smooth straight-through: N:M weights that fade in and out.
 
@@ -106,9 +112,14 @@ def s_ste(
 
   start = lambda weights: Scales(each(lambda w: jnp.ones((), jnp.float32), weights))
   method = Method('s_ste', change, remember=start, show=show, dense=True, regrows=True)
-  sparsity = sparsity_of(sparsity, pattern)
   return sparse_training(
-    method, inner, sparsity, every=every, end=end, pattern=pattern, **checked('s_ste', settings)
+    method,
+    inner,
+    sparsity_of(sparsity, pattern),
+    every=every,
+    end=end,
+    pattern=pattern,
+    **checked('s_ste', settings),
   )
 
 
@@ -128,7 +139,7 @@ def _less_threshold(weight: jax.Array, mask: jax.Array, pattern: NOfM) -> jax.Ar
 
 def _most_of_groups(x: jax.Array, pattern: NOfM) -> jax.Array:
   """For each number, none below 0, the largest of its group."""
-  axis, m = pattern.axis % x.ndim, pattern.m
+  axis, m = axis_of(pattern, x.shape), pattern.m
   length = x.shape[axis]
   padded = jnp.pad(x, [(0, -length % m if i == axis else 0) for i in range(x.ndim)])
   groups = padded.reshape(*x.shape[:axis], -1, m, *x.shape[axis + 1 :])

@@ -19,7 +19,7 @@ from jprune.transforms._regrown import (
   regrowing,
   settled,
 )
-from jprune.transforms._sparse_training import Settings, sparse_training
+from jprune.transforms._sparse_training import SettingsAndPattern, sparse_training
 from jprune.typing import Distribution, Schedule
 
 
@@ -29,7 +29,7 @@ def static(
   *,
   key: jax.Array,
   distribution: Distribution | None = None,
-  **settings: Unpack[Settings],
+  **settings: Unpack[SettingsAndPattern],
 ) -> optax.GradientTransformationExtraArgs:
   """Static sparse training: masks at random that stay as they are.
 
@@ -75,7 +75,7 @@ def sparse_evolution(
   end: int | None = None,
   drop: float | Schedule = 0.3,
   distribution: Distribution | None = None,
-  **settings: Unpack[Settings],
+  **settings: Unpack[SettingsAndPattern],
 ) -> optax.GradientTransformationExtraArgs:
   """SET: the smallest weights are dropped, and as many grow at random.
 
@@ -122,7 +122,7 @@ def rigl(
   end: int | None = None,
   drop: float | Schedule = 0.3,
   distribution: Distribution | None = None,
-  **settings: Unpack[Settings],
+  **settings: Unpack[SettingsAndPattern],
 ) -> optax.GradientTransformationExtraArgs:
   """RigL: the smallest weights are dropped, and as many grow where gradients are largest.
 
@@ -177,7 +177,7 @@ def granet(
   end: int | None = None,
   drop: float | Schedule = 0.5,
   distribution: Distribution | None = None,
-  **settings: Unpack[Settings],
+  **settings: Unpack[SettingsAndPattern],
 ) -> optax.GradientTransformationExtraArgs:
   """GraNet: gradual pruning in which each time more goes than has to, and grows by gradients.
 
@@ -234,7 +234,7 @@ def mest(
   drop: float | Schedule = 0.3,
   weight: float = 1.0,
   distribution: Distribution | None = None,
-  **settings: Unpack[Settings],
+  **settings: Unpack[SettingsAndPattern],
 ) -> optax.GradientTransformationExtraArgs:
   r"""MEST: weights with small magnitude and gradient are dropped, and as many grow at random.
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, TypedDict
+from typing import Any, TypedDict, TypeVar
 
 import jax
 import optax
 
 from jprune import _checks, distributions, scores
 from jprune._asked import Asked
-from jprune._entry import explicit
 from jprune._roles import Roles
 from jprune._selection import takes
 from jprune.masks import ChannelGroups, NOfM, Unstructured
@@ -20,21 +19,15 @@ from jprune.transforms._frame import Frame
 from jprune.transforms._how import How
 from jprune.transforms._meshes import OnMeshes
 from jprune.transforms._method import Method
+from jprune.transforms._transformation import transformation
 from jprune.transforms._when import when
 from jprune.typing import Distribution, Masks, Pattern, Schedule, Scorer, Scores, Where
 
 
-class Settings(TypedDict, total=False):
-  """What all methods take by these names; :func:`sparse_training` says what each of them means.
-
-  Examples:
-    >>> settings: Settings = {'where': 'kernel', 'packed': True}
-    >>> tx = jprune.transforms.gradual(optax.sgd(0.1), 0.5, every=10, **settings)
-  """
+class _Shared(TypedDict, total=False):
+  """What no method has an argument of its own for."""
 
   scorer: Scorer | Scores
-  distribution: Distribution
-  pattern: Pattern | NOfM | ChannelGroups
   where: Where
   roles: Roles | None
   masks: Masks
@@ -45,6 +38,30 @@ class Settings(TypedDict, total=False):
   clock: bool
   average_params: float
   average_grads: float
+
+
+class SettingsAndPattern(_Shared, total=False):
+  """For methods that have an argument for the distribution."""
+
+  pattern: Pattern | NOfM | ChannelGroups
+
+
+class SettingsAndDistribution(_Shared, total=False):
+  """For methods that have an argument for the pattern."""
+
+  distribution: Distribution
+
+
+class Settings(SettingsAndPattern, SettingsAndDistribution, total=False):
+  """What all methods take by these names; :func:`sparse_training` says what each of them means.
+
+  Examples:
+    >>> settings: Settings = {'where': 'kernel', 'packed': True}
+    >>> tx = jprune.transforms.gradual(optax.sgd(0.1), 0.5, every=10, **settings)
+  """
+
+
+S = TypeVar('S', bound=_Shared)
 
 
 def sparse_training(
@@ -150,7 +167,7 @@ def sparse_training(
   inner = optax.with_extra_args_support(inner)
   frame = Frame(method, inner, changes, how, masks, packed, clock)
   meshes = OnMeshes(frame)
-  return optax.GradientTransformationExtraArgs(explicit(meshes.init), explicit(meshes.update))
+  return transformation(meshes.init, meshes.update)
 
 
 def _check_scorer(method: Method, scorer: Any, key: Any) -> None:
@@ -166,7 +183,7 @@ def _check_scorer(method: Method, scorer: Any, key: Any) -> None:
     _checks.check_key(method.name, key)
 
 
-def checked(function: str, settings: Settings, *, from_masks: bool = False) -> Settings:
+def checked(function: str, settings: S, *, from_masks: bool = False) -> S:
   """The settings of a method, if it has all of them: else Python would name another function.
 
   Args:
@@ -184,7 +201,7 @@ def checked(function: str, settings: Settings, *, from_masks: bool = False) -> S
 
 def not_scored(
   function: str,
-  settings: Settings,
+  settings: _Shared,
   arguments: Sequence[str] = ('scorer', 'average_params', 'average_grads'),
 ) -> None:
   """Refuses settings that say how weights are scored, for a method that has its own way."""

@@ -18,9 +18,14 @@ from jprune.masks._selection import select as _select
 from jprune.masks._selection import wide as _wide
 from jprune.transforms import _errors
 from jprune.transforms._ablation import Ablation
-from jprune.transforms._method import Method, Step, magnitudes
+from jprune.transforms._method import Method, Step, each, joined, magnitudes
 from jprune.transforms._regrown import as_fraction
-from jprune.transforms._sparse_training import Settings, checked, not_scored, sparse_training
+from jprune.transforms._sparse_training import (
+  SettingsAndPattern,
+  checked,
+  not_scored,
+  sparse_training,
+)
 from jprune.typing import ByPath, Distribution, Schedule, Where
 
 
@@ -35,7 +40,7 @@ def srigl(
   gamma: float = 0.3,
   ablate: ChannelGraph | Where = None,
   distribution: Distribution = distributions.erk,
-  **settings: Unpack[Settings],
+  **settings: Unpack[SettingsAndPattern],
 ) -> optax.GradientTransformationExtraArgs:
   """SRigL: RigL with a constant fan-in, in which whole neurons may go; sparse, and smaller.
 
@@ -86,8 +91,9 @@ def srigl(
   roles = settings.get('roles')
   settings = checked('srigl', settings, from_masks=True)
   not_scored('srigl', settings, ('scorer', 'min_keep', 'max_sparsity', 'per_output'))
-  if settings.get('pattern', Unstructured()) != Unstructured():
-    raise _errors.pattern_of_its_own('srigl', settings['pattern'])
+  pattern = settings.get('pattern', Unstructured())
+  if pattern != Unstructured():
+    raise _errors.pattern_of_its_own('srigl', pattern)
 
   def own(step: Step, leaves: ByPath) -> ByPath:
     return {path: x for path, x in leaves.items() if path not in step.followers}
@@ -96,7 +102,7 @@ def srigl(
     columns = Columns('srigl', own(step, step.weights), roles)
     random = columns.split(scores.random(own(step, step.weights), key=step.key))
     kept = [started(x, k) for x, k in zip(random, step.kept, strict=True)]
-    return type(step.masks)({**step.masks, **columns.join(kept)})
+    return joined(step.masks, columns.join(kept))
 
   def change(step: Step) -> tuple[ByPath, Any]:
     weights = own(step, step.weights)
@@ -118,8 +124,8 @@ def srigl(
     found = []
     for w, g, *rest in zip(*sizes, stays, lives, split(lines), step.kept, strict=True):
       found.append(grown(w, g, *rest))
-    whole = {path: mask & lines[path] for path, mask in step.masks.items()}
-    return type(step.masks)({**whole, **columns.join(found)}), ()
+    whole = each(jnp.logical_and, step.masks, lines)
+    return joined(whole, columns.join(found)), ()
 
   def followers(leaves: ByPath, chosen: set[str]) -> set[str]:
     shapes = {path: jnp.shape(leaf) for path, leaf in leaves.items()}

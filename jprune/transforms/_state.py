@@ -36,7 +36,8 @@ class SparseState(NamedTuple):
            [ True, False]], dtype=bool))
   """
 
-  count: jax.Array
+  # A field hides tuple.count, as in optax's own states.
+  count: jax.Array  # pyright: ignore[reportIncompatibleMethodOverride]
   masks: Masks
   inner: optax.OptState
   memory: Any

@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 
 from jprune import _checks
 from jprune.typing import Params
@@ -131,7 +132,7 @@ def is_traced(*leaves: Any) -> bool:
     >>> is_traced(jnp.ones(2)), jax.jit(lambda x: is_traced(x))(jnp.ones(2)).item()
     (False, True)
   """
-  return any(isinstance(leaf, jax.core.Tracer) for leaf in leaves)
+  return any(isinstance(leaf, Tracer) for leaf in leaves)
 
 
 def size(leaf: Any) -> int:

@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jax.extend import core
 
 from jprune.graph._program.evaluate import single
@@ -53,7 +54,7 @@ def scalar(frame: Frame, var: Any) -> float | None:
 def _fold(frame: Frame, var: Any) -> np.ndarray | None:
   if var in frame.consts:
     value = frame.consts[var]
-    return None if isinstance(value, jax.core.Tracer) else np.asarray(value)
+    return None if isinstance(value, Tracer) else np.asarray(value)
   if (index := frame.maker(var)) is None:
     if frame.outer is not None and var in frame.jaxpr.invars:
       outer, _, operands = frame.outer

@@ -105,7 +105,7 @@ class ChannelGroups:
       own = [m for m in group.members if m.path.removeprefix(prefix) in concrete]
       for member in own:
         mask = np.asarray(concrete[member.path.removeprefix(prefix)])
-        line = mask.any(axis=tuple(i for i in range(mask.ndim) if i != member.axis))
+        line = np.asarray(mask.any(axis=tuple(i for i in range(mask.ndim) if i != member.axis)))
         inside = np.flatnonzero(member.position.units >= 0)
         keep[member.position.units[inside]] |= line[inside]
       keeps.append(keep | (not own))

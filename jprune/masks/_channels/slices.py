@@ -39,7 +39,8 @@ def placed_mask(lines: Mapping[int, np.ndarray], shape: tuple[int, ...], score: 
   """The mask of a leaf where its concrete score lies; each device makes its own part."""
   if isinstance(score, jax.Array) and len(score.sharding.device_set) > 1:
 
-    def part(index: tuple[slice, ...]) -> np.ndarray:
+    def part(index: tuple[slice, ...] | None) -> np.ndarray:
+      index = (slice(None),) * len(shape) if index is None else index
       own = {axis: line[index[axis]] for axis, line in lines.items()}
       return whole(own, tuple(len(range(n)[i]) for n, i in zip(shape, index)), np)
 

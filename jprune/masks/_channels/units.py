@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
-from jprune import _checks
+from jprune import _checks, tree
 from jprune.masks import _errors
 
 REDUCTIONS = ('mean', 'sum', 'max', 'l2')
@@ -106,8 +106,8 @@ def _reduced_on_host(leaf: np.ndarray, axis: int, kind: str) -> np.ndarray:
   x = leaf if leaf.dtype == np.float64 else leaf.astype(np.float32, copy=False)
   with np.errstate(over='ignore', invalid='ignore'):
     if kind == 'max':
-      return np.max(x, axis=others, initial=-np.inf).astype(np.float64)
-    return np.sum(np.square(x) if kind == 'l2' else x, axis=others, dtype=np.float64)
+      return np.asarray(np.max(x, axis=others, initial=-np.inf), np.float64)
+    return np.asarray(np.sum(np.square(x) if kind == 'l2' else x, axis=others, dtype=np.float64))
 
 
 @functools.lru_cache(maxsize=64)
@@ -162,8 +162,7 @@ def _by_function(
     mean = mean / xp.asarray(np.maximum(count, 1), dtype)
     rows.append(xp.where(count > 0, mean, xp.asarray(np.nan, dtype)))
   found = reduce(jnp.asarray(xp.stack(rows)))
-  shape, kind = getattr(found, 'shape', None), getattr(found, 'dtype', None)
-  if shape != (group.size,) or not jnp.issubdtype(kind, jnp.floating):
+  if getattr(found, 'shape', None) != (group.size,) or not tree.is_floating(found):
     raise _errors.bad_reduced(function, group.name, group.size, found)
   if xp is np and np.isnan(np.asarray(found)).any():
     raise _errors.bad_reduced(function, group.name, group.size, 'NaN')

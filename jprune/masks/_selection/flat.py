@@ -15,7 +15,7 @@ leaves, are copied into one matrix of rows, as bits, with padding that ranks wit
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
@@ -247,6 +247,7 @@ def _row_with(
     at = jnp.sum(through < tie, dtype=jnp.int32)
     return keys_of(rows[at], flat.form), start + at * LANES, tie - (through - ties)[at]
 
+  ways: list[Callable[[], tuple[jax.Array, jax.Array, jax.Array]]]
   ways = [functools.partial(in_run, run, int(first)) for run, first in zip(flat.runs, firsts)]
   if flat.rest.shape[0]:
     row = lambda: keys_of(flat.rest[jnp.maximum(block - int(firsts[-1]), 0)], flat.form)
