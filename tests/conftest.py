@@ -1,33 +1,12 @@
-"""Strict promotion, no rank promotion, eight virtual CPU devices.
-
-Most of the time of the tests is that of compiling: programs are compiled once, and with few passes.
-"""
+"""Compiled programs are let go of in time; fixtures that all tests may use."""
 
 import ctypes
 import gc
 import itertools
-import os
 import pathlib
-import tempfile
-
-os.environ['XLA_FLAGS'] = (
-  os.environ.get('XLA_FLAGS', '') + ' --xla_force_host_platform_device_count=8'
-)
-
-# Compiled programs are kept on disk for as long as the tests run: for other tests, for other
-# processes, which inherit the variable, and for when those in memory have been let go.
-if 'JAX_COMPILATION_CACHE_DIR' not in os.environ:
-  _programs = tempfile.TemporaryDirectory(prefix='jprune-tests-')
-  os.environ['JAX_COMPILATION_CACHE_DIR'] = _programs.name
-  os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0'
-  os.environ['JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES'] = '-1'
 
 import jax
 import pytest
-
-jax.config.update('jax_numpy_dtype_promotion', 'strict')
-jax.config.update('jax_numpy_rank_promotion', 'raise')
-jax.config.update('jax_disable_most_optimizations', True)
 
 # Linux lets a process map 65,530 pieces of memory. Each compiled program takes some, and JAX keeps
 # thousands of them, which takes gigabytes; what they took, glibc keeps until it is told not to.

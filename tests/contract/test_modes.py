@@ -3,7 +3,7 @@
 A new public name joins ``CALLS``; one that doesn't fails. A row calls what it names, or what
 instances of that do, with params small enough for ``jax_disable_jit``, and returns what can be
 compared. The data of the calls, and the results to compare with, are made in no mode, which here
-is strict promotion (``tests/conftest.py``).
+is strict promotion (``conftest.py``).
 """
 
 import functools
