@@ -23,7 +23,7 @@ Keys = Iterable[np.ndarray]
 """The keys of one leaf, in chunks."""
 
 
-class Cut(NamedTuple):
+class Cutoff(NamedTuple):
   """What one leaf keeps: all keys above ``key``, and the first ``ties`` that equal it.
 
   Attributes:
@@ -46,7 +46,7 @@ def keys(size: int, chunk: Chunk, before: np.ndarray | None) -> Iterator[np.ndar
     yield found
 
 
-def cuts(leaves: Callable[[str], Iterable[Keys]], k: int) -> list[Cut]:
+def cuts(leaves: Callable[[str], Iterable[Keys]], k: int) -> list[Cutoff]:
   """What each leaf keeps if the k largest weights of all leaves are to stay.
 
   Among equal scores the earlier leaf, and in it the lower flat index, comes first. What was
@@ -74,7 +74,7 @@ def cuts(leaves: Callable[[str], Iterable[Keys]], k: int) -> list[Cut]:
   return list(_shared(key, last, k - above - more if key and k else 0, above_bin, within))
 
 
-def cut(leaf: Callable[[], Keys], size: int, k: int) -> Cut:
+def cut(leaf: Callable[[], Keys], size: int, k: int) -> Cutoff:
   """What a lone leaf keeps, as :func:`cuts` of it alone.
 
   Args:
@@ -85,14 +85,14 @@ def cut(leaf: Callable[[], Keys], size: int, k: int) -> Cut:
   if size > _FEW:
     return cuts(lambda word: [leaf()], k)[0]
   if not k:
-    return Cut(_LAST, 0, 0)
+    return Cutoff(_LAST, 0, 0)
   found = np.concatenate(list(leaf()))
   key = np.partition(found, size - k)[size - k]
   above = int(np.count_nonzero(found > key))
-  return Cut(key, k - above, k) if key else Cut(key, 0, above)
+  return Cutoff(key, k - above, k) if key else Cutoff(key, 0, above)
 
 
-def mask(size: int, found: Keys, cut: Cut) -> np.ndarray:
+def mask(size: int, found: Keys, cut: Cutoff) -> np.ndarray:
   """The flat mask of a leaf by its cut."""
   out, begin, left = np.empty(size, bool), 0, cut.ties
   for each in found:
@@ -147,13 +147,13 @@ def _within(chunks: Keys, bin_: int, zeros: np.ndarray) -> tuple[int, np.ndarray
 
 def _shared(
   key: np.uint32, last: int, left: int, above_bin: list[int], within: list
-) -> Iterator[Cut]:
+) -> Iterator[Cutoff]:
   """Gives the ties to the leaves in order."""
   for above, (bins, counts) in zip(above_bin, within, strict=True):
     if key == _LAST:
-      yield Cut(key, 0, 0)
+      yield Cutoff(key, 0, 0)
       continue
     there = int(counts[bins == last].sum())
     ties = min(left, there)
     left -= ties
-    yield Cut(key, ties, above + int(counts[bins > last].sum()) + ties)
+    yield Cutoff(key, ties, above + int(counts[bins > last].sum()) + ties)

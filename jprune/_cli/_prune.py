@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from jprune import _batches, _checks
 from jprune._cli import _errors, _scores, _select, _target
 from jprune._cli._say import say
-from jprune._cli._source import Source, opened
+from jprune._cli._source import ModelSource, opened
 from jprune._cli._tally import masked_row
 from jprune._text.words import byte_size, plural
 from jprune.distributions._needs import needs_of
@@ -55,7 +55,7 @@ def _output(args: argparse.Namespace) -> str:
   return target
 
 
-def _pattern(args: argparse.Namespace, source: Source) -> NOfM | None:
+def _pattern(args: argparse.Namespace, source: ModelSource) -> NOfM | None:
   if args.n_of_m is None:
     return None
   axis, named = args.axis, source.metadata.get('format')
@@ -68,7 +68,7 @@ def _pattern(args: argparse.Namespace, source: Source) -> NOfM | None:
 
 
 def _asked(
-  args: argparse.Namespace, source: Source, chosen: list[int], pattern: NOfM | None
+  args: argparse.Namespace, source: ModelSource, chosen: list[int], pattern: NOfM | None
 ) -> str:
   if pattern is None:
     amount = f'sparsity {args.sparsity:g}, {args.distribution}'
@@ -83,7 +83,7 @@ def _asked(
 
 def _choice(
   args: argparse.Namespace,
-  source: Source,
+  source: ModelSource,
   chosen: list[int],
   pattern: NOfM | None,
   shown: _select.Shown,
@@ -104,7 +104,7 @@ def _choice(
   return _select.per_leaf(source, chosen, distribution, args.sparsity, rank)
 
 
-def _tally(source: Source, choice: _select.Choice) -> Tally:
+def _tally(source: ModelSource, choice: _select.Choice) -> Tally:
   """Of all leaves, the masks that others had before included."""
   rows, usual = [], source.skipped()
   for i in source.order:

@@ -11,7 +11,7 @@ import numpy as np
 
 from jprune import distributions, tree
 from jprune._cli import _count, _scores
-from jprune._cli._source import Source
+from jprune._cli._source import ModelSource
 from jprune.masks import NOfM
 from jprune.masks._leaves import kept as kept_of
 from jprune.masks._n_of_m import _mask as best
@@ -45,14 +45,14 @@ class Choice(NamedTuple):
   mask: Callable[[int, np.ndarray, np.ndarray | None], np.ndarray]
 
 
-def selected(source: Source, where: list[str] | None) -> list[int]:
+def selected(source: ModelSource, where: list[str] | None) -> list[int]:
   """The leaves that are pruned, in the order of the tree."""
   chosen = tree.selected('prune', source.structs(), where)
   return [i for i, yes in zip(source.order, chosen, strict=True) if yes]
 
 
 def per_leaf(
-  source: Source, chosen: list[int], distribution: Distribution, sparsity: float, rank: Rank
+  source: ModelSource, chosen: list[int], distribution: Distribution, sparsity: float, rank: Rank
 ) -> Choice:
   """Every leaf by itself: its share follows from the shapes, so nothing has to be read before."""
   structs = [source.struct(i) for i in range(len(source.plans))]
@@ -76,7 +76,7 @@ def per_leaf(
 
 
 def together(
-  source: Source, chosen: list[int], sparsity: float, rank: Rank, shown: Shown
+  source: ModelSource, chosen: list[int], sparsity: float, rank: Rank, shown: Shown
 ) -> Choice:
   """One threshold over all leaves, which are read twice to find it."""
 
@@ -94,7 +94,9 @@ def together(
   return Choice({i: cut.kept for i, cut in cuts.items()}, mask)
 
 
-def groups(source: Source, chosen: list[int], pattern: NOfM, rank: Rank, shown: Shown) -> Choice:
+def groups(
+  source: ModelSource, chosen: list[int], pattern: NOfM, rank: Rank, shown: Shown
+) -> Choice:
   """The best n of every m. A leaf with an earlier mask is read to count what that leaves."""
   for i in chosen:
     pattern.check('prune', source.plans[i].path, source.plans[i].shape)

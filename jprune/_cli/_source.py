@@ -22,7 +22,7 @@ for _name, (_code, _) in _container.CODES.items():
   _DTYPES.setdefault(_code, _name)
 
 
-class Source(NamedTuple):
+class ModelSource(NamedTuple):
   """An open file.
 
   Attributes:
@@ -74,7 +74,7 @@ class Source(NamedTuple):
 
 
 @contextlib.contextmanager
-def opened(function: str, path: str) -> Iterator[Source]:
+def opened(function: str, path: str) -> Iterator[ModelSource]:
   """A file that the safetensors library takes for one.
 
   Raises:
@@ -87,13 +87,13 @@ def opened(function: str, path: str) -> Iterator[Source]:
     yield _own(reader) if KEY in reader.metadata else _foreign(reader)
 
 
-def _own(reader: _container.Reader) -> Source:
+def _own(reader: _container.Reader) -> ModelSource:
   contents, plans, checksums = _load._contents(reader)
   metadata = {k: v for k, v in reader.metadata.items() if k not in (KEY, CHECKSUM)}
-  return Source(reader, plans, checksums, contents['tree'], contents['masks'], metadata)
+  return ModelSource(reader, plans, checksums, contents['tree'], contents['masks'], metadata)
 
 
-def _foreign(reader: _container.Reader) -> Source:
+def _foreign(reader: _container.Reader) -> ModelSource:
   """Every tensor is a leaf of one flat dict, by its own name, whatever that name holds."""
   names = sorted(reader.spans)
   plans = []
@@ -107,6 +107,6 @@ def _foreign(reader: _container.Reader) -> Source:
     except ValueError as error:
       raise _checks.damaged_file(reader.function, reader.path, error, name) from None
     plans.append(_leaf.Leaf(name, dtype, span.shape, 'dense', math.prod(span.shape), None))
-  return Source(
+  return ModelSource(
     reader, plans, None, _structure.describe(dict.fromkeys(names, 0)), False, {**reader.metadata}
   )

@@ -7,7 +7,7 @@ import json
 
 from jprune import _batches
 from jprune._cli._say import say
-from jprune._cli._source import Source, opened
+from jprune._cli._source import ModelSource, opened
 from jprune.report import LeafTally, Tally
 from jprune.report._count import nonzeros
 from jprune.report._leaf import row_of, why_skipped
@@ -24,7 +24,7 @@ def run(args: argparse.Namespace) -> None:
   say(text)
 
 
-def _row(source: Source, i: int, usual: str | None) -> LeafTally:
+def _row(source: ModelSource, i: int, usual: str | None) -> LeafTally:
   if source.masked:
     plan = source.plans[i]
     return masked_row(source, i, plan.kept, plan.mask is not None, usual)
@@ -33,7 +33,9 @@ def _row(source: Source, i: int, usual: str | None) -> LeafTally:
   return row_of(source.plans[i].path, values, nonzero, why_skipped(values, nonzero, None, False))
 
 
-def masked_row(source: Source, i: int, kept: int, has_mask: bool, usual: str | None) -> LeafTally:
+def masked_row(
+  source: ModelSource, i: int, kept: int, has_mask: bool, usual: str | None
+) -> LeafTally:
   """A leaf by its mask: no values are looked at."""
   struct = source.struct(i)
   why = why_skipped(struct, kept, True if has_mask else None, True, usual)

@@ -12,12 +12,12 @@ import numpy as np
 from jprune._cli import _errors
 from jprune._cli._scores import ranges
 from jprune._cli._select import Choice, Shown
-from jprune._cli._source import Source
+from jprune._cli._source import ModelSource
 from jprune.io import _atomic, _container, _leaf, _save
 from jprune.masks._storage import smallest_storage
 
 
-def planned(source: Source, choice: Choice, sparse: bool) -> list[_leaf.Leaf]:
+def planned(source: ModelSource, choice: Choice, sparse: bool) -> list[_leaf.Leaf]:
   """How each leaf is going to be stored.
 
   Dense: the tensors of the input and no masks, so that every library can read them. Sparse: as
@@ -35,7 +35,7 @@ def planned(source: Source, choice: Choice, sparse: bool) -> list[_leaf.Leaf]:
   return plans
 
 
-def write(path: str, source: Source, choice: Choice, sparse: bool, shown: Shown) -> None:
+def write(path: str, source: ModelSource, choice: Choice, sparse: bool, shown: Shown) -> None:
   """Writes all leaves; the file appears when it is complete."""
   plans = planned(source, choice, sparse)
   tensors = [tensor for plan in plans for tensor in _leaf.tensors(plan)]
@@ -60,7 +60,13 @@ def write(path: str, source: Source, choice: Choice, sparse: bool, shown: Shown)
 
 
 def _write(
-  file: BinaryIO, start: int, spans: Any, source: Source, choice: Choice, i: int, plan: _leaf.Leaf
+  file: BinaryIO,
+  start: int,
+  spans: Any,
+  source: ModelSource,
+  choice: Choice,
+  i: int,
+  plan: _leaf.Leaf,
 ) -> int:
   """Writes one leaf; returns its checksum. All that it took is freed on return."""
   checksum = 0
@@ -70,7 +76,7 @@ def _write(
   return checksum
 
 
-def _pruned(source: Source, choice: Choice, i: int, plan: _leaf.Leaf) -> list[np.ndarray]:
+def _pruned(source: ModelSource, choice: Choice, i: int, plan: _leaf.Leaf) -> list[np.ndarray]:
   """The contents of a leaf's tensors."""
   values, mask = source.read(i)
   if i in choice.kept:

@@ -17,7 +17,7 @@ Shape = tuple[int, ...]
 Heads = tuple[tuple[str, ...], tuple[str, ...]]
 
 
-class Place(NamedTuple):
+class PathPlace(NamedTuple):
   """A leaf's param, for each axis the param's axis, and how many keys precede the param's own."""
 
   path: str
@@ -31,7 +31,7 @@ def places(
   leaves: Sequence[Any],
   shapes: Mapping[str, Shape],
   kept: Mapping[str, Mapping[int, Sequence[int]]],
-) -> list[Place | None]:
+) -> list[PathPlace | None]:
   """For each leaf its place, or ``None`` if it stays as it is.
 
   Raises:
@@ -40,7 +40,7 @@ def places(
   """
   if list(shapes) == ['']:  # the params are one array: all of its shape belong to it
     shape = shapes['']
-    whole = Place('', _whole(shape), -1) if kept.get('') else None
+    whole = PathPlace('', _whole(shape), -1) if kept.get('') else None
     out = [whole if np.shape(leaf) == shape else None for leaf in leaves]
     _check_not_flat(function, paths, leaves, out, shapes, kept)
     return out
@@ -131,7 +131,7 @@ def _place(
   best: Sequence[str],
   shapes: Mapping[str, Shape],
   kept: Mapping[str, Any],
-) -> Place | None:
+) -> PathPlace | None:
   if not best or not shape:
     return None
   if not any(kept.get(each) for each in best):
@@ -149,7 +149,7 @@ def _place(
 
 def _one(
   function: str, path: str, names: list[str], axes: list[Any], kept: Mapping[str, Any]
-) -> Place | None:
+) -> PathPlace | None:
   """The only place; or any, if all lose the same."""
   losses = [
     {i: tuple(kept.get(name, {})[a]) for i, a in each if a in kept.get(name, {})}
@@ -157,7 +157,7 @@ def _one(
   ]
   if any(loss != losses[0] for loss in losses[1:]):
     raise _errors.several_places(function, path, list(dict.fromkeys(names)))
-  return Place(names[0], axes[0]) if losses[0] else None
+  return PathPlace(names[0], axes[0]) if losses[0] else None
 
 
 def _whole(shape: Shape) -> tuple[tuple[int, int], ...]:

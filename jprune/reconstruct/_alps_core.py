@@ -107,7 +107,7 @@ def squares(gram: jax.Array, apart: jax.Array) -> jax.Array:
   return _hessian.one_by_one(one, gram, apart)
 
 
-class _State(NamedTuple):
+class _Iterate(NamedTuple):
   """Of ADMM: sparse weights, multipliers, penalty, support at the last look."""
 
   sparse: jax.Array
@@ -123,7 +123,7 @@ def _admm(gram: jax.Array, target: jax.Array, best: Any, iterations: Any) -> jax
   values = jnp.maximum(values, 0.0)[:, None]
   wanted = _dot(gram, target)
 
-  def step(state: _State) -> _State:
+  def step(state: _Iterate) -> _Iterate:
     sparse, multipliers, penalty, support, iteration, _ = state
     right = wanted - multipliers + penalty * sparse
     w = _dot(vectors, _dot(vectors.T, right) / (values + penalty))
@@ -135,7 +135,7 @@ def _admm(gram: jax.Array, target: jax.Array, best: Any, iterations: Any) -> jax
     kept = jnp.sum(mask).astype(jnp.float32)
     faster = jnp.where(changed >= 0.1 * kept, 1.3, jnp.where(changed >= 0.005 * kept, 1.2, 1.1))
     look = (iteration + 1) % _EVERY == 0
-    return _State(
+    return _Iterate(
       sparse,
       multipliers,
       jnp.where(look, penalty * faster, penalty),
@@ -144,7 +144,7 @@ def _admm(gram: jax.Array, target: jax.Array, best: Any, iterations: Any) -> jax
       look & (changed == 0),
     )
 
-  start = _State(
+  start = _Iterate(
     target,
     jnp.zeros_like(target),
     jnp.float32(_FIRST_PENALTY),

@@ -129,7 +129,7 @@ def _score(w: jax.Array, given: Any, power: jax.Array) -> jax.Array:
   return per_input(one_by_one(of_units, moments.gram, power[:, 0, 0].astype(jnp.int32)), w)
 
 
-class _State(NamedTuple):
+class _Elimination(NamedTuple):
   """Of the elimination.
 
   Attributes:
@@ -168,7 +168,7 @@ def _of_units(gram: jax.Array, blocks: jax.Array, power: jax.Array) -> jax.Array
   whole = of_unit(square)
   exists = jnp.zeros(size, bool).at[blocks].set(True)
 
-  def next_unit(state: _State, rest: jax.Array) -> _State:
+  def next_unit(state: _Elimination, rest: jax.Array) -> _Elimination:
     """Starts with the unit of which most is left; of none the largest; of equals the first."""
     left = of_unit(jnp.where(rest, state.left, 0.0))
     waiting = exists & (state.order == size)
@@ -184,7 +184,7 @@ def _of_units(gram: jax.Array, blocks: jax.Array, power: jax.Array) -> jax.Array
       picked=state.picked + more.astype(jnp.int32),
     )
 
-  def eliminate(step: jax.Array, state: _State) -> _State:
+  def eliminate(step: jax.Array, state: _Elimination) -> _Elimination:
     rest = state.there & (state.left > noise)
     going_on = jnp.any(rest & (blocks == state.unit))
     state = lax.cond(going_on, lambda state: state, lambda state: next_unit(state, rest), state)
@@ -200,7 +200,7 @@ def _of_units(gram: jax.Array, blocks: jax.Array, power: jax.Array) -> jax.Array
       there=state.there.at[place].set(state.there[place] & (residual <= 0)),
     )
 
-  start = _State(
+  start = _Elimination(
     factor=jnp.zeros_like(gram),
     left=square,
     there=jnp.ones(size, bool),

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from jprune._cli import _scores
-from jprune._cli._source import Source
+from jprune._cli._source import ModelSource
 from tests.cli.files import foreign, run
 
 LEAF, COUNT = 2**21, 8  # weights of a leaf; 8 MiB each, 64 MiB in all
@@ -61,7 +61,7 @@ def test_tally_holds_one_leaf(capsys, file):
 )
 def test_how_often_a_leaf_is_read(tmp_path, monkeypatch, file, asked, times):
   reads = []
-  real = Source.read
-  monkeypatch.setattr(Source, 'read', lambda self, i: reads.append(i) or real(self, i))
+  real = ModelSource.read
+  monkeypatch.setattr(ModelSource, 'read', lambda self, i: reads.append(i) or real(self, i))
   run('prune', file, tmp_path / 'out', *ASKED[asked], '--quiet')
   assert sorted(reads) == sorted(list(range(COUNT)) * times)

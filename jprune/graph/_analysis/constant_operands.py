@@ -18,7 +18,7 @@ from jax.extend import core
 from jprune.graph._program.traits import Trait, has
 from jprune.graph._rules.base import ANY, BAD, RULES, UNIFORM, ZERO, Equation
 from jprune.graph._rules.elementwise import combined
-from jprune.graph._rules.layout import Axis, Cut, Expr, Factor, New, Product, Take
+from jprune.graph._rules.layout import Apart, Axis, Cut, Expr, New, Take, Together
 
 _MOST_READ = 2**24
 
@@ -113,9 +113,9 @@ def _along(expr: Expr, operands: Sequence[Fixed]) -> int:
   match expr:
     case Axis(operand, index):
       return operands[operand].axes[index] if len(operands) == 1 else ANY
-    case Product(factors):
+    case Together(factors):
       return max((_along(factor, operands) for factor in factors), default=UNIFORM)
-    case Factor(of) | Cut(of) | Take(of):
+    case Apart(of) | Cut(of) | Take(of):
       return _along(of, operands)
     case New():
       return UNIFORM

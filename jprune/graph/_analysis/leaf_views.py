@@ -16,7 +16,7 @@ import numpy as np
 from jprune.graph._program.frame import Frame
 from jprune.graph._program.traits import Trait, has
 from jprune.graph._rules.base import RULES, Equation
-from jprune.graph._rules.layout import Axis, Concat, Cut, Expr, Exprs, Factor, New, Product, Take
+from jprune.graph._rules.layout import Apart, Axis, Concat, Cut, Expr, Exprs, New, Take, Together
 
 REPEATED = -1  # as the axis of a piece: entries are the same along it
 
@@ -277,10 +277,10 @@ class _Laid:
     match expr:
       case Axis(_, index):
         return self._view.axes[index]
-      case Product(factors):
+      case Together(factors):
         found = [self._pieces(factor) for factor in factors]
         return None if None in found else tuple(itertools.chain(*found))
-      case Factor(of, sizes, place):
+      case Apart(of, sizes, place):
         whole = self._pieces(of)
         apart = None if whole is None else _apart(whole, sizes)
         return None if apart is None else apart[place]

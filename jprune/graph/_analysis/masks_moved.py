@@ -14,15 +14,15 @@ from jprune.graph._program.frame import Frame
 from jprune.graph._program.traits import Trait, has
 from jprune.graph._rules.base import RULES, Equation
 from jprune.graph._rules.layout import (
+  Apart,
   Axis,
   Concat,
   Cut,
   Expr,
   Exprs,
-  Factor,
   New,
-  Product,
   Take,
+  Together,
 )
 
 
@@ -83,12 +83,12 @@ class _Flat:
       case Axis(_, index):
         self._order.append(index)
         self._add(self._sizes[index])
-      case Product(factors):
+      case Together(factors):
         for factor in factors:
           self._visit(factor)
-      case Factor(of, sizes, place):
+      case Apart(of, sizes, place):
         if place == 0:
-          self._order += [axis.index for axis in (of.factors if isinstance(of, Product) else [of])]
+          self._order += [axis.index for axis in (of.factors if isinstance(of, Together) else [of])]
         self._add(sizes[place])
       case New(size):
         self._add(size, apart=1)

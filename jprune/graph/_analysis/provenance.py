@@ -26,7 +26,7 @@ GIVEN = 1  # also arguments of the function
 COMPUTED = 2  # also products of those: an activation
 
 
-class Step(NamedTuple):
+class MaskStep(NamedTuple):
   """How a mask of a leaf follows the leaf.
 
   Attributes:
@@ -35,12 +35,12 @@ class Step(NamedTuple):
     cuts: whether this step or one before it leaves entries out.
   """
 
-  before: Step | None
+  before: MaskStep | None
   apply: Callable[[np.ndarray], Sequence[np.ndarray]]
   cuts: bool
 
 
-class Part(NamedTuple):
+class SourcePart(NamedTuple):
   """One of several leaves that were concatenated: its source, and the value that it was then."""
 
   source: Source
@@ -66,9 +66,9 @@ class Source(NamedTuple):
   entries: int
   of: frozenset[int] = frozenset()
   level: int = PARAMS
-  steps: Step | None = None
+  steps: MaskStep | None = None
   followed: bool = True
-  parts: tuple[Part, ...] = ()
+  parts: tuple[SourcePart, ...] = ()
 
 
 _KNOWN = Source(None, 0)
@@ -196,13 +196,13 @@ def _side_by_side(frame: Frame, eqn: Any, ins: list[Source]) -> Source:
   out = _joined(ins)._replace(followed=False, parts=())
   leaves = {source.leaf for source in ins}
   if out.leaf is not None and leaves <= {out.leaf, None} and all(map(_lies_still, ins)):
-    return out._replace(steps=Step(None, _laid(eqn, ins), cuts=True), followed=True)
+    return out._replace(steps=MaskStep(None, _laid(eqn, ins), cuts=True), followed=True)
   if None in leaves or len(leaves) == 1:
     return out
   return out._replace(
     leaf=None,
     entries=_size(eqn.outvars[0]),
-    parts=tuple(Part(source, frame, var) for source, var in zip(ins, eqn.invars)),
+    parts=tuple(SourcePart(source, frame, var) for source, var in zip(ins, eqn.invars)),
   )
 
 
@@ -225,7 +225,7 @@ def _laid(eqn: Any, ins: Sequence[Source]) -> Callable[[np.ndarray], Sequence[np
   return apply
 
 
-def masks_after(steps: Step | None, mask: np.ndarray) -> list[np.ndarray]:
+def masks_after(steps: MaskStep | None, mask: np.ndarray) -> list[np.ndarray]:
   """What a mask becomes on the way of its leaf: several, where a loop runs over an axis."""
   way = []
   while steps is not None:
@@ -249,7 +249,7 @@ def _then(
   if source.leaf is None or not source.followed:
     return source._replace(parts=()) if cuts else source
   cuts = cuts or (source.steps is not None and source.steps.cuts)
-  return source._replace(steps=Step(source.steps, apply, cuts))
+  return source._replace(steps=MaskStep(source.steps, apply, cuts))
 
 
 def _size(var: Any) -> int:

@@ -20,7 +20,7 @@ from jprune.graph._analysis.traced import Traced
 from jprune.graph._capture.coverage import Joint
 from jprune.graph._capture.find_products import Survey
 from jprune.graph._capture.moments import Moments, merged
-from jprune.graph._capture.recorder import Recorder
+from jprune.graph._capture.recorder import Recording
 from jprune.graph._capture.stats import Stats
 from jprune.graph._program.compiled import Compiled
 from jprune.typing import Params, Where
@@ -286,7 +286,7 @@ def _run(
   survey = Survey(traced, chosen, tokens)
   joint = Joint(traced, survey)
   wanted = sorted({survey.parts[i].input for sources in joint.sources for i in sources})
-  recorder = Recorder(survey, wanted, gram, sample_weights)
+  recorder = Recording(survey, wanted, gram, sample_weights)
   outs, found = recorder.run(traced.frame, list(map(jnp.asarray, jax.tree.leaves((params, args)))))
   inputs = [_together([survey.parts[i].of(found) for i in sources]) for sources in joint.sources]
   if mesh is not None:  # the partitioner may have left products where their inputs lie

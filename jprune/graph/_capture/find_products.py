@@ -23,7 +23,7 @@ from jprune.graph._analysis.value_numbers import Numbers
 from jprune.graph._capture.follow import Held, held_by, named, only_scales, views_in
 from jprune.graph._capture.loop_counters import counters, step_by_turn
 from jprune.graph._capture.operand_roles import (
-  Roles,
+  OperandRoles,
   Weighing,
   roles_of,
   row_dims,
@@ -32,7 +32,7 @@ from jprune.graph._capture.operand_roles import (
   why_not_by_data,
   why_not_joined,
 )
-from jprune.graph._capture.recorder import Input, Part
+from jprune.graph._capture.recorder import Input, InputPart
 from jprune.graph._capture.stacked_leaves import Stack, stack_of, unstacked
 from jprune.graph._capture.stats import Use
 from jprune.graph._capture.token_alignment import moved
@@ -60,7 +60,7 @@ class Survey:
     self, traced: Traced, selected: Sequence[bool], tokens: Sequence[Any] | None
   ) -> None:
     self.inputs: list[Input] = []
-    self.parts: list[Part] = []
+    self.parts: list[InputPart] = []
     self.uses: dict[int, list[Use]] = {i: [] for i, yes in enumerate(selected) if yes}
     self.ends: dict[int, list[str]] = {i: [] for i in self.uses}
     self.vectors: set[int] = set()
@@ -263,7 +263,7 @@ class Survey:
     number = lambda pick: self._part(part._replace(pick=pick))
     return [(leaf, dataclasses.replace(each, source=number(pick))) for leaf, each, pick in found]
 
-  def _part(self, part: Part) -> int:
+  def _part(self, part: InputPart) -> int:
     """The place of what a leaf sees."""
     if part not in self.parts:
       self.parts.append(part)
@@ -286,7 +286,7 @@ class Survey:
     key = (region, number, roles.layout, frozenset(stacked.items()), factors)
     first = next(iter(stacked), None)  # the outermost
     loop = self._loops[first] if first and stacked[first] is None else (None, False)
-    part = Part(self._known.get(key, len(self.inputs)), view.scale)
+    part = InputPart(self._known.get(key, len(self.inputs)), view.scale)
     use = use_of(view, self._shapes[view.leaf], roles, 0, loop, place(eqn, frame))
     if isinstance(use, str):
       return use
@@ -297,7 +297,7 @@ class Survey:
     return dataclasses.replace(use, source=self._part(part))
 
   def _weighing(
-    self, frame: Frame, eqn: Any, operand: int, roles: Roles
+    self, frame: Frame, eqn: Any, operand: int, roles: OperandRoles
   ) -> dict[Frame | None, Weighing] | str:
     rows = row_dims(frame, eqn, operand, roles.layout)
     found = {}

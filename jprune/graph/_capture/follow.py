@@ -17,19 +17,19 @@ from jprune.graph._program.traits import Trait, has
 from jprune.graph._rules.base import inverted, joint, multiplies, permutation, scales, sides
 
 
-class Joined(NamedTuple):
+class SideBySide(NamedTuple):
   """Several values side by side along an axis; those that are no leaves are ``None``."""
 
   axis: int
   views: tuple[View | None, ...]
 
 
-Held: TypeAlias = View | Joined | None
+Held: TypeAlias = View | SideBySide | None
 
 
 def views_in(held: Held) -> list[View]:
   """All views of leaves in what is held."""
-  parts = held.views if isinstance(held, Joined) else (held,)
+  parts = held.views if isinstance(held, SideBySide) else (held,)
   return [view for view in parts if view is not None]
 
 
@@ -54,7 +54,7 @@ def held_by(
     return []
   if len(eqn.outvars) > 1:  # an optimization barrier
     return held
-  if any(isinstance(each, Joined) for each in held):
+  if any(isinstance(each, SideBySide) for each in held):
     return _of_joined(frame, eqn, held, sources, number)
   return [_combined(frame, eqn, held, sources, number)]
 
@@ -80,7 +80,7 @@ def _side_by_side(eqn: Any, held: Sequence[Held]) -> list[Held]:
   axis, shapes = joint(eqn), [var.aval.shape for var in eqn.invars]
   stacked = len(eqn.outvars[0].aval.shape) > len(shapes[0])
   leaves = {view.leaf for each in held for view in views_in(each)}
-  if len(leaves) == 1 and not any(isinstance(each, Joined) for each in held):
+  if len(leaves) == 1 and not any(isinstance(each, SideBySide) for each in held):
     sizes = [1 if stacked else shape[axis] for shape in shapes]
     if (one := beside(held, sizes, axis, stacked)) is not None:
       return [one]
@@ -90,13 +90,13 @@ def _side_by_side(eqn: Any, held: Sequence[Held]) -> list[Held]:
 def _concatenated(axis: int, held: Sequence[Held]) -> list[Held]:
   parts: list[View | None] = []
   for each in held:
-    if isinstance(each, Joined):
+    if isinstance(each, SideBySide):
       if each.axis != axis:
         return []
       parts += each.views
     else:
       parts.append(each)
-  return [Joined(axis, tuple(parts))]
+  return [SideBySide(axis, tuple(parts))]
 
 
 def _of_joined(
@@ -106,12 +106,12 @@ def _of_joined(
   sources: dict[Any, Source],
   number: Callable[[int], float | Scale | None],
 ) -> list[Held]:
-  (place, joined), *more = [(i, x) for i, x in enumerate(held) if isinstance(x, Joined)]
+  (place, joined), *more = [(i, x) for i, x in enumerate(held) if isinstance(x, SideBySide)]
   if more:
     return []
   if (order := permutation(eqn)) is not None:
     turned = lambda view: view._replace(axes=tuple(view.axes[i] for i in order))
-    return [Joined(order.index(joined.axis), _each(joined, turned))]
+    return [SideBySide(order.index(joined.axis), _each(joined, turned))]
   if eqn.invars[place].aval.shape != eqn.outvars[0].aval.shape:
     return []
   if (factor := _factor(eqn, place, number)) is not None:
@@ -123,7 +123,7 @@ def _of_joined(
   return [joined._replace(views=_each(joined, lambda view: view.changed(via)))]
 
 
-def _each(joined: Joined, change: Callable[[View], View]) -> tuple[View | None, ...]:
+def _each(joined: SideBySide, change: Callable[[View], View]) -> tuple[View | None, ...]:
   return tuple(view and change(view) for view in joined.views)
 
 

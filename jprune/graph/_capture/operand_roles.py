@@ -23,13 +23,13 @@ from jprune.graph._analysis.leaf_views import (
   split,
 )
 from jprune.graph._axes.atoms import Dim, resolve
-from jprune.graph._capture.follow import Held, Joined
+from jprune.graph._capture.follow import Held, SideBySide
 from jprune.graph._capture.stats import Use
 from jprune.graph._program.frame import Frame
 from jprune.graph._rules.base import multiplies, sides
 
 
-class Move(NamedTuple):
+class AxisMove(NamedTuple):
   """What is done to a factor of what a leaf is multiplied by, as the leaf was moved along it.
 
   ``x @ w[::-1]`` is ``x[:, ::-1] @ w``; in general ``x @ (m @ w)`` is ``(x @ m) @ w``.
@@ -54,14 +54,14 @@ class Move(NamedTuple):
     return jnp.moveaxis(total.at[np.array(there)].add(wide[kept]), 0, self.place)
 
 
-def _moves(pieces: Sequence[Piece], first: int) -> tuple[Move, ...]:
+def _moves(pieces: Sequence[Piece], first: int) -> tuple[AxisMove, ...]:
   """For the factors from a place on what is done to them; what is repeated is added up."""
   out = []
   for place, piece in enumerate(pieces, first):
     if piece.axis == REPEATED:
-      out.append(Move(place, 1, (0,) * piece.length))
+      out.append(AxisMove(place, 1, (0,) * piece.length))
     elif piece.order is not None:
-      out.append(Move(place, piece.size, piece.order))
+      out.append(AxisMove(place, piece.size, piece.order))
   return tuple(out)
 
 
@@ -82,7 +82,7 @@ class Rows(NamedTuple):
   batch: int
   rows: int
   axes: tuple[int, ...] | None
-  moves: tuple[Move, ...] = ()
+  moves: tuple[AxisMove, ...] = ()
 
   def __call__(self, x: jax.Array) -> jax.Array:
     factors = x.reshape(self.shape)
@@ -119,7 +119,7 @@ class Windows(NamedTuple):
   spread: tuple[int, ...]
   dilation: tuple[int, ...]
   factors: tuple[int, ...] = ()
-  moves: tuple[Move, ...] = ()
+  moves: tuple[AxisMove, ...] = ()
 
   def __call__(self, x: jax.Array) -> jax.Array:
     patches = lax.conv_general_dilated_patches(
@@ -142,7 +142,7 @@ class Windows(NamedTuple):
     return rows.reshape(*rows.shape[:2], math.prod(rows.shape[2:]))
 
 
-class Roles(NamedTuple):
+class OperandRoles(NamedTuple):
   """The pieces of a leaf by their roles, and the form of its partner."""
 
   batch: Pieces
@@ -151,7 +151,7 @@ class Roles(NamedTuple):
   layout: Rows | Windows
 
 
-def roles_of(eqn: Any, operand: int, view: View) -> Roles | str:
+def roles_of(eqn: Any, operand: int, view: View) -> OperandRoles | str:
   """The roles of the leaf that is an operand; or why they are not known."""
   how = multiplies(eqn)
   if how.form == 'matrices':
@@ -161,12 +161,12 @@ def roles_of(eqn: Any, operand: int, view: View) -> Roles | str:
   return 'its inputs in this form are not followed'
 
 
-def _of_matrices(eqn: Any, operand: int, view: View) -> Roles | str:
+def _of_matrices(eqn: Any, operand: int, view: View) -> OperandRoles | str:
   leaf, other = sides(eqn, operand), sides(eqn, 1 - operand)
   beside, shape = dict(zip(other.batch, leaf.batch)), eqn.invars[1 - operand].aval.shape
   summed = dict(zip(other.inputs, leaf.inputs))
   factors: list[int] = []
-  moves: list[Move] = []
+  moves: list[AxisMove] = []
   side: dict[int, list[int]] = {axis: [] for axis in (*other.batch, *other.inputs)}
   rows, whole = [], []
   for axis, size in enumerate(shape):
@@ -194,10 +194,10 @@ def _of_matrices(eqn: Any, operand: int, view: View) -> Roles | str:
   axes = tuple(whole) if len(whole) == len(rows) else None
   layout = Rows(tuple(factors), order, len(beside_each), len(rows), axes, tuple(moves))
   axes_of = lambda axes: _real([view.axes[axis] for axis in axes])
-  return Roles(axes_of(leaf.batch), axes_of(leaf.inputs), axes_of(leaf.outputs), layout)
+  return OperandRoles(axes_of(leaf.batch), axes_of(leaf.inputs), axes_of(leaf.outputs), layout)
 
 
-def _of_windows(eqn: Any, view: View) -> Roles | str:
+def _of_windows(eqn: Any, view: View) -> OperandRoles | str:
   p = eqn.params
   spec, (out, into, *window), _ = p['dimension_numbers']
   if p['batch_group_count'] != 1:
@@ -224,7 +224,7 @@ def _of_windows(eqn: Any, view: View) -> Roles | str:
   )
   if _repeated(parted[0]):
     return 'a convolution by a kernel that is repeated over groups'
-  return Roles(parted[0], _real([inputs]), _real([parted[1]]), layout)
+  return OperandRoles(parted[0], _real([inputs]), _real([parted[1]]), layout)
 
 
 def _led(pieces: Pieces, size: int) -> tuple[Pieces, Pieces] | None:
@@ -265,7 +265,7 @@ def _all_there(piece: Piece) -> bool:
 def use_of(
   view: View,
   shape: Sequence[int],
-  roles: Roles,
+  roles: OperandRoles,
   source: int,
   loop: tuple[int | None, bool],
   line: str,
@@ -353,7 +353,7 @@ def why_not_by_data(origins: Mapping[Any, int], var: Any) -> str | None:
 
 def why_not_joined(eqn: Any, operand: int, held: Held) -> str | None:
   """Of the partner of several leaves that are summed over together, or used in another form."""
-  if not isinstance(held, Joined):
+  if not isinstance(held, SideBySide):
     return None
   if multiplies(eqn).form != 'matrices':
     return 'it is concatenated with others'

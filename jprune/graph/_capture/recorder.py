@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 Found: TypeAlias = dict[int, Moments]
 
 
-class Recorder:
+class Recording:
   """Runs frames; each run returns its results and the moments that were recorded in it."""
 
   def __init__(self, survey: Survey, wanted: Sequence[int], gram: bool, weights: Any) -> None:
@@ -216,7 +216,7 @@ class Input(NamedTuple):
   factors: tuple[Scale, ...] = ()
 
 
-class Part(NamedTuple):
+class InputPart(NamedTuple):
   """What a leaf sees of an input.
 
   Attributes:

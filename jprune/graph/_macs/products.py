@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jprune.graph._analysis.multiply_adds import macs_of
-from jprune.graph._analysis.provenance import Source, Sources, Step, masks_after, owner, sources
+from jprune.graph._analysis.provenance import MaskStep, Source, Sources, masks_after, owner, sources
 from jprune.graph._analysis.traced import Traced
 from jprune.graph._axes.sizes import Sizes
 from jprune.graph._program.calls import call_of
@@ -101,7 +101,7 @@ class _Rows:
     self._full, self._small = Sizes({}), small
     self._sources: Sources = sources(traced.frame, [leaf.shape for leaf in traced.leaves])
     self._kept: dict[Any, tuple[int, int]] = {}
-    self._steps: list[Step | None] = []  # kept alive, for their ids are keys
+    self._steps: list[MaskStep | None] = []  # kept alive, for their ids are keys
 
   def of(self, frame: Frame, times: int) -> list[Product]:
     """The products of a frame that runs so often, and of all that it calls."""

@@ -10,15 +10,15 @@ import numpy as np
 from jprune.graph._axes.atoms import Dim, Dims, fresh, fresh_all, is_frozen, resolve, size_of
 from jprune.graph._axes.unify import segments, singles, sum_of
 from jprune.graph._rules.layout import (
+  Apart,
   Axis,
   Concat,
   Cut,
   Expr,
-  Factor,
   Layout,
   New,
-  Product,
   Take,
+  Together,
 )
 
 
@@ -30,9 +30,9 @@ def coupled(site: Any, layout: Layout, ins: list[Dims]) -> list[Dims]:
     match expr:
       case Axis(operand, index):
         return ins[operand][index]
-      case Product(factors):
+      case Together(factors):
         return tuple(itertools.chain(*map(dim_of, factors)))
-      case Factor(of, sizes, place):
+      case Apart(of, sizes, place):
         if (of, sizes) not in apart:
           apart[of, sizes] = fresh_all(sizes)
           site.unify(dim_of(of), tuple(itertools.chain(*apart[of, sizes])))

@@ -1,7 +1,7 @@
 """What a rule says of axes, as data: how those of results are made of those of operands.
 
 ``b = reshape[new_sizes=(6, 4)] a`` of ``a: f32[2,3,4]`` has the results
-``((Product((Axis(0, 0), Axis(0, 1))), Axis(0, 2)),)``. Each analysis reads these few expressions
+``((Together((Axis(0, 0), Axis(0, 1))), Axis(0, 2)),)``. Each analysis reads these few expressions
 instead of the params of each primitive.
 """
 
@@ -20,13 +20,13 @@ class Axis(NamedTuple):
   index: int
 
 
-class Product(NamedTuple):
+class Together(NamedTuple):
   """The row-major product of several; of none, an axis of size 1."""
 
   factors: tuple[Expr, ...]
 
 
-class Factor(NamedTuple):
+class Apart(NamedTuple):
   """One of the factors into which an axis comes apart."""
 
   of: Expr
@@ -70,10 +70,10 @@ class New(NamedTuple):
   why: str = ''
 
 
-Expr: TypeAlias = Axis | Product | Factor | Cut | Take | Concat | New
+Expr: TypeAlias = Axis | Together | Apart | Cut | Take | Concat | New
 Exprs: TypeAlias = tuple[Expr, ...]
 
-ONE = Product(())
+ONE = Together(())
 """An axis of size 1."""
 
 
@@ -103,7 +103,7 @@ def axes_of(operand: int, rank: int) -> tuple[Axis, ...]:
 
 def product(factors: Sequence[Expr]) -> Expr:
   """The product of some axes; of one, that axis."""
-  return factors[0] if len(factors) == 1 else Product(tuple(factors))
+  return factors[0] if len(factors) == 1 else Together(tuple(factors))
 
 
 def joined(parts: Iterable[tuple[Expr, Any]]) -> Expr:

@@ -17,13 +17,13 @@ from jprune.graph._rules import ranges
 from jprune.graph._rules.base import ANY, ZERO, Equation, Site, Status, passed_on, rule
 from jprune.graph._rules.layout import (
   ONE,
+  Apart,
   Axis,
   Expr,
-  Factor,
   Layout,
   New,
-  Product,
   Take,
+  Together,
   axes_of,
   frozen_all,
   joined,
@@ -73,7 +73,7 @@ def _reshape(eqn: Equation) -> Layout:
         right *= new[b]
         b += 1
     whole = product(axes[i:a])
-    apart = [whole] if b == j + 1 else [Factor(whole, new[j:b], place) for place in range(b - j)]
+    apart = [whole] if b == j + 1 else [Apart(whole, new[j:b], place) for place in range(b - j)]
     out += apart
     i, j = a, b
   return Layout((tuple(out),))
@@ -193,7 +193,7 @@ def _rev(eqn: Equation) -> Layout:
 def _tile(eqn: Equation) -> Layout:
   out = []
   for axis, times in zip(axes_of(0, len(eqn.in_shapes[0])), eqn.params['reps'], strict=True):
-    out.append(axis if times == 1 else Product((New(times), axis)))
+    out.append(axis if times == 1 else Together((New(times), axis)))
   return Layout((tuple(out),))
 
 

@@ -27,7 +27,7 @@ from jprune.graph._rules.base import (
   Status,
   rule,
 )
-from jprune.graph._rules.layout import Axis, Expr, Factor, Layout, New, frozen_all
+from jprune.graph._rules.layout import Apart, Axis, Expr, Layout, New, frozen_all
 from jprune.graph._rules.ranges import multiplied
 
 _NOT_ZERO = 'summed over, where its pruned entries are not zero'
@@ -194,8 +194,8 @@ def _conv(eqn: Equation) -> Layout:
     same.append((Axis(0, features), Axis(1, into)))
   else:
     parts = (groups, x[features] // groups)
-    group, inside = (Factor(Axis(0, features), parts, place) for place in (0, 1))
-    led = Factor(Axis(1, out_of), (groups, w[out_of] // groups), 0)
+    group, inside = (Apart(Axis(0, features), parts, place) for place in (0, 1))
+    led = Apart(Axis(1, out_of), (groups, w[out_of] // groups), 0)
     same += [(inside, Axis(1, into)), (group, led)]
   axes: list[Expr] = [New(size, _SPATIAL) for size in out]
   axes[spec[0]] = Axis(0, batch) if x[batch] == out[spec[0]] else New(out[spec[0]], _BATCHES)

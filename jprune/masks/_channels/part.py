@@ -18,7 +18,7 @@ from jprune.typing import Scores, Where
 REST = '*'  # the key of a dict of groups that stands for all that no other key names
 
 
-class Part(NamedTuple):
+class ChannelPart(NamedTuple):
   """Who takes part.
 
   Attributes:
@@ -45,7 +45,7 @@ def taking_part(
   where: Where = None,
   keep: Where = None,
   roles: Any = None,
-) -> Part:
+) -> ChannelPart:
   """What the arguments of :func:`jprune.masks.channels` say, checked."""
   if not all(hasattr(graph, name) for name in ('groups', 'leaves', 'treedef')):
     raise _checks.bad_graph(function, graph)
@@ -71,13 +71,13 @@ def taking_part(
   if not places:
     raise _errors.no_group_left(function, len(scored & kept), len(scored & outside))
   if not by_name:
-    return Part(found, leaves, places, [], sparsity)
+    return ChannelPart(found, leaves, places, [], sparsity)
   reasons = dict.fromkeys(scored & outside, 'of which `where` leaves out a kernel')
   reasons |= dict.fromkeys(kept, 'of which `keep` names a member')
   if target and REST in sparsity:
     raise _errors.rest_and_target(function, target)
   among, named = _named(function, graph, sparsity, meant, places, reasons, whole=bool(target))
-  return Part(found, leaves, among, named, sparsity.get(REST))
+  return ChannelPart(found, leaves, among, named, sparsity.get(REST))
 
 
 def paths_of(group: Any) -> set[str]:

@@ -33,7 +33,7 @@ ROWS = (64, 16)  # of a chunk: the first for leaves that fill one, the second fo
 _U32 = jnp.uint32
 
 
-class Run(NamedTuple):
+class Stretch(NamedTuple):
   """Chunks of one size; all but ``rows`` are static arrays with one entry for each chunk.
 
   Attributes:
@@ -65,7 +65,7 @@ class Flat(NamedTuple):
   leaves: list[jax.Array]
   rest: jax.Array
   form: _keys.Layout
-  runs: list[Run]
+  runs: list[Stretch]
   block_slot: np.ndarray
   block_start: np.ndarray
 
@@ -96,7 +96,7 @@ def _chunk_rows(size: int) -> int:
   return next((rows for rows in ROWS if size >= rows * LANES), 0)
 
 
-def _run(rows: int, xs: Sequence[jax.Array]) -> Run:
+def _run(rows: int, xs: Sequence[jax.Array]) -> Stretch:
   """The chunks of all leaves that are read in chunks of so many rows."""
   slots, starts, skips = [], [], []
   for slot, x in enumerate(xs):
@@ -107,7 +107,7 @@ def _run(rows: int, xs: Sequence[jax.Array]) -> Run:
       slots.append(slot)
       starts.append(min(begin, in_place - rows * LANES))
       skips.append((begin - starts[-1]) // LANES)
-  return Run(rows, *(np.asarray(values, np.int32) for values in (slots, starts, skips)))
+  return Stretch(rows, *(np.asarray(values, np.int32) for values in (slots, starts, skips)))
 
 
 def counted(size: int) -> int:
@@ -150,7 +150,7 @@ def count(flat: Flat, window: jax.Array, shift: jax.Array) -> jax.Array:
   return jnp.concatenate(parts) if parts else jnp.zeros((0, _search.BINS), _U32)
 
 
-def _run_bins(flat: Flat, run: Run, window: jax.Array, shift: jax.Array) -> jax.Array:
+def _run_bins(flat: Flat, run: Stretch, window: jax.Array, shift: jax.Array) -> jax.Array:
   slots, skips = jnp.asarray(run.slot), jnp.asarray(run.skip)
 
   def one(i: jax.Array, out: jax.Array) -> jax.Array:
@@ -237,7 +237,7 @@ def _row_with(
   start = jnp.asarray(flat.block_start)[block]
   firsts = np.cumsum([0] + [run.slot.size for run in flat.runs])
 
-  def in_run(run: Run, first: int) -> tuple[jax.Array, jax.Array, jax.Array]:
+  def in_run(run: Stretch, first: int) -> tuple[jax.Array, jax.Array, jax.Array]:
     i = jnp.clip(block - first, 0, run.slot.size - 1)
     rows = _chunk(flat, run, i)
     window = jnp.broadcast_to(key - 1, (run.rows,))
@@ -256,7 +256,7 @@ def _row_with(
   return lax.switch(which, ways)
 
 
-def _chunk(flat: Flat, run: Run, i: jax.Array) -> jax.Array:
+def _chunk(flat: Flat, run: Stretch, i: jax.Array) -> jax.Array:
   """Chunk number ``i`` of a run, ``(rows, LANES)``, read from whichever leaf it is in."""
   slots, which = np.unique(run.slot, return_inverse=True)
   read = lambda leaf: lambda start: lax.dynamic_slice(leaf, (start,), (run.rows * LANES,))

@@ -27,7 +27,7 @@ _ROWS = 64  # that are counted at a time
 _U32 = jnp.uint32
 
 
-class Joined(NamedTuple):
+class JoinedLeaves(NamedTuple):
   """Leaves of one dtype, together; all but ``rows`` are static.
 
   Attributes:
@@ -52,7 +52,7 @@ class Joined(NamedTuple):
   begin: np.ndarray
 
 
-def prepare(xs: Sequence[jax.Array]) -> Joined:
+def prepare(xs: Sequence[jax.Array]) -> JoinedLeaves:
   """Copies leaves of one floating dtype, each of fewer than 2**31 elements, into one array."""
   flat = [_keys.widen(x).reshape(-1) for x in xs]
   form = _keys.layout(flat[0])
@@ -69,7 +69,7 @@ def prepare(xs: Sequence[jax.Array]) -> Joined:
   rows = jnp.concatenate([*flat, filling]).reshape(-1, LANES)
   columns = np.asarray(blocks, np.int64).reshape(-1, 5).T
   slot, row, first, last = columns[:4].astype(np.int32)
-  return Joined(rows, form, len(xs), slot, row, first, last, columns[4].astype(np.uint32))
+  return JoinedLeaves(rows, form, len(xs), slot, row, first, last, columns[4].astype(np.uint32))
 
 
 def counted(size: int) -> int:
@@ -77,19 +77,19 @@ def counted(size: int) -> int:
   return size
 
 
-def nan_key(held: Joined) -> int:
+def nan_key(held: JoinedLeaves) -> int:
   """The key of NaN."""
   return held.form.nan
 
 
-def per_leaf(held: Joined, blocks: jax.Array) -> jax.Array:
+def per_leaf(held: JoinedLeaves, blocks: jax.Array) -> jax.Array:
   """Counts of blocks, uint32 ``(blocks, ...)``, to wide counts of leaves ``(leaves, ..., 2)``."""
   counts = _wide.wide(blocks)
   leaves = jnp.zeros((held.leaves, *counts.shape[1:]), _U32)
   return _wide.carried(leaves.at[held.slot].add(counts))
 
 
-def count(held: Joined, window: jax.Array, shift: jax.Array) -> jax.Array:
+def count(held: JoinedLeaves, window: jax.Array, shift: jax.Array) -> jax.Array:
   """One pass: keys in each bin, uint32 ``(blocks, 8)``, from per-leaf windows and shifts."""
   blocks = held.slot.size
   step = min(blocks, _ROWS)
@@ -108,7 +108,7 @@ def count(held: Joined, window: jax.Array, shift: jax.Array) -> jax.Array:
   return lax.fori_loop(0, -(-blocks // step), some, out)
 
 
-def cuts(held: Joined, key: jax.Array, keep: jax.Array, ties: jax.Array) -> jax.Array:
+def cuts(held: JoinedLeaves, key: jax.Array, keep: jax.Array, ties: jax.Array) -> jax.Array:
   """Where to cut the ties, as :func:`jprune.masks._selection.flat.cuts`."""
   keep = _wide.narrow(keep)
   ends = np.searchsorted(held.slot, np.arange(held.leaves + 1))
@@ -126,7 +126,9 @@ def cuts(held: Joined, key: jax.Array, keep: jax.Array, ties: jax.Array) -> jax.
   return _wide.wide(jnp.where(keep > 0, cut, _U32(0)))
 
 
-def masks(held: Joined, xs: Sequence[jax.Array], key: jax.Array, cut: jax.Array) -> list[jax.Array]:
+def masks(
+  held: JoinedLeaves, xs: Sequence[jax.Array], key: jax.Array, cut: jax.Array
+) -> list[jax.Array]:
   """Keeps the keys above each leaf's ``key``, and its ties before flat index ``cut``, wide."""
   cut = _wide.narrow(cut)
   columns = [jnp.asarray(each) for each in held[3:]]
@@ -145,7 +147,7 @@ def masks(held: Joined, xs: Sequence[jax.Array], key: jax.Array, cut: jax.Array)
 
 
 def _block(
-  held: Joined, row: jax.Array, first: jax.Array, last: jax.Array
+  held: JoinedLeaves, row: jax.Array, first: jax.Array, last: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
   """Keys of the rows of blocks, and which lanes are the blocks' own."""
   lane = lax.broadcasted_iota(jnp.int32, (*row.shape, LANES), row.ndim)

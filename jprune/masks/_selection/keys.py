@@ -19,7 +19,7 @@ import numpy as np
 from jax import lax
 
 
-class Layout(NamedTuple):
+class KeyLayout(NamedTuple):
   """Constants of one float format.
 
   Attributes:
@@ -37,10 +37,10 @@ class Layout(NamedTuple):
   low: int
 
 
-def _layout(bits: int, highest: int) -> Layout:
+def _layout(bits: int, highest: int) -> KeyLayout:
   """``highest`` are the bits that get the highest key; infinity's among floats."""
   rotate = 2**bits - 1 - highest
-  return Layout(
+  return KeyLayout(
     f'int{bits}', f'uint{max(bits, 32)}', rotate, rotate - highest - 1, -(2 ** (bits - 1))
   )
 
@@ -70,7 +70,7 @@ def widened(dtype: Any) -> jnp.dtype:
   return jnp.dtype(dtype if jnp.dtype(dtype).name in _LAYOUTS else 'bfloat16')
 
 
-def layout(x: Any) -> Layout:
+def layout(x: Any) -> KeyLayout:
   """The constants for an array that :func:`widen` has seen."""
   return _LAYOUTS[x.dtype.name]
 
@@ -123,7 +123,7 @@ def unmarked(b: jax.Array, dtype: Any) -> tuple[jax.Array, jax.Array]:
   return lax.bitcast_convert_type(jnp.where(known, b, jnp.zeros_like(b)), dtype), known
 
 
-def key_of_bits(b: jax.Array, form: Layout) -> jax.Array:
+def key_of_bits(b: jax.Array, form: KeyLayout) -> jax.Array:
   """Keys from bits; elementwise, so that XLA fuses it into whatever reads it."""
   unsigned = jnp.dtype('u' + form.signed)
   reflected = jnp.where(b < 0, jnp.asarray(form.low, b.dtype) - b, b)
