@@ -15,6 +15,8 @@ import numpy as np
 from jax import lax
 from jax.extend import core
 
+from jprune.graph._program.calls import called
+from jprune.graph._program.frame import closed
 from jprune.graph._program.traits import Trait, has
 from jprune.graph._rules.base import ANY, BAD, RULES, UNIFORM, ZERO, Equation
 from jprune.graph._rules.elementwise import combined
@@ -91,6 +93,8 @@ def _outs(eqn: Any, ins: Sequence[Fixed]) -> list[Fixed]:
   shapes = [tuple(getattr(var.aval, 'shape', ())) for var in eqn.outvars]
   if has(eqn, Trait.EACH):
     return list(ins)
+  if has(eqn, Trait.INLINE) and (jaxpr := called(eqn)) is not None:
+    return _results(*closed(jaxpr), ins)
   if has(eqn, Trait.ELEMENTWISE):
     return [_of_entries(eqn, shape, ins) for shape in shapes]
   rule = RULES.get(eqn.primitive.name)
@@ -98,7 +102,8 @@ def _outs(eqn: Any, ins: Sequence[Fixed]) -> list[Fixed]:
     along = rule.reorders(Equation(eqn))
     return [Fixed(UNIFORM, tuple(ANY if i in along else UNIFORM for i in range(len(shapes[0]))))]
   if has(eqn, Trait.MOVES):
-    if all(each.default == ZERO for each in ins):
+    filled = rule.fills is not None and rule.fills(Equation(eqn)) is not None
+    if all(each.default == ZERO for each in ins[: rule.indices]) and not filled:
       return [Fixed(ZERO, (ZERO,) * len(shape)) for shape in shapes]
     layout = None if rule.layout is None else rule.layout(Equation(eqn))
     if layout is not None:
@@ -106,6 +111,16 @@ def _outs(eqn: Any, ins: Sequence[Fixed]) -> list[Fixed]:
       return [Fixed(UNIFORM, tuple(_along(x, data) for x in axes)) for axes in layout.results]
   worst = max((max((each.default, *each.axes)) for each in ins), default=ANY)
   return [Fixed(UNIFORM, (max(worst, ANY),) * len(shape)) for shape in shapes]
+
+
+def _results(jaxpr: Any, consts: Sequence[Any], ins: Sequence[Fixed]) -> list[Any]:
+  """Of a jaxpr that is called with values that depend on no input."""
+  fixed = {var: _of_constant(x) for var, x in zip(jaxpr.constvars, consts, strict=True)}
+  fixed.update(zip(jaxpr.invars, ins, strict=True))
+  for eqn in jaxpr.eqns:
+    known = [_read(fixed, var) for var in eqn.invars]
+    fixed.update(zip(eqn.outvars, _outs(eqn, known), strict=True))
+  return [_read(fixed, var) for var in jaxpr.outvars]
 
 
 def _along(expr: Expr, operands: Sequence[Fixed]) -> int:

@@ -93,6 +93,11 @@ def call_of(eqn: Any) -> Call:
   return Call()
 
 
+def called(eqn: Any) -> Any:
+  """The jaxpr that an equation runs once, where it calls one and no more; else ``None``."""
+  return eqn.params.get('jaxpr', eqn.params.get('call_jaxpr'))
+
+
 def closed_over(eqn: Any) -> int:
   """How many operands of a function with a rule of its own are what it closes over."""
   return eqn.params.get('num_consts', 0)

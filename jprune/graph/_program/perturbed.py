@@ -14,7 +14,7 @@ from typing import Any
 import jax.numpy as jnp
 from jax.extend import core
 
-from jprune.graph._program.calls import Call, call_of
+from jprune.graph._program.calls import Call, call_of, called
 from jprune.graph._program.dataflow import settled
 from jprune.graph._program.frame import Frame, closed
 from jprune.graph._program.traits import Trait, has
@@ -73,7 +73,7 @@ def _results(eqn: Any, flags: Flags) -> Flags:
     return [any(each) for each in zip(*found, strict=True)]
   if call.waits:
     return _carried(eqn, call, flags)
-  inner = None if has(eqn, Trait.OWN_RULE) else p.get('jaxpr', p.get('call_jaxpr'))
+  inner = None if has(eqn, Trait.OWN_RULE) else called(eqn)
   if inner is None or len(closed(inner)[0].invars) != len(flags):
     return [True] * len(eqn.outvars)
   return _of(inner, _inside(eqn, 'body', flags))

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jprune.graph._axes.atoms import Dims, fresh, size_of
-from jprune.graph._program.calls import call_of
+from jprune.graph._program.calls import call_of, called
 from jprune.graph._program.dataflow import settled
 from jprune.graph._program.sharding import struct
 from jprune.graph._program.traits import NONE, Trait
@@ -19,17 +19,8 @@ from jprune.graph._rules.base import ANY, UNIFORM, ZERO, Facts, Site, Status, ru
 # ------------------------------------------------------------------------------------------ calls
 
 
-def _called(site: Site) -> Any:
-  p = site.params
-  return p['jaxpr'] if 'jaxpr' in p else p['call_jaxpr']
-
-
 def _couple_call(site: Site, ins: list[Dims]) -> list[Dims]:
-  return site.walk.couple_child(site, 'body', _called(site), ins, inline=True)
-
-
-def _couple_remat(site: Site, ins: list[Dims]) -> list[Dims]:
-  return site.walk.couple_child(site, 'body', _called(site), ins, inline=True)
+  return site.walk.couple_child(site, 'body', called(site.eqn), ins, inline=True)
 
 
 def _status_call(site: Site, ins: list[Status]) -> list[Status]:
@@ -56,7 +47,7 @@ def _small_remat(site: Site, xs: list[Any]) -> list[Any]:
 
 for _names, _folds in (('jit pjit', Trait.FOLDS), ('closed_call core_call', NONE)):
   rule(_names, _couple_call, _status_call, _small_call, traits=Trait.INLINE | _folds)
-rule('checkpoint remat remat2', _couple_remat, _status_call, _small_remat)
+rule('checkpoint remat remat2', _couple_call, _status_call, _small_remat)
 
 
 # ------------------------------------------------------------------------------------------- scan
