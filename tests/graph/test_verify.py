@@ -8,7 +8,7 @@ import pytest
 import jprune
 from jprune import graph
 from jprune.graph._rules import base
-from jprune.graph._rules.base import ZERO, Status
+from jprune.graph._rules.pruned import ZERO, Status
 from jprune.graph._shrunk import hard_inputs
 from tests import zoo
 

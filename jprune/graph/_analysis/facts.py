@@ -20,7 +20,8 @@ import jax.numpy as jnp
 
 from jprune.graph._axes.atoms import Atom
 from jprune.graph._program.traits import Trait, has
-from jprune.graph._rules.base import ANY, RULES, UNIFORM, ZERO, Facts, Site, Status, inverted
+from jprune.graph._rules.base import RULES, Site, inverted
+from jprune.graph._rules.pruned import ANY, UNIFORM, ZERO, Facts, Status
 from jprune.graph._rules.ranges import (
   FRAIL,
   INFINITE,

@@ -9,11 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jprune.graph._program.constants import constant
-from jprune.graph._program.frame import Frame
-from jprune.graph._program.traits import Trait, has
-from jprune.graph._rules.base import RULES, Equation
-from jprune.graph._rules.layout import (
+from jprune.graph._axes.layout import (
   Apart,
   Axis,
   Concat,
@@ -24,6 +20,10 @@ from jprune.graph._rules.layout import (
   Take,
   Together,
 )
+from jprune.graph._program.constants import constant
+from jprune.graph._program.frame import Frame
+from jprune.graph._program.traits import Trait, has
+from jprune.graph._rules.base import RULES, Equation
 
 
 class Move:

@@ -19,7 +19,8 @@ from jprune.graph._analysis.ghosts import carried, is_factor
 from jprune.graph._axes.atoms import Atom, Dim, leaves
 from jprune.graph._program.frame import Frame
 from jprune.graph._program.traits import Trait, has
-from jprune.graph._rules.base import ANY, RULES, UNIFORM, ZERO, Facts, Site, Status
+from jprune.graph._rules.base import RULES, Site
+from jprune.graph._rules.pruned import ANY, UNIFORM, ZERO, Facts, Status
 from jprune.graph._rules.ranges import SIGNS, of_value
 
 _MOST_GHOSTS = 3

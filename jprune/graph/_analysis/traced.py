@@ -20,7 +20,8 @@ from jprune.graph._program.foreign import has_foreign, without_foreign
 from jprune.graph._program.frame import Frame, without_dead
 from jprune.graph._program.outputs import Filter, chosen
 from jprune.graph._program.traits import Trait, has
-from jprune.graph._rules.base import ANY, RULES, UNIFORM, ZERO, Facts, Status
+from jprune.graph._rules.base import RULES
+from jprune.graph._rules.pruned import ANY, UNIFORM, ZERO, Facts, Status
 from jprune.graph._rules.ranges import MADE, REAL
 from jprune.typing import Params
 

@@ -14,11 +14,11 @@ from jax.extend import core
 
 from jprune.graph._analysis.dependence import ARGUMENTS
 from jprune.graph._axes.atoms import Atom, resolve
+from jprune.graph._axes.layout import Concat, Take
 from jprune.graph._program.dataflow import Analysis, Facts, forward
 from jprune.graph._program.frame import Frame
 from jprune.graph._program.traits import Trait, has
 from jprune.graph._rules.base import RULES, Equation
-from jprune.graph._rules.layout import Concat, Take
 
 _IN_PLACE: frozenset[Atom] = frozenset()
 

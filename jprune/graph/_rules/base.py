@@ -8,70 +8,18 @@ computes the results where the operands have lost entries. Without a rule, opera
 from __future__ import annotations
 
 import dataclasses
-import enum
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 from jprune.graph._axes.atoms import Atom, Cause, Dim, Dims, freeze, resolve
+from jprune.graph._axes.coupled import coupled
+from jprune.graph._axes.layout import Axis, Concat, Layout, New
 from jprune.graph._axes.unify import unify
 from jprune.graph._program.constants import constant, scalar, written
 from jprune.graph._program.evaluate import bound
 from jprune.graph._program.frame import Frame
 from jprune.graph._program.traits import NONE, Trait, enter, has
-from jprune.graph._rules.coupled import coupled
-from jprune.graph._rules.layout import Axis, Concat, Layout, New
-
-
-class Pruned(enum.IntEnum):
-  """What is known of the entries at pruned indices of an atom, from best to worst."""
-
-  ZERO = 0
-  """They are zero."""
-  UNIFORM = 1
-  """They are one and the same for all pruned indices."""
-  ANY = 2
-  """They may be anything."""
-  BAD = 3
-  """They may be infinite or NaN."""
-
-
-ZERO, UNIFORM, ANY, BAD = Pruned
-
-
-class Facts(NamedTuple):
-  """What else is known of entries, as bits that `_ranges` explains.
-
-  Attributes:
-    default: what any entry may be.
-    of: for each atom of the value that may be pruned, what entries at its pruned indices may be.
-    lost: atoms that were summed over though their pruned entries may be NaN.
-  """
-
-  default: int
-  of: dict[Atom, int]
-  lost: frozenset[Atom] = frozenset()
-
-  def get(self, atom: Atom) -> int:
-    """What the entries at pruned indices may be, also of an atom that the value doesn't have."""
-    return self.of.get(atom, self.default)
-
-
-class Status(NamedTuple):
-  """What the entries of a value at pruned indices are.
-
-  Attributes:
-    default: along what the value is constant: ``ZERO`` if it is zero everywhere, else ``UNIFORM``.
-    of: for each atom of the value that may be pruned.
-    facts: what else is known; rules leave it out, the walk puts it in.
-  """
-
-  default: int
-  of: dict[Atom, int]
-  facts: Facts | None = None
-
-  def get(self, atom: Atom) -> int:
-    """The status along an atom, also one that the value doesn't have."""
-    return self.of.get(atom, self.default)
+from jprune.graph._rules.pruned import ANY, UNIFORM, Status
 
 
 class Equation:

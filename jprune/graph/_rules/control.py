@@ -14,7 +14,8 @@ from jprune.graph._program.calls import call_of, called
 from jprune.graph._program.dataflow import settled
 from jprune.graph._program.sharding import struct
 from jprune.graph._program.traits import NONE, Trait
-from jprune.graph._rules.base import ANY, UNIFORM, ZERO, Facts, Site, Status, rule
+from jprune.graph._rules.base import Site, rule
+from jprune.graph._rules.pruned import ANY, UNIFORM, ZERO, Facts, Status
 
 # ------------------------------------------------------------------------------------------ calls
 

@@ -23,7 +23,8 @@ from jprune.graph._program.frame import Frame
 from jprune.graph._program.perturbed import is_float, perturbed
 from jprune.graph._program.sharding import struct
 from jprune.graph._program.traits import Trait
-from jprune.graph._rules.base import RULES, Site, Status, rule
+from jprune.graph._rules.base import RULES, Site, rule
+from jprune.graph._rules.pruned import Status
 
 _FLOAT0 = jax.dtypes.float0
 

@@ -14,7 +14,7 @@ from jprune.graph._program.calls import closed_over
 from jprune.graph._program.evaluate import single
 from jprune.graph._program.frame import Frame
 from jprune.graph._program.traits import Trait
-from jprune.graph._rules.base import ANY, UNIFORM, ZERO, Facts, Site, Status, rule
+from jprune.graph._rules.base import Site, rule
 from jprune.graph._rules.custom_jvp import (
   Jaxprs,
   asked_later,
@@ -28,6 +28,7 @@ from jprune.graph._rules.custom_jvp import (
   unify_all,
   worse_of,
 )
+from jprune.graph._rules.pruned import ANY, UNIFORM, ZERO, Facts, Status
 from jprune.graph._rules.ranges import MADE, REAL
 
 

@@ -9,18 +9,10 @@ from typing import Any
 from jprune.graph._axes.atoms import Dims, fresh, fresh_all, size_of
 from jprune.graph._program.sharding import divided
 from jprune.graph._program.traits import Trait, has
-from jprune.graph._rules.base import (
-  ANY,
-  BAD,
-  UNIFORM,
-  ZERO,
-  Equation,
-  Site,
-  Status,
-  rule,
-  same_params,
-)
-from jprune.graph._rules.ranges import RANGES, no_sign
+from jprune.graph._rules.base import Equation, Site, rule, same_params
+from jprune.graph._rules.elementwise_ranges import RANGES
+from jprune.graph._rules.pruned import ANY, BAD, UNIFORM, ZERO, Status
+from jprune.graph._rules.ranges import no_sign
 
 # Of Equinox: they hand their operand on, and complain where it is batched or differentiated.
 _HANDED_ON = 'nonbatchable nontraceable nondifferentiable_backward'

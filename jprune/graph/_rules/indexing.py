@@ -16,12 +16,13 @@ import numpy as np
 from jax import lax
 
 from jprune.graph._axes.atoms import Dims, fresh, fresh_all, size_of
+from jprune.graph._axes.coupled import coupled, sliced
+from jprune.graph._axes.layout import Axis, Expr, Layout, New, Take, axes_of, frozen_all, window
 from jprune.graph._program.sharding import take_axis
 from jprune.graph._program.traits import Trait
-from jprune.graph._rules.base import ANY, UNIFORM, ZERO, Equation, Site, Status, passed_on, rule
-from jprune.graph._rules.coupled import coupled, sliced
-from jprune.graph._rules.layout import Axis, Expr, Layout, New, Take, axes_of, frozen_all, window
+from jprune.graph._rules.base import Equation, Site, passed_on, rule
 from jprune.graph._rules.products import check_summed
+from jprune.graph._rules.pruned import ANY, UNIFORM, ZERO, Status
 from jprune.graph._rules.ranges import joined, of_value
 
 _DYNAMIC = 'indexed by what is computed'

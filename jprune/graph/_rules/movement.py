@@ -11,11 +11,7 @@ import numpy as np
 from jax import lax
 
 from jprune.graph._axes.atoms import size_of
-from jprune.graph._program.sharding import explicit, take_axis
-from jprune.graph._program.traits import Trait
-from jprune.graph._rules import ranges
-from jprune.graph._rules.base import ANY, ZERO, Equation, Site, Status, passed_on, rule
-from jprune.graph._rules.layout import (
+from jprune.graph._axes.layout import (
   ONE,
   Apart,
   Axis,
@@ -31,6 +27,11 @@ from jprune.graph._rules.layout import (
   product,
   window,
 )
+from jprune.graph._program.sharding import explicit, take_axis
+from jprune.graph._program.traits import Trait
+from jprune.graph._rules import ranges
+from jprune.graph._rules.base import Equation, Site, passed_on, rule
+from jprune.graph._rules.pruned import ANY, ZERO, Status
 
 
 def _broadcast(eqn: Equation) -> Layout:

@@ -11,23 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from jprune.graph._axes.atoms import Atom
+from jprune.graph._axes.layout import Apart, Axis, Expr, Layout, New, frozen_all
 from jprune.graph._program.sharding import divided
 from jprune.graph._program.traits import Trait
-from jprune.graph._rules.base import (
-  ANY,
-  BAD,
-  UNIFORM,
-  ZERO,
-  Equation,
-  Joins,
-  Multiplies,
-  Sides,
-  Site,
-  SizeOf,
-  Status,
-  rule,
-)
-from jprune.graph._rules.layout import Apart, Axis, Expr, Layout, New, frozen_all
+from jprune.graph._rules.base import Equation, Joins, Multiplies, Sides, Site, SizeOf, rule
+from jprune.graph._rules.pruned import ANY, BAD, UNIFORM, ZERO, Status
 from jprune.graph._rules.ranges import multiplied
 
 _NOT_ZERO = 'summed over, where its pruned entries are not zero'

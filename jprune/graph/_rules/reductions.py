@@ -11,8 +11,9 @@ import numpy as np
 from jprune.graph._axes.atoms import Dims, fresh, fresh_all, size_of
 from jprune.graph._program.traits import NONE, Trait
 from jprune.graph._rules import ranges
-from jprune.graph._rules.base import UNIFORM, ZERO, Equation, Joins, Site, Status, rule
+from jprune.graph._rules.base import Equation, Joins, Site, rule
 from jprune.graph._rules.products import SUM, check_summed
+from jprune.graph._rules.pruned import UNIFORM, ZERO, Status
 
 
 def _couple_reduce(site: Site, ins: list[Dims]) -> list[Dims]:

@@ -26,7 +26,8 @@ from jprune.graph._program.evaluate import evaluate_whole
 from jprune.graph._program.frame import Frame
 from jprune.graph._program.locations import place
 from jprune.graph._program.sharding import take_axis
-from jprune.graph._rules.base import RULES, ZERO, Site
+from jprune.graph._rules.base import RULES, Site
+from jprune.graph._rules.pruned import ZERO
 from jprune.graph._shrunk.extremes import extreme
 from jprune.graph._shrunk.later_rules import couple_later
 

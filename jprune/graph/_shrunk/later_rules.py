@@ -16,7 +16,8 @@ from jprune.graph._analysis.pruned_values import Exactness
 from jprune.graph._axes.atoms import Atom, leaves, resolve
 from jprune.graph._program.frame import Frame
 from jprune.graph._program.locations import place
-from jprune.graph._rules.base import Site, Status
+from jprune.graph._rules.base import Site
+from jprune.graph._rules.pruned import Status
 
 
 def couple_later(

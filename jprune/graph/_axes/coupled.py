@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 
 from jprune.graph._axes.atoms import Dim, Dims, fresh, fresh_all, is_frozen, resolve, size_of
-from jprune.graph._axes.unify import segments, singles, sum_of
-from jprune.graph._rules.layout import (
+from jprune.graph._axes.layout import (
   Apart,
   Axis,
   Concat,
@@ -20,6 +19,7 @@ from jprune.graph._rules.layout import (
   Take,
   Together,
 )
+from jprune.graph._axes.unify import segments, singles, sum_of
 
 
 def coupled(site: Any, layout: Layout, ins: list[Dims]) -> list[Dims]:
