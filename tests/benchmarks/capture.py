@@ -21,6 +21,7 @@ import jprune
 from tests.benchmarks.structure import turns
 
 VOCABULARY = 512
+TOY = '--layers 1 --width 16 --batch 1 --length 4 --rounds 1'
 
 
 class Block(nn.Module):

@@ -3,9 +3,11 @@
 Run it with ``python -m tests.benchmarks.command``; it needs 2 GiB of disk in the temporary folder
 and about 1 GiB of memory. Each command is a process of its own, measured by the system: the peak is
 all that was resident at once, Python and JAX included; the time is also given as that of the
-processors, which doesn't count what others do. The last line holds the numbers as JSON.
+processors, which doesn't count what others do. The last line holds the numbers as JSON;
+``--help`` says what can be chosen.
 """
 
+import argparse
 import json
 import os
 import subprocess
@@ -16,8 +18,9 @@ import time
 import numpy as np
 from safetensors.numpy import save_file
 
+TOY = '--leaves 1 --commands 3'
 MIB = 2**20
-LEAVES = {256: 1, 128: 5, 64: 2}  # MiB of a float32 leaf -> how many; 1 GiB in all
+LEAVES = [256, *[128] * 5, *[64] * 2]  # MiB of float32 leaves; 1 GiB in all
 COMMANDS = {
   'start only': ['--help'],
   'tally': ['tally', 'IN'],
@@ -36,10 +39,9 @@ COMMANDS = {
 }
 
 
-def write(path):
+def write(path, sizes):
   """A file of normal weights, as PyTorch would have saved it; returns its size in MiB."""
   rng = np.random.default_rng(0)
-  sizes = [size for size, count in LEAVES.items() for _ in range(count)]
   tensors = {
     f'layers.{i}.weight': rng.standard_normal((4096, size * MIB // 4 // 4096), np.float32)
     for i, size in enumerate(sizes)
@@ -61,21 +63,26 @@ def measured(command):
   return time.perf_counter() - start, busy, usage.ru_maxrss * unit / MIB
 
 
-def main():
+def main(given=None):
+  parser = argparse.ArgumentParser(prog='python -m tests.benchmarks.command')
+  parser.add_argument('--leaves', type=int, nargs='+', default=LEAVES, help='MiB of each')
+  parser.add_argument('--commands', type=int, help='the first so many; all by default')
+  chosen = parser.parse_args(given)
   numbers = {}
   with tempfile.TemporaryDirectory() as folder:
     names = {'IN': os.path.join(folder, 'in'), 'OUT': os.path.join(folder, 'out')}
     # in a process of its own: a child's peak counts from what its parent held at the fork
-    make = f'from tests.benchmarks.command import write; print(write({names["IN"]!r}))'
+    given = f'{names["IN"]!r}, {chosen.leaves}'
+    make = f'from tests.benchmarks.command import write; print(write({given}))'
     size = float(
       subprocess.run([sys.executable, '-c', make], check=True, stdout=subprocess.PIPE).stdout
     )
-    print(f'{size:.0f} MiB, the largest leaf {max(LEAVES)} MiB, {os.cpu_count()} CPU cores')
-    for name, words in COMMANDS.items():
+    print(f'{size:.0f} MiB, the largest leaf {max(chosen.leaves)} MiB, {os.cpu_count()} CPU cores')
+    for name, words in list(COMMANDS.items())[: chosen.commands]:
       command = [sys.executable, '-m', 'jprune', *(names.get(word, word) for word in words)]
       seconds, busy, peak = measured(command)
       numbers[name] = {'seconds': seconds, 'processor seconds': busy, 'peak MiB': peak}
-      leaves = (peak - numbers['start only']['peak MiB']) / max(LEAVES)
+      leaves = (peak - numbers['start only']['peak MiB']) / max(chosen.leaves)
       print(
         f'  {name:34} {seconds:5.1f} s {busy:5.1f} s {peak:5.0f} MiB {leaves:5.2f} leaves',
         flush=True,

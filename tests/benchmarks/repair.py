@@ -3,8 +3,8 @@
 Run it with ``python -m tests.benchmarks.repair``; prints a table of medians and ratios, and as the
 last line all numbers as JSON. ``--inputs 512 --outputs 2048`` chooses the leaf, ``--help`` says
 what else. PyTorch takes part if it is installed. Rivals take turns, so that whatever else the
-machine does meets them alike. Of what ours does only the solver is timed, as of PyTorch's; the
-first call, with compilation, stands apart.
+machine does meets them alike. Ours is the call that users make, which also looks for weights and
+statistics that aren't finite and reports errors; the first call, with compilation, stands apart.
 """
 
 import argparse
@@ -17,10 +17,10 @@ import jax.numpy as jnp
 import numpy as np
 
 import jprune
-from jprune.reconstruct import _alps_core, _counts, _least_squares, _sparsegpt_core
+from jprune import reconstruct
 from tests.reference_repair import decaying, relative_error
-from tests.stats import of_inputs
 
+TOY = '--inputs 16 --outputs 8 --rounds 1'
 BLOCK, DAMPING, SPARSITY = 128, 0.01, 0.5
 TORCH = 'PyTorch'
 
@@ -81,16 +81,13 @@ def turns(calls, rounds):
   return {name: statistics.median(each[1:]) for name, each in times.items()}
 
 
-def against_torch(w, x, gram, n_of_m, rounds):
+def against_torch(w, x, gram, stats, n_of_m, rounds):
   """Seconds of both, the first call of ours, and the relative errors that they leave."""
-  inputs, outputs = w.shape
-  use = of_inputs({'w': x[:1]}, {'w': outputs}, gram=False)['w'][0][0]
-  heights = [min(BLOCK, inputs - begin) for begin in range(0, inputs, BLOCK)]
-  counts = _counts.split_over_uses(round(SPARSITY * w.size), [use], [heights])[0]
-  given = (jnp.asarray(w)[None], jnp.asarray(gram)[None], counts, _counts.orders(use), DAMPING)
-  ours = lambda: _sparsegpt_core.solve(*given, block=BLOCK, n_of_m=n_of_m)
+  share = {'sparsity': SPARSITY} if n_of_m is None else {'pattern': jprune.masks.NOfM(*n_of_m)}
+  params = {'w': jnp.asarray(w)}
+  ours = lambda: reconstruct.sparsegpt(params, stats, **share, block=BLOCK, damping=DAMPING)[0]
   out, first = seconds(ours)
-  numbers = {'first call': first, 'error': relative_error(x, w, out.matrices[0])}
+  numbers = {'first call': first, 'error': relative_error(x, w, out['w'])}
   calls = {'jprune': ours}
   try:
     import torch
@@ -110,46 +107,40 @@ def against_torch(w, x, gram, n_of_m, rounds):
   return numbers | {'ratio': numbers['jprune'] / min(numbers[name] for name in rivals)}
 
 
-def others(w, gram, rounds):
+def others(w, stats, rounds):
   """Seconds of the other solvers on the same leaf, with every output a support of its own."""
-  rng = np.random.default_rng(1)
-  inputs, outputs = w.shape
-  keep = rng.random(w.shape) < SPARSITY
-  whole = np.repeat(keep[:, :1], outputs, axis=1)
-  given = jnp.asarray(w)[None], jnp.asarray(gram)[None]
-  orders = np.arange(inputs, dtype=np.int32) * np.int32(outputs), np.arange(outputs, dtype=np.int32)
-  count = np.array([w.size // 2], np.int32)
-
-  def refit(mask):
-    shared, width = _least_squares.supports(mask[None])
-    return _least_squares.solve(*given, jnp.asarray(mask)[None], 0.0, shared=shared, width=width)
-
+  keep = np.random.default_rng(1).random(w.shape) < SPARSITY
+  whole = np.repeat(keep[:, :1], w.shape[1], axis=1)
+  params = {'w': jnp.asarray(w)}
+  refit = lambda mask: reconstruct.least_squares(params, masks={'w': mask}, stats=stats)[0]
   calls = {
-    'least_squares, shared support': lambda: refit(whole),
-    'least_squares': lambda: refit(keep),
-    'alps': lambda: _alps_core.solve(*given, count, orders, DAMPING, jnp.zeros(1), (300, 10)),
+    'least_squares, shared support': lambda: refit(jnp.asarray(whole)),
+    'least_squares': lambda: refit(jnp.asarray(keep)),
+    'alps': lambda: reconstruct.alps(params, stats, sparsity=SPARSITY, damping=DAMPING)[0],
   }
   return turns(calls, rounds)
 
 
-def main():
+def main(given=None):
   parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
   parser.add_argument('--inputs', type=int, default=1024)
   parser.add_argument('--outputs', type=int, default=1024)
   parser.add_argument('--rounds', type=int, default=7)
   parser.add_argument('--parts', nargs='*', default=['0.5', '2:4', 'others'])
-  args = parser.parse_args()
+  args = parser.parse_args(given)
   rng = np.random.default_rng(0)
   x = decaying(rng, 2 * args.inputs, args.inputs).astype(np.float32)
   w = rng.normal(size=(args.inputs, args.outputs)).astype(np.float32)
   gram = x.T @ x / np.float32(len(x))
+  product = lambda params, x: x @ params['w']
+  _, stats = jprune.graph.capture(product, {'w': w}, x, gram=True)
   print(f'jprune {jprune.__version__}, {args.inputs} x {args.outputs}, {jax.default_backend()}')
   numbers = {}
   for name, n_of_m in (('0.5', None), ('2:4', (2, 4))):
     if name in args.parts:
-      numbers[name] = against_torch(w, x, gram, n_of_m, args.rounds)
+      numbers[name] = against_torch(w, x, gram, stats, n_of_m, args.rounds)
   if 'others' in args.parts:
-    numbers['others'] = others(w, gram, 1)
+    numbers['others'] = others(w, stats, 1)
   for name, each in numbers.items():
     print(f'\n{name}')
     for key, value in each.items():

@@ -1,14 +1,14 @@
 """Exact-k and N:M selection side by side with other ways, in one process on one device.
 
 Run it with ``python -m tests.benchmarks.selection`` (with ``long`` for one leaf of more than 2**31
-weights and nothing else); prints a table of ratios and, as the last
-line, all numbers as JSON. PyTorch takes part if it is installed. All rivals take turns, so that
-whatever else the machine does meets them alike; numbers are medians.
+weights and nothing else); prints a table of ratios and, as the last line, all numbers as JSON;
+``--help`` says what can be chosen. PyTorch takes part if it is installed. All rivals take turns, so
+that whatever else the machine does meets them alike; numbers are medians.
 """
 
+import argparse
 import json
 import statistics
-import sys
 import time
 from functools import partial
 
@@ -19,9 +19,10 @@ from jax import lax
 
 import jprune
 
+TOY = '64 --narrow 64 --leaves 7 --width 8 --side 16'
 KEPT = 0.2
 READ, OURS, SORTS = 'one read (jnp.max)', 'jprune in jit', 'two argsorts'
-SIZES = (10**6, 10**7, 10**8)
+SIZES = (1e6, 1e7, 1e8)
 
 
 def seconds(calls, rounds):
@@ -128,9 +129,11 @@ def long_leaf(rows=2**11 + 1, columns=2**20):
   return {'seconds': taken, 'compilation': compilation, 'temporaries': temporaries}
 
 
-def many_leaves(count=300):
+def many_leaves(count, width):
   """Leaves of mixed shapes, as a model has them: first call, compilation, runs."""
-  shapes = [(512, 512), (512, 2048), (2048, 512), (512,), (3, 3, 128, 128), (768, 256), (64, 64)]
+  half, quarter, eighth = width // 2, width // 4, width // 8
+  matrices = [(width, width), (width, 4 * width), (4 * width, width), (3 * half, half)]
+  shapes = [*matrices, (width,), (3, 3, quarter, quarter), (eighth, eighth)]
   leaves = {
     str(i): jnp.abs(jax.random.normal(jax.random.key(i), shapes[i % len(shapes)]))
     for i in range(count)
@@ -155,7 +158,7 @@ def many_leaves(count=300):
   return out
 
 
-def n_of_m(n, m, side=4096):
+def n_of_m(n, m, side):
   """Seconds at side x side along the contraction axis."""
   x = jnp.abs(jax.random.normal(jax.random.key(0), (side, side)))
 
@@ -180,26 +183,39 @@ def report(name, times):
       print(f'  {key:34} {1e3 * value:9.2f} ms {reads:9.2f} x a read {ours:9.2f} x jprune')
 
 
-def main(sizes=SIZES):
+def options(given):
+  parser = argparse.ArgumentParser(prog='python -m tests.benchmarks.selection')
+  size = lambda word: word if word == 'long' else int(float(word))
+  parser.add_argument('sizes', type=size, nargs='*', default=[int(size) for size in SIZES])
+  parser.add_argument('--narrow', type=size, default=10**7, help='size of the bfloat16 leaf')
+  parser.add_argument('--leaves', type=int, default=300, help='of mixed shapes')
+  parser.add_argument('--width', type=int, default=512, help='of most of these')
+  parser.add_argument('--side', type=int, default=4096, help='of the matrix for n:m')
+  return parser.parse_args(given)
+
+
+def main(given=None):
+  chosen = options(given)
+  if chosen.sizes == ['long']:
+    print(json.dumps(long_leaf()))
+    return
   numbers = {}
-  for size in sizes:
+  for size in chosen.sizes:
     numbers[f'{size:.0e}'] = one_leaf(size)
     report(f'one leaf of {size:.0e} float32', numbers[f'{size:.0e}'])
-  numbers['bf16'] = one_leaf(10**7, 'bfloat16')
-  report('one leaf of 1e+07 bfloat16', numbers['bf16'])
+  numbers['bf16'] = one_leaf(chosen.narrow, 'bfloat16')
+  report(f'one leaf of {chosen.narrow:.0e} bfloat16', numbers['bf16'])
   for n, m in ((2, 4), (4, 8)):
-    numbers[f'{n}:{m}'] = n_of_m(n, m)
-    times = numbers[f'{n}:{m}']
-    print(f'\n{n}:{m} of 4096 x 4096: two argsorts take {times[SORTS] / times[OURS]:.0f} x jprune')
-  numbers['300 leaves'] = many_leaves()
-  print('\n300 leaves of mixed shapes')
-  for key, value in numbers['300 leaves'].items():
+    times = numbers[f'{n}:{m}'] = n_of_m(n, m, chosen.side)
+    of = f'{n}:{m} of {chosen.side} x {chosen.side}'
+    print(f'\n{of}: two argsorts take {times[SORTS] / times[OURS]:.0f} x jprune')
+  leaves = f'{chosen.leaves} leaves'
+  numbers[leaves] = many_leaves(chosen.leaves, chosen.width)
+  print(f'\n{leaves} of mixed shapes')
+  for key, value in numbers[leaves].items():
     print(f'  {key:34} {value:12.3f}')
   print(json.dumps(numbers))
 
 
 if __name__ == '__main__':
-  if sys.argv[1:] == ['long']:
-    print(json.dumps(long_leaf()))
-  else:
-    main(tuple(int(float(size)) for size in sys.argv[1:]) or SIZES)
+  main()

@@ -1,11 +1,13 @@
 """What training sparse adds to a training step of 21 million params in 300 leaves.
 
 Run it with ``python -m tests.benchmarks.sparse_training``; prints ratios to the dense step with the
-same AdamW, and as the last line the numbers as JSON. Steps take turns, and a ratio is the median
-over the rounds. Masks change on one step of a hundred; that step is timed apart, and counts for a
-hundredth. Seconds to compile are those of the processor, whatever else it does.
+same AdamW, and as the last line the numbers as JSON; ``--help`` says what can be chosen. Steps take
+turns, and a ratio is the median over the rounds. Masks change on one step of a hundred; that step
+is timed apart, and counts for a hundredth. Seconds to compile are those of the processor, whatever
+else it does.
 """
 
+import argparse
 import itertools
 import json
 import resource
@@ -19,13 +21,10 @@ import optax
 from jprune.schedules import cubic
 from jprune.transforms import gradual, rigl
 
-LEAVES = 300
+TOY = '--leaves 3 --width 8 --steps 1 --changes 1'
 BATCH = 64
 EVERY = 100
 END = 2000
-STEPS = 24
-CHANGES = 5
-WIDTHS = np.random.default_rng(0).integers(64, 460, LEAVES + 1).tolist()
 
 
 def loss_fn(params, x):
@@ -36,9 +35,9 @@ def loss_fn(params, x):
   return jnp.mean(x**2)
 
 
-def init_params():
-  keys = jax.random.split(jax.random.key(0), LEAVES)
-  shapes = itertools.pairwise(WIDTHS)
+def init_params(widths):
+  keys = jax.random.split(jax.random.key(0), len(widths) - 1)
+  shapes = itertools.pairwise(widths)
   return [jax.random.normal(key, shape) / shape[0] ** 0.5 for key, shape in zip(keys, shapes)]
 
 
@@ -62,9 +61,9 @@ def processor_seconds():
 class Run:
   """One training run, which goes on where it stopped."""
 
-  def __init__(self, name, tx, x):
+  def __init__(self, name, tx, x, widths):
     self.sparse = name != 'dense'
-    self.params = init_params()
+    self.params = init_params(widths)
     self.state = jax.block_until_ready(jax.jit(tx.init)(self.params))
 
     def step(params, state, x):
@@ -104,13 +103,25 @@ def rounds(runs, x, counts):
   return {name: np.array(seconds) for name, seconds in times.items()}
 
 
-def main():
-  x = jnp.ones((BATCH, WIDTHS[0]))
-  runs = {name: Run(name, tx, x) for name, tx in optimizers().items()}
+def options(given):
+  parser = argparse.ArgumentParser(prog='python -m tests.benchmarks.sparse_training')
+  parser.add_argument('--leaves', type=int, default=300)
+  parser.add_argument('--width', type=int, default=460, help='the largest of a layer')
+  parser.add_argument('--steps', type=int, default=24, help='without a change of the masks')
+  parser.add_argument('--changes', type=int, default=5, help='steps with one')
+  return parser.parse_args(given)
+
+
+def main(given=None):
+  chosen = options(given)
+  least = min(64, chosen.width - 1)
+  widths = np.random.default_rng(0).integers(least, chosen.width, chosen.leaves + 1).tolist()
+  x = jnp.ones((BATCH, widths[0]))
+  runs = {name: Run(name, tx, x, widths) for name, tx in optimizers().items()}
   dense = runs['dense']
   rounds(runs, x, [EVERY, 1])  # warm
-  plain = rounds(runs, x, [1 + i for i in range(STEPS)])
-  changes = rounds(runs, x, [EVERY * (2 + i) for i in range(CHANGES)])
+  plain = rounds(runs, x, [1 + i for i in range(chosen.steps)])
+  changes = rounds(runs, x, [EVERY * (2 + i) for i in range(chosen.changes)])
   print(f'\ndense step {1e3 * np.median(plain["dense"]):.0f} ms, {dense.seconds:.1f} s to compile')
   print('of dense: amortised, plain, with a change; bytes a weight: state, temporary; s to compile')
   numbers = {}

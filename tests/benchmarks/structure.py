@@ -19,7 +19,9 @@ import numpy as np
 import jprune
 from tests import networks
 
+TOY = '--small --depths 1 2 --size 16 --width 8 --rounds 1'
 SMALL = {'hidden': 64, 'heads': 4, 'mlp': 128, 'size': 32, 'patch': 8, 'num_classes': 10}
+DECODER = {'hidden': 64, 'heads': 4, 'kv_heads': 2, 'head_dim': 16, 'mlp': 128, 'vocab': 50}
 
 
 def timed(call):
@@ -134,6 +136,7 @@ PARTS = ('vit', 'llama', 'layers', 'latency')
 def options(given):
   parser = argparse.ArgumentParser(prog='python -m tests.benchmarks.structure')
   parser.add_argument('--parts', nargs='+', choices=PARTS, default=PARTS, help='all by default')
+  parser.add_argument('--small', action='store_true', help='two small layers of ViT and decoder')
   parser.add_argument('--depths', type=int, nargs='+', default=[12, 24, 48, 96])
   parser.add_argument('--size', type=int, default=224, help='pixels a side, for the latency')
   parser.add_argument('--width', type=int, default=64, help='of the dense ResNet-18')
@@ -143,9 +146,11 @@ def options(given):
 
 def main(given=None):
   chosen = options(given)
+  image, decoder = ({'layers': 2} | sizes if chosen.small else {} for sizes in (SMALL, DECODER))
+  small = ', two small layers' if chosen.small else ''
   parts = {
-    'vit': ('ViT-B/16, seconds', vit),
-    'llama': ('Llama-3.1-8B shapes, seconds', llama),
+    'vit': (f'ViT-B/16{small}, seconds', lambda: vit(**image)),
+    'llama': (f'Llama-3.1-8B shapes{small}, seconds', lambda: llama(**decoder)),
     'layers': ('small ViT of some layers, seconds and growth', lambda: layers(chosen.depths)),
     'latency': (
       f'ResNet-18 of one {chosen.size} x {chosen.size} image, half of the channels',
