@@ -7,6 +7,7 @@ import doctest
 import inspect
 import os
 import pathlib
+import re
 import shutil
 import tempfile
 
@@ -34,6 +35,47 @@ doctest.DocTestFinder._from_module = lambda self, module, value: _from_module(
 )
 
 _MOST = 1 << 30  # bytes of compiled programs that are kept for the next run
+_EACH = 3 << 30  # bytes of memory that a process of tests may take
+# Tables of which each row takes seconds: tests of one row, named last, run in one process.
+_BY_ROW = re.compile(r'.*(test_modes\.py|test_scorers\.py|zoo).*\[(?:.*-)?(.+)\]')
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads it
+def pytest_cmdline_main(config):
+  """A plain ``pytest``, of everything, takes the cores there are; one of some paths stays alone."""
+  options = config.option
+  alone = options.usepdb or options.trace or options.collectonly or options.benchmark_only
+  if config.args_source != config.ArgsSource.TESTPATHS or alone:
+    return
+  if getattr(options, 'numprocesses', 0) is None and options.dist == 'no':
+    options.numprocesses = _processes()
+
+
+def _processes():
+  """As many as there are cores, and memory for; none besides this one if that is one."""
+  cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
+  if 'SC_PHYS_PAGES' in getattr(os, 'sysconf_names', ()):
+    memory = os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE')
+    cores = min(cores, memory // _EACH)
+  return cores if cores > 1 else 0
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+  """Tests of one file run in one process, in which they share what they make and compile.
+
+  Of large tables it is those of one row: a network, a scorer, a call.
+  """
+  if config.getvalue('dist') != 'load':
+    return None  # something else was asked for
+  from xdist.scheduler import LoadScopeScheduling
+
+  class Scheduling(LoadScopeScheduling):
+    def _split_scope(self, nodeid):
+      row = _BY_ROW.fullmatch(nodeid)
+      return ' '.join(row.groups()) if row else nodeid.partition('::')[0]
+
+  return Scheduling(config, log)
 
 
 def pytest_configure(config):

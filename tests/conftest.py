@@ -10,15 +10,27 @@ import pytest
 
 # Linux lets a process map 65,530 pieces of memory. Each compiled program takes some, and JAX keeps
 # thousands of them, which takes gigabytes; what they took, glibc keeps until it is told not to.
-_MAPS, _MANY, _EACH = pathlib.Path('/proc/self/maps'), 12_000, 25
+_MAPS, _MANY, _MOST = pathlib.Path('/proc/self/maps'), 5_000, 10_000
 _finished = itertools.count(1)
 
 
-def pytest_runtest_teardown():
-  """Lets go of compiled programs once they have become too many for one process."""
-  if next(_finished) % _EACH or not _MAPS.exists():
-    return
-  if _MAPS.read_bytes().count(b'\n') > _MANY:
+_SMOKE = frozenset(pathlib.Path(__file__).with_name('smoke.txt').read_text().split())
+
+
+def pytest_collection_modifyitems(items):
+  """Marks what ``smoke.txt`` names: files, tests, and tests of one parameter."""
+  for item in items:
+    names = item.nodeid, item.nodeid.partition('[')[0], item.nodeid.partition('::')[0]
+    if not _SMOKE.isdisjoint(names):
+      item.add_marker(pytest.mark.smoke)
+
+
+def pytest_runtest_teardown(item, nextitem):
+  """Lets go of compiled programs when they are many: after a file, whose own they mostly are."""
+  same = nextitem is not None and nextitem.path == item.path
+  if not _MAPS.exists() or (same and next(_finished) % 25):
+    return  # looking takes time
+  if _MAPS.read_bytes().count(b'\n') > (_MOST if same else _MANY):
     jax.clear_caches()
     gc.collect()
     trim = getattr(ctypes.CDLL(None), 'malloc_trim', None)

@@ -385,8 +385,8 @@ def test_every_public_call_is_in_the_table():
   assert [name for name, value in calls.items() if value not in in_table] == []
 
 
-@pytest.mark.parametrize('mode', MODES)
 @pytest.mark.parametrize('name', CALLS, ids=lambda names: names.split()[0])
+@pytest.mark.parametrize('mode', MODES)
 def test_call_works_in_mode(name, mode):
   wanted, m = expected(name), made()
   with MODES[mode]():

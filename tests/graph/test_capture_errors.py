@@ -11,7 +11,7 @@ from jax.extend import core
 
 from jprune.graph import capture, capture_batches
 from tests.graph.captured import captured, check_accounts, normal
-from tests.zoo import CASES
+from tests.zoo import CASES, made
 
 W, LAYERS = normal(16, 16), normal(3, 16, 16, seed=1)
 X = normal(2, 6, 16, seed=2)
@@ -176,7 +176,7 @@ def test_odd_functions_compute_what_they_did(name):
 
 @pytest.mark.parametrize('name', CASES)
 def test_every_leaf_of_the_zoo_is_accounted_for(name):
-  fn, params, args = CASES[name].make()
+  fn, params, args = made(name)
   stats = jax.eval_shape(lambda p, *args: capture(fn, p, *args, gram=True)[1], params, *args)
   check_accounts(stats, params)
   kernels = [path for path, why in stats.skipped if 'kernel' in path]
@@ -187,7 +187,7 @@ def test_every_leaf_of_the_zoo_is_accounted_for(name):
 
 @pytest.mark.parametrize('name', ['while_loop', 'linen_scan_remat', 'lstm'])
 def test_networks_of_the_zoo_compute_what_they_did(name):
-  fn, params, args = CASES[name].make()
+  fn, params, args = made(name)
   captured(fn, params, *args)
 
 

@@ -16,7 +16,7 @@ from jprune import tree
 from jprune.graph import MacCount, Macs, channels, macs
 from tests import networks
 from tests.graph.shapes import of_leaves, some, struct
-from tests.zoo import CASES
+from tests.zoo import CASES, made
 
 # ------------------------------------------------------------------------------------- published
 
@@ -88,8 +88,8 @@ def test_erdos_renyi_kernels_keep_the_published_share(sparsity, share):
 
 
 @pytest.mark.parametrize('name', CASES)
-def test_totals_are_those_of_the_graph(name):
-  fn, params, args = CASES[name].make()
+def test_totals_of_the_zoo_are_those_of_the_graph(name):
+  fn, params, args = made(name)
   graph = channels(fn, params, *args)
   kept = [np.arange(group.size) % 2 == 0 for group in graph.groups]
   paths, leaves, treedef = tree.flatten(params)

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import jprune
+from tests import zoo
 from tests.shrink import _masks
-from tests.zoo import CASES
 
 # ------------------------------------------------------------------- networks in NumPy, by hand
 
@@ -203,15 +203,14 @@ def test_a_unit_is_no_larger_than_it_has_to_be(name):
 SMALL = ['mlp', 'glu_split', 'channel_flip_added', 'densenet', 'grouped_conv_2', 'qkv_reshape']
 
 
-def zoo(name):
-  with jax.enable_x64(False):
-    fn, params, args = CASES[name].make()
+def of_the_zoo(name):
+  fn, params, args = zoo.made(name)
   return fn, jax.tree.map(np.asarray, _masks.in_float64(params)), _masks.in_float64(args)
 
 
 @pytest.mark.parametrize('name', SMALL)
 def test_each_group_alone_and_all_pairs(name):
-  fn, params, args = zoo(name)
+  fn, params, args = of_the_zoo(name)
   graph = jprune.graph.channels(fn, params, *args)
   whole = [np.ones(group.size, bool) for group in graph.groups]
   half = _masks.half_kept(graph, np.random.default_rng(0))
@@ -226,7 +225,7 @@ def test_each_group_alone_and_all_pairs(name):
 @pytest.mark.parametrize('name', SMALL)
 def test_pruned_entries_make_no_difference(name):
   """Whatever stands at pruned places before masking: masked and small see nothing of it."""
-  fn, params, args = zoo(name)
+  fn, params, args = of_the_zoo(name)
   graph = jprune.graph.channels(fn, params, *args)
   masks = _masks.masks_of(graph, _masks.half_kept(graph, np.random.default_rng(0)))
   noise = jax.tree.map(lambda p, m: p if m is None else np.where(m, p, np.nan), params, masks)

@@ -102,7 +102,7 @@ x = jnp.ones((1, 2))
 
 @pytest.mark.parametrize('name', ['vit', 'embedding_mean', 'channel_shuffle'])
 def test_networks_are_the_same_on_hard_inputs(name):
-  fn, params, args = zoo.CASES[name].make()
+  fn, params, args = zoo.made(name)
   found = graph.channels(fn, params, *args)
   masks = jprune.masks.channels(jprune.scores.magnitude(params), found, sparsity=0.5)
   found = graph.verify(fn, params, masks, *args, inputs='hard')

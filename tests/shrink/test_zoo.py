@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import jprune
+from tests import zoo
 from tests.shrink import _masks
 from tests.zoo import CASES
 
@@ -24,8 +25,7 @@ def _in_float64():
 
 @functools.cache
 def made(name):
-  with jax.enable_x64(False):  # flax makes its params in single precision
-    fn, params, args = CASES[name].make()
+  fn, params, args = zoo.made(name)
   # NumPy arrays: taking slices of them compiles nothing
   return fn, jax.tree.map(np.asarray, _masks.in_float64(params)), _masks.in_float64(args)
 

@@ -1,5 +1,9 @@
 """Small networks of many kinds, with what an analysis of their channels has to find."""
 
+import functools
+
+import jax
+
 from tests.zoo import (
   architectures,
   attention,
@@ -35,3 +39,11 @@ CASES: dict[str, Case] = {}
 for _module in _MODULES:
   assert not CASES.keys() & _module.CASES.keys()
   CASES.update(_module.CASES)
+
+
+@functools.cache
+def made(name):
+  """``(fn, params, args)`` of a network: in one process always the same, so that it is made, and
+  what is traced of it is traced, once."""
+  with jax.enable_x64(False):  # flax makes its params in single precision
+    return CASES[name].make()

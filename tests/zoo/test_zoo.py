@@ -1,6 +1,5 @@
 """The networks themselves: they run in both precisions and trace, and their claims name leaves."""
 
-import functools
 import re
 
 import jax
@@ -9,11 +8,10 @@ import numpy as np
 import pytest
 
 from jprune import tree
-from tests.zoo import CASES
+from tests.zoo import CASES, made
 from tests.zoo.selection import ROLES, recorded, roles_of, selection
 
 each = pytest.mark.parametrize('name', CASES)
-made = functools.cache(lambda name: CASES[name].make())
 
 
 def in_float64(values):
