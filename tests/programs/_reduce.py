@@ -197,4 +197,4 @@ def primitives(program):
   params = {name: value(name, leaf) for name, leaf in program.params.items()}
   args = [value(name, leaf) for name, leaf in program.inputs.items()]
   walk(jax.make_jaxpr(function(program))(params, *args).jaxpr)
-  return frozenset(found - {'jit', 'pjit'})
+  return frozenset(found - {'jit'})

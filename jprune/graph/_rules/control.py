@@ -46,9 +46,9 @@ def _small_remat(site: Site, xs: list[Any]) -> list[Any]:
   return list(jax.checkpoint(body, prevent_cse=p['prevent_cse'], policy=p['policy'])(*xs))
 
 
-for _names, _folds in (('jit pjit', Trait.FOLDS), ('closed_call core_call', NONE)):
-  rule(_names, _couple_call, _status_call, _small_call, traits=Trait.INLINE | _folds)
-rule('checkpoint remat remat2', _couple_call, _status_call, _small_remat)
+for _name, _folds in (('jit', Trait.FOLDS), ('closed_call', NONE)):
+  rule(_name, _couple_call, _status_call, _small_call, traits=Trait.INLINE | _folds)
+rule('remat2', _couple_call, _status_call, _small_remat)
 
 
 # ------------------------------------------------------------------------------------------- scan

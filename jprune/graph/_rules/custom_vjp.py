@@ -199,7 +199,7 @@ def _small_vjp(site: Site, xs: list[Any]) -> list[Any]:
 
 
 rule(
-  'custom_vjp_call custom_vjp_call_jaxpr',
+  'custom_vjp_call',
   _couple_vjp,
   _status_vjp,
   _small_vjp,

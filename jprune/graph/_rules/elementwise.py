@@ -16,13 +16,13 @@ from jprune.graph._rules.ranges import no_sign
 
 # Of Equinox: they hand their operand on, and complain where it is batched or differentiated.
 _HANDED_ON = 'nonbatchable nontraceable nondifferentiable_backward'
-_PLACED = f'sharding_constraint layout_constraint mesh_cast reshard pvary name copy_p {_HANDED_ON}'
+_PLACED = f'sharding_constraint layout_constraint reshard pvary name {_HANDED_ON}'
 
 _NAMES = (
   'abs acos acosh add add_any and asin asinh atan atan2 atanh bessel_i0e bessel_i1e '
   'bitcast_convert_type cbrt ceil clamp clz complex conj convert_element_type copy cos cosh '
   'device_put digamma div eq erf erf_inv erfc exp exp2 expm1 floor ge gt igamma igammac imag '
-  'integer_pow is_finite le lgamma log log1p logistic logit lt max min mul ne neg nextafter not '
+  'integer_pow is_finite le lgamma log log1p logistic lt max min mul ne neg nextafter not '
   'optimization_barrier or polygamma population_count pow real reduce_precision '
   'regularized_incomplete_beta rem round rsqrt select_if_vmap select_n shift_left '
   'shift_right_arithmetic shift_right_logical sign sin sinh sqrt square stop_gradient sub tan tanh '
@@ -37,7 +37,7 @@ _OF = {
     'shift_right_arithmetic bitcast_convert_type device_put atan2 complex population_count '
     f'integer_pow select_n select_if_vmap max min clamp nextafter {_PLACED}'
   ),
-  Trait.BREAKS_ZERO: 'log rsqrt digamma lgamma bessel_i1e acosh logit',
+  Trait.BREAKS_ZERO: 'log rsqrt digamma lgamma bessel_i1e acosh',
   Trait.KEEPS_SIGN: (
     'abs add add_any complex convert_element_type copy device_put imag optimization_barrier real '
     f'select_if_vmap select_n sqrt square stop_gradient sub {_PLACED}'

@@ -222,8 +222,8 @@ def _each(names: str, found: Range) -> dict[str, Range]:
 
 RANGES: dict[str, Range] = {
   **_each(
-    'copy copy_p stop_gradient optimization_barrier name sharding_constraint layout_constraint '
-    'mesh_cast reshard pvary device_put tanh sinh asinh atan erf expm1 sign cbrt real nonbatchable '
+    'copy stop_gradient optimization_barrier name sharding_constraint layout_constraint '
+    'reshard pvary device_put tanh sinh asinh atan erf expm1 sign cbrt real nonbatchable '
     'nontraceable nondifferentiable_backward',
     joined,
   ),
@@ -232,7 +232,7 @@ RANGES: dict[str, Range] = {
   **_each('floor ceil round reduce_precision', _rounded),
   **_each('add add_any', _add),
   **_each('eq ne lt le gt ge is_finite', no_sign),
-  **_each('asin acos acosh atanh logit igamma igammac', _singular),
+  **_each('asin acos acosh atanh igamma igammac', _singular),
   **_each('polygamma zeta regularized_incomplete_beta', _singular),
   **_each('lgamma digamma', _gamma),
   'erf_inv': _erf_inv,

@@ -28,7 +28,7 @@ from jprune.graph._rules.ranges import joined, of_value
 _DYNAMIC = 'indexed by what is computed'
 _APPLIED = 'a function is applied at indices'
 _VECTOR = 'an index for each of several axes'
-_ADDS = ('scatter-add', 'scatter_add', 'scatter-sub', 'scatter_sub')
+_ADDS = ('scatter-add', 'scatter-sub')
 
 
 def _gather(eqn: Equation) -> Layout | None:
@@ -432,19 +432,7 @@ rule(
   indices=2,
   traits=Trait.KEEPS_SIGN | Trait.GHOSTS | Trait.WRITES,
 )
-for _name in [
-  'scatter',
-  'scatter-add',
-  'scatter_add',
-  'scatter-sub',
-  'scatter_sub',
-  'scatter-mul',
-  'scatter_mul',
-  'scatter-min',
-  'scatter_min',
-  'scatter-max',
-  'scatter_max',
-]:
+for _name in ('scatter', 'scatter-add', 'scatter-sub', 'scatter-mul', 'scatter-min', 'scatter-max'):
   rule(
     _name,
     _couple_scatter,

@@ -105,12 +105,6 @@ def _squeeze(eqn: Equation) -> Layout:
   return Layout((tuple(axis for axis in axes_of(0, rank) if axis.index not in gone),))
 
 
-def _expand_dims(eqn: Equation) -> Layout:
-  rank, rest = len(eqn.out_shapes[0]), iter(axes_of(0, len(eqn.in_shapes[0])))
-  new = {axis % rank for axis in eqn.params['dimensions']}
-  return Layout((tuple(ONE if i in new else next(rest) for i in range(rank)),))
-
-
 def _concatenate(eqn: Equation) -> Layout:
   axis, shapes = eqn.params['dimension'], eqn.in_shapes
   out: list[Expr] = list(axes_of(0, len(shapes[0])))
@@ -218,7 +212,6 @@ def _moves(name: str, layout: Any, traits: Trait, **sides: Any) -> None:
 _moves('broadcast_in_dim', _broadcast, _SPREADS, small=_small_broadcast)
 _moves('reshape', _reshape, _SPREADS, small=_small_reshape)
 _moves('squeeze', _squeeze, _SPREADS)
-_moves('expand_dims', _expand_dims, _SPREADS)
 _moves('transpose', _transpose, _FORMS)
 _moves('concatenate', _concatenate, _MOVES | Trait.JOINS | Trait.GHOSTS)
 _moves('stack', _stack, _MOVES | Trait.JOINS)

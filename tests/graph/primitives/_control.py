@@ -36,12 +36,12 @@ def _two(rng):
   return _TWO[rng.integers(len(_TWO))]
 
 
-@form('jit pjit')
+@form('jit')
 def _jit(rng):
   return Instance(jax.jit(_two(rng)), (Operand(sizes(rng, 2)),) * 2)
 
 
-@form('closed_call core_call')
+@form('closed_call')
 def _closed_call(rng):
   """Nothing that is public makes one: that of ``jit`` is made into it."""
   operand = Operand(sizes(rng, 2))
@@ -53,7 +53,7 @@ def _closed_call(rng):
   return Instance(lambda *xs: core.jaxpr_as_fun(closed)(*xs), (operand, operand))
 
 
-@form('remat2 remat checkpoint')
+@form('remat2')
 def _remat(rng):
   inner = _two(rng)
   return Instance(jax.checkpoint(lambda x, y: inner(x, y) * 2), (Operand(sizes(rng, 2)),) * 2)
@@ -171,7 +171,7 @@ def _relu(rng):
   return Instance(lambda x: jax.nn.relu(x) + jax.nn.silu(x), (Operand(sizes(rng, 2)),))
 
 
-@form('custom_vjp_call custom_vjp_call_jaxpr')
+@form('custom_vjp_call')
 def _custom_vjp(rng):
   inner, slope = _two(rng), _two(rng)
   fn = jax.custom_vjp(inner)

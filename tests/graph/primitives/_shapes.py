@@ -86,11 +86,6 @@ def _squeeze(rng):
   return Instance(lambda x: lax.squeeze(x, axes), (operand._replace(shape=shape),))
 
 
-@form('expand_dims')
-def _expand_dims(rng):
-  return Instance(lambda x: lax.expand_dims(x, (0, -1)), (_operand(rng),))
-
-
 @form('concatenate')
 def _concatenate(rng):
   axis, operand = int(rng.integers(2)), _operand(rng, rank=2)

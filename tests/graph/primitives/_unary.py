@@ -41,7 +41,7 @@ def bound(name, **params):
   return lambda *xs: primitive.bind(*xs, **params)
 
 
-@form('copy copy_p')
+@form('copy')
 def _copy(rng):
   return Instance(jnp.copy, (Operand(_shape(rng)),))
 

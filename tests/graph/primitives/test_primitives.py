@@ -11,7 +11,6 @@ pytestmark = pytest.mark.usefixtures('all_passes')
 # Why there is no form of a rule whose primitive is there.
 UNREACHED = {
   'pvary': 'it stands in shard_map only, which has no rule',
-  'mesh_cast': 'it stands between meshes of kinds that only shard_map mixes',
 }
 
 # Why nothing can be pruned of these forms.
