@@ -16,8 +16,8 @@ def addresses(dim):
   dim = resolve(dim)
   found = [[({(atom, ()): j}, j) for j in range(atom.size)] for atom in dim]
   for k, atom in enumerate(dim):
-    if atom.parts is not None:
-      inner = [(n, i, each) for n, part in enumerate(atom.parts) for i, each in _of_part(part)]
+    if atom.segments is not None:
+      inner = [(n, i, each) for n, part in enumerate(atom.segments) for i, each in _of_part(part)]
       found[k] = [({(a, (n, *w)): j for (a, w), j in each.items()}, (n, i)) for n, i, each in inner]
   out = []
   for chosen in itertools.product(*found):
@@ -50,9 +50,9 @@ def _image(dim, index, atom, order):
     index, here = divmod(index, factor.size)
     if factor is atom:
       here = order[here]
-    elif factor.parts is not None:
+    elif factor.segments is not None:
       start = 0
-      for part in factor.parts:
+      for part in factor.segments:
         if start <= here < start + size_of(part):
           here = start + _image(part, here - start, atom, order)
           break

@@ -92,8 +92,8 @@ class Coupled:
     letters = {a: chr(97 + i) for i, a in enumerate(itertools.chain.from_iterable(self.free))}
 
     def name(atom):
-      if atom.parts is not None:
-        return '(' + ' + '.join(named(part) for part in atom.parts) + ')'
+      if atom.segments is not None:
+        return '(' + ' + '.join(named(part) for part in atom.segments) + ')'
       return f'{letters[atom]}={atom.size}' if atom in letters else str(atom.size)
 
     named = lambda dim: '·'.join(map(name, resolve(dim))) or '1'
