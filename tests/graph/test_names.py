@@ -1,4 +1,4 @@
-"""Names of primitives are of primitives that there are: those of rules, and in tables beside them."""
+"""Names of primitives are of primitives that there are: those of rules, and in tables with them."""
 
 import ast
 import importlib

@@ -31,7 +31,7 @@ class Exactness:
 
   def __init__(self, prunable: Iterable[Atom]) -> None:
     self._prunable = set(prunable)
-    self._prunable: dict[tuple[int, Any], list[Atom]] = {}
+    self._found: dict[tuple[int, Any], list[Atom]] = {}
 
   def atoms_of(self, dim: Dim) -> list[Atom]:
     """The atoms of a dimension that may be pruned."""
@@ -41,10 +41,10 @@ class Exactness:
   def prunable(self, frame: Frame, var: Any) -> list[Atom]:
     """The atoms of a value that may be pruned."""
     key = (id(frame), var)
-    if key not in self._prunable:
+    if key not in self._found:
       dims = frame.dims_of(var)
-      self._prunable[key] = list(dict.fromkeys(a for dim in dims for a in self.atoms_of(dim)))
-    return self._prunable[key]
+      self._found[key] = list(dict.fromkeys(a for dim in dims for a in self.atoms_of(dim)))
+    return self._found[key]
 
   def run(self, frame: Frame, ins: list[Status]) -> list[Status]:
     """The statuses of all values of a frame; returns those of its results."""
