@@ -1,4 +1,8 @@
-"""What a traced function does with its params: channels, multiply-adds, inputs of its products."""
+"""What a traced function does with its params: channels, multiply-adds, inputs of its products.
+
+The words that are used in here, and one function followed through all passes, are explained in
+``docs/guides/axis_algebra.md``; ``CONTRIBUTING.md`` has a map of the rooms.
+"""
 
 from jprune._roles import Factor as Factor
 from jprune._roles import Role as Role
