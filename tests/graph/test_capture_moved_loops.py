@@ -235,6 +235,6 @@ def test_what_is_not_followed_says_why(name):
   run = lambda params, x: graph.capture(lambda p, x: fn(p['w'], x), params, x)
   _, found = jax.eval_shape(run, {'w': normal(4, 6, 6)}, X)
   assert found.paths == ()
-  ((path, reason),) = found.left_out
+  ((path, reason),) = found.skipped
   assert path == 'w'
   assert why in reason
