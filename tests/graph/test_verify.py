@@ -1,5 +1,7 @@
 """Verification on inputs that are hard to be right on."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,8 +9,8 @@ import pytest
 
 import jprune
 from jprune import graph
+from jprune.graph._axes.pruned import ZERO, Status
 from jprune.graph._rules import base
-from jprune.graph._rules.pruned import ZERO, Status
 from jprune.graph._shrunk import hard_inputs
 from tests import zoo
 
@@ -85,7 +87,7 @@ def test_a_wrong_rule_is_found_on_zeros_alone(monkeypatch):
   masks = {'in': jnp.ones((3, 8), bool).at[:, :4].set(False)}
   x = 9 + jnp.ones((2, 3))
   assert graph.verify(made(), params, masks, x, inputs='hard').relative < 1e-5
-  monkeypatch.setitem(base.RULES, 'add', base.RULES['add']._replace(status=wrong))
+  monkeypatch.setitem(base.RULES, 'add', dataclasses.replace(base.RULES['add'], status=wrong))
   assert graph.verify(made(), params, masks, x).relative < 1e-5
   found = graph.verify(made(), params, masks, x, inputs='hard')
   assert found.relative > 0.5

@@ -1,6 +1,7 @@
 """Programs of fixed seeds: shrunk they compute what they compute masked."""
 
 import collections
+import dataclasses
 
 import pytest
 
@@ -56,7 +57,9 @@ def test_a_wrong_rule_is_found_and_the_program_reduced(monkeypatch, primitive, t
   leaves = {'w1': _program.Leaf((3, 4))}
   program = _program.Program(leaves, {'x0': _program.Leaf((2, 3))}, lines, ('v9', 'v7'))
   assert not _check.check(program, 'values', 'half').failed
-  monkeypatch.setitem(base.RULES, primitive, base.RULES[primitive]._replace(status=wrong_status))
+  monkeypatch.setitem(
+    base.RULES, primitive, dataclasses.replace(base.RULES[primitive], status=wrong_status)
+  )
   program = program._replace(outs=('v9',))
   outcome = _check.check(program, 'values', 'half')
   assert outcome.kind == 'differs'

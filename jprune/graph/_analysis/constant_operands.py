@@ -16,12 +16,13 @@ from jax import lax
 from jax.extend import core
 
 from jprune.graph._axes.layout import Apart, Axis, Cut, Expr, New, Take, Together
+from jprune.graph._axes.pruned import ANY, BAD, UNIFORM, ZERO
 from jprune.graph._program.calls import called
 from jprune.graph._program.frame import closed
 from jprune.graph._program.traits import Trait, has
-from jprune.graph._rules.base import RULES, Equation
+from jprune.graph._rules.base import RULES
 from jprune.graph._rules.elementwise import combined
-from jprune.graph._rules.pruned import ANY, BAD, UNIFORM, ZERO
+from jprune.graph._rules.sites import Equation
 
 _MOST_READ = 2**24
 

@@ -15,7 +15,8 @@ from jprune.graph._rules import indexing as indexing
 from jprune.graph._rules import movement as movement
 from jprune.graph._rules import products as products
 from jprune.graph._rules import reductions as reductions
-from jprune.graph._rules.base import RULES, Site
+from jprune.graph._rules.base import RULES
+from jprune.graph._rules.sites import CoupleSite
 
 
 class Coupling:
@@ -42,13 +43,13 @@ class Coupling:
     for var, found in zip(frame.jaxpr.invars, ins):
       dims[var] = found
     for index, eqn in enumerate(frame.jaxpr.eqns):
-      site = Site(self, frame, index)
+      site = CoupleSite(self, frame, index)
       outs = self._couple_one(site)
       for var, found in zip(eqn.outvars, outs):
         dims[var] = found
     return [frame.dims_of(var) for var in frame.jaxpr.outvars]
 
-  def _couple_one(self, site: Site) -> list[Dims]:
+  def _couple_one(self, site: CoupleSite) -> list[Dims]:
     rule, ins, shapes = RULES.get(site.name), site.ins(), site.out_shapes
     if site.index in site.frame.copies:
       return [fresh_all(shapes[0])]
@@ -65,14 +66,14 @@ class Coupling:
       return self._give_up(site, ins, f'the rule for {site.name} does not cover this form')
     return outs
 
-  def _give_up(self, site: Site, ins: list[Dims], text: str) -> list[Dims]:
+  def _give_up(self, site: CoupleSite, ins: list[Dims], text: str) -> list[Dims]:
     site.freeze_all(ins, text)
     site.frame.given_up.add(site.index)
     return [fresh_all(shape, site.cause(text)) for shape in site.out_shapes]
 
   def couple_child(
     self,
-    site: Site,
+    site: CoupleSite,
     role: Any,
     jaxpr: Any,
     ins: list[Dims],

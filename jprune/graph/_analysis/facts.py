@@ -19,9 +19,9 @@ from typing import Any
 import jax.numpy as jnp
 
 from jprune.graph._axes.atoms import Atom
+from jprune.graph._axes.pruned import ANY, UNIFORM, ZERO, Facts, Status
 from jprune.graph._program.traits import Trait, has
-from jprune.graph._rules.base import RULES, Site, inverted
-from jprune.graph._rules.pruned import ANY, UNIFORM, ZERO, Facts, Status
+from jprune.graph._rules.base import RULES, inverted
 from jprune.graph._rules.ranges import (
   FRAIL,
   INFINITE,
@@ -36,6 +36,7 @@ from jprune.graph._rules.ranges import (
   joined,
   range_of,
 )
+from jprune.graph._rules.sites import StatusSite
 
 CAUGHT = 'its pruned entries may be 0 / 0 or 0 * inf, and their NaN is caught'
 _DOUBT = SIGNS | FRAIL | TORN
@@ -59,7 +60,7 @@ def _is_inexact(dtype: Any) -> bool:
   return jnp.issubdtype(dtype, jnp.inexact)
 
 
-def with_facts(site: Site, ins: Sequence[Status], outs: Sequence[Status]) -> list[Status]:
+def with_facts(site: StatusSite, ins: Sequence[Status], outs: Sequence[Status]) -> list[Status]:
   """The statuses of an equation's results, and what else is known of them.
 
   Where an operand may be NaN instead of what its status says, or have lost a NaN in a sum, and the
@@ -88,7 +89,7 @@ def with_facts(site: Site, ins: Sequence[Status], outs: Sequence[Status]) -> lis
 
 
 def _revised(
-  site: Site,
+  site: StatusSite,
   var: Any,
   value: int,
   ins: Sequence[Status],
@@ -126,19 +127,19 @@ def _revised(
   return value, flags_out & ~(_DOUBT | MADE) | doubt | signs | made
 
 
-def _stays_real(site: Site, kinds: Sequence[int], flags: Sequence[int]) -> bool:
+def _stays_real(site: StatusSite, kinds: Sequence[int], flags: Sequence[int]) -> bool:
   """Whether complex operands, real, finite and not negative, give real numbers."""
   real = all(k == ZERO or not each & (NEGATIVE | WILD) for k, each in zip(kinds, flags))
   return has(site.eqn, Trait.STAYS_REAL) and real
 
 
-def _forgets_sign(site: Site, var: Any) -> bool:
+def _forgets_sign(site: StatusSite, var: Any) -> bool:
   if jnp.issubdtype(var.aval.dtype, jnp.complexfloating):
     return False
   return has(site.eqn, Trait.FORGETS_SIGN) or not _is_inexact(var.aval.dtype)
 
 
-def _sign(site: Site, var: Any, kinds: Sequence[int], flags: Sequence[int]) -> int:
+def _sign(site: StatusSite, var: Any, kinds: Sequence[int], flags: Sequence[int]) -> int:
   """Whether zeros of the result may be -0.0."""
   if not _is_inexact(var.aval.dtype):
     return 0
@@ -149,12 +150,12 @@ def _sign(site: Site, var: Any, kinds: Sequence[int], flags: Sequence[int]) -> i
   return joined(site, flags) & SIGNS if has(site.eqn, Trait.KEEPS_SIGN) else SIGNS
 
 
-def _is_filled(site: Site) -> bool:
+def _is_filled(site: StatusSite) -> bool:
   """Whether there is something that it writes where an index is out of range."""
   return site.name in RULES and RULES[site.name].fills is not None
 
 
-def _torn(site: Site, kinds: Sequence[int], flags: Sequence[int], twice: bool = False) -> int:
+def _torn(site: StatusSite, kinds: Sequence[int], flags: Sequence[int], twice: bool = False) -> int:
   """What a product, or what is filled in, may be instead of zero."""
   if _is_filled(site) and kinds[0] == ZERO:
     return FRAIL if range_of(site, flags) & NAN else 0
@@ -167,7 +168,7 @@ def _torn(site: Site, kinds: Sequence[int], flags: Sequence[int], twice: bool = 
   return (FRAIL if wild & WILD else 0) | (TORN if wild & INFINITE else 0)
 
 
-def _newly_lost(site: Site, ins: Sequence[Status]) -> frozenset[Atom]:
+def _newly_lost(site: StatusSite, ins: Sequence[Status]) -> frozenset[Atom]:
   """Atoms that end here whose entries may be NaN where those that stay are infinite."""
   known = [f for status in ins for f in (status.facts.default, *status.facts.of.values())]
   # Scattered, an entry may be added to others than those that are NaN like it.
@@ -185,7 +186,7 @@ def _newly_lost(site: Site, ins: Sequence[Status]) -> frozenset[Atom]:
   return frozenset(out)
 
 
-def _tells(site: Site, flags: Sequence[int]) -> bool:
+def _tells(site: StatusSite, flags: Sequence[int]) -> bool:
   if has(site.eqn, Trait.TELLS_SIGN):
     return True
   is_complex = lambda var: jnp.issubdtype(var.aval.dtype, jnp.complexfloating)
@@ -195,7 +196,7 @@ def _tells(site: Site, flags: Sequence[int]) -> bool:
   return below is not None and bool(flags[below] & SIGNS and flags[below] & NULL)
 
 
-def _catches(site: Site) -> bool:
+def _catches(site: StatusSite) -> bool:
   """Whether NaN may go in and come out as something else."""
   if has(site.eqn, Trait.CATCHES) or site.index in site.frame.given_up:
     return True

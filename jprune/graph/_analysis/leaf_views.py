@@ -16,7 +16,8 @@ import numpy as np
 from jprune.graph._axes.layout import Apart, Axis, Concat, Cut, Expr, Exprs, New, Take, Together
 from jprune.graph._program.frame import Frame
 from jprune.graph._program.traits import Trait, has
-from jprune.graph._rules.base import RULES, Equation
+from jprune.graph._rules.base import RULES
+from jprune.graph._rules.sites import Equation
 
 REPEATED = -1  # as the axis of a piece: entries are the same along it
 

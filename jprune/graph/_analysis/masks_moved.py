@@ -23,7 +23,8 @@ from jprune.graph._axes.layout import (
 from jprune.graph._program.constants import constant
 from jprune.graph._program.frame import Frame
 from jprune.graph._program.traits import Trait, has
-from jprune.graph._rules.base import RULES, Equation
+from jprune.graph._rules.base import RULES
+from jprune.graph._rules.sites import Equation
 
 
 class Move:

@@ -7,7 +7,8 @@ from typing import Any
 from jprune.graph._axes.sizes import Sizes
 from jprune.graph._program.calls import call_of
 from jprune.graph._program.frame import Frame
-from jprune.graph._rules.base import Equation, multiplies
+from jprune.graph._rules.base import multiplies
+from jprune.graph._rules.sites import Equation
 
 
 def macs_of(frame: Frame, index: int, sizes: Sizes) -> int:

@@ -17,11 +17,12 @@ from jax.extend import core
 from jprune.graph._analysis.facts import undoubted, with_facts
 from jprune.graph._analysis.ghosts import carried, is_factor
 from jprune.graph._axes.atoms import Atom, Dim, leaves
+from jprune.graph._axes.pruned import ANY, UNIFORM, ZERO, Facts, Status
 from jprune.graph._program.frame import Frame
 from jprune.graph._program.traits import Trait, has
-from jprune.graph._rules.base import RULES, Site
-from jprune.graph._rules.pruned import ANY, UNIFORM, ZERO, Facts, Status
+from jprune.graph._rules.base import RULES
 from jprune.graph._rules.ranges import SIGNS, of_value
+from jprune.graph._rules.sites import StatusSite
 
 _MOST_GHOSTS = 3
 
@@ -55,11 +56,11 @@ class Exactness:
       status[var] = found
     for index, eqn in enumerate(frame.jaxpr.eqns):
       frame.ghosts.pop(index, None)
-      for var, found in zip(eqn.outvars, self._run_one(Site(self, frame, index))):
+      for var, found in zip(eqn.outvars, self._run_one(StatusSite(self, frame, index))):
         status[var] = found
     return [self.read(frame, var) for var in frame.jaxpr.outvars]
 
-  def _run_one(self, site: Site) -> list[Status]:
+  def _run_one(self, site: StatusSite) -> list[Status]:
     rule = RULES.get(site.name)
     ins = [self.read(site.frame, var) for var in site.eqn.invars]
     if site.index in site.frame.copies:
@@ -71,7 +72,7 @@ class Exactness:
     # What is called has its own.
     return with_facts(site, ins, outs) if outs and outs[0].facts is None else outs
 
-  def _of_copy(self, site: Site) -> Status:
+  def _of_copy(self, site: StatusSite) -> Status:
     """Of a value that depends on no input its axes are known."""
     fixed, (dims,) = site.frame.copies[site.index], site.outs()
     of: dict[Atom, int] = {}
@@ -80,10 +81,10 @@ class Exactness:
         of[atom] = max(of.get(atom, ZERO), value)
     (var,) = site.eqn.outvars
     once = {a: v if v == ZERO or site.times(var, a) == 1 else max(v, ANY) for a, v in of.items()}
-    known = self.read(site.frame, site.eqn.invars[0]).facts.default
+    known = self.read(site.frame, site.eqn.invars[0]).known.default
     return Status(fixed.default, once, Facts(known, dict.fromkeys(once, known | SIGNS)))
 
-  def status_child(self, site: Site, role: Any, ins: list[Status]) -> list[Status]:
+  def status_child(self, site: StatusSite, role: Any, ins: list[Status]) -> list[Status]:
     """The statuses in a jaxpr that an equation calls."""
     if role in ('jvp', 'forward'):
       ins = [undoubted(status) for status in ins]
@@ -98,7 +99,7 @@ class Exactness:
 
   # --------------------------------------------------------------------------------------- ghosts
 
-  def ghost(self, site: Site, atom: Atom) -> bool:
+  def ghost(self, site: StatusSite, atom: Atom) -> bool:
     """Notes that the equation needs the ghosts of its operands, if they can be computed."""
     atoms = site.frame.ghosts.get(site.index, ())
     if len(atoms) >= _MOST_GHOSTS and atom not in atoms:

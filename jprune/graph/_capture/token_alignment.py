@@ -18,7 +18,8 @@ from jprune.graph._axes.layout import Concat, Take
 from jprune.graph._program.dataflow import Analysis, Facts, forward
 from jprune.graph._program.frame import Frame
 from jprune.graph._program.traits import Trait, has
-from jprune.graph._rules.base import RULES, Equation
+from jprune.graph._rules.base import RULES
+from jprune.graph._rules.sites import Equation
 
 _IN_PLACE: frozenset[Atom] = frozenset()
 

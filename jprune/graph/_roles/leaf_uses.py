@@ -41,7 +41,8 @@ from jprune.graph._roles.notes import (
   shape_of,
 )
 from jprune.graph._roles.products import Products
-from jprune.graph._rules.base import RULES, Equation, joint, multiplies
+from jprune.graph._rules.base import RULES, joint, multiplies
+from jprune.graph._rules.sites import Equation
 
 
 def leaf_uses(frame: Frame, shapes: Sequence[tuple[int, ...]]) -> Notes:

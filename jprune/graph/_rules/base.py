@@ -8,124 +8,19 @@ computes the results where the operands have lost entries. Without a rule, opera
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
-from jprune.graph._axes.atoms import Atom, Cause, Dim, Dims, freeze, resolve
+from jprune.graph._axes.atoms import Dims, resolve
 from jprune.graph._axes.coupled import coupled
 from jprune.graph._axes.layout import Axis, Concat, Layout, New
-from jprune.graph._axes.unify import unify
-from jprune.graph._program.constants import constant, scalar, written
+from jprune.graph._axes.pruned import ANY, UNIFORM, Status
 from jprune.graph._program.evaluate import bound
-from jprune.graph._program.frame import Frame
 from jprune.graph._program.traits import NONE, Trait, enter, has
-from jprune.graph._rules.pruned import ANY, UNIFORM, Status
+from jprune.graph._rules.sites import CoupleSite, Equation, Site, SmallSite, StatusSite
 
 
-class Equation:
-  """An equation: what there is to know of it before anything is worked out.
-
-  ``frame`` is asked for constants; without one there are none.
-  """
-
-  __slots__ = ('eqn', 'frame')
-
-  def __init__(self, eqn: Any, frame: Frame | None = None) -> None:
-    self.eqn = eqn
-    self.frame = frame
-
-  @property
-  def name(self) -> str:
-    """Of the primitive."""
-    return self.eqn.primitive.name
-
-  @property
-  def params(self) -> dict[str, Any]:
-    """Of the primitive."""
-    return self.eqn.params
-
-  @property
-  def in_shapes(self) -> list[tuple[int, ...]]:
-    """Full shapes of the operands."""
-    return [tuple(getattr(v.aval, 'shape', ())) for v in self.eqn.invars]
-
-  @property
-  def out_shapes(self) -> list[tuple[int, ...]]:
-    """Full shapes of the results."""
-    return [tuple(getattr(v.aval, 'shape', ())) for v in self.eqn.outvars]
-
-  def constant(self, operand: int) -> Any:
-    """The value of an integer operand, if it doesn't depend on the inputs."""
-    return None if self.frame is None else constant(self.frame, self.eqn.invars[operand])
-
-  def scalar(self, operand: int) -> float | None:
-    """The value of an operand that is a real scalar written in the code."""
-    var = self.eqn.invars[operand]
-    return written(var) if self.frame is None else scalar(self.frame, var)
-
-
-class Site(Equation):
-  """An equation whose axes are coupled, or are about to be; what the other sides are given."""
-
-  __slots__ = ('index', 'run', 'walk', 'world')
-
-  def __init__(
-    self, walk: Any, frame: Frame, index: int, run: Any = None, world: frozenset[Atom] = frozenset()
-  ) -> None:
-    super().__init__(frame.jaxpr.eqns[index], frame)
-    self.index = index
-    self.walk = walk
-    self.run = run
-    self.world = world
-
-  def ins(self) -> list[Dims]:
-    """Dimensions of the operands."""
-    return [self.frame.dims_of(v) for v in self.eqn.invars]
-
-  def outs(self) -> list[Dims]:
-    """Dimensions of the results, once they are coupled."""
-    return [self.frame.dims[v] for v in self.eqn.outvars]
-
-  def cause(self, text: str) -> Cause:
-    """A cause that names this equation."""
-    return Cause(text, self.eqn, self.frame)
-
-  def unify(self, a: Dim, b: Dim) -> None:
-    """Makes two dimensions the same."""
-    unify(a, b, self.cause(self.name))
-
-  def freeze(self, dim: Dim, text: str) -> None:
-    """Lets no index of the dimension go."""
-    freeze(dim, self.cause(text))
-
-  def freeze_all(self, values: Iterable[Dims], text: str) -> None:
-    """Lets no index of any dimension go."""
-    for dims in values:
-      for dim in dims:
-        self.freeze(dim, text)
-
-  def prunable(self, var: Any) -> list[Atom]:
-    """The atoms of a value that may be pruned."""
-    return self.walk.prunable(self.frame, var)
-
-  def times(self, var: Any, atom: Atom) -> int:
-    """At how many indices of the atom an entry of the value lies: two for ``x[:, None] * x``."""
-    return self.frame.counts(var).get(atom, 0)
-
-  def keep(self, dim: Dim) -> Any:
-    """Which indices of a dimension stay, ``None`` for all."""
-    return self.walk.keep(dim, self.world)
-
-  def small_size(self, dim: Dim) -> int:
-    """How many indices of a dimension stay."""
-    return self.walk.small_size(dim, self.world)
-
-  def small_shape(self, dims: Dims) -> tuple[int, ...]:
-    """The shape of what stays."""
-    return tuple(self.small_size(dim) for dim in dims)
-
-
-def passed_on(site: Site, ins: list[Status]) -> list[Status]:
+def passed_on(site: StatusSite, ins: list[Status]) -> list[Status]:
   """Entries are moved, or combined along other axes: the worst of what has the atom."""
   default = max((status.default for status in ins), default=UNIFORM)
   outs = []
@@ -227,9 +122,9 @@ class Rule:
       axes of that are those of its indices.
   """
 
-  couple: Callable[[Site, list[Dims]], list[Dims]]
-  status: Callable[[Site, list[Status]], list[Status]] = passed_on
-  small: Callable[[Site, list[Any]], list[Any]] = same_params
+  couple: Callable[[CoupleSite, list[Dims]], list[Dims]]
+  status: Callable[[StatusSite, list[Status]], list[Status]] = passed_on
+  small: Callable[[SmallSite, list[Any]], list[Any]] = same_params
   layout: Callable[[Equation], Layout] | None = None
   multiplies: Multiplies | None = None
   ranges: Callable[[Site, Sequence[int]], int] | None = None
@@ -246,9 +141,9 @@ RULES: dict[str, Rule] = {}
 
 def rule(
   names: str,
-  couple: Callable[[Site, list[Dims]], list[Dims]] | None = None,
-  status: Callable[[Site, list[Status]], list[Status]] = passed_on,
-  small: Callable[[Site, list[Any]], list[Any]] = same_params,
+  couple: Callable[[CoupleSite, list[Dims]], list[Dims]] | None = None,
+  status: Callable[[StatusSite, list[Status]], list[Status]] = passed_on,
+  small: Callable[[SmallSite, list[Any]], list[Any]] = same_params,
   layout: Callable[[Equation], Layout] | None = None,
   traits: Trait = NONE,
   **more: Any,

@@ -17,14 +17,15 @@ import numpy as np
 from jax.extend import core
 
 from jprune.graph._axes.atoms import Dims
+from jprune.graph._axes.pruned import Status
 from jprune.graph._program.evaluate import single
 from jprune.graph._program.foreign import without_foreign
 from jprune.graph._program.frame import Frame
 from jprune.graph._program.perturbed import is_float, perturbed
 from jprune.graph._program.sharding import struct
 from jprune.graph._program.traits import Trait
-from jprune.graph._rules.base import RULES, Site, rule
-from jprune.graph._rules.pruned import Status
+from jprune.graph._rules.base import RULES, rule
+from jprune.graph._rules.sites import CoupleSite, Site, SmallSite, StatusSite
 
 _FLOAT0 = jax.dtypes.float0
 
@@ -54,8 +55,8 @@ def structs(variables: Sequence[Any]) -> list[jax.ShapeDtypeStruct]:
   return [struct(v.aval) for v in variables]
 
 
-def couple_body(site: Site, ins: list[Dims]) -> list[Dims]:
-  return site.walk.couple_child(site, 'body', site.params['call_jaxpr'], ins)
+def couple_body(site: CoupleSite, ins: list[Dims]) -> list[Dims]:
+  return site.child('body', site.params['call_jaxpr'], ins)
 
 
 class Jaxprs(NamedTuple):
@@ -83,7 +84,7 @@ def of_choice(
 
 
 def asked_later(
-  site: Site, rule: Frame | None, asked: Sequence[int], couple: Any, trace: Any, status: Any
+  site: SmallSite, rule: Frame | None, asked: Sequence[int], couple: Any, trace: Any, status: Any
 ) -> None:
   """Couples the rule by the operands that a derivative asks for, unless it was by those before."""
   if rule is None or not set(asked) <= set(rule.moving):
@@ -99,7 +100,7 @@ def full(zero: Any) -> Any:
 # ------------------------------------------------------------------------------------ custom_jvp
 
 
-def _couple_jvp(site: Site, ins: list[Dims]) -> list[Dims]:
+def _couple_jvp(site: CoupleSite, ins: list[Dims]) -> list[Dims]:
   outs = couple_body(site, ins)
   if site.walk.rules_wanted:
     found = of_choice(site, floats_of(site.eqn.invars), _trace_jvp)
@@ -122,31 +123,31 @@ def _trace_jvp(eqn: Any, moving: Sequence[int]) -> Jaxprs:
   return Jaxprs(tuple(moving), (jaxpr,))
 
 
-def _couple_jvp_rule(site: Site, ins: list[Dims], outs: list[Dims], rule: Jaxprs) -> None:
+def _couple_jvp_rule(site: CoupleSite, ins: list[Dims], outs: list[Dims], rule: Jaxprs) -> None:
   moving, (jaxpr,) = rule
-  found = site.walk.couple_child(site, 'jvp', jaxpr, [*ins, *(ins[i] for i in moving)], rule=True)
-  site.frame.children[site.index]['jvp'].moving = moving
+  found = site.child('jvp', jaxpr, [*ins, *(ins[i] for i in moving)], rule=True)
+  site.children['jvp'].moving = moving
   unify_all(site, [*outs, *(outs[i] for i in floats_of(site.eqn.outvars))], found)
 
 
-def unify_all(site: Site, these: Sequence[Dims], others: Sequence[Dims]) -> None:
+def unify_all(site: CoupleSite, these: Sequence[Dims], others: Sequence[Dims]) -> None:
   for dims, other in zip(these, others, strict=True):
     for a, b in zip(dims, other, strict=True):
       site.unify(a, b)
 
 
-def _status_jvp(site: Site, ins: list[Status]) -> list[Status]:
+def _status_jvp(site: StatusSite, ins: list[Status]) -> list[Status]:
   """What is left out of a sum must be zero, and so must its tangents, and its value in the rule."""
-  outs = site.walk.status_child(site, 'body', ins)
-  if 'jvp' in site.frame.children[site.index]:
+  outs = site.child('body', ins)
+  if 'jvp' in site.children:
     outs = worse_of(outs, _status_jvp_rule(site, ins))
   return outs
 
 
-def _status_jvp_rule(site: Site, ins: list[Status]) -> list[Status]:
+def _status_jvp_rule(site: StatusSite, ins: list[Status]) -> list[Status]:
   """Of each result the worse of its value and its tangent."""
-  moving, moved = site.frame.children[site.index]['jvp'].moving, floats_of(site.eqn.outvars)
-  found = site.walk.status_child(site, 'jvp', [*ins, *(ins[i] for i in moving)])
+  moving, moved = site.children['jvp'].moving, floats_of(site.eqn.outvars)
+  found = site.child('jvp', [*ins, *(ins[i] for i in moving)])
   values, tangents = found[: -len(moved) or None], found[len(found) - len(moved) :]
   return filled(values, moved, worse_of([values[i] for i in moved], tangents))
 
@@ -159,10 +160,10 @@ def worse_of(these: Sequence[Status], others: Sequence[Status]) -> list[Status]:
   return out
 
 
-def _small_jvp(site: Site, xs: list[Any]) -> list[Any]:
-  body = lambda *ys: tuple(site.walk.small_child(site, 'body', list(ys)))
+def _small_jvp(site: SmallSite, xs: list[Any]) -> list[Any]:
+  body = lambda *ys: tuple(site.child('body', list(ys)))
   floats, moved = floats_of(site.eqn.invars), floats_of(site.eqn.outvars)
-  children = site.frame.children[site.index]
+  children = site.children
   function = jax.custom_jvp(body)
 
   def differentiated(primals: Any, tangents: Any) -> Any:
@@ -171,7 +172,7 @@ def _small_jvp(site: Site, xs: list[Any]) -> list[Any]:
     asked_later(site, rule, asked, _couple_jvp_rule, _trace_jvp, _status_jvp_rule)
     rule = children['jvp']
     moves = [full(tangents[i]) for i in rule.moving]
-    found = site.walk.small_child(site, rule, [*primals, *moves])
+    found = site.child(rule, [*primals, *moves])
     values = found[: len(site.eqn.outvars)]  # the rule's, which need not be those of the function
     moves = found[len(values) :]
     return tuple(values), tuple(filled([_no_tangent(v) for v in values], moved, moves))

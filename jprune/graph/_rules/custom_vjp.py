@@ -10,11 +10,12 @@ import jax
 from jax.extend import core
 
 from jprune.graph._axes.atoms import Dims
+from jprune.graph._axes.pruned import ANY, UNIFORM, ZERO, Facts, Status
 from jprune.graph._program.calls import closed_over
 from jprune.graph._program.evaluate import single
 from jprune.graph._program.frame import Frame
 from jprune.graph._program.traits import Trait
-from jprune.graph._rules.base import Site, rule
+from jprune.graph._rules.base import rule
 from jprune.graph._rules.custom_jvp import (
   Jaxprs,
   asked_later,
@@ -28,11 +29,11 @@ from jprune.graph._rules.custom_jvp import (
   unify_all,
   worse_of,
 )
-from jprune.graph._rules.pruned import ANY, UNIFORM, ZERO, Facts, Status
 from jprune.graph._rules.ranges import MADE, REAL
+from jprune.graph._rules.sites import CoupleSite, SmallSite, StatusSite
 
 
-def _couple_vjp(site: Site, ins: list[Dims]) -> list[Dims]:
+def _couple_vjp(site: CoupleSite, ins: list[Dims]) -> list[Dims]:
   outs = couple_body(site, ins)
   if not site.walk.rules_wanted:
     return outs
@@ -46,7 +47,7 @@ def _couple_vjp(site: Site, ins: list[Dims]) -> list[Dims]:
       raise
     # In a rule it may never be differentiated; whoever does so is told then.
     for role in ('forward', 'backward'):
-      site.frame.children[site.index].pop(role, None)
+      site.children.pop(role, None)
   return outs
 
 
@@ -66,14 +67,14 @@ def _trace_vjp(eqn: Any, moving: Sequence[int]) -> Jaxprs:
   return Jaxprs(tuple(moving), (first, second))
 
 
-def _couple_vjp_rule(site: Site, ins: list[Dims], outs: list[Dims], rule: Jaxprs) -> None:
+def _couple_vjp_rule(site: CoupleSite, ins: list[Dims], outs: list[Dims], rule: Jaxprs) -> None:
   moving, (forward, backward) = rule
   found = _couple_closed(site, 'forward', forward, ins)
   unify_all(site, outs, found[: len(outs)])
   residuals, moved = found[len(outs) :], floats_of(site.eqn.outvars)
   found = _couple_closed(site, 'backward', backward, [*residuals, *(outs[i] for i in moved)])
   unify_all(site, [ins[i] for i in moving], found)
-  site.frame.children[site.index]['backward'].moving = moving
+  site.children['backward'].moving = moving
 
 
 def _moving(eqn: Any) -> list[int]:
@@ -81,7 +82,7 @@ def _moving(eqn: Any) -> list[int]:
   return [i for i in floats_of(eqn.invars) if i >= closed_over(eqn)]
 
 
-def _couple_closed(site: Site, role: str, jaxpr: Any, ins: list[Dims]) -> list[Dims]:
+def _couple_closed(site: CoupleSite, role: str, jaxpr: Any, ins: list[Dims]) -> list[Dims]:
   """Couples a rule; values of the traced function over which it closes become its first inputs."""
   closed = {v: x for v, x in zip(jaxpr.jaxpr.constvars, jaxpr.consts) if _is_traced(x)}
   variables = [_variable(site.frame, x) for x in closed.values()]
@@ -93,8 +94,8 @@ def _couple_closed(site: Site, role: str, jaxpr: Any, ins: list[Dims]) -> list[D
   )
   jaxpr = core.ClosedJaxpr(inner, [x for _, x in rest])
   dims = [site.frame.dims[var] for var in variables]
-  found = site.walk.couple_child(site, role, jaxpr, [*dims, *ins], rule=True)
-  site.frame.children[site.index][role].closed = variables
+  found = site.child(role, jaxpr, [*dims, *ins], rule=True)
+  site.children[role].closed = variables
   return found
 
 
@@ -124,24 +125,24 @@ def _split(values: Sequence[Any], moved: Sequence[int]) -> tuple[list[Any], list
   return [values[i] for i in moved], [v for i, v in enumerate(values) if i not in moved]
 
 
-def _status_vjp(site: Site, ins: list[Status]) -> list[Status]:
-  outs = site.walk.status_child(site, 'body', ins)
-  if 'backward' in site.frame.children[site.index]:
+def _status_vjp(site: StatusSite, ins: list[Status]) -> list[Status]:
+  outs = site.child('body', ins)
+  if 'backward' in site.children:
     outs = worse_of(outs, _status_vjp_rule(site, ins))
   return outs
 
 
-def _status_vjp_rule(site: Site, ins: list[Status]) -> list[Status]:
+def _status_vjp_rule(site: StatusSite, ins: list[Status]) -> list[Status]:
   """Of the results' values, as the rule has them."""
-  known = lambda role: [site.frame.status[v] for v in site.frame.children[site.index][role].closed]
-  found = site.walk.status_child(site, 'forward', [*known('forward'), *ins])
+  known = lambda role: [site.frame.status[v] for v in site.children[role].closed]
+  found = site.child('forward', [*known('forward'), *ins])
   values, residuals = found[: len(site.eqn.outvars)], found[len(site.eqn.outvars) :]
   unknown = []
   for i in floats_of(site.eqn.outvars):
     of = dict.fromkeys(site.prunable(site.eqn.outvars[i]), ANY)
     unknown.append(Status(ANY, of, Facts(REAL | MADE, dict.fromkeys(of, REAL | MADE))))
-  back = site.walk.status_child(site, 'backward', [*known('backward'), *residuals, *unknown])
-  sources = [ins[i] for i in site.frame.children[site.index]['backward'].moving]
+  back = site.child('backward', [*known('backward'), *residuals, *unknown])
+  sources = [ins[i] for i in site.children['backward'].moving]
   return [_with_cotangents(value, sources, back) for value in values]
 
 
@@ -162,9 +163,9 @@ class _Rule(NamedTuple):
   backward: Frame
 
 
-def _small_vjp(site: Site, xs: list[Any]) -> list[Any]:
+def _small_vjp(site: SmallSite, xs: list[Any]) -> list[Any]:
   """What the rule closes over is handed to it as operands without a derivative."""
-  children, count = site.frame.children[site.index], len(site.eqn.invars)
+  children, count = site.children, len(site.eqn.invars)
   roles = [children[role].closed for role in ('forward', 'backward') if role in children]
   closed = list(dict.fromkeys(itertools.chain(*roles)))
   floats, moved = _moving(site.eqn), floats_of(site.eqn.outvars)
@@ -173,11 +174,11 @@ def _small_vjp(site: Site, xs: list[Any]) -> list[Any]:
   def run(frame: Frame, known: Sequence[Any], values: Sequence[Any]) -> list[Any]:
     by_variable = dict(zip(closed, known, strict=True))
     found = [by_variable[v] for v in frame.closed]
-    return site.walk.small_child(site, frame, [*found, *values])
+    return site.child(frame, [*found, *values])
 
   @jax.custom_vjp
   def function(*ys: Any) -> Any:
-    return tuple(site.walk.small_child(site, 'body', list(ys[:count])))
+    return tuple(site.child('body', list(ys[:count])))
 
   def forward(*ys: Any) -> Any:
     asked = floats if whole else [i for i in floats if ys[i].perturbed]

@@ -7,12 +7,13 @@ import operator
 from typing import Any
 
 from jprune.graph._axes.atoms import Dims, fresh, fresh_all, size_of
+from jprune.graph._axes.pruned import ANY, BAD, UNIFORM, ZERO, Status
 from jprune.graph._program.sharding import divided
 from jprune.graph._program.traits import Trait, has
-from jprune.graph._rules.base import Equation, Site, rule, same_params
+from jprune.graph._rules.base import rule, same_params
 from jprune.graph._rules.elementwise_ranges import RANGES
-from jprune.graph._rules.pruned import ANY, BAD, UNIFORM, ZERO, Status
 from jprune.graph._rules.ranges import no_sign
+from jprune.graph._rules.sites import CoupleSite, Equation, SmallSite, StatusSite
 
 # Of Equinox: they hand their operand on, and complain where it is batched or differentiated.
 _HANDED_ON = 'nonbatchable nontraceable nondifferentiable_backward'
@@ -88,7 +89,7 @@ def _traits(name: str) -> Trait:
 _OTHER_WIDTH = 'read as another dtype of another width'
 
 
-def _couple(site: Site, ins: list[Dims]) -> list[Dims]:
+def _couple(site: CoupleSite, ins: list[Dims]) -> list[Dims]:
   if site.name == 'bitcast_convert_type' and site.out_shapes[0] != site.in_shapes[0]:
     site.freeze_all(ins, _OTHER_WIDTH)
     return [fresh_all(site.out_shapes[0], site.cause(_OTHER_WIDTH))]
@@ -100,7 +101,7 @@ def _couple(site: Site, ins: list[Dims]) -> list[Dims]:
   return outs
 
 
-def _axis(site: Site, ins: list[Dims], i: int, size: int) -> Any:
+def _axis(site: CoupleSite, ins: list[Dims], i: int, size: int) -> Any:
   found = [dims[i] for dims in ins if len(dims) > i and size_of(dims[i]) == size]
   if not found:
     return fresh(size)
@@ -109,7 +110,7 @@ def _axis(site: Site, ins: list[Dims], i: int, size: int) -> Any:
   return found[0]
 
 
-def _status(site: Site, ins: list[Status]) -> list[Status]:
+def _status(site: StatusSite, ins: list[Status]) -> list[Status]:
   outs = []
   for k, var in enumerate(site.eqn.outvars):
     used = list(range(len(ins))) if len(site.eqn.outvars) == 1 else [k]
@@ -169,7 +170,7 @@ def _written(site: Equation, operand: int) -> float | None:
   return site.scalar(operand)
 
 
-def _small_reshard(site: Site, xs: list[Any]) -> list[Any]:
+def _small_reshard(site: SmallSite, xs: list[Any]) -> list[Any]:
   sharding = divided(site.params['dst_sharding'], xs[0].shape)
   return [site.eqn.primitive.bind(*xs, **{**site.params, 'dst_sharding': sharding})]
 
@@ -189,29 +190,27 @@ for _name in _NAMES:
 # ---------------------------------------------------------------------------- made from nothing
 
 
-def _couple_made(site: Site, ins: list[Dims]) -> list[Dims]:
+def _couple_made(site: CoupleSite, ins: list[Dims]) -> list[Dims]:
   site.freeze_all(ins, f'an operand of {site.name}')
   return [tuple(fresh(size) for size in shape) for shape in site.out_shapes]
 
 
-def _status_iota(site: Site, ins: list[Status]) -> list[Status]:
+def _status_iota(site: StatusSite, ins: list[Status]) -> list[Status]:
   (var,) = site.eqn.outvars
   along = site.frame.dims[var]
   of = dict.fromkeys(site.prunable(var), UNIFORM)
-  for atom in site.walk.atoms_of(along[site.params['dimension']]):
+  for atom in site.atoms_of(along[site.params['dimension']]):
     of[atom] = ANY
   return [Status(UNIFORM, of)]
 
 
-def _status_drawn(site: Site, ins: list[Status]) -> list[Status]:
+def _status_drawn(site: StatusSite, ins: list[Status]) -> list[Status]:
   return [Status(UNIFORM, dict.fromkeys(site.prunable(var), ANY)) for var in site.eqn.outvars]
 
 
-def _small_made(site: Site, xs: list[Any]) -> list[Any]:
+def _small_made(site: SmallSite, xs: list[Any]) -> list[Any]:
   """All entries are made, then the kept ones taken: those that the full function has there."""
-  return [
-    site.walk.take(x, dims, site.world) for x, dims in zip(same_params(site, xs), site.outs())
-  ]
+  return [site.take(x, dims) for x, dims in zip(same_params(site, xs), site.outs())]
 
 
 rule(
@@ -227,7 +226,7 @@ rule('random_bits rng_bit_generator', _couple_made, _status_drawn, _small_made)
 rule('rng_uniform', _couple_made, _status_drawn, _small_made, traits=Trait.DRAWS)
 
 
-def _couple_keys(site: Site, ins: list[Dims]) -> list[Dims]:
+def _couple_keys(site: CoupleSite, ins: list[Dims]) -> list[Dims]:
   site.freeze_all(ins, f'an operand of {site.name}')
   return [fresh_all(shape, site.cause('a random key')) for shape in site.out_shapes]
 

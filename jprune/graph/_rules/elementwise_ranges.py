@@ -12,7 +12,6 @@ from jax.extend import core
 
 from jprune.graph._program.constants import constant, scalar
 from jprune.graph._program.frame import Frame
-from jprune.graph._rules.base import Site
 from jprune.graph._rules.ranges import (
   INFINITE,
   MADE,
@@ -26,6 +25,7 @@ from jprune.graph._rules.ranges import (
   joined,
   no_sign,
 )
+from jprune.graph._rules.sites import Site
 
 
 def _positive(site: Site, flags: Sequence[int]) -> int:

@@ -18,12 +18,13 @@ from jax import lax
 from jprune.graph._axes.atoms import Dims, fresh, fresh_all, size_of
 from jprune.graph._axes.coupled import coupled, sliced
 from jprune.graph._axes.layout import Axis, Expr, Layout, New, Take, axes_of, frozen_all, window
+from jprune.graph._axes.pruned import ANY, UNIFORM, ZERO, Status
 from jprune.graph._program.sharding import take_axis
 from jprune.graph._program.traits import Trait
-from jprune.graph._rules.base import Equation, Site, passed_on, rule
+from jprune.graph._rules.base import passed_on, rule
 from jprune.graph._rules.products import check_summed
-from jprune.graph._rules.pruned import ANY, UNIFORM, ZERO, Status
 from jprune.graph._rules.ranges import joined, of_value
+from jprune.graph._rules.sites import CoupleSite, Equation, Site, SmallSite, StatusSite
 
 _DYNAMIC = 'indexed by what is computed'
 _APPLIED = 'a function is applied at indices'
@@ -60,7 +61,7 @@ def _numbers(eqn: Equation) -> Any:
   return eqn.params['dimension_numbers']
 
 
-def _couple_gather(site: Site, ins: list[Dims]) -> list[Dims]:
+def _couple_gather(site: CoupleSite, ins: list[Dims]) -> list[Dims]:
   if (layout := _gather(site)) is not None:
     return coupled(site, layout, ins)
   (operand, indices), p = ins, site.params
@@ -161,7 +162,7 @@ def _all_inside(site: Equation) -> bool:
   return bool(((indices >= 0) & (indices <= np.array(room, np.int64))).all())
 
 
-def _status_gather(site: Site, ins: list[Status]) -> list[Status]:
+def _status_gather(site: StatusSite, ins: list[Status]) -> list[Status]:
   """Zeros stay zeros wherever they are read from; but an index that is zero reads what is there.
 
   What is filled in, other than NaN, is no zero: one value where all indices are the same.
@@ -182,7 +183,7 @@ def _status_gather(site: Site, ins: list[Status]) -> list[Status]:
   return [Status(operand.default, of)]
 
 
-def _small_gather(site: Site, xs: list[Any]) -> list[Any]:
+def _small_gather(site: SmallSite, xs: list[Any]) -> list[Any]:
   p, dims, (out,) = site.params, site.ins()[0], site.outs()
   if (starts := _constant_start(site)) is not None:
     bounds = zip(starts, (low + n for low, n in zip(starts, p['slice_sizes'])))
@@ -207,7 +208,7 @@ def _small_gather(site: Site, xs: list[Any]) -> list[Any]:
   return [site.eqn.primitive.bind(*xs, **{**p, 'slice_sizes': sizes})]
 
 
-def _couple_scatter(site: Site, ins: list[Dims]) -> list[Dims]:
+def _couple_scatter(site: CoupleSite, ins: list[Dims]) -> list[Dims]:
   operand, indices, updates = ins
   numbers = site.params['dimension_numbers']
   if site.name == 'scatter' and getattr(site.params.get('update_jaxpr'), 'eqns', ()):
@@ -252,10 +253,10 @@ def _scattered(site: Site) -> list[int]:
   return [i for place, i in enumerate(places) if place not in batched]
 
 
-def _status_scatter(site: Site, ins: list[Status]) -> list[Status]:
+def _status_scatter(site: StatusSite, ins: list[Status]) -> list[Status]:
   """Updates that are left out must add nothing."""
   for position in _scattered(site):
-    for atom in site.walk.atoms_of(site.ins()[2][position]):
+    for atom in site.atoms_of(site.ins()[2][position]):
       check_summed(site, atom, ins[2].get(atom), ghostable=False)
   return passed_on(site, ins)
 
@@ -277,7 +278,7 @@ def _constant_window(site: Site) -> list[int] | None:
   return starts if inside else None
 
 
-def _small_scatter(site: Site, xs: list[Any]) -> list[Any]:
+def _small_scatter(site: SmallSite, xs: list[Any]) -> list[Any]:
   operand, indices, updates = xs
   starts = _constant_window(site)
   if starts is not None:
@@ -303,7 +304,7 @@ def _dynamic_slice(eqn: Equation) -> Layout | None:
   return Layout((tuple(out),))
 
 
-def _couple_dynamic_slice(site: Site, ins: list[Dims]) -> list[Dims]:
+def _couple_dynamic_slice(site: CoupleSite, ins: list[Dims]) -> list[Dims]:
   if (layout := _dynamic_slice(site)) is not None:
     return coupled(site, layout, ins)
   out = []
@@ -320,14 +321,14 @@ def _couple_dynamic_slice(site: Site, ins: list[Dims]) -> list[Dims]:
   return [tuple(out)]
 
 
-def _small_dynamic_slice(site: Site, xs: list[Any]) -> list[Any]:
+def _small_dynamic_slice(site: SmallSite, xs: list[Any]) -> list[Any]:
   (x, *starts), (out,) = xs, site.outs()
   sizes = {**site.params, 'slice_sizes': site.small_shape(out)}
   starts = _small_starts(site, starts, site.params['slice_sizes'], 1)
   return [site.eqn.primitive.bind(x, *starts, **sizes)]  # the function counts from the end as well
 
 
-def _small_starts(site: Site, starts: list[Any], lengths: Any, first: int) -> list[Any]:
+def _small_starts(site: SmallSite, starts: list[Any], lengths: Any, first: int) -> list[Any]:
   """Start indices, counted among the indices that stay."""
   out = []
   for axis, (start, length, dim) in enumerate(zip(starts, lengths, site.ins()[0])):
@@ -340,7 +341,7 @@ def _small_starts(site: Site, starts: list[Any], lengths: Any, first: int) -> li
   return out
 
 
-def _couple_update(site: Site, ins: list[Dims]) -> list[Dims]:
+def _couple_update(site: CoupleSite, ins: list[Dims]) -> list[Dims]:
   operand, update = ins[:2]
   for axis, (dim, part) in enumerate(zip(operand, update)):
     start, length = site.constant(2 + axis), size_of(part)
@@ -355,7 +356,7 @@ def _couple_update(site: Site, ins: list[Dims]) -> list[Dims]:
   return [operand]
 
 
-def _small_update(site: Site, xs: list[Any]) -> list[Any]:
+def _small_update(site: SmallSite, xs: list[Any]) -> list[Any]:
   x, update, *starts = xs
   lengths = site.eqn.invars[1].aval.shape
   starts = _small_starts(site, starts, lengths, 2)

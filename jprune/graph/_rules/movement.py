@@ -27,11 +27,12 @@ from jprune.graph._axes.layout import (
   product,
   window,
 )
+from jprune.graph._axes.pruned import ANY, ZERO, Status
 from jprune.graph._program.sharding import explicit, take_axis
 from jprune.graph._program.traits import Trait
 from jprune.graph._rules import ranges
-from jprune.graph._rules.base import Equation, Site, passed_on, rule
-from jprune.graph._rules.pruned import ANY, ZERO, Status
+from jprune.graph._rules.base import passed_on, rule
+from jprune.graph._rules.sites import Equation, SmallSite, StatusSite
 
 
 def _broadcast(eqn: Equation) -> Layout:
@@ -43,7 +44,7 @@ def _broadcast(eqn: Equation) -> Layout:
   return Layout((tuple(axes),))
 
 
-def _small_broadcast(site: Site, xs: list[Any]) -> list[Any]:
+def _small_broadcast(site: SmallSite, xs: list[Any]) -> list[Any]:
   shape = site.small_shape(site.outs()[0])
   sharding = explicit(site.eqn.outvars[0].aval, shape)
   axes = site.params['broadcast_dimensions']
@@ -88,7 +89,7 @@ def _smaller(a: Any, b: Any) -> bool:
     return bool(b % a == 0)
 
 
-def _small_reshape(site: Site, xs: list[Any]) -> list[Any]:
+def _small_reshape(site: SmallSite, xs: list[Any]) -> list[Any]:
   order = site.params.get('dimensions')
   x = xs[0] if order is None else lax.transpose(xs[0], order)
   shape = site.small_shape(site.outs()[0])
@@ -154,7 +155,7 @@ def _pad(eqn: Equation) -> Layout:
   return Layout((tuple(out),), frozen=frozen)
 
 
-def _status_pad(site: Site, ins: list[Status]) -> list[Status]:
+def _status_pad(site: StatusSite, ins: list[Status]) -> list[Status]:
   """Padding lies at pruned indices of all axes, so they are zero only if it is."""
   (moved,) = passed_on(site, ins[:1])
   padding = ins[1].default
@@ -165,7 +166,7 @@ def _status_pad(site: Site, ins: list[Status]) -> list[Status]:
   return [Status(max(ins[0].default, padding), of)]
 
 
-def _small_pad(site: Site, xs: list[Any]) -> list[Any]:
+def _small_pad(site: SmallSite, xs: list[Any]) -> list[Any]:
   dims, (out,) = site.ins()[0], site.outs()
   config = []
   for dim, result, (low, high, inner) in zip(dims, out, site.params['padding_config']):
@@ -192,7 +193,7 @@ def _tile(eqn: Equation) -> Layout:
   return Layout((tuple(out),))
 
 
-def _small_tile(site: Site, xs: list[Any]) -> list[Any]:
+def _small_tile(site: SmallSite, xs: list[Any]) -> list[Any]:
   (dims, *_), (out,) = site.ins(), site.outs()
   small = zip(site.small_shape(out), site.small_shape(dims))
   reps = [a // b if b else 1 for a, b in small]
@@ -229,7 +230,7 @@ def _slice(eqn: Equation) -> Layout:
   return Layout((tuple(window(axis, size, *each) for axis, size, each in axes),))
 
 
-def _small_slice(site: Site, xs: list[Any]) -> list[Any]:
+def _small_slice(site: SmallSite, xs: list[Any]) -> list[Any]:
   p, (dims, *_), (x, *_) = site.params, site.ins(), xs
   strides = p['strides'] or (1,) * len(dims)
   out = []
@@ -260,7 +261,7 @@ def _split(eqn: Equation) -> Layout:
   return Layout(tuple(results))
 
 
-def _small_split(site: Site, xs: list[Any]) -> list[Any]:
+def _small_split(site: SmallSite, xs: list[Any]) -> list[Any]:
   axis, sizes = site.params['axis'], site.params['sizes']
   keep = site.keep(site.ins()[0][axis])
   if keep is not None:

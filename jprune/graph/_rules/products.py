@@ -12,11 +12,12 @@ import numpy as np
 
 from jprune.graph._axes.atoms import Atom
 from jprune.graph._axes.layout import Apart, Axis, Expr, Layout, New, frozen_all
+from jprune.graph._axes.pruned import ANY, BAD, UNIFORM, ZERO, Status
 from jprune.graph._program.sharding import divided
 from jprune.graph._program.traits import Trait
-from jprune.graph._rules.base import Equation, Joins, Multiplies, Sides, Site, SizeOf, rule
-from jprune.graph._rules.pruned import ANY, BAD, UNIFORM, ZERO, Status
+from jprune.graph._rules.base import Joins, Multiplies, Sides, SizeOf, rule
 from jprune.graph._rules.ranges import multiplied
+from jprune.graph._rules.sites import Equation, SmallSite, StatusSite
 
 _NOT_ZERO = 'summed over, where its pruned entries are not zero'
 _NOT_FINITE = 'summed over, where its pruned entries may be infinite or NaN'
@@ -41,11 +42,11 @@ def product(a: int, b: int) -> int:
   return ZERO if ZERO in (a, b) else max(a, b)
 
 
-def check_summed(site: Site, atom: Atom, value: int, ghostable: bool) -> None:
+def check_summed(site: StatusSite, atom: Atom, value: int, ghostable: bool) -> None:
   """Pruned entries that are summed must be zero, or all alike and added as often as pruned."""
   if value == BAD:
     site.freeze((atom,), _NOT_FINITE)
-  elif value == ANY or (value == UNIFORM and not (ghostable and site.walk.ghost(site, atom))):
+  elif value == ANY or (value == UNIFORM and not (ghostable and site.ghost(atom))):
     site.freeze((atom,), f'{_NOT_ZERO}: {site.name}')
 
 
@@ -86,23 +87,23 @@ def _count_of_matrices(eqn: Equation, size_of: SizeOf) -> int:
   return math.prod([*results, *(size_of(axis.operand, axis.index) for axis in layout.summed)])
 
 
-def _status_dot(site: Site, ins: list[Status]) -> list[Status]:
+def _status_dot(site: StatusSite, ins: list[Status]) -> list[Status]:
   left, right = ins
   (lc, rc), _ = _numbers(site.params)
   for axis in lc:
-    for atom in site.walk.atoms_of(site.ins()[0][axis]):
+    for atom in site.atoms_of(site.ins()[0][axis]):
       check_summed(site, atom, product(left.get(atom), right.get(atom)), ghostable=True)
   return [_status_product(site, left, right, (_besides(site, 0, lc), _besides(site, 1, rc)))]
 
 
-def _besides(site: Site, operand: int, summed: Sequence[int]) -> set[Atom]:
+def _besides(site: StatusSite, operand: int, summed: Sequence[int]) -> set[Atom]:
   """The atoms of the axes that an operand keeps."""
   dims = site.ins()[operand]
-  return {a for i, d in enumerate(dims) if i not in summed for a in site.walk.atoms_of(d)}
+  return {a for i, d in enumerate(dims) if i not in summed for a in site.atoms_of(d)}
 
 
 def _status_product(
-  site: Site, left: Status, right: Status, stay: tuple[set[Atom], set[Atom]]
+  site: StatusSite, left: Status, right: Status, stay: tuple[set[Atom], set[Atom]]
 ) -> Status:
   """Of entries at pruned indices of the atoms that each operand keeps; others are summed over."""
   (var,) = site.eqn.outvars
@@ -119,7 +120,7 @@ def _status_product(
   return Status(product(left.default, right.default), of)
 
 
-def _small_dot(site: Site, xs: list[Any]) -> list[Any]:
+def _small_dot(site: SmallSite, xs: list[Any]) -> list[Any]:
   sharding = divided(site.params['out_sharding'], site.small_shape(site.outs()[0]))
   return [site.eqn.primitive.bind(*xs, **{**site.params, 'out_sharding': sharding})]
 
@@ -133,11 +134,11 @@ def _ragged(eqn: Equation) -> Layout:
   return _dot(eqn)._replace(frozen=frozen)
 
 
-def _status_ragged(site: Site, ins: list[Status]) -> list[Status]:
+def _status_ragged(site: StatusSite, ins: list[Status]) -> list[Status]:
   left, right, _ = ins
   (lc, rc), _ = _numbers(site.params)
   for axis in lc:
-    for atom in site.walk.atoms_of(site.ins()[0][axis]):
+    for atom in site.atoms_of(site.ins()[0][axis]):
       check_summed(site, atom, product(left.get(atom), right.get(atom)), ghostable=False)
   return [_status_product(site, left, right, (_besides(site, 0, lc), _besides(site, 1, rc)))]
 
@@ -217,13 +218,13 @@ def _met(params: Any, axis: int, places: int, window: int) -> int:
   return sum(starts[-i * step % apart] for i in range(window))
 
 
-def _status_conv(site: Site, ins: list[Status]) -> list[Status]:
+def _status_conv(site: StatusSite, ins: list[Status]) -> list[Status]:
   x, w = ins
   xs, ws, _ = site.params['dimension_numbers']
-  into = site.walk.atoms_of(site.ins()[1][ws[1]])
+  into = site.atoms_of(site.ins()[1][ws[1]])
   for atom in into:
     check_summed(site, atom, product(x.get(atom), w.get(atom)), ghostable=False)
-  groups = set(site.walk.atoms_of(site.ins()[0][xs[1]])) - set(into)
+  groups = set(site.atoms_of(site.ins()[0][xs[1]])) - set(into)
   for atom in groups:  # some backends multiply all groups, and add zeros times the others
     if x.get(atom) == BAD:
       site.freeze((atom,), _NOT_FINITE)
@@ -231,7 +232,7 @@ def _status_conv(site: Site, ins: list[Status]) -> list[Status]:
   return [_status_product(site, x, w, stay)]
 
 
-def _small_conv(site: Site, xs: list[Any]) -> list[Any]:
+def _small_conv(site: SmallSite, xs: list[Any]) -> list[Any]:
   groups = site.params['feature_group_count']
   if groups > 1:
     _, ws, _ = site.params['dimension_numbers']

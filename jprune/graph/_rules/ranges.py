@@ -13,7 +13,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jprune.graph._rules.base import RULES, Site
+from jprune.graph._rules.base import RULES
+from jprune.graph._rules.sites import Site
 
 # What entries may be. Where no bit is set, they are positive and finite.
 NEGATIVE = 1

@@ -9,21 +9,22 @@ import jax.numpy as jnp
 import numpy as np
 
 from jprune.graph._axes.atoms import Dims, fresh, fresh_all, size_of
+from jprune.graph._axes.pruned import UNIFORM, ZERO, Status
 from jprune.graph._program.traits import NONE, Trait
 from jprune.graph._rules import ranges
-from jprune.graph._rules.base import Equation, Joins, Site, rule
+from jprune.graph._rules.base import Joins, rule
 from jprune.graph._rules.products import SUM, check_summed
-from jprune.graph._rules.pruned import UNIFORM, ZERO, Status
+from jprune.graph._rules.sites import CoupleSite, Equation, Site, StatusSite
 
 
-def _couple_reduce(site: Site, ins: list[Dims]) -> list[Dims]:
+def _couple_reduce(site: CoupleSite, ins: list[Dims]) -> list[Dims]:
   axes = site.params['axes']
   return [tuple(dim for i, dim in enumerate(ins[0]) if i not in axes)]
 
 
-def _status_reduce(site: Site, ins: list[Status]) -> list[Status]:
+def _status_reduce(site: StatusSite, ins: list[Status]) -> list[Status]:
   for axis in site.params['axes']:
-    for atom in site.walk.atoms_of(site.ins()[0][axis]):
+    for atom in site.atoms_of(site.ins()[0][axis]):
       value = ins[0].get(atom)
       if not (value == ZERO and site.name == 'reduce_sum'):
         check_summed(site, atom, max(value, UNIFORM), ghostable=True)
@@ -52,7 +53,7 @@ _reduces('reduce_and', Joins(jnp.bitwise_and))
 _reduces('reduce_or', Joins(jnp.bitwise_or))
 
 
-def _couple_collective(site: Site, ins: list[Dims]) -> list[Dims]:
+def _couple_collective(site: CoupleSite, ins: list[Dims]) -> list[Dims]:
   """Over an axis that ``vmap`` has named it is a reduction like any other."""
   p = site.params
   if p['axis_index_groups'] is not None or any(isinstance(axis, str) for axis in p['axes']):
@@ -61,11 +62,11 @@ def _couple_collective(site: Site, ins: list[Dims]) -> list[Dims]:
   return [tuple(dim for i, dim in enumerate(dims) if i not in p['axes']) for dims in ins]
 
 
-def _status_collective(site: Site, ins: list[Status]) -> list[Status]:
+def _status_collective(site: StatusSite, ins: list[Status]) -> list[Status]:
   outs = []
   for dims, mine, var in zip(site.ins(), ins, site.eqn.outvars):
     for axis in site.params['axes']:
-      for atom in site.walk.atoms_of(dims[axis]) if isinstance(axis, int) else ():
+      for atom in site.atoms_of(dims[axis]) if isinstance(axis, int) else ():
         value = mine.get(atom) if site.name == 'psum' else max(mine.get(atom), UNIFORM)
         check_summed(site, atom, value, ghostable=False)
     outs.append(Status(mine.default, {atom: mine.get(atom) for atom in site.prunable(var)}))
@@ -79,7 +80,7 @@ _collects('psum', ranges.summed, Trait.KEEPS_SIGN)
 _collects('pmax pmin', ranges.joined)
 
 
-def _couple_order(site: Site, ins: list[Dims]) -> list[Dims]:
+def _couple_order(site: CoupleSite, ins: list[Dims]) -> list[Dims]:
   """What depends on the order or the number of indices along an axis freezes it."""
   axes = site.params['dimensions' if site.name == 'reduce' else 'axes']
   for dims in ins:
@@ -95,7 +96,7 @@ def _couple_order(site: Site, ins: list[Dims]) -> list[Dims]:
   return [out for _ in site.out_shapes]
 
 
-def _at_least_uniform(site: Site, ins: list[Status]) -> list[Status]:
+def _at_least_uniform(site: StatusSite, ins: list[Status]) -> list[Status]:
   worst = lambda atom: max([UNIFORM, *(status.get(atom) for status in ins)])
   return [
     Status(UNIFORM, {atom: worst(atom) for atom in site.prunable(var)}) for var in site.eqn.outvars
@@ -105,7 +106,7 @@ def _at_least_uniform(site: Site, ins: list[Status]) -> list[Status]:
 rule('argmax argmin reduce reduce_xor', _couple_order, _at_least_uniform)
 
 
-def _couple_along(site: Site, ins: list[Dims]) -> list[Dims]:
+def _couple_along(site: CoupleSite, ins: list[Dims]) -> list[Dims]:
   site.freeze(ins[0][site.params['axis']], f'{site.name} along it')
   return [ins[0]]
 
@@ -116,7 +117,7 @@ rule('cummax cummin', _couple_along, ranges=ranges.joined, traits=Trait.GHOSTS)
 rule('cumlogsumexp', _couple_along, _at_least_uniform, traits=Trait.GHOSTS)
 
 
-def _couple_fft(site: Site, ins: list[Dims]) -> list[Dims]:
+def _couple_fft(site: CoupleSite, ins: list[Dims]) -> list[Dims]:
   """The last axes are transformed, each of them with its own length."""
   (dims,) = ins
   first = len(dims) - len(site.params['fft_lengths'])
@@ -129,7 +130,7 @@ def _couple_fft(site: Site, ins: list[Dims]) -> list[Dims]:
 rule('fft', _couple_fft, traits=Trait.KEEPS_AXES)
 
 
-def _couple_sort(site: Site, ins: list[Dims]) -> list[Dims]:
+def _couple_sort(site: CoupleSite, ins: list[Dims]) -> list[Dims]:
   axis = site.params['dimension']
   for dims in ins:
     site.freeze(dims[axis], 'sorted along it')
@@ -139,7 +140,7 @@ def _couple_sort(site: Site, ins: list[Dims]) -> list[Dims]:
   return [tuple(ranks if i == axis else dim for i, dim in enumerate(dims)) for dims in ins]
 
 
-def _status_sort(site: Site, ins: list[Status]) -> list[Status]:
+def _status_sort(site: StatusSite, ins: list[Status]) -> list[Status]:
   """Zeros stay zeros in any order; other entries follow the keys."""
   worst = lambda atom: max(status.get(atom) for status in ins)
   return [
@@ -155,7 +156,7 @@ def _axis_of_top_k(eqn: Equation) -> int:
   return eqn.params.get('axis', -1) % len(eqn.in_shapes[0])
 
 
-def _couple_top_k(site: Site, ins: list[Dims]) -> list[Dims]:
+def _couple_top_k(site: CoupleSite, ins: list[Dims]) -> list[Dims]:
   (dims,) = ins
   axis = _axis_of_top_k(site)
   site.freeze(dims[axis], 'top_k along it')
@@ -181,7 +182,7 @@ rule(
 )
 
 
-def _couple_window(site: Site, ins: list[Dims]) -> list[Dims]:
+def _couple_window(site: CoupleSite, ins: list[Dims]) -> list[Dims]:
   """An axis on which the window is a single index passes; the others are frozen."""
   p, shape = site.params, site.out_shapes[0]
   data = [dims for dims in ins if len(dims) == len(shape)]
@@ -203,7 +204,7 @@ def _is_whole(params: dict[str, Any], axis: int) -> bool:
   return shift == (1, 1) and tuple(params['padding'][axis]) == (0, 0)
 
 
-def _status_extreme(site: Site, ins: list[Status]) -> list[Status]:
+def _status_extreme(site: StatusSite, ins: list[Status]) -> list[Status]:
   """The largest of nothing but padding is infinite."""
   (var,) = site.eqn.outvars
   least = UNIFORM if _only_padding(site) else ZERO
@@ -241,7 +242,7 @@ rule('reduce_window', _couple_window, _at_least_uniform, ranges=ranges.window)
 rule('select_and_gather_add', _couple_window, _at_least_uniform, traits=Trait.CATCHES)
 
 
-def _couple_scatter_window(site: Site, ins: list[Dims]) -> list[Dims]:
+def _couple_scatter_window(site: CoupleSite, ins: list[Dims]) -> list[Dims]:
   source, operand = ins
   for i in range(len(operand)):
     if _is_whole(site.params, i) and size_of(source[i]) == size_of(operand[i]):
@@ -263,14 +264,14 @@ rule(
 # Of Equinox, which ends a loop for all examples at once.
 
 
-def _couple_over_all(site: Site, ins: list[Dims]) -> list[Dims]:
+def _couple_over_all(site: CoupleSite, ins: list[Dims]) -> list[Dims]:
   """One number of all entries, those of other examples included."""
   if site.name != 'unvmap_any':
     site.freeze_all(ins, f'{site.name} over it')
   return [()]
 
 
-def _status_over_all(site: Site, ins: list[Status]) -> list[Status]:
+def _status_over_all(site: StatusSite, ins: list[Status]) -> list[Status]:
   for atom, value in ins[0].of.items():
     check_summed(site, atom, value, ghostable=False)
   return [Status(UNIFORM, {})]

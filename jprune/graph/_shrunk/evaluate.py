@@ -21,13 +21,14 @@ from jax.extend import core
 from jprune.graph import _errors
 from jprune.graph._analysis.ghosts import carried
 from jprune.graph._axes.atoms import Dims, leaves
+from jprune.graph._axes.pruned import ZERO
 from jprune.graph._axes.sizes import NOWHERE, Sizes, World
 from jprune.graph._program.evaluate import evaluate_whole
 from jprune.graph._program.frame import Frame
 from jprune.graph._program.locations import place
 from jprune.graph._program.sharding import take_axis
-from jprune.graph._rules.base import RULES, Site
-from jprune.graph._rules.pruned import ZERO
+from jprune.graph._rules.base import RULES
+from jprune.graph._rules.sites import SmallSite
 from jprune.graph._shrunk.extremes import extreme
 from jprune.graph._shrunk.later_rules import couple_later
 
@@ -74,7 +75,7 @@ class Small(Sizes):
         run.values[var] = out
     return [self._value(run, var, run.world) for var in frame.jaxpr.outvars]
 
-  def small_child(self, site: Site, role: Any, xs: list[Any]) -> list[Any]:
+  def small_child(self, site: SmallSite, role: Any, xs: list[Any]) -> list[Any]:
     """The results of a jaxpr that an equation calls, by its role or as the frame that it is."""
     frame = role if isinstance(role, Frame) else site.frame.children[site.index][role]
     for atom in site.world:
@@ -85,7 +86,7 @@ class Small(Sizes):
       site.run.children[site.index] = run
     return self(frame, xs, run)
 
-  def couple_later(self, site: Site, couple: Any, status: Any) -> None:
+  def couple_later(self, site: SmallSite, couple: Any, status: Any) -> None:
     """Couples a derivative rule that nobody asked for before; see :mod:`later_rules`."""
     couple_later(site, couple, status)
 
@@ -94,7 +95,7 @@ class Small(Sizes):
       return self._in_context(run, index, world)
 
   def _in_context(self, run: _Run, index: int, world: World) -> list[Any]:
-    site = Site(self, run.frame, index, run, world)
+    site = SmallSite(self, run.frame, index, run, world)
     rule = RULES.get(site.name)
     if index in run.frame.copies:
       (dims,), (var,) = site.outs(), site.eqn.invars
@@ -107,7 +108,7 @@ class Small(Sizes):
     parts = []
     for chosen in itertools.product((False, True), repeat=len(ghosts)):
       extra = frozenset(atom for atom, yes in zip(ghosts, chosen) if yes)
-      inner = Site(self, run.frame, index, run, world | extra)
+      inner = SmallSite(self, run.frame, index, run, world | extra)
       xs = [self._value(run, var, world | extra) for var in site.eqn.invars]
       times = math.prod(int((~self.keeps[atom]).sum()) for atom in extra)
       parts.append(_Part(rule.small(inner, xs), xs[0] if xs else None, times))
@@ -151,7 +152,7 @@ class _Part(NamedTuple):
   times: int
 
 
-def _combined(site: Site, parts: Sequence[_Part]) -> Any:
+def _combined(site: SmallSite, parts: Sequence[_Part]) -> Any:
   """The result of a reduction from those of its parts."""
   how = RULES[site.name].joins
   values = [part.outs[0] for part in parts]

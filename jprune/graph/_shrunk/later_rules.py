@@ -8,22 +8,21 @@ chosen, so it must not tie or freeze what has been pruned.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
 
 from jprune.graph import _errors
 from jprune.graph._analysis.coupling import Coupling
 from jprune.graph._analysis.pruned_values import Exactness
-from jprune.graph._axes.atoms import Atom, leaves, resolve
+from jprune.graph._axes.atoms import Atom, Dims, leaves, resolve
+from jprune.graph._axes.pruned import Status
 from jprune.graph._program.frame import Frame
 from jprune.graph._program.locations import place
-from jprune.graph._rules.base import Site
-from jprune.graph._rules.pruned import Status
+from jprune.graph._rules.sites import CoupleSite, SmallSite, StatusSite
 
 
 def couple_later(
-  site: Site,
-  couple: Callable[[Site, Any, Any], None],
-  status: Callable[[Site, Any], list[Status]],
+  site: SmallSite,
+  couple: Callable[[CoupleSite, list[Dims], list[Dims]], None],
+  status: Callable[[StatusSite, list[Status]], list[Status]],
 ) -> None:
   """Couples a rule of an equation that is being evaluated at small sizes, and checks it.
 
@@ -37,13 +36,13 @@ def couple_later(
   """
   frame, pruned = site.frame, site.walk.keeps
   known = dict.fromkeys(_atoms(_outermost(frame)))
-  couple(Site(Coupling(rules_wanted=1), frame, site.index), site.ins(), site.outs())
+  couple(CoupleSite(Coupling(rules_wanted=1), frame, site.index), site.ins(), site.outs())
   # Of an old and a new name for the same axis, the old one is that under which facts are filed.
   same = all(_keeps_its_name(atom, known) for atom in known)
   exactness = Exactness(pruned)
   if same:
     ins = [exactness.read(frame, var) for var in site.eqn.invars]
-    found = status(Site(exactness, frame, site.index), ins)
+    found = status(StatusSite(exactness, frame, site.index), ins)
     outs = [exactness.read(frame, var) for var in site.eqn.outvars]
     same = all(new.get(a) <= old.get(a) for new, old in zip(found, outs) for a in old.of)
   if not same or not all(map(_is_as_it_was, pruned)):

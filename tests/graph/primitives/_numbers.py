@@ -6,7 +6,7 @@ All that the tests know of the meaning of a status, and of the facts beside it, 
 import jax.numpy as jnp
 import numpy as np
 
-from jprune.graph._rules.pruned import ANY, BAD, UNIFORM, ZERO, Facts, Status
+from jprune.graph._axes.pruned import ANY, BAD, UNIFORM, ZERO, Facts, Status
 from jprune.graph._rules.ranges import (
   FRAIL,
   INFINITE,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from jprune.graph._axes.atoms import Atom
 
@@ -54,6 +54,11 @@ class Status(NamedTuple):
   default: int
   of: dict[Atom, int]
   facts: Facts | None = None
+
+  @property
+  def known(self) -> Facts:
+    """What else is known, once the walk has put it in."""
+    return cast(Facts, self.facts)
 
   def get(self, atom: Atom) -> int:
     """The status along an atom, also one that the value doesn't have."""
