@@ -81,7 +81,7 @@ def test_a_wrong_rule_is_found_on_zeros_alone(monkeypatch):
     return lambda params, x: (jnp.where(x[:, :1] == 0, 1.0, 0.0) + x @ params['in']).min(-1)
 
   wrong = lambda site, ins: [
-    Status(ZERO, dict.fromkeys(site.live(v), ZERO)) for v in site.eqn.outvars
+    Status(ZERO, dict.fromkeys(site.prunable(v), ZERO)) for v in site.eqn.outvars
   ]
   params = {'in': jnp.asarray(np.random.default_rng(0).standard_normal((3, 8)), jnp.float32)}
   masks = {'in': jnp.ones((3, 8), bool).at[:, :4].set(False)}
