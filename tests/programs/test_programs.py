@@ -5,6 +5,7 @@ import dataclasses
 
 import pytest
 
+from jprune.graph._axes.pruned import ZERO, Status
 from jprune.graph._rules import base
 from tests.programs import _check, _program, _random, _reduce
 
@@ -38,7 +39,7 @@ def test_a_program_is_of_its_seed():
 
 
 def wrong_status(site, ins):
-  return [base.Status(base.ZERO, dict.fromkeys(site.live(v), base.ZERO)) for v in site.eqn.outvars]
+  return [Status(ZERO, dict.fromkeys(site.prunable(v), ZERO)) for v in site.eqn.outvars]
 
 
 @pytest.mark.parametrize(

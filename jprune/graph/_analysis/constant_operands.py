@@ -8,11 +8,13 @@ computed whole, and each copy takes the entries that its equation needs.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.core import Tracer
 from jax.extend import core
 
 from jprune.graph._axes.layout import Apart, Axis, Cut, Expr, New, Take, Together
@@ -51,8 +53,9 @@ def with_copies(jaxpr: Any, consts: dict[Any, Any]) -> tuple[Any, dict[int, Fixe
   copies: dict[int, Fixed] = {}
   for eqn in jaxpr.eqns:
     known = [_read(fixed, var) for var in eqn.invars]
-    if all(each is not None for each in known) and not eqn.effects:
-      for var, out in zip(eqn.outvars, _outs(eqn, known)):
+    ins = [each for each in known if each is not None]
+    if len(ins) == len(known) and not eqn.effects:
+      for var, out in zip(eqn.outvars, _outs(eqn, ins)):
         fixed[var] = out
     else:
       new = dict.fromkeys(v for v, each in zip(eqn.invars, known) if each and _has_axes(v))
@@ -103,7 +106,7 @@ def _outs(eqn: Any, ins: Sequence[Fixed]) -> list[Fixed]:
   if not ins and rule is not None and rule.reorders is not None:
     along = rule.reorders(Equation(eqn))
     return [Fixed(UNIFORM, tuple(ANY if i in along else UNIFORM for i in range(len(shapes[0]))))]
-  if has(eqn, Trait.MOVES):
+  if rule is not None and has(eqn, Trait.MOVES):
     filled = rule.fills is not None and rule.fills(Equation(eqn)) is not None
     if all(each.default == ZERO for each in ins[: rule.indices]) and not filled:
       return [Fixed(ZERO, (ZERO,) * len(shape)) for shape in shapes]
@@ -120,7 +123,7 @@ def _results(jaxpr: Any, consts: Sequence[Any], ins: Sequence[Fixed]) -> list[An
   fixed = {var: _of_constant(x) for var, x in zip(jaxpr.constvars, consts, strict=True)}
   fixed.update(zip(jaxpr.invars, ins, strict=True))
   for eqn in jaxpr.eqns:
-    known = [_read(fixed, var) for var in eqn.invars]
+    known = [cast(Fixed, _read(fixed, var)) for var in eqn.invars]  # as are all values in there
     fixed.update(zip(eqn.outvars, _outs(eqn, known), strict=True))
   return [_read(fixed, var) for var in jaxpr.outvars]
 
@@ -154,9 +157,9 @@ def _of_constant(value: Any) -> Fixed:
   """A constant is looked at: it may be zero, or the same along an axis."""
   shape = tuple(np.shape(value))
   unknown = Fixed(UNIFORM, (ANY,) * len(shape))
-  if isinstance(value, jax.core.Tracer) or not hasattr(value, 'dtype') or value.size > _MOST_READ:
+  if isinstance(value, Tracer) or not hasattr(value, 'dtype') or value.size > _MOST_READ:
     return unknown
-  if jax.dtypes.issubdtype(value.dtype, jax.dtypes.extended):
+  if jnp.issubdtype(value.dtype, jax.dtypes.extended):
     return unknown
   value = np.asarray(value)
   if not value.astype(bool).any():

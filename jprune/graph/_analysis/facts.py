@@ -50,7 +50,7 @@ def of_param(leaf: Any, atoms: Sequence[Atom]) -> Facts:
 
 def undoubted(status: Status) -> Status:
   """What a derivative rule is given: what becomes of a NaN of its operands, the function shows."""
-  known = status.facts
+  known = status.known
   of = {atom: flags & ~(FRAIL | TORN) for atom, flags in known.of.items()}
   return status._replace(facts=Facts(known.default & ~(FRAIL | TORN), of))
 
@@ -67,7 +67,7 @@ def with_facts(site: StatusSite, ins: Sequence[Status], outs: Sequence[Status]) 
   equation may catch it, the results may be anything, and what was lost is frozen.
   """
   catches = _catches(site)
-  lost = frozenset().union(*(status.facts.lost for status in ins)) | _newly_lost(site, ins)
+  lost = frozenset().union(*(status.known.lost for status in ins)) | _newly_lost(site, ins)
   if catches and lost:
     for atom in lost:
       site.freeze((atom,), CAUGHT)
@@ -75,14 +75,14 @@ def with_facts(site: StatusSite, ins: Sequence[Status], outs: Sequence[Status]) 
   found = []
   for k, (var, out) in enumerate(zip(site.eqn.outvars, outs)):
     one = [ins[k]] if has(site.eqn, Trait.EACH) else ins
-    flags = [status.facts.default for status in one]
+    flags = [status.known.default for status in one]
     default, on_all = _revised(site, var, out.default, one, flags, None, catches)
     of, facts = {}, {}
     counts = site.frame.counts(var) if out.of else {}
     for atom, value in out.of.items():
-      here = [status.facts.get(atom) for status in one]
+      here = [status.known.get(atom) for status in one]
       if counts.get(atom, 0) > 1:  # at an index that stays by one operand, or axis, or the other
-        here = [mine | status.facts.default for mine, status in zip(here, one)]
+        here = [mine | status.known.default for mine, status in zip(here, one)]
       of[atom], facts[atom] = _revised(site, var, value, one, here, atom, catches)
     found.append(Status(default, of, Facts(on_all, facts, lost)))
   return found
@@ -170,14 +170,14 @@ def _torn(site: StatusSite, kinds: Sequence[int], flags: Sequence[int], twice: b
 
 def _newly_lost(site: StatusSite, ins: Sequence[Status]) -> frozenset[Atom]:
   """Atoms that end here whose entries may be NaN where those that stay are infinite."""
-  known = [f for status in ins for f in (status.facts.default, *status.facts.of.values())]
+  known = [f for status in ins for f in (status.known.default, *status.known.of.values())]
   # Scattered, an entry may be added to others than those that are NaN like it.
   tears = TORN | FRAIL if has(site.eqn, Trait.WRITES) else TORN
   if not joined(site, known) & (tears | (WILD if has(site.eqn, Trait.ABSORBS) else 0)):
     return frozenset()
   out = set()
   for atom in dict.fromkeys(a for status in ins for a in status.of):
-    flags = [status.facts.get(atom) for status in ins]
+    flags = [status.known.get(atom) for status in ins]
     torn = joined(site, flags) | _torn(site, [status.get(atom) for status in ins], flags)
     if torn & tears:
       before = max(site.times(v, atom) for v, s in zip(site.eqn.invars, ins) if atom in s.of)

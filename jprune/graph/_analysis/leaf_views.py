@@ -6,7 +6,6 @@ leaf. Unlike atoms, pieces tell two axes of one leaf apart that are tied to each
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
@@ -16,7 +15,7 @@ import numpy as np
 from jprune.graph._axes.layout import Apart, Axis, Concat, Cut, Expr, Exprs, New, Take, Together
 from jprune.graph._program.frame import Frame
 from jprune.graph._program.traits import Trait, has
-from jprune.graph._rules.base import RULES
+from jprune.graph._rules.base import layout_of
 from jprune.graph._rules.sites import Equation
 
 REPEATED = -1  # as the axis of a piece: entries are the same along it
@@ -88,7 +87,8 @@ class Scale(NamedTuple):
   """
 
   frame: Frame
-  index: int
+  # A field hides tuple.index: a scale is never searched.
+  index: int  # pyright: ignore[reportIncompatibleMethodOverride]
   operand: int
   number: int
   divides: bool = False
@@ -162,7 +162,7 @@ def each_once(pieces: Pieces) -> bool:
   )
 
 
-def split(piece: Piece, outer: int) -> Pieces | None:
+def split(piece: Piece, outer: int) -> tuple[Piece, Piece] | None:
   """A piece as a product of ``outer`` runs of the rest, each in the same order."""
   if piece.length % outer or piece.size % (inner := piece.length // outer):
     return None
@@ -170,8 +170,10 @@ def split(piece: Piece, outer: int) -> Pieces | None:
   rest = Piece(piece.axis, 0, piece.step, inner)
   if piece.order is None:
     return first, rest
-  found = _runs(piece.order, inner)
-  return None if found is None else (first.ordered(found[0]), rest.ordered(found[1]))
+  if (found := _runs(piece.order, inner)) is None:
+    return None
+  outer_runs, within = first.ordered(found[0]), rest.ordered(found[1])
+  return None if outer_runs is None or within is None else (outer_runs, within)
 
 
 def _runs(indices: Sequence[int], inner: int) -> tuple[list[int], list[int]] | None:
@@ -279,8 +281,12 @@ class _Laid:
       case Axis(_, index):
         return self._view.axes[index]
       case Together(factors):
-        found = [self._pieces(factor) for factor in factors]
-        return None if None in found else tuple(itertools.chain(*found))
+        out: list[Piece] = []
+        for factor in factors:
+          if (found := self._pieces(factor)) is None:
+            return None
+          out += found
+        return tuple(out)
       case Apart(of, sizes, place):
         whole = self._pieces(of)
         apart = None if whole is None else _apart(whole, sizes)
@@ -315,9 +321,9 @@ def moved(frame: Frame, eqn: Any, view: View) -> list[View | None] | None:
   """The views of the results of an equation that only moves entries; ``None`` if it doesn't."""
   if not has(eqn, Trait.MOVES) or has(eqn, Trait.CASTS) or has(eqn, Trait.JOINS):
     return None
-  layout = RULES[eqn.primitive.name].layout(Equation(eqn, frame))
+  layout = layout_of(Equation(eqn, frame))
   if layout is None:  # it looks up what is computed
-    return [None] * len(eqn.outvars)
+    return [None for _ in eqn.outvars]
   at = layout.at or ({},) * len(layout.results)
   return [_Laid(view).result(*each) for each in zip(layout.results, at, strict=True)]
 
@@ -342,8 +348,9 @@ def beside(
   there = [view for view in views if view is not None]
   common = set(there[0].fixed).intersection(*(view.fixed for view in there))
   around = {_around(view, axis, common) for view in there}
-  found = [_indices(view, axis, common) for view in there]
-  if len(around) != 1 or None in found or len({each[:2] for each in found}) != 1:
+  indexed = [_indices(view, axis, common) for view in there]
+  found = [each for each in indexed if each is not None]
+  if len(around) != 1 or len(found) < len(there) or len({each[:2] for each in found}) != 1:
     return None
   (along, rest, _), first = found[0], there[0]
   inner, of_leaf, indices = length(rest), iter(found), []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -23,7 +23,7 @@ from jprune.graph._axes.layout import (
 from jprune.graph._program.constants import constant
 from jprune.graph._program.frame import Frame
 from jprune.graph._program.traits import Trait, has
-from jprune.graph._rules.base import RULES
+from jprune.graph._rules.base import layout_of
 from jprune.graph._rules.sites import Equation
 
 
@@ -47,11 +47,12 @@ class Move:
     for place, expr in enumerate(exprs):
       if isinstance(expr, Concat):
         expr, pads[place] = _inside(expr)
-      if isinstance(expr, Cut):
-        mask = mask[(slice(None),) * expr.of.index + (slice(*expr[1:]),)]
-      elif isinstance(expr, Take):
-        mask = mask.take(expr.indices, expr.of.index)
-      exprs[place] = expr.of if isinstance(expr, (Cut, Take)) else expr
+      if isinstance(expr, (Cut, Take)):
+        along = cast(Axis, expr.of).index  # only whole axes are cut here
+        taken = range(*expr[1:]) if isinstance(expr, Cut) else expr.indices
+        mask = mask.take(taken, along)
+        expr = expr.of
+      exprs[place] = expr
     shape = [n - low - high for n, (low, high) in zip(self._shape, pads, strict=True)]
     inside = _Flat(mask.shape, exprs)(mask).reshape(shape)
     return [np.pad(inside, pads, constant_values=True) if any(map(any, pads)) else inside]
@@ -89,7 +90,8 @@ class _Flat:
           self._visit(factor)
       case Apart(of, sizes, place):
         if place == 0:
-          self._order += [axis.index for axis in (of.factors if isinstance(of, Together) else [of])]
+          factors = of.factors if isinstance(of, Together) else (of,)
+          self._order += [cast(Axis, each).index for each in factors]
         self._add(sizes[place])
       case New(size):
         self._add(size, apart=1)
@@ -112,7 +114,7 @@ def moves(frame: Frame, eqn: Any) -> list[Any] | None:
   """
   if not has(eqn, Trait.MOVES) or has(eqn, Trait.JOINS) or has(eqn, Trait.ELEMENTWISE):
     return None
-  layout = RULES[eqn.primitive.name].layout(Equation(eqn, frame))
+  layout = layout_of(Equation(eqn, frame))
   if layout is None:
     return _bound(frame, eqn)
   at = layout.at or ({},) * len(layout.results)
@@ -126,10 +128,18 @@ def _bound(frame: Frame, eqn: Any) -> list[Any] | None:
   if any(index is None for index in indices):
     return None
 
-  def move(mask: np.ndarray) -> Sequence[np.ndarray]:
-    with jax.ensure_compile_time_eval():
-      places = [jnp.asarray(i, var.aval.dtype) for i, var in zip(indices, eqn.invars[1:])]
-      return [np.asarray(eqn.primitive.bind(jnp.asarray(mask), *places, **eqn.params))]
+  return [_Bound(eqn, indices)]
 
-  move.cuts = True
-  return [move]
+
+class _Bound(NamedTuple):
+  """An equation, run on a mask."""
+
+  eqn: Any
+  indices: Sequence[Any]
+  cuts: bool = True
+
+  def __call__(self, mask: np.ndarray) -> Sequence[np.ndarray]:
+    eqn = self.eqn
+    with jax.ensure_compile_time_eval():
+      places = [jnp.asarray(i, var.aval.dtype) for i, var in zip(self.indices, eqn.invars[1:])]
+      return [np.asarray(eqn.primitive.bind(jnp.asarray(mask), *places, **eqn.params))]

@@ -61,14 +61,13 @@ class Exactness:
     return [self.read(frame, var) for var in frame.jaxpr.outvars]
 
   def _run_one(self, site: StatusSite) -> list[Status]:
-    rule = RULES.get(site.name)
     ins = [self.read(site.frame, var) for var in site.eqn.invars]
     if site.index in site.frame.copies:
       return [self._of_copy(site)]
     if site.index in site.frame.given_up:
       outs = [Status(UNIFORM, dict.fromkeys(site.prunable(v), ANY)) for v in site.eqn.outvars]
     else:
-      outs = rule.status(site, ins)
+      outs = RULES[site.name].status(site, ins)
     # What is called has its own.
     return with_facts(site, ins, outs) if outs and outs[0].facts is None else outs
 

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.extend import core
 
 from jprune import _checks, tree
 from jprune.graph import _errors
@@ -67,7 +68,8 @@ class Traced:
     self.foreign = has_foreign(jaxpr.jaxpr, RULES)
     if self.foreign:
       jaxpr = without_foreign(jaxpr, RULES)
-      jax.jit(fn).clear_cache()  # which JAX would run when nothing is converted any more
+      # JAX would run it when nothing is converted any more; its stub leaves the method out.
+      jax.jit(fn).clear_cache()  # pyright: ignore[reportAttributeAccessIssue]
     out_paths, outs, self.out_tree = tree.flatten(out_shape)
     if not outs:
       raise _errors.nothing_returned(function)
@@ -161,7 +163,7 @@ def _variables(eqn: Any) -> list[Any]:
 
 
 def _hashable(variables: Any) -> list[Any]:
-  return [var for var in variables if not isinstance(var, jax.extend.core.Literal)]
+  return [var for var in variables if not isinstance(var, core.Literal)]
 
 
 def _make_jaxpr(function: str, fn: Any, params: Params, args: Any) -> tuple[Any, Any]:

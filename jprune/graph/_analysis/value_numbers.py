@@ -13,6 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from jprune.graph._program.traits import Trait, has
 
@@ -43,7 +44,7 @@ class Numbers:
   def of_constant(self, value: Any) -> int:
     """Of what the function closes over."""
     number = next(self._fresh)
-    at_hand = getattr(value, 'is_fully_addressable', not isinstance(value, jax.core.Tracer))
+    at_hand = getattr(value, 'is_fully_addressable', not isinstance(value, Tracer))
     if np.size(value) == 1 and at_hand:
       self._values[number] = _real(value)
     return number

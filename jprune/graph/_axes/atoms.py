@@ -83,8 +83,12 @@ def fresh(size: int, frozen: Cause | None = None) -> Dim:
 
 def fresh_all(shape: Sequence[Any], frozen: Cause | None = None) -> Dims:
   """Dimensions of which nothing is known; sizes may be symbolic, as ``jax.export`` has them."""
-  plain = lambda size: int(size) if isinstance(size, (int, np.integer)) else size
-  return tuple(fresh(plain(size), frozen) for size in shape)
+  return tuple(fresh(int(n) if is_int(n) else n, frozen) for n in shape)
+
+
+def is_int(size: Any) -> bool:
+  """Whether a size is a number: those of ``jax.export`` may be symbols."""
+  return isinstance(size, (int, np.integer))
 
 
 def size_of(dim: Iterable[Atom]) -> int:

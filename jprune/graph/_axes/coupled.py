@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import itertools
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
-from jprune.graph._axes.atoms import Dim, Dims, fresh, fresh_all, is_frozen, resolve, size_of
+from jprune.graph._axes.atoms import (
+  Cause,
+  Dim,
+  Dims,
+  fresh,
+  fresh_all,
+  is_frozen,
+  is_int,
+  resolve,
+  size_of,
+)
 from jprune.graph._axes.layout import (
   Apart,
   Axis,
@@ -22,7 +32,17 @@ from jprune.graph._axes.layout import (
 from jprune.graph._axes.unify import segments, singles, sum_of
 
 
-def coupled(site: Any, layout: Layout, ins: list[Dims]) -> list[Dims]:
+class Coupled(Protocol):
+  """Whose layout it is: an equation, which is named as the cause."""
+
+  def cause(self, text: str) -> Cause: ...
+
+  def unify(self, a: Dim, b: Dim) -> None: ...
+
+  def freeze(self, dim: Dim, text: str) -> None: ...
+
+
+def coupled(site: Coupled, layout: Layout, ins: list[Dims]) -> list[Dims]:
   """The dimensions of an equation's results, from those of its operands."""
   apart: dict[Any, Dims] = {}
 
@@ -56,14 +76,14 @@ def coupled(site: Any, layout: Layout, ins: list[Dims]) -> list[Dims]:
   return [tuple(map(dim_of, exprs)) for exprs in layout.results]
 
 
-def sliced(site: Any, dim: Dim, low: int, high: int, stride: int) -> Dim:
+def sliced(site: Coupled, dim: Dim, low: int, high: int, stride: int) -> Dim:
   size = size_of(dim)
   out = -(-(high - low) // stride)
   if out == size:
     return dim
   if is_frozen(dim) or out == 0:
     return fresh(out, site.cause('a slice of an axis that stays'))
-  if not all(isinstance(n, (int, np.integer)) for n in (size, low, high)):
+  if not all(map(is_int, (size, low, high))):
     # A length that an export leaves open may be all of the axis, or less.
     site.freeze(dim, 'a slice of open length')
     return fresh(out, site.cause('a slice of open length'))
@@ -82,12 +102,12 @@ def sliced(site: Any, dim: Dim, low: int, high: int, stride: int) -> Dim:
   return picked(site, dim, np.arange(low, high, stride), 'sliced across its factors')
 
 
-def picked(site: Any, dim: Dim, indices: np.ndarray, otherwise: str) -> Dim:
+def picked(site: Coupled, dim: Dim, indices: np.ndarray, otherwise: str) -> Dim:
   """The dimension at constant indices: single indices laid one after the other."""
-  if len(indices) and (np.diff(indices) == 1).all():
+  if len(indices) and bool((np.diff(indices) == 1).all()):
     return sliced(site, dim, int(indices[0]), int(indices[-1]) + 1, 1)
   found = None if is_frozen(dim) else singles(dim)
   if found is None or len(indices) == 0:
     site.freeze(dim, otherwise)
     return fresh(len(indices), site.cause(otherwise))
-  return sum_of([(found[i],) for i in indices])
+  return sum_of([(found[int(i)],) for i in indices])

@@ -17,7 +17,8 @@ class Axis(NamedTuple):
   """An axis of an operand."""
 
   operand: int
-  index: int
+  # A field hides tuple.index: an axis is never searched.
+  index: int  # pyright: ignore[reportIncompatibleMethodOverride]
 
 
 class Together(NamedTuple):

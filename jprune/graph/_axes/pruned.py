@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Mapping
 from typing import NamedTuple, cast
 
 from jprune.graph._axes.atoms import Atom
@@ -34,7 +35,7 @@ class Facts(NamedTuple):
   """
 
   default: int
-  of: dict[Atom, int]
+  of: Mapping[Atom, int]
   lost: frozenset[Atom] = frozenset()
 
   def get(self, atom: Atom) -> int:
@@ -52,7 +53,7 @@ class Status(NamedTuple):
   """
 
   default: int
-  of: dict[Atom, int]
+  of: Mapping[Atom, int]
   facts: Facts | None = None
 
   @property

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import TypeAlias
 
 import numpy as np
 
-from jprune.graph._axes.atoms import Atom, Dim, leaves, resolve
+from jprune.graph._axes.atoms import Atom, Dim, leaves, resolve, size_of
 
 World: TypeAlias = frozenset[Atom]
 """The atoms that are represented by one pruned index of theirs, as ghosts are computed."""
@@ -42,9 +41,8 @@ class Sizes:
       if keep is None:
         return np.ones(atom.size, bool)
       return np.arange(atom.size) == np.argmin(keep) if atom in world else keep
-    found = [self.keep(part, world) for part in atom.segments]
-    full = lambda part: np.ones(math.prod(each.size for each in part), bool)
-    return np.concatenate([full(p) if k is None else k for p, k in zip(atom.segments, found)])
+    found = ((part, self.keep(part, world)) for part in atom.segments)
+    return np.concatenate([np.ones(size_of(p), bool) if k is None else k for p, k in found])
 
   def small_size(self, dim: Dim, world: World = NOWHERE) -> int:
     """How many indices of a dimension stay."""

@@ -39,7 +39,7 @@ def _unify_atoms(x: Atom, y: Atom, cause: Cause) -> None:
   x.ties = y.ties = (cause, x.ties, y.ties)
   if x.segments is None and y.segments is not None:
     x, y = y, x
-  if y.segments is None:  # a plain atom becomes whatever the other one is
+  if x.segments is None or y.segments is None:  # a plain atom becomes whatever the other one is
     if y.frozen is not None:
       freeze((x,), y.frozen)
     if x.segments is None and x.frozen is None and x.family is not None and y.family is not None:
@@ -84,7 +84,8 @@ def _divide(atom: Atom, minor: int, cause: Cause) -> bool:
     return True
   if any(size_of(part) % minor for part in atom.segments):
     return False
-  last, majors = Atom(minor, atom.frozen), []
+  last = Atom(minor, atom.frozen)
+  majors: list[Dim] = []
   for part in atom.segments:
     rest = size_of(part) // minor
     if rest == 1:
@@ -148,7 +149,9 @@ def _cut(atom: Atom, cuts: list[int], cause: Cause) -> list[Dim] | None:
   if parts is None:
     return None
   atom.segments = parts
-  out, current, end = [], [], 0
+  out: list[Dim] = []
+  current: list[Dim] = []
+  end = 0
   ends = [*cuts, atom.size]
   for part in parts:
     current.append(part)
@@ -165,7 +168,8 @@ def _cuts(parts: Sequence[Dim]) -> list[int]:
 
 def _refine(parts: Sequence[Dim], cuts: Sequence[int], cause: Cause) -> list[Dim] | None:
   """The segments cut further; each piece stays a segment, so lone indices may stay free."""
-  out, start = [], 0
+  out: list[Dim] = []
+  start = 0
   for part in parts:
     part = resolve(part)
     end = start + size_of(part)
@@ -199,10 +203,12 @@ def singles(dim: Dim) -> list[Atom] | None:
       each.ties = atom.ties
     atom.segments = [(each,) for each in out]
     return out
-  found = [singles(part) for part in atom.segments]
-  if any(each is None for each in found):
-    return None
-  flat = [each for part in found for each in part]
+  flat: list[Atom] = []
+  for part in atom.segments:
+    found = singles(part)
+    if found is None:
+      return None
+    flat += found
   families = [each.family for each in flat if each.family is not None]
   for each in families[1:]:
     families[0].merge(each)

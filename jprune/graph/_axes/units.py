@@ -38,7 +38,7 @@ def layout(dim: Dim, numbers: Numbers) -> list[tuple[Any, np.ndarray]]:
   """For each group with units in the dimension: to which of them its indices belong."""
   dim = resolve(dim)
   total, minor = size_of(dim), 1
-  out = []
+  out: list[tuple[Any, np.ndarray]] = []
   for atom in reversed(dim):
     index = np.arange(total) // minor % atom.size
     out += [(owner, units[index]) for owner, units in _layout_of(atom, numbers)]

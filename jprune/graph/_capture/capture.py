@@ -253,7 +253,8 @@ def _chosen(function: str, params: Params, where: Where) -> tuple[bool, ...]:
 def _mesh(values: Sequence[Any]) -> Mesh | None:
   """Where values lie, if on several devices."""
   shardings = [getattr(value, 'sharding', None) for value in values]
-  return next((s.mesh for s in shardings if isinstance(s, NamedSharding) and s.mesh.size > 1), None)
+  named = (each.mesh for each in shardings if isinstance(each, NamedSharding))
+  return next((mesh for mesh in named if isinstance(mesh, Mesh) and mesh.size > 1), None)
 
 
 def _step(

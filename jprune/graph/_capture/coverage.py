@@ -103,7 +103,7 @@ def _side_by_side(
     return None
   (axis,) = cuts
   apart = [_without(use, axis) for use, _ in forms]
-  if any(each is None or each != apart[0] for each in apart):
+  if apart[0] is None or any(each != apart[0] for each in apart):
     return None
   low, high = min(u.box[axis][0] for u, _ in forms), max(u.box[axis][1] for u, _ in forms)
   shape, axes, batch, inputs, outputs = apart[0]

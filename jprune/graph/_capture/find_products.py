@@ -193,7 +193,9 @@ class Survey:
       body, inside = children['body'], (held[call.consts], held[call.carry])
       if call.waits:
         self._note_lanes(children)
-      steps = [step_over(x, body) if isinstance(x, View) else None for x in held[call.steps]]
+      steps: list[Held] = []
+      for x in held[call.steps]:
+        steps.append(step_over(x, body) if isinstance(x, View) else None)
       known = {} if call.waits else counters(frame, eqn, body)
       outs, lost = self._loop(body, *inside, steps, numbers[call.consts], call.backwards, known)
       lost += [x for x, step in zip(held[call.steps], steps) if step is None]

@@ -82,7 +82,8 @@ def _side_by_side(eqn: Any, held: Sequence[Held]) -> list[Held]:
   leaves = {view.leaf for each in held for view in views_in(each)}
   if len(leaves) == 1 and not any(isinstance(each, SideBySide) for each in held):
     sizes = [1 if stacked else shape[axis] for shape in shapes]
-    if (one := beside(held, sizes, axis, stacked)) is not None:
+    views = [each if isinstance(each, View) else None for each in held]
+    if (one := beside(views, sizes, axis, stacked)) is not None:
       return [one]
   return [] if stacked else _concatenated(axis, held)
 

@@ -21,7 +21,7 @@ def counters(frame: Frame, eqn: Any, body: Frame) -> dict[int, np.ndarray]:
     carried = place - call.carry.start
     if carried < 0 or (value := constant(frame, var)) is None:
       continue
-    if place >= call.carry.stop:
+    if place >= call.carry.stop or call.turns is None:
       if value.ndim == 1:
         found[place] = value
     elif value.ndim == 0 and not call.backwards and _adds_one(body, place, carried):

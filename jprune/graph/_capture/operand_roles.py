@@ -26,7 +26,7 @@ from jprune.graph._axes.atoms import Dim, resolve
 from jprune.graph._capture.follow import Held, SideBySide
 from jprune.graph._capture.stats import Use
 from jprune.graph._program.frame import Frame
-from jprune.graph._rules.base import multiplies, sides
+from jprune.graph._rules.base import product, sides
 
 
 class AxisMove(NamedTuple):
@@ -153,7 +153,7 @@ class OperandRoles(NamedTuple):
 
 def roles_of(eqn: Any, operand: int, view: View) -> OperandRoles | str:
   """The roles of the leaf that is an operand; or why they are not known."""
-  how = multiplies(eqn)
+  how = product(eqn)
   if how.form == 'matrices':
     return _of_matrices(eqn, operand, view)
   if how.form == 'windows' and operand == how.kernel:
@@ -183,9 +183,11 @@ def _of_matrices(eqn: Any, operand: int, view: View) -> OperandRoles | str:
       return 'other values are beside it where products are made side by side'
     parted = any(piece.axis != REPEATED for piece in pieces)
     for piece in pieces if parted else [None]:
-      of_leaf = piece is not None and piece.axis != REPEATED
-      (side[axis] if of_leaf else rows).append(len(factors))
-      moves += _moves([piece], len(factors)) if of_leaf else []
+      if piece is not None and piece.axis != REPEATED:
+        side[axis].append(len(factors))
+        moves += _moves([piece], len(factors))
+      else:
+        rows.append(len(factors))
       factors.append(size if piece is None else piece.length)
     if not parted:
       whole.append(axis)
@@ -355,7 +357,7 @@ def why_not_joined(eqn: Any, operand: int, held: Held) -> str | None:
   """Of the partner of several leaves that are summed over together, or used in another form."""
   if not isinstance(held, SideBySide):
     return None
-  if multiplies(eqn).form != 'matrices':
+  if product(eqn).form != 'matrices':
     return 'it is concatenated with others'
   return (
     None

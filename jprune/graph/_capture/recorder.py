@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, cast
 
 import jax
 import jax.numpy as jnp
@@ -83,7 +83,8 @@ class Recording:
         by = by.astype(inputs.dtype)
         inputs = inputs / by if factor.divides else inputs * by
         power = power - more if factor.divides else power + more
-      return moments_of(inputs, math.prod(rows) if rows else None, self._gram, power)
+      counted = cast(jax.Array, math.prod(rows)) if rows else None
+      return moments_of(inputs, counted, self._gram, power)
 
     weights = [self._weights if body is None else self._running[body] for body in each.weighing]
     numbers = [self._numbers[factor] for factor in each.factors]
@@ -189,7 +190,8 @@ def _everywhere(of: Any, x: jax.Array, *others: Any) -> Moments:
   if AxisType.Explicit not in mesh.axis_types:
     return of(x, *others)
   everywhere = NamedSharding(mesh, PartitionSpec())
-  return jax.sharding.auto_axes(of, axes=mesh.explicit_axes, out_sharding=everywhere)(x, *others)
+  of = jax.sharding.auto_axes(of, axes=mesh.explicit_axes, out_sharding=everywhere)
+  return cast(Callable[..., Moments], of)(x, *others)
 
 
 class Input(NamedTuple):
@@ -208,7 +210,8 @@ class Input(NamedTuple):
   """
 
   frame: Frame
-  index: int
+  # A field hides tuple.index: an input is never searched.
+  index: int  # pyright: ignore[reportIncompatibleMethodOverride]
   operand: int
   layout: Rows | Windows
   stacked: Mapping[Frame, tuple[int, ...] | None]

@@ -33,7 +33,8 @@ class Pick(NamedTuple):
 
   sizes: tuple[int, ...]
   place: int
-  index: int
+  # A field hides tuple.index: what picks is never searched.
+  index: int  # pyright: ignore[reportIncompatibleMethodOverride]
 
   def __call__(self, x: jax.Array) -> jax.Array:
     apart = x.reshape(*self.sizes, *x.shape[1:]).take(self.index, axis=self.place)

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import jax
+from jax.core import Tracer
 
 from jprune._text import html as page
 from jprune._text.table import table
@@ -43,7 +44,7 @@ def _cells(stats: Stats) -> list[list[str]]:
 def _rows(stats: Stats, source: int) -> str:
   """How many rows were seen, at most where products side by side differ."""
   count = stats.inputs[source].count
-  if isinstance(count, (jax.core.Tracer, jax.ShapeDtypeStruct)):
+  if isinstance(count, (Tracer, jax.ShapeDtypeStruct)):
     return '?'
   return f'{float(count.max()):,.10g}'
 

@@ -296,14 +296,14 @@ def why_frozen(dim: Dim) -> str:
     start = 0
     for part in dim[0].segments:
       end = start + size_of(part)
-      for atom in _frozen(part):
-        found.setdefault(described(atom.frozen), []).append((start, end))
+      for cause in _causes(part):
+        found.setdefault(described(cause), []).append((start, end))
       free = free or any(True for _ in free_atoms(part))
       start = end
     if free:
       return '; '.join(f'{_spans(spans)}: {why}' for why, spans in found.items())
-  for atom in _frozen(dim):
-    found.setdefault(described(atom.frozen), [])
+  for cause in _causes(dim):
+    found.setdefault(described(cause), [])
   free = any(atom.size > 1 or atom.family is not None for atom in free_atoms(dim))
   partly = 'a factor of it: ' if free and found else ''
   if not free and not found:
@@ -322,13 +322,14 @@ def _spans(spans: list[tuple[int, int]]) -> str:
   return shown + (', ...' if len(merged) > 3 else '')
 
 
-def _frozen(dim: Dim) -> Iterator[Atom]:
+def _causes(dim: Dim) -> Iterator[Cause]:
+  """Why atoms of the dimension are frozen, one after the other."""
   for atom in resolve(dim):
     if atom.segments is not None:
       for part in atom.segments:
-        yield from _frozen(part)
+        yield from _causes(part)
     elif atom.frozen is not None:
-      yield atom
+      yield atom.frozen
 
 
 def _ties(atoms: Sequence[Atom]) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def html(graph: ChannelGraph) -> str:
   """A table of the groups, then the frozen axes by reason."""
-  lines = [paragraph(summary(graph))]
+  lines: list[str] = [paragraph(summary(graph))]
   if graph.groups:
     header = ['group', 'channels', 'members', 'tied by']
     lines.append(table(header, map(_cells, graph.groups), words=(0, 2, 3)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -46,12 +46,7 @@ def kept_units(
     ValueError: with ``strict``, if a unit is pruned in some members of its group only.
   """
   by_path = dict(zip(graph.leaves, masks))
-  alive = {
-    (path, axis): mask.any(axis=tuple(i for i in range(mask.ndim) if i != axis))
-    for path, mask in by_path.items()
-    if mask is not None and mask.any()
-    for axis in range(mask.ndim)
-  }
+  alive = lines_alive(by_path)
   out = []
   for group in graph.groups:
     found = [_seen(group, by_path, alive, i) for i in range(len(group.members))]
@@ -69,6 +64,16 @@ def kept_units(
         keep[held[0]] = True
     out.append(keep)
   return out
+
+
+def lines_alive(by_path: Mapping[str, np.ndarray | None]) -> dict[tuple[str, int], np.ndarray]:
+  """By leaf and axis, which indices have entries that stay; of leaves in which any does."""
+  return {
+    (path, axis): np.asarray(mask.any(axis=tuple(i for i in range(mask.ndim) if i != axis)))
+    for path, mask in by_path.items()
+    if mask is not None and mask.any()
+    for axis in range(mask.ndim)
+  }
 
 
 def _seen(

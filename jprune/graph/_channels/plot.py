@@ -84,6 +84,7 @@ def _cells(kind: tuple[Any, ...]) -> dict[int, tuple[str, bool]]:
 def _row_label(paths: list[str]) -> str:
   """As many names as there is room for."""
   names = fold(Place(path) for path in paths)
+  label = rest = ''
   for shown in range(min(len(names), _LABEL), 0, -1):
     rest = f' and {len(names) - shown:,} more' if shown < len(names) else ''
     label = ', '.join(names[:shown])

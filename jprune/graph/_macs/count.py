@@ -14,7 +14,7 @@ from jprune._entry import public
 from jprune.graph._analysis.traced import Traced
 from jprune.graph._axes.sizes import Sizes
 from jprune.graph._channels.graph import ChannelGraph, graph_of
-from jprune.graph._channels.kept_units import _seen, kept_units, mask_arrays
+from jprune.graph._channels.kept_units import _seen, kept_units, lines_alive, mask_arrays
 from jprune.graph._macs import table
 from jprune.graph._macs.products import Macs, Product, products, sum_of, unknown_equations
 from jprune.graph._program.locations import line
@@ -198,12 +198,7 @@ def _skipped(traced: Traced) -> tuple[tuple[str, str], ...]:
 def partly_pruned(graph: ChannelGraph, masks: Sequence[np.ndarray | None]) -> dict[str, int]:
   """How many units of each group some members prune and others keep, by the group's name."""
   by_path = dict(zip(graph.leaves, masks))
-  alive = {
-    (path, axis): mask.any(axis=tuple(i for i in range(mask.ndim) if i != axis))
-    for path, mask in by_path.items()
-    if mask is not None and mask.any()
-    for axis in range(mask.ndim)
-  }
+  alive = lines_alive(by_path)
   out = {}
   for group in graph.groups:
     found = [_seen(group, by_path, alive, i) for i in range(len(group.members))]

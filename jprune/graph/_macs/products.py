@@ -126,15 +126,16 @@ class _Rows:
       parts = [(part.source, *share) for part, share in zip(source.parts, shares)]
     rows = []
     for source, dense, small in parts:
-      leaf = None if source is None else self._paths[source.leaf]
+      leaf = None if source is None or source.leaf is None else self._paths[source.leaf]
       macs = Macs(dense, _rounded(dense, *self._share(source)), small)
       rows.append(Product(eqn.primitive.name, line(eqn), leaf, times, macs))
     return rows
 
   def _share(self, source: Source | None) -> tuple[int, int]:
     """How many of the entries of an operand are kept, and how many there are."""
-    mask = None if source is None else self._masks[source.leaf]
-    if mask is None:
+    if source is None or source.leaf is None:
+      return 1, 1
+    if (mask := self._masks[source.leaf]) is None:
       return 1, 1
     steps = source.steps if source.followed and source.steps and source.steps.cuts else None
     key = source.leaf, id(steps)

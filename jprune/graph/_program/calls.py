@@ -90,7 +90,8 @@ def call_of(eqn: Any) -> Call:
       return Call(
         consts=slice(first, last), asked=slice(0, first), carry=slice(last, None), waits=True
       )
-  return Call()
+    case _:
+      return Call()
 
 
 def called(eqn: Any) -> Any:

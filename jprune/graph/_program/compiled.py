@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import weakref
 from collections.abc import Callable, Hashable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 _MOST = 256  # beyond these, what was used longest ago goes
 
@@ -32,12 +32,20 @@ class Compiled:
     if found := self._made.pop(place, None):
       self._made[place] = found  # as the last one
       return found[1]
-    drop = lambda _: self._made.pop(place, None)
+
+    def drop(_: Any) -> None:
+      self._made.pop(place, None)
+
     try:
       refer = weakref.WeakMethod(fn, drop) if method else weakref.ref(fn, drop)
     except TypeError:
       return make(lambda *args: fn(*args))  # which has a hash, whether or not the function has
-    made = make(lambda *args: refer()(*args))
+
+    def stand_in(*args: Any) -> Any:
+      function = cast(Callable[..., Any], refer())  # else what was made is gone as well
+      return function(*args)
+
+    made = make(stand_in)
     self._made[place] = (refer, made)
     while len(self._made) > _MOST:
       self._made.pop(next(iter(self._made)), None)

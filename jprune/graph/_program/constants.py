@@ -1,10 +1,13 @@
 """What is known of values while tracing: indices that are computed from constants, scalars."""
 
+# What JAX takes and gives is only partly typed.
+# pyright: reportUnknownMemberType=false
+
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -73,9 +76,8 @@ def _fold(frame: Frame, var: Any) -> np.ndarray | None:
 def folded(eqn: Any, values: Sequence[Any]) -> list[np.ndarray]:
   """The results of an equation while tracing, from the values of its operands."""
   with jax.ensure_compile_time_eval():
-    out = core.jaxpr_as_fun(single(eqn))(
-      *[jnp.asarray(v, u.aval.dtype) for v, u in zip(values, eqn.invars)]
-    )
+    given = [jnp.asarray(v, u.aval.dtype) for v, u in zip(values, eqn.invars)]
+    out = cast(list[Any], core.jaxpr_as_fun(single(eqn))(*given))
   return [np.asarray(value) for value in out]
 
 
@@ -83,7 +85,7 @@ def written(var: Any) -> float | None:
   """The value of a real scalar that is a literal."""
   if not isinstance(var, core.Literal) or np.ndim(var.val) or np.imag(var.val):
     return None
-  return float(np.real(var.val))
+  return float(cast(Any, np.real(var.val)))
 
 
 def _converted(number: float, dtype: Any) -> float | None:

@@ -89,7 +89,10 @@ def _run(analysis: Analysis[_T], frame: Frame, ins: Sequence[_T], facts: Facts[_
   """What is known of the results of a frame; of the others it is written into ``facts``."""
   known = facts[frame] = dict.fromkeys(frame.jaxpr.constvars, analysis.nothing)
   known.update(zip(frame.jaxpr.invars, ins, strict=True))
-  read = lambda var: analysis.nothing if isinstance(var, core.Literal) else known[var]
+
+  def read(var: Any) -> _T:
+    return analysis.nothing if isinstance(var, core.Literal) else known[var]
+
   for index, eqn in enumerate(frame.jaxpr.eqns):
     operands = [read(var) for var in eqn.invars]
     if children := frame.children.get(index):
@@ -109,7 +112,10 @@ def _through(
   facts: Facts[_T],
 ) -> Sequence[_T]:
   """What is known of the results of an equation that calls jaxprs."""
-  run = lambda role, xs: _run(analysis, children[role], xs, facts)
+
+  def run(role: Any, xs: Sequence[_T]) -> list[_T]:
+    return _run(analysis, children[role], xs, facts)
+
   if call.branches:
     found = [run(role, call.inputs(role, operands)) for role in call.roles]
     joined = [functools.reduce(analysis.join, outs) for outs in zip(*found, strict=True)]

@@ -1,9 +1,12 @@
 """Single equations as functions."""
 
+# What JAX takes and gives is only partly typed.
+# pyright: reportUnknownMemberType=false
+
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import jax
 from jax.extend import core
@@ -13,14 +16,17 @@ from jprune.graph._program.sharding import struct
 
 def single(eqn: Any) -> Any:
   """A closed jaxpr that is this one equation; its inputs are all operands, literals included."""
-  make = jax.make_jaxpr(lambda *xs: xs)
-  template = make(*[struct(v.aval) for v in eqn.invars])
+  template = jax.make_jaxpr(_all)(*[struct(v.aval) for v in eqn.invars])
   return core.ClosedJaxpr(
     template.jaxpr.replace(
       eqns=[eqn.replace(invars=list(template.jaxpr.invars))], outvars=list(eqn.outvars)
     ),
     [],
   )
+
+
+def _all(*xs: Any) -> tuple[Any, ...]:
+  return xs
 
 
 def bound(eqn: Any, xs: Sequence[Any]) -> list[Any]:
@@ -34,4 +40,4 @@ def evaluate_whole(eqn: Any, xs: Sequence[Any]) -> list[Any]:
   try:
     return bound(eqn, xs)
   except (TypeError, KeyError, IndexError):  # it calls functions, which its primitive wants apart
-    return list(core.jaxpr_as_fun(single(eqn))(*xs))
+    return list(cast(Sequence[Any], core.jaxpr_as_fun(single(eqn))(*xs)))

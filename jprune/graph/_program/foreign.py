@@ -6,6 +6,9 @@ knows, and that XLA can't compile. What it has is a Python implementation, the f
 stands for; that is traced in its place, with the derivatives that it has.
 """
 
+# What JAX takes and gives is only partly typed.
+# pyright: reportUnknownMemberType=false
+
 from __future__ import annotations
 
 import inspect
@@ -39,7 +42,10 @@ def has_foreign(jaxpr: Any, known: Container[str]) -> bool:
 
 def _is_foreign(primitive: Any, known: Container[str]) -> bool:
   """Whether it is no operation: no rule knows it, nor does XLA."""
-  tables = (mlir._lowerings, *mlir._platform_specific_lowerings.values())
+  # No public name says what XLA knows.
+  everywhere = mlir._lowerings  # pyright: ignore[reportPrivateUsage]
+  by_platform = mlir._platform_specific_lowerings  # pyright: ignore[reportPrivateUsage]
+  tables = (everywhere, *by_platform.values())
   return primitive.name not in known and not any(primitive in table for table in tables)
 
 
@@ -94,8 +100,7 @@ def _call(eqn: Any, function: Callable[..., Any], known: Container[str], depth: 
     found = [(var.aval.shape, var.aval.dtype) for var in traced.jaxpr.outvars]
     if found == wanted and not traced.consts and len(traced.jaxpr.eqns) == 1:
       (call,) = traced.jaxpr.eqns
-      inside = lambda value: _within(value, known, depth + 1)
-      params = {name: inside(value) for name, value in call.params.items()}
+      params = {name: _within(value, known, depth + 1) for name, value in call.params.items()}
       return call.replace(invars=given, outvars=list(eqn.outvars), params=params)
   return eqn
 

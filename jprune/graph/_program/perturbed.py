@@ -7,7 +7,6 @@ along with, were the function differentiated by its params.
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Sequence
 from typing import Any
 
@@ -89,5 +88,12 @@ def _inside(eqn: Any, role: Any, flags: Flags) -> Flags:
 def _carried(eqn: Any, call: Call, flags: Flags) -> Flags:
   """Of what a loop carries, in any turn."""
   body = eqn.params['body_jaxpr' if call.waits else 'jaxpr']
-  turn = lambda carry: _of(body, call.inputs('body', flags, carry))
-  return settled(turn, flags[call.carry], operator.or_)[0]
+
+  def turn(carry: Flags) -> Flags:
+    return _of(body, call.inputs('body', flags, carry))
+
+  return list(settled(turn, flags[call.carry], _either)[0])
+
+
+def _either(one: bool, other: bool) -> bool:
+  return one or other

@@ -1,10 +1,13 @@
 """How arrays of another size are split over devices."""
 
+# What JAX takes and gives is only partly typed.
+# pyright: reportUnknownMemberType=false
+
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import jax
 import numpy as np
@@ -13,8 +16,8 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 def struct(aval: Any, shape: Sequence[Any] | None = None) -> jax.ShapeDtypeStruct:
   """Shape (or another one) and dtype, and the sharding where it is part of the type."""
-  shape = aval.shape if shape is None else shape
-  return jax.ShapeDtypeStruct(shape, aval.dtype, sharding=explicit(aval, shape))
+  size: Sequence[Any] = aval.shape if shape is None else shape
+  return jax.ShapeDtypeStruct(size, aval.dtype, sharding=explicit(aval, size))
 
 
 def explicit(aval: Any, shape: Sequence[Any]) -> Any:
@@ -28,8 +31,8 @@ def divided(sharding: Any, shape: Sequence[Any]) -> Any:
   if not isinstance(sharding, NamedSharding):
     return None
   spec = [*sharding.spec, *[None] * (len(shape) - len(sharding.spec))]
-  fits = lambda names, n: n % _ways(sharding.mesh, names) == 0
-  kept = (names if fits(names, n) else None for names, n in zip(spec, shape))
+  ways = [_ways(sharding.mesh, names) for names in spec]
+  kept = (names if n % of == 0 else None for names, n, of in zip(spec, shape, ways))
   return sharding.update(spec=PartitionSpec(*kept))
 
 
@@ -45,5 +48,5 @@ def take_axis(x: Any, indices: np.ndarray, axis: int) -> Any:
 
 
 def _ways(mesh: Any, names: Any) -> int:
-  names = () if names is None else names if isinstance(names, tuple) else (names,)
-  return math.prod(mesh.shape[name] for name in names)
+  several = cast(tuple[Any, ...], names if isinstance(names, tuple) else (names,))
+  return math.prod(mesh.shape[name] for name in several if name is not None)

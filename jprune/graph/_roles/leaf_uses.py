@@ -41,8 +41,7 @@ from jprune.graph._roles.notes import (
   shape_of,
 )
 from jprune.graph._roles.products import Products
-from jprune.graph._rules.base import RULES, joint, multiplies
-from jprune.graph._rules.sites import Equation
+from jprune.graph._rules.base import joint, multiplies, places_of
 
 
 def leaf_uses(frame: Frame, shapes: Sequence[tuple[int, ...]]) -> Notes:
@@ -207,7 +206,7 @@ class _Walk:
     indices = eqn.invars[1:]
     by_data = any(self._notes.source(frame, var).level > PARAMS for var in indices)
     known = all(constant(frame, var) is not None for var in indices)
-    places, rows = RULES[eqn.primitive.name].places(Equation(eqn))
+    places, rows = places_of(eqn)
     listed = known and len(cut) == 1 and len(rows) == 1
     found = []
     for view in held[0]:

@@ -22,7 +22,7 @@ from jprune.graph._roles.notes import (
   own,
   shape_of,
 )
-from jprune.graph._rules.base import multiplies, sides
+from jprune.graph._rules.base import product, sides
 
 
 class Products:
@@ -107,7 +107,7 @@ class Products:
     both = [sides(eqn, operand) for operand in (0, 1)]
     shape, found = eqn.outvars[0].aval.shape, []
     sizes = [_free(eqn, operand, both[operand].outputs) for operand in (0, 1)]
-    if multiplies(eqn).form != 'matrices' or 1 in sizes:  # one token, or one output
+    if product(eqn).form != 'matrices' or 1 in sizes:  # one token, or one output
       self._notes.end(frame, eqn, held[1 - owner : 2 - owner])
       return ()
     for operand in (0, 1):
@@ -144,7 +144,7 @@ class Products:
     )
 
   def _note_heads(self, frame: Frame, eqn: Any, levels: Sequence[int]) -> None:
-    if multiplies(eqn).form == 'matrices' and min(levels) > PARAMS:
+    if product(eqn).form == 'matrices' and min(levels) > PARAMS:
       left, dims = sides(eqn, 0), frame.dims_of(eqn.invars[0])
       if left.inputs:  # else it multiplies entry by entry
         self._notes.heads.update(atom for axis in left.batch for atom in resolve(dims[axis]))

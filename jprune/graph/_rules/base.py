@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias, cast
 
 from jprune.graph._axes.atoms import Dims, resolve
 from jprune.graph._axes.coupled import coupled
@@ -125,10 +125,10 @@ class Rule:
   couple: Callable[[CoupleSite, list[Dims]], list[Dims]]
   status: Callable[[StatusSite, list[Status]], list[Status]] = passed_on
   small: Callable[[SmallSite, list[Any]], list[Any]] = same_params
-  layout: Callable[[Equation], Layout] | None = None
+  layout: Callable[[Equation], Layout | None] | None = None
   multiplies: Multiplies | None = None
   ranges: Callable[[Site, Sequence[int]], int] | None = None
-  fills: Callable[[Site], Any] | None = None
+  fills: Callable[[Equation], Any] | None = None
   inverts: Callable[[Equation], int | None] = _never
   indices: int | None = None
   reorders: Callable[[Equation], Sequence[int]] | None = None
@@ -144,7 +144,7 @@ def rule(
   couple: Callable[[CoupleSite, list[Dims]], list[Dims]] | None = None,
   status: Callable[[StatusSite, list[Status]], list[Status]] = passed_on,
   small: Callable[[SmallSite, list[Any]], list[Any]] = same_params,
-  layout: Callable[[Equation], Layout] | None = None,
+  layout: Callable[[Equation], Layout | None] | None = None,
   traits: Trait = NONE,
   **more: Any,
 ) -> None:
@@ -159,10 +159,24 @@ def rule(
     traits: what else is true of the primitives.
     **more: the other attributes of a :class:`Rule`.
   """
-  couple = couple or (lambda site, ins: coupled(site, layout(site), ins))
+  if couple is None:
+    # Without a layout for each of its forms a rule brings a `couple`.
+    of = cast(Callable[[Equation], Layout], layout)
+    couple = lambda site, ins: coupled(site, of(site), ins)
   for name in names.split():
     RULES[name] = Rule(couple, status, small, layout, **more)
     enter(name, traits)
+
+
+def layout_of(eqn: Equation) -> Layout | None:
+  """How an equation lays out axes; ``None`` where its rule has no layout for it."""
+  found = RULES.get(eqn.name)
+  return None if found is None or found.layout is None else found.layout(eqn)
+
+
+def places_of(eqn: Any) -> tuple[dict[int, int], list[int]]:
+  """Where an equation that looks up has the axes of its operand, and those of its indices."""
+  return cast(Callable[..., Any], RULES[eqn.primitive.name].places)(Equation(eqn))
 
 
 def multiplies(eqn: Any) -> Multiplies | None:
@@ -171,9 +185,14 @@ def multiplies(eqn: Any) -> Multiplies | None:
   return None if found is None else found.multiplies
 
 
+def product(eqn: Any) -> Multiplies:
+  """How an equation multiplies and adds that is known to do so."""
+  return cast(Multiplies, multiplies(eqn))
+
+
 def sides(eqn: Any, operand: int) -> Sides:
   """The axes of an operand of a product by what is done along them."""
-  return RULES[eqn.primitive.name].multiplies.sides(Equation(eqn), operand)
+  return product(eqn).sides(Equation(eqn), operand)
 
 
 def scales(eqn: Any, operand: int) -> bool:
@@ -191,14 +210,17 @@ def permutation(eqn: Any) -> tuple[int, ...] | None:
   """The axis of the operand that each axis of the result is, if an equation only reorders axes."""
   if not has(eqn, Trait.MOVES) or len(eqn.invars) != 1 or has(eqn, Trait.ELEMENTWISE):
     return None
-  (axes,), *_ = RULES[eqn.primitive.name].layout(Equation(eqn))
+  layout = layout_of(Equation(eqn))
+  if layout is None:
+    return None
+  (axes,) = layout.results
   order = tuple(expr.index for expr in axes if isinstance(expr, Axis))
   return order if sorted(order) == list(range(len(eqn.invars[0].aval.shape))) else None
 
 
 def joint(eqn: Any) -> int:
   """The axis along which an equation lays its operands side by side."""
-  (axes,) = RULES[eqn.primitive.name].layout(Equation(eqn)).results
+  (axes,) = cast(Layout, layout_of(Equation(eqn))).results  # all that joins has one
   return next(i for i, expr in enumerate(axes) if isinstance(expr, (Concat, New)))
 
 

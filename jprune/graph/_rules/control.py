@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -65,7 +65,7 @@ def _couple_scan(site: CoupleSite, ins: list[Dims]) -> list[Dims]:
   carry = ins[call.carry]
   for before, after in zip(carry, outs):
     _unify_all(site, before, after)
-  steps = fresh(call.turns, site.cause('the axis of a scan'))
+  steps = fresh(cast(int, call.turns), site.cause('the axis of a scan'))
   return [*carry, *((steps, *dims) for dims in outs[len(carry) :])]
 
 

@@ -9,7 +9,7 @@ left out, as are rules by other operands: coupled, or refused, where a derivativ
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -94,7 +94,9 @@ def asked_later(
 
 def full(zero: Any) -> Any:
   """A tangent or cotangent as an array, also one of which only the shape was handed on."""
-  return jnp.zeros(zero.shape, zero.dtype) if isinstance(zero, _SYMBOLIC) else zero
+  if not isinstance(zero, _SYMBOLIC):
+    return zero
+  return jnp.zeros(zero.shape, cast(np.dtype, zero.dtype))
 
 
 # ------------------------------------------------------------------------------------ custom_jvp

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
+from jax.core import Tracer
 from jax.extend import core
 
 from jprune.graph._axes.atoms import Dims
@@ -100,7 +101,7 @@ def _couple_closed(site: CoupleSite, role: str, jaxpr: Any, ins: list[Dims]) -> 
 
 
 def _is_traced(value: Any) -> bool:
-  return isinstance(value, jax.core.Tracer)
+  return isinstance(value, Tracer)
 
 
 def _variable(frame: Frame, tracer: Any) -> Any:
@@ -182,13 +183,14 @@ def _small_vjp(site: SmallSite, xs: list[Any]) -> list[Any]:
 
   def forward(*ys: Any) -> Any:
     asked = floats if whole else [i for i in floats if ys[i].perturbed]
-    ys = ys if whole else [y.value for y in ys]
+    values = ys if whole else [y.value for y in ys]
     rule = children.get('backward')
     asked_later(site, rule, asked, _couple_vjp_rule, _trace_vjp, _status_vjp_rule)
     rule = _Rule(children['forward'], children['backward'])
-    found = run(rule.forward, ys[count:], ys[:count])
-    values, residuals = found[: len(site.eqn.outvars)], found[len(site.eqn.outvars) :]
-    return tuple(values), (residuals, ys[count:], rule)
+    known = values[count:]
+    found = run(rule.forward, known, values[:count])
+    outs, residuals = found[: len(site.eqn.outvars)], found[len(site.eqn.outvars) :]
+    return tuple(outs), (residuals, known, rule)
 
   def backward(kept: Any, cotangents: Any) -> Any:
     residuals, known, rule = kept

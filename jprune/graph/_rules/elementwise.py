@@ -6,7 +6,7 @@ import functools
 import operator
 from typing import Any
 
-from jprune.graph._axes.atoms import Dims, fresh, fresh_all, size_of
+from jprune.graph._axes.atoms import Atom, Dims, fresh, fresh_all, size_of
 from jprune.graph._axes.pruned import ANY, BAD, UNIFORM, ZERO, Status
 from jprune.graph._program.sharding import divided
 from jprune.graph._program.traits import Trait, has
@@ -198,7 +198,7 @@ def _couple_made(site: CoupleSite, ins: list[Dims]) -> list[Dims]:
 def _status_iota(site: StatusSite, ins: list[Status]) -> list[Status]:
   (var,) = site.eqn.outvars
   along = site.frame.dims[var]
-  of = dict.fromkeys(site.prunable(var), UNIFORM)
+  of: dict[Atom, int] = dict.fromkeys(site.prunable(var), UNIFORM)
   for atom in site.atoms_of(along[site.params['dimension']]):
     of[atom] = ANY
   return [Status(UNIFORM, of)]

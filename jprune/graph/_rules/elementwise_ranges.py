@@ -193,8 +193,9 @@ def _gamma(site: Site, flags: Sequence[int]) -> int:
 def _erf_inv(site: Site, flags: Sequence[int]) -> int:
   """It has a value between -1 and 1, which is where ``jax.random.normal`` draws from."""
   made = _maker(site.frame, site.eqn.invars[0])
-  drawn = made is not None and made.params.get('name') == '_uniform' and 'jaxpr' in made.params
-  drawn = drawn and any(e.primitive.name == 'random_bits' for e in made.params['jaxpr'].eqns)
+  params = {} if made is None else made.params
+  inside = params['jaxpr'].eqns if params.get('name') == '_uniform' and 'jaxpr' in params else ()
+  drawn = any(eqn.primitive.name == 'random_bits' for eqn in inside)
   return flags[0] if drawn else _singular(site, flags)
 
 

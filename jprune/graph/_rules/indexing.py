@@ -137,7 +137,7 @@ def _constant_take(site: Equation) -> _Take | None:
   return _Take(axis, flat, rows[several[0]])
 
 
-def _filling(site: Site) -> Any:
+def _filling(site: Equation) -> Any:
   """What a gather writes for indices out of range; ``None`` if there are none, or it clamps."""
   p, (operand, *_) = site.params, site.eqn.invars
   if p['mode'] != lax.GatherScatterMode.FILL_OR_DROP or _all_inside(site):

@@ -9,9 +9,9 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from jprune.graph._rules.base import RULES
 from jprune.graph._rules.sites import Site
@@ -50,11 +50,11 @@ def _of_array(value: Any) -> int:
     return REAL
   if np.size(value) > _MOST_READ:
     return REAL
-  if isinstance(value, jax.core.Tracer) or not getattr(value, 'is_fully_addressable', True):
+  if isinstance(value, Tracer) or not getattr(value, 'is_fully_addressable', True):
     return REAL
   x = np.asarray(value)
-  if np.iscomplexobj(x) and not x.imag.any():
-    x = x.real
+  if np.iscomplexobj(x) and not np.imag(x).any():
+    x = np.real(x)
   if np.iscomplexobj(x):
     infinite = INFINITE if np.isinf(x).any() else 0
     return REAL | infinite | (NAN if np.isnan(x).any() else 0)

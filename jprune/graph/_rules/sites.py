@@ -224,7 +224,8 @@ class Run(Protocol):
 class Evaluates(Protocol):
   """The walk that computes what stays."""
 
-  keeps: Mapping[Atom, np.ndarray]
+  @property
+  def keeps(self) -> Mapping[Atom, np.ndarray]: ...
 
   def keep(self, dim: Dim, world: World) -> np.ndarray | None: ...
 

@@ -12,7 +12,7 @@ import functools
 import itertools
 import math
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax.numpy as jnp
 import numpy as np
@@ -27,8 +27,8 @@ from jprune.graph._program.evaluate import evaluate_whole
 from jprune.graph._program.frame import Frame
 from jprune.graph._program.locations import place
 from jprune.graph._program.sharding import take_axis
-from jprune.graph._rules.base import RULES
-from jprune.graph._rules.sites import SmallSite
+from jprune.graph._rules.base import RULES, Joins
+from jprune.graph._rules.sites import Role, SmallSite
 from jprune.graph._shrunk.extremes import extreme
 from jprune.graph._shrunk.later_rules import couple_later
 
@@ -75,15 +75,16 @@ class Small(Sizes):
         run.values[var] = out
     return [self._value(run, var, run.world) for var in frame.jaxpr.outvars]
 
-  def small_child(self, site: SmallSite, role: Any, xs: list[Any]) -> list[Any]:
+  def small_child(self, site: SmallSite, role: Role | Frame, xs: list[Any]) -> list[Any]:
     """The results of a jaxpr that an equation calls, by its role or as the frame that it is."""
-    frame = role if isinstance(role, Frame) else site.frame.children[site.index][role]
+    frame = role if isinstance(role, Frame) else site.children[role]
     for atom in site.world:
       if not carried(frame, atom):  # a rule that was coupled later
         raise _errors.other_rule(place(site.eqn, site.frame))
-    run = _Run(frame, site.run if frame.outer is not None else None, site.world)
+    outer = cast(_Run, site.run)  # it was made here
+    run = _Run(frame, outer if frame.outer is not None else None, site.world)
     if frame.outer is not None:
-      site.run.children[site.index] = run
+      outer.children[site.index] = run
     return self(frame, xs, run)
 
   def couple_later(self, site: SmallSite, couple: Any, status: Any) -> None:
@@ -135,8 +136,9 @@ class Small(Sizes):
       return jnp.zeros(shape, var.aval.dtype)
     index = frame.maker(var)
     if index is None:
-      _, _, operands = frame.outer
-      return self._value(run.outer, operands[list(frame.jaxpr.invars).index(var)], world)
+      # Only what is inlined has ghosts of inputs, and those are its caller's.
+      (_, _, operands), outer = cast(tuple[Any, ...], frame.outer), cast(_Run, run.outer)
+      return self._value(outer, operands[list(frame.jaxpr.invars).index(var)], world)
     eqn = frame.jaxpr.eqns[index]
     if index in run.children:
       child = run.children[index]
@@ -154,7 +156,7 @@ class _Part(NamedTuple):
 
 def _combined(site: SmallSite, parts: Sequence[_Part]) -> Any:
   """The result of a reduction from those of its parts."""
-  how = RULES[site.name].joins
+  how = cast(Joins, RULES[site.name].joins)  # as has all that asks for ghosts of a sum
   values = [part.outs[0] for part in parts]
   if how.picks and jnp.issubdtype(jnp.result_type(values[0]), jnp.inexact):
     operands, times = [part.operand for part in parts], tuple(part.times for part in parts)

@@ -40,7 +40,7 @@ def _without(leaf: Any, axis: int, size: int) -> Any:
 
 
 def _varied(leaf: Any, vary: Callable[[np.ndarray], Any]) -> Any:
-  if not tree.is_array(leaf) or jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.extended):
+  if not tree.is_array(leaf) or jnp.issubdtype(leaf.dtype, jax.dtypes.extended):
     return leaf
   x = np.asarray(leaf)
   return jnp.asarray(np.broadcast_to(vary(x), x.shape).astype(x.dtype))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Hashable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -163,7 +163,8 @@ def verify(
     by_kind[name] = max(each, default=0.0)
     outputs = {path: max(most, apart[path]) for path, most in outputs.items()}
     ratios += each
-  sizes = tuple(sum(int(np.size(leaf)) for leaf in each) for each in (leaves, small))
+  count = lambda held: sum(int(np.size(leaf)) for leaf in held)
+  sizes = count(leaves), count(small)
   largest = max(outputs.values(), default=0.0)
   return Verification(largest, max(ratios, default=0.0), outputs, sizes, by_kind, tuple(skipped))
 
@@ -240,9 +241,10 @@ def sliced_leaf(leaf: Any, kept: dict[int, np.ndarray]) -> Any:
 def _filled(args: Any, key: jax.Array | None) -> Any:
   paths, leaves, treedef = tree.flatten(args)
   missing = [i for i, leaf in enumerate(leaves) if isinstance(leaf, jax.ShapeDtypeStruct)]
-  if missing:
-    _checks.check_key('verify', key)
-  for i, each in zip(missing, jax.random.split(key, len(missing)) if missing else ()):
+  if not missing:
+    return args
+  _checks.check_key('verify', key)
+  for i, each in zip(missing, jax.random.split(cast(jax.Array, key), len(missing))):
     if not tree.is_inexact(leaves[i]):
       raise _errors.not_drawn('verify', paths[i], leaves[i])
     leaves[i] = jax.random.normal(each, leaves[i].shape, leaves[i].dtype)
@@ -265,7 +267,7 @@ def _scale(a: Any) -> float:
 
 
 def _wide(x: Any) -> np.ndarray:
-  if jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key):
+  if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
     x = jax.random.key_data(x)
   x = np.asarray(x)
   return x.astype(np.complex128 if np.iscomplexobj(x) else np.float64)

@@ -16,7 +16,7 @@ from jprune.masks._selection import search as _search
 _U32 = jnp.uint32
 
 
-def keys_of(block: jax.Array, form: _keys.Layout) -> jax.Array:
+def keys_of(block: jax.Array, form: _keys.KeyLayout) -> jax.Array:
   if jnp.issubdtype(block.dtype, jnp.floating):
     block = _keys.bits(block)
   return _keys.key_of_bits(block, form)

@@ -64,7 +64,7 @@ class Flat(NamedTuple):
 
   leaves: list[jax.Array]
   rest: jax.Array
-  form: _keys.Layout
+  form: _keys.KeyLayout
   runs: list[Stretch]
   block_slot: np.ndarray
   block_start: np.ndarray
@@ -162,7 +162,7 @@ def _run_bins(flat: Flat, run: Stretch, window: jax.Array, shift: jax.Array) -> 
 
 
 def rows_bins(
-  rows: jax.Array, form: _keys.Layout, window: jax.Array, shift: jax.Array
+  rows: jax.Array, form: _keys.KeyLayout, window: jax.Array, shift: jax.Array
 ) -> jax.Array:
   """uint32 ``(R, 8)`` of rows ``(R, lanes)``, each by its own window and shift, some at a time."""
   step = min(rows.shape[0], max(1, ROWS[0] * LANES // rows.shape[1]))

@@ -43,7 +43,7 @@ class JoinedLeaves(NamedTuple):
   """
 
   rows: jax.Array
-  form: _keys.Layout
+  form: _keys.KeyLayout
   leaves: int
   slot: np.ndarray
   row: np.ndarray
