@@ -85,7 +85,8 @@ def written(var: Any) -> float | None:
   """The value of a real scalar that is a literal."""
   if not isinstance(var, core.Literal) or np.ndim(var.val) or np.imag(var.val):
     return None
-  return float(cast(Any, np.real(var.val)))
+  number: Any = var.val
+  return float(number.real if hasattr(number, 'real') else number)
 
 
 def _converted(number: float, dtype: Any) -> float | None:
