@@ -8,6 +8,7 @@ from jprune import _checks, tree
 from jprune._roles import Roles
 from jprune.distributions._needs import needs_of
 from jprune.masks import ChannelGroups, NOfM
+from jprune.tree._selected import selected_for
 from jprune.typing import Params, Where
 
 
@@ -41,7 +42,7 @@ class Asked(NamedTuple):
   def selected(self, function: str, params: Params, where: Where) -> list[bool]:
     """Which leaves are pruned: what ``where`` selects, or all members of groups."""
     if not isinstance(self.pattern, ChannelGroups):
-      return tree.selected(function, params, where, self.roles)
+      return selected_for(function, params, where, self.roles)
     if where is not None and where is not self.roles:
       raise _checks.groups_select(function, where)
     paths = tree.flatten(params)[0]

@@ -23,6 +23,7 @@ from jprune.masks._leaves import kept_each, sparsities_of
 from jprune.masks._patterns import units_shape
 from jprune.masks._selection import wide as _wide
 from jprune.masks._top_k import select, select_global
+from jprune.tree._along import along_for
 from jprune.typing import Masks, Params, Scores
 
 
@@ -241,7 +242,7 @@ def scores_by(
   paths, leaves, treedef = tree.flatten(params)
   out = []
   for path, leaf, score, yes in zip(
-    paths, leaves, tree.along(function, 'scorer', params, found), chosen, strict=True
+    paths, leaves, along_for(function, 'scorer', params, found), chosen, strict=True
   ):
     if yes:
       _checks.check_scored(function, path, score, stats)

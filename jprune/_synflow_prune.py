@@ -24,6 +24,7 @@ from jprune.masks._selection import select as _select
 from jprune.masks._selection import wide as _wide
 from jprune.scores._gradients import Leaves, Weights, placed_like
 from jprune.scores._synflow import check_flow, flow_of
+from jprune.tree._selected import selected_for
 from jprune.typing import Masks, Params, Pattern, Where
 
 _NAME = 'synflow_prune'
@@ -95,7 +96,7 @@ def synflow_prune(
   _checks.check_functions_first(_NAME, 'fn', fn, params)
   weights = Weights(_NAME, params)
   _check(sparsity, rounds, pattern)
-  every = tree.selected(_NAME, params, where)
+  every = selected_for(_NAME, params, where)
   chosen = [j for j, i in enumerate(weights.places) if every[i]]
   for j in chosen:
     pattern.check(_NAME, weights.paths[j], weights.floating[j].shape)

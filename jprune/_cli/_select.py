@@ -9,13 +9,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jprune import distributions, tree
+from jprune import distributions
 from jprune._cli import _count, _scores
 from jprune._cli._source import ModelSource
 from jprune.masks import NOfM
 from jprune.masks._leaves import kept as kept_of
 from jprune.masks._n_of_m import _mask as best
 from jprune.masks._patterns import axis_of
+from jprune.tree._along import along_for
+from jprune.tree._selected import selected_for
 from jprune.typing import Distribution
 
 DISTRIBUTIONS: dict[str, Distribution] = {
@@ -47,7 +49,7 @@ class Choice(NamedTuple):
 
 def selected(source: ModelSource, where: list[str] | None) -> list[int]:
   """The leaves that are pruned, in the order of the tree."""
-  chosen = tree.selected('prune', source.structs(), where)
+  chosen = selected_for('prune', source.structs(), where)
   return [i for i, yes in zip(source.order, chosen, strict=True) if yes]
 
 
@@ -60,7 +62,7 @@ def per_leaf(
   pruned = set(chosen)
   scored = source.tree([each if i in pruned else None for i, each in enumerate(structs)])
   shares = distribution(params, scored, sparsity)
-  found = tree.along('prune', 'sparsities', params, shares)
+  found = along_for('prune', 'sparsities', params, shares)
   ks = {
     i: kept_of(share, [source.plans[i].size])
     for i, share in zip(source.order, found, strict=True)

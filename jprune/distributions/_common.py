@@ -7,6 +7,7 @@ from typing import Any
 import jax
 
 from jprune import _checks, tree
+from jprune.tree._along import along_for
 from jprune.typing import Params, Scores
 
 
@@ -21,7 +22,7 @@ def competing(function: str, params: Params, scores: Scores) -> tuple[list[Any],
   paths, leaves, _ = tree.flatten(params)
   if not leaves:
     raise _checks.empty_tree(function)
-  found = tree.along(function, 'scores', params, scores)
+  found = along_for(function, 'scores', params, scores)
   if all(leaf is None for leaf in found):
     raise _checks.nothing_scored(function)
   for path, leaf, score in zip(paths, leaves, found, strict=True):

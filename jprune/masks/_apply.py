@@ -11,6 +11,7 @@ from jprune import _checks, tree
 from jprune._entry import explicit, public
 from jprune.masks import _errors
 from jprune.masks._pack import PackedMask, unpack_leaf
+from jprune.tree._along import along_for
 from jprune.typing import Masks, Params
 
 
@@ -27,7 +28,7 @@ def aligned(function: str, params: Params, masks: Masks) -> list[Any]:
   paths, leaves, _ = tree.flatten(params)
   if not leaves:
     raise _checks.empty_tree(function)
-  found = tree.along(function, 'masks', params, masks)
+  found = along_for(function, 'masks', params, masks)
   for path, leaf, mask in zip(paths, leaves, found):
     if mask is None:
       continue

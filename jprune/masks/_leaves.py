@@ -11,6 +11,7 @@ import numpy as np
 
 from jprune import _checks, tree
 from jprune.masks._selection import wide as _wide
+from jprune.tree._along import by_leaf_for
 from jprune.typing import Scores, Sparsities
 
 
@@ -49,7 +50,7 @@ def sparsities_of(function: str, scores: Scores, sparsities: Sparsities) -> list
   paths, leaves, treedef = tree.flatten(scores, is_leaf=is_none)
   # a stand-in without None, so that None counts as a leaf on both sides
   stand_in = treedef.unflatten(range(len(leaves)))
-  values = tree.by_leaf(function, 'sparsities', stand_in, sparsities, 'scores')
+  values = by_leaf_for(function, 'sparsities', stand_in, sparsities, 'scores')
   everywhere = jax.tree.structure(sparsities, is_leaf=is_none).num_leaves == 1
   out = []
   for path, leaf, value in zip(paths, leaves, values):

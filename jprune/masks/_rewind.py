@@ -11,6 +11,7 @@ from jprune import _checks, tree
 from jprune._entry import check_dtypes, public
 from jprune.masks import _errors
 from jprune.masks._apply import aligned, zero_where_pruned
+from jprune.tree._along import along_for
 from jprune.typing import Masks, Params
 
 
@@ -52,7 +53,7 @@ def rewind(params: Params, early_params: Params, masks: Masks) -> Params:
   check_dtypes('rewind', early_params, 'early_params')
   paths, leaves, treedef = tree.flatten(params)
   found = aligned('rewind', params, masks)
-  early = tree.along('rewind', 'early_params', params, early_params)
+  early = along_for('rewind', 'early_params', params, early_params)
   for path, leaf, value in zip(paths, leaves, early):
     _checks.check_values('rewind', path, leaf)
     if value is not None:

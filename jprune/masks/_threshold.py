@@ -14,6 +14,8 @@ from jprune.masks._auto import following
 from jprune.masks._leaves import scored
 from jprune.masks._patterns import Unstructured
 from jprune.masks._selection import keys as _keys
+from jprune.tree._along import by_leaf_for
+from jprune.tree._selected import selected_for
 from jprune.typing import Masks, Params, Scores, Where
 
 
@@ -49,7 +51,7 @@ def thresholds_of(scores: Scores, thresholds: Any) -> list[Any]:
   """A checked threshold, or ``None``, for each leaf of the scores, ``None`` leaves included."""
   paths, leaves, treedef = tree.flatten(scores, is_leaf=lambda leaf: leaf is None)
   stand_in = treedef.unflatten(range(len(leaves)))
-  values = tree.by_leaf('threshold', 'thresholds', stand_in, thresholds, 'scores')
+  values = by_leaf_for('threshold', 'thresholds', stand_in, thresholds, 'scores')
   for path, value in zip(paths, values):
     if value is not None:
       _errors.check_threshold('threshold', value, path)
@@ -81,7 +83,7 @@ def from_zeros(params: Params, *, where: Where = None) -> Masks:
     >>> from_zeros(params)
     {'bias': None, 'kernel': Array([[False,  True], [ True, False]], dtype=bool)}
   """
-  chosen = tree.selected('from_zeros', params, where)
+  chosen = selected_for('from_zeros', params, where)
   paths, leaves, treedef = tree.flatten(params)
   for path, leaf, yes in zip(paths, leaves, chosen):
     if yes:
@@ -124,9 +126,9 @@ def bernoulli(params: Params, rate: Any, *, key: jax.Array, where: Where = None)
     0.5
   """
   _checks.check_key('bernoulli', key)
-  chosen = tree.selected('bernoulli', params, where)
+  chosen = selected_for('bernoulli', params, where)
   paths, leaves, treedef = tree.flatten(params)
-  rates = tree.by_leaf('bernoulli', 'rate', params, rate)
+  rates = by_leaf_for('bernoulli', 'rate', params, rate)
   for path, value in zip(paths, rates):
     if value is not None:
       _checks.check_fraction('bernoulli', 'rate', value, path)

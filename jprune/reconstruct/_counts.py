@@ -15,6 +15,7 @@ from jprune.graph._capture.stats import Use
 from jprune.masks import NOfM, Unstructured
 from jprune.reconstruct import _errors
 from jprune.reconstruct._leaves import Chosen
+from jprune.tree._along import by_leaf_for
 
 
 def sparsities_of(function: str, found: Chosen, sparsity: Any, pattern: Any) -> list[Any]:
@@ -34,7 +35,7 @@ def sparsities_of(function: str, found: Chosen, sparsity: Any, pattern: Any) -> 
   if sparsity is None:
     raise _checks.no_sparsity(function)
   params = found.treedef.unflatten(found.leaves)
-  values = tree.by_leaf(function, 'sparsity', params, sparsity)
+  values = by_leaf_for(function, 'sparsity', params, sparsity)
   lone = isinstance(sparsity, (int, float)) or tree.is_array(sparsity)
   out = []
   for path, yes, value in zip(found.paths, found.selected, values):

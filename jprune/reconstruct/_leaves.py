@@ -26,6 +26,7 @@ from jprune.reconstruct import _errors, _hessian
 from jprune.reconstruct._devices import on_one_device, returned
 from jprune.reconstruct._error import energy, exponent
 from jprune.reconstruct._report import LeafRepair, Repair
+from jprune.tree._selected import selected_for
 from jprune.typing import Masks, Params, Where
 
 Uses = Sequence[tuple[Use, Moments]]
@@ -85,7 +86,7 @@ def real(function: str, params: Params, where: Where) -> list[bool]:
   Raises:
     TypeError: if a filter selects a complex leaf, or there are no others to select.
   """
-  selected = tree.selected(function, params, where)
+  selected = selected_for(function, params, where)
   paths, leaves, _ = tree.flatten(params)
   odd = [i for i, leaf in enumerate(leaves) if selected[i] and tree.is_complex(leaf)]
   if odd and (where is not None or len(odd) == sum(selected)):

@@ -22,6 +22,7 @@ from jprune.reconstruct._empty_statistics import alike, without_unseen
 from jprune.reconstruct._least_squares import least_squares
 from jprune.reconstruct._per_output import per_output
 from jprune.reconstruct._report import LeafRepair, Repair
+from jprune.tree._along import along_for, by_leaf_for
 from jprune.typing import Distribution, Masks, Params
 
 NAME = 'reconstruct.prune'
@@ -70,7 +71,7 @@ class Run:
       paths = list(stats.paths)
     if paths:
       scores = _scorers.scored(self._scorer, self._dense, stats)
-      given = tree.along(NAME, 'scorer', self._dense, scores)
+      given = along_for(NAME, 'scorer', self._dense, scores)
       self._scores |= {path: each for path, each in zip(self.paths, given) if path in paths}
 
   @explicit
@@ -86,7 +87,7 @@ class Run:
       given = {path: self._ranked_last(path, score) for path, score in given.items()}
     scores = self.treedef.unflatten([given.get(path) for path in self.paths])
     found = distribution(self._dense, scores, self._sparsity)
-    values = tree.by_leaf(NAME, 'distribution', self._dense, found)
+    values = by_leaf_for(NAME, 'distribution', self._dense, found)
     self._sparsities = {
       path: value
       for path, value in zip(self.paths, values)

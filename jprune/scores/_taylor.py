@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jprune import _checks, tree
 from jprune._entry import public
 from jprune.scores import _errors
+from jprune.tree._along import along_for
 from jprune.typing import Params, Scores
 
 
@@ -51,7 +52,7 @@ def taylor(params: Params, grads: Params) -> Scores:
   paths, leaves, treedef = tree.flatten(params)
   if not leaves:
     raise _checks.empty_tree('taylor')
-  given = tree.along('taylor', 'grads', params, grads)
+  given = along_for('taylor', 'grads', params, grads)
   out: list[jax.Array | None] = []
   for path, leaf, grad in zip(paths, leaves, given, strict=True):
     if not tree.is_inexact(leaf) or grad is None:

@@ -18,6 +18,8 @@ from jprune.sensitivity._measure import EVALUATE, Masked, check_params, measured
 from jprune.sensitivity._record import Table, described, fingerprint, name_of
 from jprune.sensitivity._scored import called, scores_of
 from jprune.sensitivity._sensitivity import Curve, Sensitivity
+from jprune.tree._along import along_for
+from jprune.tree._selected import selected_for
 from jprune.typing import Params, Pattern, Scorer, Scores, Where
 
 _NAME = 'curves'
@@ -115,7 +117,7 @@ def _groups(
 ) -> tuple[list[Group], Any]:
   """What is pruned at a time; and the scores that count, as any tree."""
   if graph is None:
-    scored = scores_of(_NAME, params, scorer, tree.selected(_NAME, params, where))
+    scored = scores_of(_NAME, params, scorer, selected_for(_NAME, params, where))
     return leaf_groups(_NAME, params, scored, groups, pattern), scored
   if groups is not None:
     raise _errors.not_with_graph(_NAME, 'groups')
@@ -129,11 +131,11 @@ def _groups(
   for path, leaf, known in zip(
     paths,
     leaves,
-    tree.along(_NAME, 'graph', params, graph.treedef.unflatten(graph.leaves.values())),
+    along_for(_NAME, 'graph', params, graph.treedef.unflatten(graph.leaves.values())),
   ):
     _checks.check_shape(_NAME, 'params', path, leaf, known.shape)
   # on the host once, since each point scores its group anew
-  found = tree.along(_NAME, 'scorer', params, called(_NAME, params, scorer))
+  found = along_for(_NAME, 'scorer', params, called(_NAME, params, scorer))
   held = [np.asarray(score) if tree.is_floating(score) else None for score in found]
   return channel_groups(graph.treedef.unflatten(held), graph, where)
 

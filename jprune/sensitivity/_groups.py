@@ -19,6 +19,7 @@ from jprune.masks._top_k import select
 from jprune.report._count import nonzeros
 from jprune.sensitivity import _errors
 from jprune.sensitivity._record import fingerprint
+from jprune.tree._along import along_for
 from jprune.typing import Params, Scores, Where
 
 
@@ -55,7 +56,7 @@ def leaf_groups(
     raise _errors.not_by_sparsity(function, pattern)
   checked(function, scores, pattern)
   paths, leaves, _ = tree.flatten(params)
-  found = tree.along(function, 'scorer', params, scores)
+  found = along_for(function, 'scorer', params, scores)
   name = namer(function, groups)
   members: dict[str, list[int]] = {}
   for place, (path, score) in enumerate(zip(paths, found)):

@@ -19,6 +19,8 @@ from jprune.sensitivity import _errors
 from jprune.sensitivity._measure import Masked, measured
 from jprune.sensitivity._result import Step
 from jprune.sensitivity._scored import masks_of, scores_of
+from jprune.tree._along import along_for
+from jprune.tree._selected import selected_for
 from jprune.typing import Masks, Params, Scores
 
 
@@ -38,7 +40,7 @@ class Setup:
     self.function, self.evaluate = function, evaluate
     self._scorer, self.distribution, self._pattern = scorer, distribution, pattern
     self._roles = where if isinstance(where, Roles) else None
-    self.chosen = tree.selected(function, params, where)
+    self.chosen = selected_for(function, params, where)
     self.scores = scores_of(function, params, scorer, self.chosen)
     self.dense = Masked(params, self.chosen)({})
     paths, leaves, _ = tree.flatten(params)
@@ -62,7 +64,7 @@ class Setup:
   @explicit
   def pruned(self, params: Params, masks: Masks) -> Params:
     """The params with exactly 0.0 where they are pruned."""
-    leaves, found = tree.flatten(params)[1], tree.along(self.function, 'masks', params, masks)
+    leaves, found = tree.flatten(params)[1], along_for(self.function, 'masks', params, masks)
     out = [zero_where_pruned(leaf, mask) for leaf, mask in zip(leaves, found)]
     return tree.flatten(params)[2].unflatten(out)
 
@@ -115,14 +117,14 @@ def _tuned(
   if new is None:
     raise _errors.nothing_tuned(setup.function)
   paths, leaves, treedef = tree.flatten(params)
-  found = tree.along(setup.function, 'finetune', params, new)
+  found = along_for(setup.function, 'finetune', params, new)
   kind = lambda x: (x.shape, x.dtype) if tree.is_array(x) else None
   out = []
   for path, leaf, tuned in zip(paths, leaves, found):
     if kind(tuned) != kind(leaf):
       raise _errors.not_tuned(setup.function, path, tuned, leaf)
     out.append(tuned)
-  pairs = zip(out, tree.along(setup.function, 'masks', params, masks))
+  pairs = zip(out, along_for(setup.function, 'masks', params, masks))
   return setup.pruned(treedef.unflatten(out), masks), _stray(pairs)
 
 
@@ -137,7 +139,7 @@ def _stray(pairs: Iterable[tuple[Any, Any]]) -> int:
 def _lent(setup: Setup, params: Params, masks: Masks) -> Params:
   """Params that a training step may donate: leaves without a mask are the caller's own buffers."""
   _, leaves, treedef = tree.flatten(params)
-  pairs = zip(leaves, tree.along(setup.function, 'masks', params, masks))
+  pairs = zip(leaves, along_for(setup.function, 'masks', params, masks))
   own = lambda leaf, mask: mask is None and isinstance(leaf, (jax.Array, np.ndarray))
   return treedef.unflatten([leaf.copy() if own(leaf, mask) else leaf for leaf, mask in pairs])
 

@@ -12,6 +12,7 @@ from jprune._entry import explicit
 from jprune._roles import Roles
 from jprune._selection import masks_by
 from jprune.sensitivity import _errors
+from jprune.tree._along import along_for
 from jprune.typing import Masks, Params, Scorer, Scores
 
 
@@ -20,7 +21,7 @@ def scores_of(
 ) -> Any:
   """Scores along the params, ``None`` where a leaf is not chosen; checked."""
   paths, leaves, treedef = tree.flatten(params)
-  found = tree.along(function, 'scorer', params, called(function, params, scorer))
+  found = along_for(function, 'scorer', params, called(function, params, scorer))
   bound = scorer.keywords if isinstance(scorer, functools.partial) else {}
   out = []
   for path, leaf, score, yes in zip(paths, leaves, found, chosen, strict=True):

@@ -12,6 +12,7 @@ from jprune._entry import explicit
 from jprune.masks import NOfM
 from jprune.masks._patterns import known_units
 from jprune.masks._top_k import _marked
+from jprune.tree._along import along_for
 from jprune.typing import Masks, Params, Scores
 
 
@@ -33,8 +34,8 @@ def cuts(
     is no one cut, as with :class:`~jprune.masks.NOfM`.
   """
   paths, _, _ = tree.flatten(params)
-  held = tree.along('run', 'masks', params, masks)
-  found = tree.along('run', 'scores', params, scores)
+  held = along_for('run', 'masks', params, masks)
+  found = along_for('run', 'scores', params, scores)
   marked, _ = _marked(found, before)
   return {
     path: _cut(bits, score.dtype, mask, pattern)

@@ -9,11 +9,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jprune import tree
 from jprune._roles import HEADS, OUTPUTS
 from jprune.masks import ChannelGroups
 from jprune.masks._channels import slices as _slices
 from jprune.tree._named_roles import roles_or_names
+from jprune.tree._selected import matching_for
 from jprune.typing import ByPath
 
 
@@ -78,7 +78,7 @@ class Ablation:
     if self._ablate is None:
       return [False] * len(weights)
     if not hasattr(self._ablate, 'groups'):
-      return tree.matching(self._function, 'ablate', weights, self._ablate)
+      return matching_for(self._function, 'ablate', weights, self._ablate)
     makers = {self._path(m) for unit in self.units for m in unit.makers}
     return [path in makers for path in weights]
 

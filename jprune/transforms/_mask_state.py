@@ -14,6 +14,7 @@ from jprune.masks._in_state import is_end as is_end
 from jprune.masks._in_state import is_hole as is_hole
 from jprune.masks._pack import PackedMask, unpack_leaf
 from jprune.transforms import _errors
+from jprune.tree._along import along_for
 from jprune.typing import Masks, Params
 
 
@@ -34,7 +35,7 @@ def held_masks(function: str, params: Params, masks: Masks) -> Masks:
     return params
   mask_paths, found, _ = tree.flatten(masks, is_end)
   if mask_paths != paths:  # an error, or masks below a hole
-    found = tree.along(function, 'masks', treedef.unflatten(range(len(leaves))), masks)
+    found = along_for(function, 'masks', treedef.unflatten(range(len(leaves))), masks)
   found = [leaf if is_hole(leaf) else mask for leaf, mask in zip(leaves, found, strict=True)]
   found = aligned(function, params, treedef.unflatten(found))
   paths, leaves, treedef = tree.flatten(params)

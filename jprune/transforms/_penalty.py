@@ -15,6 +15,7 @@ from jprune.transforms import _errors
 from jprune.transforms._mask_state import is_end, is_hole
 from jprune.transforms._method import single
 from jprune.transforms._transformation import transformation
+from jprune.tree._selected import matching_for
 from jprune.typing import ByPath, Params, Where
 
 Strength = float | Callable[[Any], Any]
@@ -89,7 +90,7 @@ def members(function: str, graph: Any, params: Params, where: Where) -> list[str
   own = set(ChannelGroups(graph).members(paths))
   named = [True] * len(paths)
   if where is not None:
-    named = tree.matching(function, 'where', params, where)
+    named = matching_for(function, 'where', params, where)
   chosen = [
     path
     for path, leaf, yes, why in zip(paths, leaves, named, state)

@@ -26,6 +26,7 @@ from jprune.transforms._method import single
 from jprune.transforms._penalty import Penalty, Strength, added, members, penalized
 from jprune.transforms._transformation import transformation
 from jprune.tree import _names
+from jprune.tree._selected import matching_for
 from jprune.typing import ByPath, Masks, Params, Where
 
 _SCALES = ('scale', 'gamma', 'gain', 'weight', 'w', 'g')
@@ -238,7 +239,7 @@ def _scales(function: str, params: Params, where: Where) -> list[str]:
   """The paths of the scales of norms."""
   paths, leaves, _ = tree.flatten(params)
   if where is not None:
-    named = tree.matching(function, 'where', params, where)
+    named = matching_for(function, 'where', params, where)
     return [path for path, yes in zip(paths, named) if yes]
   shapes = [tuple(leaf.shape) if tree.is_array(leaf) else None for leaf in leaves]
   kinds = ('a scale', "a norm's vector")

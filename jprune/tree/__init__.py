@@ -5,8 +5,8 @@ scores, sparsities) *along the params*: at each leaf of the params stands that t
 ``None`` included.
 """
 
-from jprune.tree._paths import along as along
-from jprune.tree._paths import by_leaf as by_leaf
+from jprune.tree._along import along as along
+from jprune.tree._along import by_leaf as by_leaf
 from jprune.tree._paths import flatten as flatten
 from jprune.tree._paths import is_array as is_array
 from jprune.tree._paths import is_complex as is_complex
@@ -16,8 +16,8 @@ from jprune.tree._paths import is_traced as is_traced
 from jprune.tree._paths import path_string as path_string
 from jprune.tree._paths import shapes as shapes
 from jprune.tree._paths import size as size
+from jprune.tree._selected import matching as matching
+from jprune.tree._selected import selected as selected
 from jprune.tree._where import default_where as default_where
-from jprune.tree._where import matching as matching
-from jprune.tree._where import selected as selected
 from jprune.tree._where import skipped as skipped
 from jprune.tree._where import state_by_name as state_by_name

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax.core import Tracer
 
-from jprune import _checks
 from jprune.typing import Params
 
 
@@ -166,74 +165,3 @@ def shapes(params: Params) -> dict[str, tuple[int, ...]]:
   """
   paths, leaves, _ = flatten(params)
   return {path: tuple(getattr(leaf, 'shape', ())) for path, leaf in zip(paths, leaves)}
-
-
-def along(
-  function: str, argument: str, params: Params, other: Any, reference: str = 'params'
-) -> list[Any]:
-  """The leaves of ``other`` in the order of the params' leaves; ``None`` stays ``None``.
-
-  Args:
-    function: who asks, for the message.
-    argument: what ``other`` is called there.
-    params: tree whose leaves give the order.
-    other: tree of the same structure; where the params have a leaf, anything may stand.
-    reference: what ``params`` is called there.
-
-  Returns:
-    What stands in ``other`` at each leaf of the params, in tree order.
-
-  Raises:
-    ValueError: if ``other`` hasn't the structure of the params.
-
-  Examples:
-    >>> along('apply', 'masks', {'w': 1.0, 'b': 2.0}, {'w': True, 'b': None})
-    [None, True]
-  """
-  treedef = jax.tree.structure(params)
-  try:
-    return treedef.flatten_up_to(other)
-  except (ValueError, TypeError, KeyError) as error:
-    none = lambda x: x is None
-    found = jax.tree_util.tree_flatten_with_path(other, is_leaf=none)[0]
-    paths = [path_string(path) for path, _ in found]
-    expected = flatten(params)[0]
-    raise _checks.other_structure(function, argument, expected, paths, error, reference) from None
-
-
-def by_leaf(
-  function: str, argument: str, params: Params, values: Any, reference: str = 'params'
-) -> list[Any]:
-  """One value for each leaf of the params, in tree order.
-
-  Args:
-    function: who asks, for the message.
-    argument: what ``values`` is called there.
-    params: tree whose leaves give the order.
-    values: a single number, a dict from leaf path to number (others get ``None``), or a tree
-      with the structure of the params.
-    reference: what ``params`` is called there.
-
-  Returns:
-    A number or ``None`` for each leaf.
-
-  Raises:
-    ValueError: if ``values`` is a tree of another structure.
-
-  Examples:
-    >>> params = {'a': {'w': 1.0}, 'b': 2.0}
-    >>> by_leaf('f', 'x', params, 0.5), by_leaf('f', 'x', params, {'a/w': 0.5})
-    ([0.5, 0.5], [0.5, None])
-  """
-  paths, _, _ = flatten(params)
-  if isinstance(values, (int, float)) or (is_array(values) and values.shape == ()):
-    return [values] * len(paths)
-  by_path = isinstance(values, Mapping) and values and set(values) <= set(paths)
-  # linen's boxes are nodes whose own path is a leaf's
-  if by_path and all(_is_leaf(value) for value in values.values()):
-    return [values.get(path) for path in paths]
-  return along(function, argument, params, values, reference)
-
-
-def _is_leaf(value: Any) -> bool:
-  return value is None or jax.tree_util.treedef_is_leaf(jax.tree.structure(value))

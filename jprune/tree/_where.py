@@ -1,20 +1,16 @@
-"""Which leaves ``where`` selects, and why its default leaves the others out."""
+"""Why the default of ``where`` skips a leaf."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
 import jax
-import numpy as np
 
-from jprune import _checks, _roles
-from jprune.tree import _errors, _names
+from jprune.tree import _names
 from jprune.tree._named_roles import stack_depths
-from jprune.tree._paths import along, flatten, is_array, is_inexact, shapes, size
-from jprune.tree._quantised import scales_of
-from jprune.typing import Params, Where
+from jprune.tree._paths import flatten, is_array, is_inexact, size
+from jprune.typing import Params
 
 _STATE = ('in the collection', 'running statistics', 'state by')  # how reasons of state begin
 
@@ -143,168 +139,3 @@ def default_where(path: str, leaf: Any) -> bool:
     (True, False)
   """
   return skipped({path: leaf}) == [None]
-
-
-def selected(
-  function: str, params: Params, where: Where = None, roles: Mapping[str, Any] | None = None
-) -> list[bool]:
-  """Which leaves ``where`` selects, in tree order.
-
-  Predicates, trees of bools, :class:`~jprune.graph.Roles` (their kernels) and, in a list, the exact
-  paths of leaves choose exactly. Regular
-  expressions narrow the default: of what they find, they take what :func:`skipped` has no reason
-  to leave out.
-
-  Args:
-    function: who asks, for the message.
-    params: tree of arrays.
-    where: any kind of :data:`jprune.typing.Where`.
-    roles: what a function does with each leaf, by path: :func:`jprune.graph.roles`. By default
-      names tell.
-
-  Returns:
-    A Python bool for each leaf.
-
-  Raises:
-    ValueError: if there is no leaf at all, or none is selected, or an entry of a list selects none;
-      if a regular expression is malformed, or finds only what the default leaves out; if the roles
-      are of other leaves; if the default, or a regular expression, comes upon quantised weights.
-    TypeError: if ``where`` is of no known kind, or a selected leaf is not a floating array.
-
-  Examples:
-    >>> params = {'Dense_0': {'kernel': jnp.ones((2, 3)), 'bias': jnp.ones(3)}}
-    >>> selected('prune', params), selected('prune', params, ['Dense_0/bias'])
-    ([False, True], [True, False])
-  """
-  paths, leaves, _ = flatten(params)
-  if not leaves:
-    raise _checks.empty_tree(function)
-  if isinstance(where, _roles.Roles):
-    where, roles = None, where
-  if roles is not None:
-    _roles.check(function, shapes(params), roles)
-  if _is_bool_tree(where):
-    chosen = [bool(value) for value in along(function, 'where', params, where)]
-  else:
-    chosen = _filtered(function, where, paths, leaves, skipped(params, roles))
-  if not any(size(leaf) for leaf, yes in zip(leaves, chosen) if yes and is_array(leaf)):
-    raise _errors.nothing_selected(function, where, paths)
-  for path, leaf, yes in zip(paths, leaves, chosen):
-    if yes and not is_inexact(leaf):
-      raise _checks.not_floating(function, 'where', path, leaf)
-  return chosen
-
-
-def matching(function: str, argument: str, params: Params, chosen: Where) -> list[bool]:
-  """Which leaves a filter names, whatever they are, in tree order.
-
-  Args:
-    function: who asks, for the message.
-    argument: what the filter is called there.
-    params: tree of arrays.
-    chosen: any kind of :data:`jprune.typing.Where` but ``None``; a regular expression is searched
-      for in the paths of all leaves.
-
-  Returns:
-    A Python bool for each leaf.
-
-  Raises:
-    ValueError: if nothing is named, by an entry of a list neither; if a regular expression is
-      malformed.
-    TypeError: if the filter is of no known kind.
-
-  Examples:
-    >>> params = {'Dense_0': {'kernel': jnp.ones((2, 3)), 'bias': jnp.ones(3)}}
-    >>> matching('channels', 'keep', params, 'Dense')
-    [True, True]
-  """
-  paths, leaves, _ = flatten(params)
-  if _is_bool_tree(chosen):
-    named = [bool(value) for value in along(function, argument, params, chosen)]
-  elif isinstance(chosen, (list, tuple)) and chosen:
-    exact = lambda entry: [path == entry for path in paths]
-    each = [
-      exact(entry) if entry in paths else matching(function, argument, params, entry)
-      for entry in chosen
-    ]
-    named = [any(column) for column in zip(*each)]
-  elif isinstance(chosen, (str, re.Pattern)):
-    named = _searched(function, chosen, paths, argument)
-  elif callable(chosen):
-    answers = (chosen(path, leaf) for path, leaf in zip(paths, leaves))
-    named = [_checks.as_bool(function, a, path, argument) for a, path in zip(answers, paths)]
-  else:
-    raise _errors.bad_where(function, chosen, argument)
-  if not any(named):
-    raise _errors.nothing_selected(function, chosen, paths, argument)
-  return named
-
-
-def _filtered(
-  function: str, where: Where, paths: list[str], leaves: list[Any], why: list[str | None]
-) -> list[bool]:
-  """Which leaves any filter but a tree of bools selects."""
-  if isinstance(where, (list, tuple)) and where:
-    chosen = [False] * len(paths)
-    for each in where:
-      if isinstance(each, str) and each in paths:
-        more = [path == each for path in paths]
-      else:
-        more = _filtered(function, each, paths, leaves, why)
-      if not any(more):
-        raise _errors.nothing_selected(function, each, paths)
-      chosen = [one or other for one, other in zip(chosen, more)]
-    return chosen
-  if where is None or isinstance(where, (str, re.Pattern)):
-    found = [True] * len(paths) if where is None else _searched(function, where, paths)
-    _refuse_quantised(function, paths, leaves, found)
-    chosen = [yes and each is None for yes, each in zip(found, why)]
-    if where is not None and any(found) and not any(chosen):
-      raise _only_left_out(function, where, paths, leaves, found, why)
-    return chosen
-  if callable(where):
-    answers = [(where(path, leaf), path) for path, leaf in zip(paths, leaves)]
-    return [_checks.as_bool(function, answer, path) for answer, path in answers]
-  raise _errors.bad_where(function, where)
-
-
-def _searched(
-  function: str, where: str | re.Pattern[str], paths: list[str], argument: str = 'where'
-) -> list[bool]:
-  try:
-    pattern = re.compile(where)
-  except re.error as error:
-    raise _errors.bad_regex(function, where, error, argument) from None
-  return [pattern.search(path) is not None for path in paths]
-
-
-def _only_left_out(
-  function: str,
-  where: Any,
-  paths: list[str],
-  leaves: list[Any],
-  found: list[bool],
-  why: list[str | None],
-) -> Exception:
-  """The error for a pattern that finds only what the default leaves out."""
-  there = [i for i, yes in enumerate(found) if yes]
-  if not any(is_array(leaves[i]) and size(leaves[i]) for i in there):
-    return _errors.nothing_selected(function, where, paths)
-  floating = [i for i in there if is_inexact(leaves[i])]
-  if not floating:
-    return _checks.not_floating(function, 'where', paths[there[0]], leaves[there[0]])
-  return _errors.only_left_out(function, where, [(paths[i], why[i]) for i in floating])
-
-
-def _refuse_quantised(
-  function: str, paths: list[str], leaves: list[Any], found: list[bool]
-) -> None:
-  dtypes = [str(leaf.dtype) if is_array(leaf) else None for leaf in leaves]
-  for path, leaf, yes, scale in zip(paths, leaves, found, scales_of(paths, dtypes)):
-    if yes and scale is not None:
-      raise _errors.quantised(function, path, leaf, scale)
-
-
-def _is_bool_tree(where: Where) -> bool:
-  leaves = jax.tree.leaves(where)
-  return bool(leaves) and all(isinstance(leaf, (bool, np.bool_)) for leaf in leaves)

@@ -94,9 +94,27 @@ def test_patterns_stand_at_the_top():
 def test_no_page_imports_masks_for_a_pattern():
   root = pathlib.Path(__file__).parents[2]
   pages = [root / 'README.md', *root.glob('docs/**/*.md'), *root.glob('examples/*')]
-  needless = re.compile(r'masks as \w+|from jprune\.masks import|jprune\.masks\.[A-Z]\w+\(')
+  needless = re.compile(
+    r'import .*masks as \w+|from jprune\.masks import|jprune\.masks\.[A-Z]\w+\('
+  )
   for page in filter(pathlib.Path.is_file, pages):
     assert not needless.findall(page.read_text()), page.name
+
+
+def test_nobody_is_asked_who_calls():
+  """What messages call the caller and its arguments is no part of a signature."""
+  trees = {name: each for name, each in signatures().items() if name.startswith('tree.')}
+  assert len(trees) > 12
+  for name, parameters in trees.items():
+    assert not {'function', 'argument', 'reference'} & set(parameters), name
+  with pytest.raises(ValueError, match='along: `other` must be a tree with the structure'):
+    jprune.tree.along({'w': 1}, {'v': 1})
+  with pytest.raises(ValueError, match='by_leaf: `values` must be a tree with the structure'):
+    jprune.tree.by_leaf({'w': 1}, {'v': 1})
+  with pytest.raises(ValueError, match='selected: `where` must be'):
+    jprune.tree.selected({'w': jnp.ones((2, 2))}, 'v')
+  with pytest.raises(ValueError, match='matching: `where` must be'):
+    jprune.tree.matching({'w': jnp.ones((2, 2))}, 'v')
 
 
 def weigh(params, *args):

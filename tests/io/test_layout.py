@@ -137,7 +137,7 @@ def test_file_size_is_the_announced_sum(tmp_path, widths, depth, dtype, sparsity
   uniform = lambda x: np.random.default_rng(1).random(x.shape)
   masks = jax.tree.map(lambda x: uniform(x) >= sparsity if x.ndim > 1 else None, params)
   paths, leaves, _ = tree.flatten(params)
-  found = tree.along('test', 'masks', params, masks)
+  found = tree.along(params, masks)
   assert sum(leaf.size for leaf in leaves) >= 100_000
   storages = [
     smallest_storage(x.shape, x.size if mask is None else int(mask.sum()), x.dtype.itemsize)

@@ -233,7 +233,7 @@ def test_methods_with_options_and_of_ones_own(params, batches):
 def test_distributions(params, batches, distribution, sparsity):
   stats = jprune.graph.capture_batches(mlp, params, batches)
   given = jprune.scores.wanda(params, stats)
-  expected = jprune.tree.by_leaf('test', 'expected', params, distribution(params, given, sparsity))
+  expected = jprune.tree.by_leaf(params, distribution(params, given, sparsity))
   _, _, report = reconstruct.prune(
     mlp, params, batches, sparsity=sparsity, distribution=distribution, **QUIET
   )

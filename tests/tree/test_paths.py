@@ -71,7 +71,7 @@ CONTAINERS = {
 def test_paths_and_default_selection(name):
   params, path = CONTAINERS[name]
   paths, leaves, _ = tree.flatten(params)
-  assert [p for p, yes in zip(paths, tree.selected('f', params)) if yes] == [path]
+  assert [p for p, yes in zip(paths, tree.selected(params)) if yes] == [path]
   assert len(set(paths)) == len(leaves)
   masks = jprune.prune(params, 0.5)
   kept = jax.tree.leaves(masks)
@@ -96,7 +96,7 @@ PARAMS = {
 
 
 def names(where):
-  return [p for p, yes in zip(tree.flatten(PARAMS)[0], tree.selected('f', PARAMS, where)) if yes]
+  return [p for p, yes in zip(tree.flatten(PARAMS)[0], tree.selected(PARAMS, where)) if yes]
 
 
 @pytest.mark.parametrize(
@@ -122,7 +122,7 @@ def test_every_kind_of_filter(where, want):
 
 def test_shape_structs_are_enough():
   shapes = jax.eval_shape(lambda: {'a': KERNEL, 'b': BIAS})
-  assert tree.selected('f', shapes) == [True, False]
+  assert tree.selected(shapes) == [True, False]
   assert tree.size(jax.ShapeDtypeStruct((2**20, 2**13), jnp.float32)) == 2**33
 
 
@@ -141,54 +141,68 @@ def test_leaves_that_are_not_arrays_are_left_alone():
     (
       'kernal',
       ValueError,
-      r'f: `where` must be a filter that selects at least one leaf; got '
+      r'selected: `where` must be a filter that selects at least one leaf; got '
       r"where='kernal'",
     ),
     ('Dense_0/kernl', ValueError, r"Did you mean 'Dense_0/"),
     ('empty', ValueError, 'which selects no weights'),
-    ('[', ValueError, r"f: `where` must be a regular expression; got '\['"),
-    (3, TypeError, 'f: `where` must be a predicate, a regular expression'),
-    ([], TypeError, 'f: `where` must be a predicate'),
-    (lambda path, leaf: None, TypeError, 'f: `where` must be a predicate that returns a bool'),
-    ('count', TypeError, "f: `where` must be a filter of floating leaves; got int32 .* 'count'"),
-    (['count'], TypeError, "f: `where` must be a filter of floating leaves; got int32 .* 'count'"),
+    ('[', ValueError, r"selected: `where` must be a regular expression; got '\['"),
+    (3, TypeError, 'selected: `where` must be a predicate, a regular expression'),
+    ([], TypeError, 'selected: `where` must be a predicate'),
+    (
+      lambda path, leaf: None,
+      TypeError,
+      'selected: `where` must be a predicate that returns a bool',
+    ),
+    (
+      'count',
+      TypeError,
+      "selected: `where` must be a filter of floating leaves; got int32 .* 'count'",
+    ),
+    (
+      ['count'],
+      TypeError,
+      "selected: `where` must be a filter of floating leaves; got int32 .* 'count'",
+    ),
     (
       'bias|scale',
       ValueError,
-      r"f: `where` must be .* that the default takes; got where='bias.scale', which finds only "
-      r"'Dense_0/bias' \(fewer than two dimensions\), .*. A regular expression narrows "
+      r"selected: `where` must be .* that the default takes; got where='bias.scale', which finds "
+      r"only 'Dense_0/bias' \(fewer than two dimensions\), .*. A regular expression narrows "
       'the default. To choose these all the same, pass a list of their paths, a predicate',
     ),
     (re.compile('bias$'), ValueError, "got where='bias.', which finds only 'Dense_0/bias'"),
     (['kernel', 'Dense_9'], ValueError, "got where='Dense_9', which selects no weights out of"),
     (['kernel', 'bias'], ValueError, "got where='bias', which finds only 'Dense_0/bias'"),
     (['kernel', lambda path, leaf: False], ValueError, 'which selects no weights out of'),
-    ({'Dense_0': True}, ValueError, 'f: `where` must be a tree with the structure of'),
+    ({'Dense_0': True}, ValueError, 'selected: `where` must be a tree with the structure of'),
   ],
 )
 def test_filters_that_cannot_be_meant(where, error, words):
   with pytest.raises(error, match=words):
-    tree.selected('f', PARAMS, where)
+    tree.selected(PARAMS, where)
 
 
 def test_nothing_to_select_from():
-  with pytest.raises(ValueError, match='f: `params` must be a tree with at least one leaf'):
-    tree.selected('f', {})
+  with pytest.raises(ValueError, match='selected: `params` must be a tree with at least one leaf'):
+    tree.selected({})
   with pytest.raises(ValueError, match=r'By default floating leaves .*tree.skipped'):
-    tree.selected('f', {'b': BIAS})
+    tree.selected({'b': BIAS})
 
 
 def test_along_and_by_leaf():
   params = {'a': {'w': KERNEL}, 'b': BIAS}
-  assert tree.along('f', 'x', params, {'a': {'w': None}, 'b': 1}) == [None, 1]
-  assert tree.by_leaf('f', 'x', params, 0.5) == [0.5, 0.5]
-  assert tree.by_leaf('f', 'x', params, {'a/w': 0.5}) == [0.5, None]
-  assert tree.by_leaf('f', 'x', params, {'a': {'w': 0.5}, 'b': None}) == [0.5, None]
-  with pytest.raises(ValueError, match=r"f: `x` must be a tree .*; got no leaf 'a/w', 'b' and an"):
-    tree.by_leaf('f', 'x', params, {'c': 0.5})
+  assert tree.along(params, {'a': {'w': None}, 'b': 1}) == [None, 1]
+  assert tree.by_leaf(params, 0.5) == [0.5, 0.5]
+  assert tree.by_leaf(params, {'a/w': 0.5}) == [0.5, None]
+  assert tree.by_leaf(params, {'a': {'w': 0.5}, 'b': None}) == [0.5, None]
+  with pytest.raises(
+    ValueError, match=r"by_leaf: `values` must be a tree .*; got no leaf 'a/w', 'b' and an"
+  ):
+    tree.by_leaf(params, {'c': 0.5})
   frozen = flax.core.freeze({'a': {'w': 1}, 'b': 2})
   with pytest.raises(ValueError, match='the same leaf paths in other containers'):
-    tree.along('f', 'x', params, frozen)
+    tree.along(params, frozen)
 
 
 def roles_of(params, **found):
@@ -209,7 +223,7 @@ ROLES = roles_of(
 
 
 def test_roles_take_the_place_of_names():
-  find = lambda where: tree.selected('f', PARAMS, where, ROLES)
+  find = lambda where: tree.selected(PARAMS, where, ROLES)
   paths = tree.flatten(PARAMS)[0]
   assert [p for p, yes in zip(paths, find(None)) if yes] == ['Dense_0/bias', 'Dense_0/kernel']
   assert [p for p, yes in zip(paths, find('bias')) if yes] == ['Dense_0/bias']
@@ -257,12 +271,14 @@ QUANTISED = {
 def test_quantised_weights_are_refused_unless_left_out(name):
   params, path = QUANTISED[name]
   params = {**params, 'head': {'kernel': KERNEL}}
-  words = rf"f: `params` must be weights that are not quantised; .* scales '.*' at leaf '{path}'"
+  words = (
+    rf"selected: `params` must be weights that are not quantised; .* scales '.*' at leaf '{path}'"
+  )
   for where in (None, '.', ['.']):
     with pytest.raises(ValueError, match=words + '. Dequantise the weights first'):
-      tree.selected('f', params, where)
-  assert sum(tree.selected('f', params, 'head')) == 1
-  assert sum(tree.selected('f', params, lambda path, leaf: path == 'head/kernel')) == 1
+      tree.selected(params, where)
+  assert sum(tree.selected(params, 'head')) == 1
+  assert sum(tree.selected(params, lambda path, leaf: path == 'head/kernel')) == 1
   del params['head']
   assert set(tree.skipped(params)) - {None, 'not floating'} or name == 'MXFP4'
 
@@ -273,6 +289,6 @@ def test_small_dtypes_without_scales_are_weights_like_others():
     'norm': {'scale': jnp.ones(2)},
     'swin': {'index': jnp.ones((4, 4), jnp.int32), 'scale': jnp.ones(4)},
   }
-  assert [p for p, yes in zip(tree.flatten(params)[0], tree.selected('f', params)) if yes] == [
+  assert [p for p, yes in zip(tree.flatten(params)[0], tree.selected(params)) if yes] == [
     'l/kernel'
   ]

@@ -23,6 +23,7 @@ from jprune.graph._capture.moments import Moments, merged
 from jprune.graph._capture.recorder import Recording
 from jprune.graph._capture.stats import Stats
 from jprune.graph._program.compiled import Compiled
+from jprune.tree._selected import matching_for, selected_for
 from jprune.typing import Params, Where
 
 
@@ -244,10 +245,10 @@ def _chosen(function: str, params: Params, where: Where) -> tuple[bool, ...]:
     if any(found):
       return tuple(found)
   if isinstance(where, (str, re.Pattern)):  # vectors too, where it finds nothing else
-    named = tree.matching(function, 'where', params, where)
+    named = matching_for(function, 'where', params, where)
     wide = [yes and len(np.shape(x)) >= 2 for yes, x in zip(named, leaves)]
     where = [path for path, yes in zip(paths, wide if any(wide) else named) if yes]
-  return tuple(tree.selected(function, params, where))
+  return tuple(selected_for(function, params, where))
 
 
 def _mesh(values: Sequence[Any]) -> Mesh | None:

@@ -6,8 +6,8 @@ import dataclasses
 import itertools
 from typing import TYPE_CHECKING
 
-from jprune import tree
 from jprune.graph._channels.readonly import ReadOnly
+from jprune.tree._selected import matching_for
 from jprune.typing import Where
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def without(graph: ChannelGraph, keep: Where) -> ChannelGraph:
   """The graph in which groups with a member in a leaf that ``keep`` names are frozen."""
   params = graph.treedef.unflatten(graph.leaves.values())
-  named = tree.matching('keeping', 'keep', params, keep)
+  named = matching_for('keeping', 'keep', params, keep)
   paths = {path for path, yes in zip(graph.leaves, named) if yes}
   stay = [paths.isdisjoint(member.path for member in group.members) for group in graph.groups]
   why = dict(graph.frozen)

@@ -12,6 +12,7 @@ from jprune import _checks, tree
 from jprune.graph import _errors
 from jprune.graph._channels.graph import ChannelGraph
 from jprune.graph._channels.groups import Group
+from jprune.tree._along import along_for
 from jprune.typing import Masks, Params
 
 
@@ -21,7 +22,7 @@ def mask_arrays(function: str, params: Params, masks: Masks) -> list[np.ndarray 
   if masks is None and not jax.tree_util.treedef_is_leaf(treedef):
     raise _errors.no_masks(function)
   out: list[np.ndarray | None] = []
-  for path, leaf, mask in zip(paths, leaves, tree.along(function, 'masks', params, masks)):
+  for path, leaf, mask in zip(paths, leaves, along_for(function, 'masks', params, masks)):
     if hasattr(mask, 'unpack'):
       mask = mask.unpack()
     if mask is not None:

@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 
 from jprune import _checks, _roles, tree
 from jprune.masks import _errors
+from jprune.tree._along import along_for
+from jprune.tree._selected import matching_for, selected_for
 from jprune.typing import Scores, Where
 
 REST = '*'  # the key of a dict of groups that stands for all that no other key names
@@ -52,7 +54,7 @@ def taking_part(
   if not graph.groups:
     raise _checks.no_groups(function)
   params = graph.treedef.unflatten(graph.leaves.values())
-  found = tree.along(function, 'scores', params, scores)
+  found = along_for(function, 'scores', params, scores)
   kernels = _kernels(function, graph, params, roles)
   chosen = _chosen(function, graph, params, where, kernels, roles)
   leaves = _counting(function, graph, found, chosen)
@@ -90,7 +92,7 @@ def kept_groups(function: str, graph: Any, keep: Where) -> set[int]:
   if keep is None:
     return set()
   params = graph.treedef.unflatten(graph.leaves.values())
-  named = tree.matching(function, 'keep', params, keep)
+  named = matching_for(function, 'keep', params, keep)
   paths = {path for path, yes in zip(graph.leaves, named) if yes}
   return {i for i, group in enumerate(graph.groups) if paths_of(group) & paths}
 
@@ -116,10 +118,10 @@ def _chosen(
     each = (paths_of(group) for group in graph.groups)
     return {path for paths in each for path in paths & kernels or paths}
   if isinstance(where, (str, re.Pattern)):  # vectors count where it finds nothing else
-    found = tree.matching(function, 'where', params, where)
+    found = matching_for(function, 'where', params, where)
     named = {path for path, yes in zip(graph.leaves, found, strict=True) if yes}
     where = list(named & kernels or named)
-  chosen = tree.selected(function, params, where, roles)
+  chosen = selected_for(function, params, where, roles)
   return {path for path, yes in zip(graph.leaves, chosen, strict=True) if yes}
 
 
