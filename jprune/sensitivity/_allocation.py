@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Mapping
 from fractions import Fraction
-from typing import Any
+from typing import Any, ClassVar
 
 from jprune import _checks, tree
 from jprune._text import html
@@ -94,6 +94,7 @@ class Allocation(Mapping[str, float]):
   unit: str = 'weights'
   pattern: str = 'Unstructured()'
   scorer: str = ''
+  needs_scores: ClassVar[bool] = False  # as :class:`jprune.typing.Distribution` has it
 
   def __getitem__(self, path: str) -> float:
     return self.sparsities[path]

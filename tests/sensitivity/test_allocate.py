@@ -4,8 +4,10 @@ import functools
 import itertools
 import json
 
+import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -258,6 +260,19 @@ def test_the_pattern_it_was_measured_with():
   fixed = jprune.prune(params, distribution=jprune.distributions.fixed(chosen), pattern=block)
   np.testing.assert_array_equal(masks['in'], fixed['in'])
   jprune.prune(params, distribution=jprune.distributions.fixed(chosen))
+
+
+def test_shapes_are_enough_for_training():
+  """It has been measured already, so training asks for no scores: `init` runs under `jit`."""
+  _, params, _ = model()
+  found = curves(lambda params: float(params['in'].sum()), params, [0.0, 0.5], where=['in'])
+  chosen = allocate(found, sparsity=0.5)
+  tx = jprune.transforms.gradual(optax.sgd(0.1), 0.25, every=2, distribution=chosen, where='in')
+  masks = jprune.transforms.masks_of(jax.jit(tx.init)(params))
+  assert int(masks['in'].sum()) == params['in'].size
+  _, state = tx.update(params, tx.init(params), params)
+  kept = jprune.transforms.masks_of(state)['in'].sum()
+  assert kept == jprune.prune(params, 0.25, distribution=chosen, where='in')['in'].sum()
 
 
 def test_channel_groups():
