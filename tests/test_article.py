@@ -65,7 +65,7 @@ def test_masked_forward_by_hand():
 def test_masked_forward_equals_numpy():
   model = TwoFiveOne()
   params = model.init(jax.random.key(0), X)['params']
-  masks = jprune.masks.bernoulli(params, 0.5, jax.random.key(1))
+  masks = jprune.masks.bernoulli(params, 0.5, key=jax.random.key(1))
   one, two = params['Dense_0'], params['Dense_1']
   hidden = X @ np.where(masks['Dense_0']['kernel'], one['kernel'], 0) + np.asarray(one['bias'])
   expected = np.maximum(hidden, 0) @ np.where(masks['Dense_1']['kernel'], two['kernel'], 0)
@@ -76,7 +76,7 @@ def test_masked_forward_equals_numpy():
 @pytest.mark.parametrize('seed', range(3))
 def test_random_pruning_counts(seed):
   params = TwoFiveOne().init(jax.random.key(seed), X)['params']
-  masks = jprune.masks.bernoulli(params, 0.5, jax.random.key(seed + 10))
+  masks = jprune.masks.bernoulli(params, 0.5, key=jax.random.key(seed + 10))
   pruned = jprune.apply(params, masks)
   report = jprune.tally(params, masks)
   for name, size in [('Dense_0', 10), ('Dense_1', 5)]:

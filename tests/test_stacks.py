@@ -145,7 +145,7 @@ def test_roles_select_wherever_leaves_are_selected():
   roles = jprune.graph.roles(stacked_fn, STACK, X)
   _, stats = jprune.graph.capture(stacked_fn, STACK, X, where=roles)
   assert set(stats.paths) == set(roles.kernels)
-  drawn = jprune.masks.bernoulli(STACK, 0.5, jax.random.key(0), where=roles)
+  drawn = jprune.masks.bernoulli(STACK, 0.5, key=jax.random.key(0), where=roles)
   assert drawn['layers']['norm']['scale'] is None
   metric = lambda params: float(jnp.abs(stacked_fn(params, X)).sum())
   found = jprune.sensitivity.run(metric, STACK, sparsity=0.5, where=roles, progress=False)

@@ -168,7 +168,7 @@ class Run:
       if method is None:
         leaf, mask, row = _masked(path, leaf, masks[path], stats)
         return leaf, mask, _leaves.noted(row, stats)
-      new, masks, report = self._method(one, masks, stats, where=how['where'])
+      new, masks, report = self._method(one, stats, masks, where=how['where'])
     else:
       new, masks, report = self._method(one, stats, given, **how)
     return new[path], masks[path], report[path]

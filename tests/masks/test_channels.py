@@ -246,7 +246,7 @@ def test_one_liners():
     (scores.geometric_median(params), {'where': 'kernel'}),
     (scores.magnitude(params), {'scope': 'global', 'normalize': None, 'where': 'bias'}),
     (scores.taylor(params, grads), {'reduce': 'sum'}),
-    (scores.random(params, jax.random.key(0)), {}),
+    (scores.random(params, key=jax.random.key(0)), {}),
   ):
     found = masks.channels(tree, graph, 0.5, **options)
     assert sum(kept_of(found, graph)) == 8

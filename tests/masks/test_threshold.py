@@ -31,7 +31,7 @@ def test_bernoulli_draws_by_rate():
   same = bernoulli(params, 0.3, key=jax.random.key(0))
   np.testing.assert_array_equal(masks['a'], same['a'])
   np.testing.assert_array_equal(
-    jax.jit(lambda k: bernoulli(params, 0.3, k))(jax.random.key(0))['a'], masks['a']
+    jax.jit(lambda k: bernoulli(params, 0.3, key=k))(jax.random.key(0))['a'], masks['a']
   )
   assert bernoulli(params, {'c': 1.0}, key=jax.random.key(0))['a'] is None
   assert not bernoulli(params, {'c': 1.0}, key=jax.random.key(0))['c'].any()
@@ -100,7 +100,7 @@ def test_thresholds_and_rates():
   with pytest.raises(ValueError, match=r'bernoulli: `rate` must be in \[0, 1\]; got 1.5'):
     bernoulli(params, 1.5, key=jax.random.key(0))
   with pytest.raises(TypeError, match=r'bernoulli: `key` must be one typed random key'):
-    bernoulli(params, 0.5, jax.random.PRNGKey(0))
+    bernoulli(params, 0.5, key=jax.random.PRNGKey(0))
   with pytest.raises(TypeError, match=r'bernoulli: `key` must be .* None'):
     bernoulli(params, 0.5, key=None)
 

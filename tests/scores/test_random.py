@@ -38,7 +38,7 @@ def test_a_leaf_does_not_depend_on_the_others():
 def test_do_not_depend_on_the_process():
   code = (
     'import jax, jax.numpy as jnp; from jprune import scores;'
-    "print(scores.random({'w': jnp.zeros(4)}, jax.random.key(0))['w'].tolist())"
+    "print(scores.random({'w': jnp.zeros(4)}, key=jax.random.key(0))['w'].tolist())"
   )
   done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True)
   assert done.stdout.strip() == str(scores.random({'w': jnp.zeros(4)}, key=KEY)['w'].tolist())
