@@ -261,7 +261,7 @@ def test_sharded_data(kind, weighted):
   mesh = jax.make_mesh((8,), ('d',), axis_types=(kind,))
   rows, everywhere = (NamedSharding(mesh, PartitionSpec(*spec)) for spec in (('d',), ()))
   params, x = jax.device_put(PARAMS, everywhere), jax.device_put(X, rows)
-  options = {'weights': jax.device_put(jnp.asarray(PADDED), rows)} if weighted else {}
+  options = {'sample_weights': jax.device_put(jnp.asarray(PADDED), rows)} if weighted else {}
   y, stats = capture(fn, params, x, gram=True, **options)
   check_same(stats, of_tokens() if weighted else of_all())
   assert y.sharding.is_equivalent_to(rows, y.ndim)
