@@ -23,7 +23,7 @@ from jprune.typing import Masks, Scores, Sparsities, Where
 def per_output(
   scores: Scores,
   stats: Any,
-  sparsities: Sparsities = None,
+  sparsity: Sparsities = None,
   *,
   pattern: Unstructured | NOfM = Unstructured(),
   where: Where = None,
@@ -44,7 +44,7 @@ def per_output(
   Args:
     scores: tree of floating arrays, higher = keep; ``None`` leaves get ``None``.
     stats: a :class:`jprune.graph.Stats` of the leaves that are scored; no Gram matrices are needed.
-    sparsities: fraction of zeros in [0, 1]: a number, a tree with the structure of the scores
+    sparsity: fraction of zeros in [0, 1]: a number, a tree with the structure of the scores
       (``None`` = stays dense), or a dict from leaf path to number. Left out for
       :class:`jprune.masks.NOfM`.
     pattern: ``Unstructured()``, or an ``NOfM`` whose axis is summed over in the product.
@@ -81,7 +81,7 @@ def per_output(
   is_none = lambda leaf: leaf is None
   paths, leaves, treedef = tree.flatten(scores, is_leaf=is_none)
   found = _leaves.chosen('per_output', scores, stats, where)
-  values = dict(zip(found.paths, _counts.sparsities_of('per_output', found, sparsities, pattern)))
+  values = dict(zip(found.paths, _counts.sparsities_of('per_output', found, sparsity, pattern)))
   selected = dict(zip(found.paths, found.selected))
   held = dict(zip(found.paths, _matrix_solvers.earlier('per_output', scores, masks)))
   out = []

@@ -57,7 +57,7 @@ def test_repair_takes_params_then_statistics_then_what_goes():
     first, second, third = positional(parameters)
     assert first in ('params', 'scores'), name
     assert second == 'stats', name
-    assert third in ('masks', 'sparsity', 'sparsities'), name
+    assert third in ('masks', 'sparsity'), name
   assert len(repair) == 4
 
 
