@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from jax import lax
 
+import jprune
 from jprune import graph
 from tests.graph.captured import check_moments, normal, only
 
@@ -49,6 +50,7 @@ LOOPS = {
   'flipped inside': (scanned(lambda w: w[::-1]), range(4), range(6)[::-1]),
   'rolled inside': (scanned(lambda w: jnp.roll(w, 2, 0)), range(4), np.roll(range(6), 2)),
   'stacked inside': (scanned(lambda w: jnp.stack([w[i] for i in SHUFFLED])), range(4), SHUFFLED),
+  'shuffled inside': (scanned(lambda w: w[SHUFFLED]), range(4), SHUFFLED),
   'both': (
     lambda w, x: scanned(lambda w: jnp.roll(w, 2, 0))(w[LAYERS], x),
     LAYERS,
@@ -82,6 +84,20 @@ def stats():
   params = {name: 0.5 * normal(4, 6, 6, seed=i) for i, name in enumerate(table)}
   fn = lambda params, x: {name: each(params[name], x) for name, each in table.items()}
   return params, graph.capture(fn, params, X, gram=True)[1]
+
+
+def test_channels_are_followed_through_what_a_loop_closes_over():
+  """An order that stands in the code is an operand of the loop, the same in each turn."""
+  fn = lambda params, x: (
+    scanned(lambda w: w[SHUFFLED])(params['w'], (x @ params['in'])[:, SHUFFLED]) @ params['out']
+  )
+  params = {'in': normal(6, 6), 'w': normal(4, 6, 6, seed=1), 'out': normal(6, 2, seed=2)}
+  inner = lambda params, x: lax.cond(x[0, 0] > 0, lambda: fn(params, x)[:, :1], lambda: x[:, :1])
+  for each in (fn, inner):
+    found = graph.channels(each, params, X)
+    assert found.frozen.keys() == {('in', 0), ('out', 1), ('w', 0)}
+    masks = jprune.masks.channels(jprune.scores.magnitude(params), found, sparsity=0.5)
+    assert graph.verify(each, params, masks, X).relative < 1e-5
 
 
 def back(rows, order):

@@ -6,6 +6,7 @@ from typing import Any
 
 from jprune.graph._analysis.constant_operands import with_copies
 from jprune.graph._axes.atoms import Dims, fresh_all, size_of
+from jprune.graph._program.calls import call_of
 from jprune.graph._program.frame import Frame, closed, without_dead
 from jprune.graph._rules import control as control
 from jprune.graph._rules import custom_jvp as custom_jvp
@@ -84,6 +85,9 @@ class Coupling:
     inner, consts = closed(jaxpr)
     frame = Frame(without_dead(inner) if rule else inner, consts)
     frame.caller, frame.role, frame.is_rule = (site.frame, site.eqn), role, rule
+    if not rule:
+      given = call_of(site.eqn).given(role, site.eqn.invars)
+      frame.given = {var: (site.frame, operand) for var, operand in zip(inner.invars, given)}
     if inline:
       frame.outer = (site.frame, site.index, tuple(site.eqn.invars))
     site.frame.children.setdefault(site.index, {})[role] = frame

@@ -69,6 +69,12 @@ class Call(NamedTuple):
       return list(operands[1:])
     return [*operands[self.consts], *carry, *operands[self.steps]]
 
+  def given(self, role: Any, operands: Sequence[_T]) -> Sequence[_T]:
+    """Of the operands those that a jaxpr has for its first inputs, whenever it runs."""
+    if role == 'cond':
+      return operands[self.asked]
+    return operands[1:] if self.branches else operands[self.consts]
+
 
 def call_of(eqn: Any) -> Call:
   """How an equation calls what it calls."""

@@ -39,10 +39,7 @@ def scalar(frame: Frame, var: Any) -> float | None:
     return written(var)
   index = frame.maker(var)
   if index is None:
-    if frame.outer is None or var not in frame.jaxpr.invars:
-      return None
-    outer, _, operands = frame.outer
-    return scalar(outer, operands[list(frame.jaxpr.invars).index(var)])
+    return scalar(*frame.given[var]) if var in frame.given else None
   eqn = frame.jaxpr.eqns[index]
   if has(eqn, Trait.RESHAPES) and 'new_dtype' in eqn.params:  # not where bits are read anew
     number = scalar(frame, eqn.invars[0])
@@ -59,10 +56,7 @@ def _fold(frame: Frame, var: Any) -> np.ndarray | None:
     value = frame.consts[var]
     return None if isinstance(value, Tracer) else np.asarray(value)
   if (index := frame.maker(var)) is None:
-    if frame.outer is not None and var in frame.jaxpr.invars:
-      outer, _, operands = frame.outer
-      return constant(outer, operands[list(frame.jaxpr.invars).index(var)])
-    return None
+    return constant(*frame.given[var]) if var in frame.given else None
   eqn = frame.jaxpr.eqns[index]
   if not has(eqn, Trait.FOLDS):
     return None

@@ -29,6 +29,7 @@ class Frame:
     copies: what is known of the values, fixed while tracing, that equations copy, by their index.
     caller: the frame and the equation that called this one.
     outer: the frame and the operands from which the inputs come, where the call is inlined.
+    given: for inputs that are the same whenever it runs, the frame and the variable of its caller.
     role: which of the jaxprs that its caller calls it is; ``None`` of the function itself.
     is_rule: whether it is a derivative rule.
     closed: of a derivative rule, the variables of the calling frame that are its first inputs.
@@ -48,6 +49,7 @@ class Frame:
     self.ghosts: dict[int, tuple[Any, ...]] = {}
     self.given_up: set[int] = set()
     self.caller: tuple[Frame, Any] | None = None
+    self.given: dict[Any, tuple[Frame, Any]] = {}
     self.role: Any = None
     self.is_rule = False
     self.closed: list[Any] = []

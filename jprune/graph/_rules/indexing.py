@@ -176,7 +176,7 @@ def _status_gather(site: StatusSite, ins: list[Status]) -> list[Status]:
     operand = Status(max(UNIFORM, operand.default), written)
   for atom in site.prunable(var):
     worst = max(operand.get(atom), indices.get(atom), UNIFORM)
-    if site.times(var, atom) > 1:
+    if (times := site.times(var, atom)) > 1 and times != site.times(site.eqn.invars[0], atom):
       of[atom] = max(worst, ANY)
     else:
       of[atom] = ZERO if operand.get(atom) == ZERO else worst
