@@ -83,3 +83,16 @@ def test_there_is_one_fixpoint():
     if isinstance(node, ast.While) and isinstance(node.test, ast.Constant)
   ]
   assert loops == ['dataflow.py']
+
+
+def test_no_class_of_graph_has_the_name_of_another_one():
+  classes = [
+    (node.name, path.relative_to(GRAPH.parent).as_posix())
+    for path in sorted(GRAPH.parent.rglob('*.py'))
+    for node in ast.walk(ast.parse(path.read_text()))
+    if isinstance(node, ast.ClassDef)
+  ]
+  of = {name: [path for other, path in classes if other == name] for name, _ in classes}
+  twice = {name: paths for name, paths in of.items() if len(paths) > 1}
+  in_graph = lambda paths: [path for path in paths if path.startswith('graph/')]
+  assert {name: paths for name, paths in twice.items() if in_graph(paths)} == {}
