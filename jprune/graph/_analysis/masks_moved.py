@@ -33,12 +33,12 @@ class Move:
   What it puts beside them, as padding, is not pruned: ``True``.
 
   Attributes:
-    cuts: whether it leaves entries out, or puts others beside them.
+    cuts: whether it may leave entries out, take some twice, or put others beside them.
   """
 
   def __init__(self, exprs: Exprs, at: Mapping[Axis, int], shape: Sequence[int]) -> None:
     self._exprs, self._at, self._shape = exprs, at, tuple(shape)
-    self.cuts = bool(at) or any(isinstance(expr, (Cut, Concat)) for expr in exprs)
+    self.cuts = bool(at) or any(isinstance(expr, (Concat, Cut, Take)) for expr in exprs)
 
   def __call__(self, mask: np.ndarray) -> Sequence[np.ndarray]:
     for axis, index in self._at.items():
