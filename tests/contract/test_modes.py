@@ -154,7 +154,7 @@ CALLS = {
     [str(found), found.params_at(None), repr(found.groups)],
   ],
   'graph.macs graph.MacCount graph.Macs graph.Product': lambda m: [
-    (count := graph.macs(forward, m.params, m.x, masks=m.masks)).to_dict(),
+    (count := graph.macs(forward, m.params, m.x, masks=m.masks, strict=False)).to_dict(),
     [str(count), repr(count.equations), repr(count.others)],
   ],
   'graph.capture graph.Stats graph.Moments graph.Use': lambda m: [
