@@ -45,6 +45,8 @@ def pytest_cmdline_main(config):
   """A plain ``pytest``, of everything, takes the cores there are; one of some paths stays alone."""
   options = config.option
   alone = options.usepdb or options.trace or options.collectonly or options.benchmark_only
+  if hasattr(config, 'workerinput'):  # one of those processes
+    return
   if config.args_source != config.ArgsSource.TESTPATHS or alone:
     return
   if getattr(options, 'numprocesses', 0) is None and options.dist == 'no':
