@@ -25,6 +25,12 @@ def pytest_collection_modifyitems(items):
       item.add_marker(pytest.mark.smoke)
 
 
+def pytest_collection_finish():
+  """What was collected stays: it is no longer looked through for garbage."""
+  gc.collect()
+  gc.freeze()
+
+
 def pytest_runtest_teardown(item, nextitem):
   """Lets go of compiled programs when they are many: after a file, whose own they mostly are."""
   same = nextitem is not None and nextitem.path == item.path
@@ -39,13 +45,24 @@ def pytest_runtest_teardown(item, nextitem):
 
 
 @pytest.fixture(scope='module')
-def all_passes():
+def passes():
+  """Chooses whether programs are compiled with all passes, as users have them, or with few."""
+  chosen = [False]
+
+  def choose(every):
+    if every != chosen[0]:
+      chosen[0] = every
+      jax.config.update('jax_disable_most_optimizations', not every)
+      jax.clear_caches()  # what is compiled is not compiled anew for another option
+
+  yield choose
+  choose(False)
+
+
+@pytest.fixture(scope='module')
+def all_passes(passes):
   """Programs as users have them, for what is compared to the last digits."""
-  jax.config.update('jax_disable_most_optimizations', False)
-  jax.clear_caches()  # what is compiled is not compiled anew for another option
-  yield
-  jax.config.update('jax_disable_most_optimizations', True)
-  jax.clear_caches()
+  passes(True)
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ def gradients(now, number):
 
 @functools.cache
 def compiled(name):
-  """A transformation, and its step, which takes the memory of what it gets."""
+  """The start and the step, which takes the memory of what it gets, as one program each."""
   tx = METHODS[name].make(optax.adamw(0.05))
 
   @functools.partial(jax.jit, donate_argnums=(0, 1))
@@ -31,12 +31,12 @@ def compiled(name):
     updates, state = tx.update(gradients(now, number), state, now)
     return optax.apply_updates(now, updates), state
 
-  return tx, step
+  return jax.jit(tx.init), step
 
 
 def begun(name):
   with jax.numpy_dtype_promotion('standard'):
-    return params(), compiled(name)[0].init(params())
+    return params(), compiled(name)[0](params())
 
 
 def trained(name, now, state, begin, end):
@@ -100,11 +100,11 @@ def test_params_and_masks_are_saved_in_their_smallest_form(tmp_path):
 @pytest.mark.parametrize('name', METHODS)
 def test_each_of_many_agents_has_masks_of_its_own(name):
   agents = [params(), jax.tree.map(lambda x: x[::-1] * 1.5, params())]
-  tx, step = compiled(name)
+  start, step = compiled(name)
   with jax.numpy_dtype_promotion('standard'):
     together = jax.tree.map(lambda *x: jnp.stack(x), *agents)
-    held = together, jax.vmap(tx.init)(together)
-    alone = [(agent, tx.init(agent)) for agent in agents]
+    held = together, jax.jit(jax.vmap(start))(together)
+    alone = [(agent, start(agent)) for agent in agents]
     many = jax.jit(jax.vmap(lambda now, state: step(now, state, jnp.float32(0.0))))
     for _ in range(4):
       held = many(*held)

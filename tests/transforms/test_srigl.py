@@ -75,16 +75,20 @@ def fn(p, x):
   return x
 
 
-def trained(tx, fn, now, state, steps):
+def trained(step, now, state, steps):
+  for _ in range(steps):
+    now, state = step(now, state)
+  return now, state
+
+
+def step_of(tx, fn):
   @jax.jit
   def step(now, state):
     grads = jax.grad(lambda p: jnp.mean((fn(p, X) - Y) ** 2))(now)
     updates, state = tx.update(grads, state, now)
     return optax.apply_updates(now, updates), state
 
-  for _ in range(steps):
-    now, state = step(now, state)
-  return now, state
+  return step
 
 
 def optimizer(graph):
@@ -105,7 +109,8 @@ def test_with_a_graph_all_that_belongs_to_a_neuron_goes():
   """The network is shrunk in mid-training, and goes on as the large one does."""
   graph = jprune.graph.channels(fn, deep(), X)
   tx = optimizer(graph)
-  now, state = trained(tx, fn, deep(), tx.init(deep()), 41)
+  step = step_of(tx, fn)
+  now, state = trained(step, deep(), jax.jit(tx.init)(deep()), 41)
   masks = masks_of(state)
   assert masks['l2']['bias'] is None  # of outputs, nothing goes
   gone = [~np.asarray(masks[f'l{i}']['kernel']).any(0) for i in range(2)]
@@ -121,8 +126,9 @@ def test_with_a_graph_all_that_belongs_to_a_neuron_goes():
   np.testing.assert_allclose(small.fn(small.params, X), fn(now, X), atol=1e-6)
 
   less = optimizer(jprune.graph.channels(small.fn, small.params, X))
-  narrow, state_of_less = trained(less, small.fn, small.params, small.slice(state), 40)
-  now, state = trained(tx, fn, now, state, 40)
+  step_of_less = step_of(less, small.fn)
+  narrow, state_of_less = trained(step_of_less, small.params, small.slice(state), 40)
+  now, state = trained(step, now, state, 40)
   np.testing.assert_allclose(small.fn(narrow, X), fn(now, X), atol=1e-5)
   kept = lambda masks: [int(m.sum()) for m in jax.tree.leaves(masks)]
   assert kept(masks_of(state_of_less)) == kept(masks_of(state))
