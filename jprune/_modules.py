@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 
 from jprune import tree
+
+Module = TypeVar('Module')
+"""A module of a framework's, of a type of the user's."""
 
 
 class Rest(NamedTuple):

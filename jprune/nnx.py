@@ -19,7 +19,7 @@ from flax import nnx
 
 from jprune import _checks, tree
 from jprune._entry import public
-from jprune._modules import Rest, arrays_and_rest
+from jprune._modules import Module, Rest, arrays_and_rest
 from jprune._shrink import Plan, Shrunk
 from jprune._shrink.plan import as_bools
 from jprune.graph._shrunk.program import Program
@@ -95,7 +95,7 @@ def functional(
 
 
 @public
-def merge(model: nnx.Module, params: Params) -> nnx.Module:
+def merge(model: Module, params: Params) -> Module:
   """A module like ``model`` with other params.
 
   To change the model in place, use ``flax.nnx.update(model, params)``. The params of a smaller
@@ -146,7 +146,7 @@ def _by_path(params: Params) -> dict[str, Any]:
 
 
 @public
-def shrunk(model: nnx.Module, small: Shrunk) -> nnx.Module:
+def shrunk(model: Module, small: Shrunk) -> Module:
   """A module that holds small params, and computes what the smaller function does.
 
   What is left of a channel in the smaller function, a LayerNorm's pruned entries for one, is not in

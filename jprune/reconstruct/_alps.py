@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -16,13 +16,16 @@ from jprune.reconstruct._leaves import Outcome, Solved, Uses
 from jprune.reconstruct._report import Repair
 from jprune.typing import Masks, Params, Sparsities, Where
 
+if TYPE_CHECKING:
+  from jprune.graph import Stats
+
 _ROWS = 2  # times as many as inputs: with fewer, exact weights would follow their noise
 
 
 @public
 def alps(
   params: Params,
-  stats: Any,
+  stats: Stats,
   sparsity: Sparsities = None,
   *,
   pattern: Unstructured | NOfM = Unstructured(),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -21,12 +21,15 @@ from jprune.reconstruct._leaves import Outcome, Solved, Uses
 from jprune.reconstruct._report import Repair
 from jprune.typing import Masks, Params, Where
 
+if TYPE_CHECKING:
+  from jprune.graph import Stats
+
 _MEMORY = 2**24  # entries of the matrices that are factorised at a time
 
 
 @public
 def least_squares(
-  params: Params, stats: Any, masks: Masks, *, where: Where = None, damping: float = 0.0
+  params: Params, stats: Stats, masks: Masks, *, where: Where = None, damping: float = 0.0
 ) -> tuple[Params, Masks, Repair]:
   r"""Fits the kept weights anew, so that outputs are as near as can be to those of dense weights.
 
@@ -103,7 +106,7 @@ def least_squares(
   return params, found.treedef.unflatten(held), report
 
 
-def _usual(params: Params, stats: Any, where: Where) -> Where:
+def _usual(params: Params, stats: Stats, where: Where) -> Where:
   """The default, and what was captured besides: masks of channels prune narrow kernels too."""
   if where is not None:
     return where

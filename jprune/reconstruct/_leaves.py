@@ -11,7 +11,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -28,6 +28,9 @@ from jprune.reconstruct._error import energy, exponent
 from jprune.reconstruct._report import LeafRepair, Repair
 from jprune.tree._selected import selected_for
 from jprune.typing import Masks, Params, Where
+
+if TYPE_CHECKING:
+  from jprune.graph import Stats
 
 Uses = Sequence[tuple[Use, Moments]]
 
@@ -64,7 +67,7 @@ class Chosen(NamedTuple):
   left_out: list[str | None]
 
 
-def chosen(function: str, params: Params, stats: Any, where: Where) -> Chosen:
+def chosen(function: str, params: Params, stats: Stats, where: Where) -> Chosen:
   """The leaves that ``where`` selects."""
   _checks.check_stats(function, stats)
   selected = real(function, params, where)
@@ -94,7 +97,7 @@ def real(function: str, params: Params, where: Where) -> list[bool]:
   return [yes and i not in odd for i, yes in enumerate(selected)]
 
 
-def uses_of(function: str, stats: Any, path: str, leaf: Any) -> list[tuple[Use, Moments]]:
+def uses_of(function: str, stats: Stats, path: str, leaf: Any) -> list[tuple[Use, Moments]]:
   """The products with a leaf, equal ones as one, once all is checked that repair relies on.
 
   Raises:
@@ -119,7 +122,7 @@ def uses_of(function: str, stats: Any, path: str, leaf: Any) -> list[tuple[Use, 
   return list(found.values())
 
 
-def places_of(function: str, stats: Any, path: str, leaf: Any) -> list[Use]:
+def places_of(function: str, stats: Stats, path: str, leaf: Any) -> list[Use]:
   """The products with a leaf, equal ones as one, for what needs no moments; checked likewise."""
   _check_at_hand(function, stats, path, leaf)
   uses = list({_places(use): use for use, _ in stats[path]}.values())
@@ -199,7 +202,7 @@ def errors(leaf: jax.Array, masked: jax.Array, new: jax.Array, uses: Uses) -> tu
 def gathered(
   method: str,
   found: Chosen,
-  stats: Any,
+  stats: Stats,
   outcomes: dict[int, Outcome],
   left: dict[int, str],
   held: Sequence[Any],
@@ -218,7 +221,7 @@ def gathered(
   return params, found.treedef.unflatten(masks), Repair(method, rows, tuple(why))
 
 
-def noted(row: LeafRepair, stats: Any) -> LeafRepair:
+def noted(row: LeafRepair, stats: Stats) -> LeafRepair:
   """The row with what else is done with the leaf, which its errors know nothing of."""
   others = [what for path, what in getattr(stats, 'notes', ()) if path == row.path]
   notes = [row.note] if row.note else []
@@ -230,7 +233,7 @@ def noted(row: LeafRepair, stats: Any) -> LeafRepair:
 # ----------------------------------------------------------------------------------- the checks
 
 
-def _check_at_hand(function: str, stats: Any, path: str, leaf: Any) -> None:
+def _check_at_hand(function: str, stats: Stats, path: str, leaf: Any) -> None:
   _checks.check_values(function, path, leaf)
   if tree.is_traced(leaf, *jax.tree.leaves(stats)):
     raise _checks.traced(function, 'params', path, leaf)

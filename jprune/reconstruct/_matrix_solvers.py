@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +19,9 @@ from jprune.reconstruct._leaves import Outcome, Solved, Uses
 from jprune.reconstruct._report import Repair
 from jprune.typing import Masks, Params, Sparsities, Where
 
+if TYPE_CHECKING:
+  from jprune.graph import Stats
+
 Solver = Callable[[jax.Array, jax.Array, jax.Array, np.ndarray, tuple[Any, Any], Any], Solved]
 """``(matrices, gram, rows, counts, orders, alive) -> Solved``, the options of a method bound."""
 
@@ -27,7 +30,7 @@ Solver = Callable[[jax.Array, jax.Array, jax.Array, np.ndarray, tuple[Any, Any],
 def leaf_by_leaf(
   function: str,
   params: Params,
-  stats: Any,
+  stats: Stats,
   sparsity: Sparsities,
   pattern: Any,
   where: Where,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -18,11 +18,14 @@ from jprune.reconstruct import _choose, _counts, _hessian, _leaves, _matrix_solv
 from jprune.reconstruct._devices import on_one_device, returned
 from jprune.typing import Masks, Scores, Sparsities, Where
 
+if TYPE_CHECKING:
+  from jprune.graph import Stats
+
 
 @public
 def per_output(
   scores: Scores,
-  stats: Any,
+  stats: Stats,
   sparsity: Sparsities = None,
   *,
   pattern: Unstructured | NOfM = Unstructured(),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
@@ -15,11 +15,14 @@ from jprune.reconstruct._leaves import Outcome, Solved, Uses
 from jprune.reconstruct._report import Repair
 from jprune.typing import Masks, Params, Sparsities, Where
 
+if TYPE_CHECKING:
+  from jprune.graph import Stats
+
 
 @public
 def sparsegpt(
   params: Params,
-  stats: Any,
+  stats: Stats,
   sparsity: Sparsities = None,
   *,
   pattern: Unstructured | NOfM = Unstructured(),

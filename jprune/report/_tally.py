@@ -33,6 +33,8 @@ from jprune.typing import Masks, Params
 if TYPE_CHECKING:
   from matplotlib.axes import Axes
 
+  from jprune._roles import Role
+
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class Tally:
@@ -164,7 +166,7 @@ def tally(
   *,
   fn: Callable[..., Any] | None = None,
   args: tuple[Any, ...] | list[Any] = (),
-  roles: Mapping[str, Any] | None = None,
+  roles: Mapping[str, Role] | None = None,
 ) -> Tally:
   """Counts what pruning saved: weights, bytes and multiply-adds, per leaf and in all.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -12,9 +12,12 @@ from jprune._entry import public
 from jprune.scores._stats import per_input, raised, score_uses
 from jprune.typing import Params, Scores
 
+if TYPE_CHECKING:
+  from jprune.graph import Stats
+
 
 @public
-def activation(params: Params, stats: Any) -> Scores:
+def activation(params: Params, stats: Stats) -> Scores:
   r"""Norm of each input of a kernel, over all rows that were captured.
 
   .. math:: s_{ij} = \lVert x_i \rVert_2
@@ -54,7 +57,7 @@ def activation(params: Params, stats: Any) -> Scores:
 
 
 @public
-def activation_mean(params: Params, stats: Any) -> Scores:
+def activation_mean(params: Params, stats: Stats) -> Scores:
   r"""How far the mean of each input of a kernel lies from zero.
 
   .. math:: s_{ij} = \lvert \overline{x_i} \rvert
@@ -90,7 +93,7 @@ def activation_mean(params: Params, stats: Any) -> Scores:
 
 
 @public
-def activation_active(params: Params, stats: Any) -> Scores:
+def activation_active(params: Params, stats: Stats) -> Scores:
   r"""Fraction of rows in which an input of a kernel isn't zero: one less APoZ.
 
   .. math:: s_{ij} = \frac{1}{n} \sum_{r=1}^{n} [x_{ri} \ne 0]

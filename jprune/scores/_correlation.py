@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -14,11 +14,14 @@ from jprune._entry import public
 from jprune.scores._stats import one_by_one, score_uses, unit_scaled
 from jprune.typing import Params, Scores
 
+if TYPE_CHECKING:
+  from jprune.graph import Stats
+
 _EPSILON = float(jnp.finfo(jnp.float32).eps)
 
 
 @public
-def correlation(params: Params, stats: Any) -> Scores:
+def correlation(params: Params, stats: Stats) -> Scores:
   r"""Absolute correlation between what a weight contributes and the output that it is part of.
 
   .. math:: s_{ij} = |\operatorname{corr}(W_{ij} x_i,\ y_j)|

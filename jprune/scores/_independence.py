@@ -8,7 +8,7 @@ of the matrix, which are then eliminated one after the other before the next uni
 from __future__ import annotations
 
 import functools
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -20,13 +20,16 @@ from jprune._entry import public
 from jprune.scores._stats import one_by_one, per_input, score_uses
 from jprune.typing import Params, Scores
 
+if TYPE_CHECKING:
+  from jprune.graph import ChannelGraph, Stats
+
 _EPSILON = float(jnp.finfo(jnp.float32).eps)
 _SMALLEST = 0x00800000  # bits of the smallest normal float32
 _STEP = 64  # of float32 numbers between two scores: what a mean over a unit's weights won't blur
 
 
 @public
-def independence(params: Params, stats: Any, graph: Any = None) -> Scores:
+def independence(params: Params, stats: Stats, graph: ChannelGraph | None = None) -> Scores:
   r"""How much of each input of a kernel is no linear function of more important inputs.
 
   Units are picked one after the other, by pivoted Cholesky of the Gram matrix
@@ -91,7 +94,7 @@ def independence(params: Params, stats: Any, graph: Any = None) -> Scores:
   return score_uses('independence', params, stats, _score, degrees=(0, 2), gram=True, beside=blocks)
 
 
-def _units_along(graph: Any) -> dict[tuple[str, int], list[np.ndarray]]:
+def _units_along(graph: ChannelGraph | None) -> dict[tuple[str, int], list[np.ndarray]]:
   """By path and axis, the unit that each index belongs to, or -1, for each group."""
   found: dict[tuple[str, int], list[np.ndarray]] = {}
   for group in graph.groups if graph is not None else ():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -14,11 +14,14 @@ from jprune._entry import public
 from jprune.scores._stats import one_by_one, raised, score_uses
 from jprune.typing import Params, Scores
 
+if TYPE_CHECKING:
+  from jprune.graph import Stats
+
 _TRIES = 12  # far more than any finite matrix needs: the last adds 10^4 times the mean
 
 
 @public
-def obs(params: Params, stats: Any, damping: float = 0.01) -> Scores:
+def obs(params: Params, stats: Stats, damping: float = 0.01) -> Scores:
   r"""How much the output changes without a weight when the other weights are adjusted.
 
   .. math:: s_{ij} = \frac{W_{ij}^2}{[H^{-1}]_{ii}}, \qquad

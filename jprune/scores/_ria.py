@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -12,9 +12,12 @@ from jprune._entry import public
 from jprune.scores._stats import raised, score_uses, unit_scaled
 from jprune.typing import Params, Scores
 
+if TYPE_CHECKING:
+  from jprune.graph import Stats
+
 
 @public
-def ria(params: Params, stats: Any, a: float = 0.5) -> Scores:
+def ria(params: Params, stats: Stats, a: float = 0.5) -> Scores:
   r"""Relative importance and activations: no input and no output loses all of its weights.
 
   .. math:: s_{ij} = \Bigl(\frac{|W_{ij}|}{\sum_k |W_{kj}|} + \frac{|W_{ij}|}{\sum_k |W_{ik}|}

@@ -13,7 +13,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -27,6 +27,9 @@ from jprune.scores import _errors
 from jprune.scores._common import single_size
 from jprune.typing import Params, Scores
 
+if TYPE_CHECKING:
+  from jprune.graph import Stats
+
 _NEAR = 90  # powers of two that scores are left at: those of leaves' largest weights and inputs
 _APART = 200  # more than which scores of two leaves can't be
 
@@ -35,7 +38,7 @@ _APART = 200  # more than which scores of two leaves can't be
 def score_uses(
   function: str,
   params: Params,
-  stats: Any,
+  stats: Stats,
   score: Callable[..., jax.Array],
   *options: float,
   degrees: tuple[float, float],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -11,9 +11,12 @@ from jprune._entry import public
 from jprune.scores._stats import raised, score_uses
 from jprune.typing import Params, Scores
 
+if TYPE_CHECKING:
+  from jprune.graph import Stats
+
 
 @public
-def wanda(params: Params, stats: Any) -> Scores:
+def wanda(params: Params, stats: Stats) -> Scores:
   r"""Size of a weight times the norm of its input, over all rows that were captured.
 
   .. math:: s_{ij} = |W_{ij}| \, \lVert x_i \rVert_2

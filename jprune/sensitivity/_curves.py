@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -22,6 +22,9 @@ from jprune.tree._along import along_for
 from jprune.tree._selected import selected_for
 from jprune.typing import Params, Pattern, Scorer, Scores, Where
 
+if TYPE_CHECKING:
+  from jprune.graph import ChannelGraph
+
 _NAME = 'curves'
 _TENTHS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
 
@@ -35,7 +38,7 @@ def curves(
   where: Where = None,
   pattern: Pattern = Unstructured(),
   groups: str | Callable[[str], str | None] | None = None,
-  graph: Any = None,
+  graph: ChannelGraph | None = None,
   table: str | os.PathLike[str] | None = None,
   progress: bool = True,
 ) -> Sensitivity:
@@ -113,7 +116,7 @@ def curves(
 
 
 def _groups(
-  params: Params, scorer: Any, where: Where, pattern: Any, groups: Any, graph: Any
+  params: Params, scorer: Any, where: Where, pattern: Any, groups: Any, graph: ChannelGraph | None
 ) -> tuple[list[Group], Any]:
   """What is pruned at a time; and the scores that count, as any tree."""
   if graph is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import numpy as np
@@ -21,6 +21,9 @@ from jprune.sensitivity import _errors
 from jprune.sensitivity._record import fingerprint
 from jprune.tree._along import along_for
 from jprune.typing import Params, Scores, Where
+
+if TYPE_CHECKING:
+  from jprune.graph import ChannelGraph
 
 
 class Pruned(NamedTuple):
@@ -111,7 +114,7 @@ def namer(function: str, groups: Any) -> Callable[[str], str]:
 
 
 def channel_groups(
-  scores: Scores, graph: Any, where: Where
+  scores: Scores, graph: ChannelGraph, where: Where
 ) -> tuple[list[Group], Mapping[str, Any]]:
   """The channel groups of a graph of which a member is scored; and the scores that count."""
   part = taking_part('channels', scores, graph, where=where)
@@ -127,7 +130,7 @@ def channel_groups(
 
 
 def _channel_pruner(
-  scores: Scores, graph: Any, group: Any, where: Where
+  scores: Scores, graph: ChannelGraph, group: Any, where: Where
 ) -> Callable[[float], Pruned]:
   def prune(sparsity: float) -> Pruned:
     with warnings.catch_warnings():  # the counts say it where nothing could go
@@ -140,7 +143,7 @@ def _channel_pruner(
   return prune
 
 
-def _kept(graph: Any, group: Any, masks: Mapping[int, Any]) -> int:
+def _kept(graph: ChannelGraph, group: Any, masks: Mapping[int, Any]) -> int:
   """How many units of a group masks keep that prune nothing else."""
   places = {path: place for place, path in enumerate(graph.leaves)}
   kept = np.zeros(group.size, bool)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +15,9 @@ from jprune.masks._channels import slices as _slices
 from jprune.tree._named_roles import roles_or_names
 from jprune.tree._selected import matching_for
 from jprune.typing import ByPath
+
+if TYPE_CHECKING:
+  from jprune._roles import Roles
 
 
 class Unit(NamedTuple):
@@ -48,7 +51,7 @@ class Ablation:
     ablate: Any,
     shapes: Mapping[str, tuple[int, ...]],
     own: Iterable[str],
-    roles: Any,
+    roles: Roles | None,
   ) -> None:
     self._function, self._ablate, self._own = function, ablate, set(own)
     self.units: list[Unit] = []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +18,10 @@ from jprune.transforms._sparse_training import (
   sparse_training,
 )
 from jprune.typing import ByPath, Schedule
+
+if TYPE_CHECKING:
+  from jprune.masks import ChannelGroups
+  from jprune.typing import Pattern
 
 
 def straight_through(
@@ -89,7 +93,7 @@ def sr_ste(
   sparsity: float | Schedule | None = None,
   *,
   every: int = 1,
-  pattern: Any = NOfM(2, 4),
+  pattern: Pattern | NOfM | ChannelGroups = NOfM(2, 4),
   decay: float = 2e-4,
   end: int | None = None,
   key: jax.Array | None = None,

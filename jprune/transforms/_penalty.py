@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +17,9 @@ from jprune.transforms._method import single
 from jprune.transforms._transformation import transformation
 from jprune.tree._selected import matching_for
 from jprune.typing import ByPath, Params, Where
+
+if TYPE_CHECKING:
+  from jprune.graph import ChannelGraph
 
 Strength = float | Callable[[Any], Any]
 Penalty = Callable[[ByPath, Any], ByPath]
@@ -83,7 +86,7 @@ def added(function: str, updates: Any, params: Params, pulls: Callable[[ByPath],
   return treedef.unflatten(out)
 
 
-def members(function: str, graph: Any, params: Params, where: Where) -> list[str]:
+def members(function: str, graph: ChannelGraph, params: Params, where: Where) -> list[str]:
   """The paths of params that units of the graph have slices of, state excepted."""
   paths, leaves, _ = tree.flatten(params)
   state = tree.state_by_name(params)

@@ -8,7 +8,7 @@ from that; where it is a link of the chain, either order is the same.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -28,6 +28,9 @@ from jprune.transforms._transformation import transformation
 from jprune.tree import _names
 from jprune.tree._selected import matching_for
 from jprune.typing import ByPath, Masks, Params, Where
+
+if TYPE_CHECKING:
+  from jprune.graph import ChannelGraph
 
 _SCALES = ('scale', 'gamma', 'gain', 'weight', 'w', 'g')
 
@@ -51,7 +54,7 @@ class GrowingState(NamedTuple):
 
 
 def group_lasso(
-  strength: Strength, graph: Any, *, where: Where = None
+  strength: Strength, graph: ChannelGraph, *, where: Where = None
 ) -> optax.GradientTransformationExtraArgs:
   r"""Pulls units of channel groups to zero as wholes: a sum of norms that are not squared.
 
@@ -108,7 +111,7 @@ def group_lasso(
 
 
 def batch_norm_scale(
-  strength: Strength, graph: Any = None, *, where: Where = None
+  strength: Strength, graph: ChannelGraph | None = None, *, where: Where = None
 ) -> optax.GradientTransformationExtraArgs:
   r"""Network slimming: an L1 penalty on the scales of norms, which are gates of their channels.
 

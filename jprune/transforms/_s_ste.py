@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, Unpack
+from typing import TYPE_CHECKING, NamedTuple, Unpack
 
 import jax
 import jax.numpy as jnp
@@ -23,6 +23,10 @@ from jprune.transforms._sparse_training import (
 )
 from jprune.typing import ByPath, Schedule
 
+if TYPE_CHECKING:
+  from jprune.masks import ChannelGroups
+  from jprune.typing import Pattern
+
 
 class Scales(NamedTuple):
   """What soft weights are multiplied by.
@@ -39,7 +43,7 @@ def s_ste(
   sparsity: float | Schedule | None = None,
   *,
   every: int = 1,
-  pattern: Any = NOfM(2, 4),
+  pattern: Pattern | NOfM | ChannelGroups = NOfM(2, 4),
   end: int | None = None,
   **settings: Unpack[SettingsAndDistribution],
 ) -> optax.GradientTransformationExtraArgs:

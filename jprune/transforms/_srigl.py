@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 import jax
 import jax.numpy as jnp
@@ -27,6 +27,9 @@ from jprune.transforms._sparse_training import (
   sparse_training,
 )
 from jprune.typing import ByPath, Distribution, Schedule, Where
+
+if TYPE_CHECKING:
+  from jprune._roles import Roles
 
 
 def srigl(
@@ -140,7 +143,7 @@ def srigl(
 class Columns:
   """Leaves as matrices ``(fan-in, neurons)``, and back."""
 
-  def __init__(self, function: str, weights: ByPath, roles: Any) -> None:
+  def __init__(self, function: str, weights: ByPath, roles: Roles | None) -> None:
     self._forms = rows(function, weights, roles)
     self._shapes: list[tuple[int, ...]] = []
 

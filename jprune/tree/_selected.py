@@ -23,7 +23,7 @@ from jprune.typing import Params, Where
 
 
 def selected(
-  params: Params, where: Where = None, roles: Mapping[str, Any] | None = None
+  params: Params, where: Where = None, roles: Mapping[str, _roles.Role] | None = None
 ) -> list[bool]:
   """Which leaves ``where`` selects, in tree order.
 
@@ -56,7 +56,7 @@ def selected(
 
 
 def selected_for(
-  function: str, params: Params, where: Where = None, roles: Mapping[str, Any] | None = None
+  function: str, params: Params, where: Where = None, roles: Mapping[str, _roles.Role] | None = None
 ) -> list[bool]:
   """:func:`selected` for a function with an argument ``where``."""
   paths, leaves, _ = flatten(params)

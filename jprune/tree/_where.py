@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 
@@ -12,10 +12,13 @@ from jprune.tree._named_roles import stack_depths
 from jprune.tree._paths import flatten, is_array, is_inexact, size
 from jprune.typing import Params
 
+if TYPE_CHECKING:
+  from jprune._roles import Role
+
 _STATE = ('in the collection', 'running statistics', 'state by')  # how reasons of state begin
 
 
-def skipped(params: Params, roles: Mapping[str, Any] | None = None) -> list[str | None]:
+def skipped(params: Params, roles: Mapping[str, Role] | None = None) -> list[str | None]:
   """Why the default, ``where=None``, doesn't select leaves, in tree order; ``None`` where it does.
 
   With roles it selects kernels. Without it is careful: floating leaves of at least two axes longer

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -20,13 +20,17 @@ from jprune.masks._channels import slices as _slices
 from jprune.masks._channels import units as _units
 from jprune.typing import Masks, Scores, Where
 
+if TYPE_CHECKING:
+  from jprune._roles import Roles
+  from jprune.graph import ChannelGraph
+
 _NAME = 'channels'
 
 
 @public
 def channels(
   scores: Scores,
-  graph: Any,
+  graph: ChannelGraph,
   sparsity: float | Mapping[str, float] | None = None,
   *,
   scope: str = 'local',
@@ -34,7 +38,7 @@ def channels(
   min_keep: int = 1,
   where: Where = None,
   keep: Where = None,
-  roles: Any = None,
+  roles: Roles | None = None,
   reduce: str | Callable[[jax.Array], jax.Array] = 'mean',
   normalize: str | None = 'mean',
   target_params: float | None = None,
@@ -206,7 +210,13 @@ def _checked(
 
 
 def _asked_for(
-  graph: Any, taking_part: Sequence[int], race: Any, rank: Any, place: Any, target: str, value: Any
+  graph: ChannelGraph,
+  taking_part: Sequence[int],
+  race: Any,
+  rank: Any,
+  place: Any,
+  target: str,
+  value: Any,
 ) -> np.ndarray:
   """How many units of each race have to go for a target to be met."""
   count = graph.params_at if target == 'target_params' else graph.macs_at
@@ -242,7 +252,7 @@ def _report(
 
 
 def _traced_masks(
-  graph: Any,
+  graph: ChannelGraph,
   groups: Sequence[Any],
   race: Any,
   asked: np.ndarray,

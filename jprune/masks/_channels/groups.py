@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +18,10 @@ from jprune.masks._channels import slices as _slices
 from jprune.masks._channels import units as _units
 from jprune.masks._pack import PackedMask, unpack_leaf
 from jprune.typing import ByPath, Masks, Scores, Where
+
+if TYPE_CHECKING:
+  from jprune._roles import Roles
+  from jprune.graph import ChannelGraph
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +49,7 @@ class ChannelGroups:
     Array([[False,  True, False,  True]], dtype=bool)
   """
 
-  graph: Any
+  graph: ChannelGraph
   scope: str = 'local'
   round_to: int = 1
   min_keep: int = 1
@@ -123,7 +127,9 @@ class ChannelGroups:
   def check(self, function: str, path: str, shape: tuple[int, ...]) -> None:
     """Fits the leaves of its graph, whatever their shapes."""
 
-  def counts(self, function: str, scored: ByPath, sparsity: float, roles: Any) -> np.ndarray:
+  def counts(
+    self, function: str, scored: ByPath, sparsity: float, roles: Roles | None
+  ) -> np.ndarray:
     """How many units of each race are kept: ints; of groups that share an axis, how many steps."""
     _, race = self._field(function, scored, roles)
     return _steps(race) - race.asked(sparsity)
@@ -133,7 +139,7 @@ class ChannelGroups:
     function: str,
     scored: ByPath,
     kept: Any,
-    roles: Any,
+    roles: Roles | None,
     among: ByPath | None = None,
     first: ByPath | None = None,
   ) -> dict[str, jax.Array]:
@@ -177,7 +183,7 @@ class ChannelGroups:
 
     return dict(zip(paths, following(run, xs, among, first)))
 
-  def _field(self, function: str, scored: ByPath, roles: Any) -> tuple[Any, Any]:
+  def _field(self, function: str, scored: ByPath, roles: Roles | None) -> tuple[Any, Any]:
     prefix = self.prefix(scored)
     given = [scored.get(path.removeprefix(prefix)) for path in self.graph.leaves]
     scores: Scores = self.graph.treedef.unflatten(given)

@@ -9,13 +9,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jprune import _checks, _roles, tree
 from jprune.masks import _errors
 from jprune.tree._along import along_for
 from jprune.tree._selected import matching_for, selected_for
 from jprune.typing import Scores, Where
+
+if TYPE_CHECKING:
+  from jprune._roles import Roles
+  from jprune.graph import ChannelGraph
 
 REST = '*'  # the key of a dict of groups that stands for all that no other key names
 
@@ -41,12 +45,12 @@ class ChannelPart(NamedTuple):
 def taking_part(
   function: str,
   scores: Scores,
-  graph: Any,
+  graph: ChannelGraph,
   sparsity: Any = None,
   target: str | None = None,
   where: Where = None,
   keep: Where = None,
-  roles: Any = None,
+  roles: Roles | None = None,
 ) -> ChannelPart:
   """What the arguments of :func:`jprune.masks.channels` say, checked."""
   if not all(hasattr(graph, name) for name in ('groups', 'leaves', 'treedef')):
@@ -87,7 +91,7 @@ def paths_of(group: Any) -> set[str]:
   return {member.path for member in group.members}
 
 
-def kept_groups(function: str, graph: Any, keep: Where) -> set[int]:
+def kept_groups(function: str, graph: ChannelGraph, keep: Where) -> set[int]:
   """The places of the groups with a member in a leaf that ``keep`` names."""
   if keep is None:
     return set()
@@ -97,7 +101,7 @@ def kept_groups(function: str, graph: Any, keep: Where) -> set[int]:
   return {i for i, group in enumerate(graph.groups) if paths_of(group) & paths}
 
 
-def _kernels(function: str, graph: Any, params: Any, roles: Any) -> set[str]:
+def _kernels(function: str, graph: ChannelGraph, params: Any, roles: Roles | None) -> set[str]:
   """The leaves that count by default where a group has one."""
   if roles is not None:
     _roles.check(function, tree.shapes(params), roles)
@@ -111,7 +115,12 @@ def _kernels(function: str, graph: Any, params: Any, roles: Any) -> set[str]:
 
 
 def _chosen(
-  function: str, graph: Any, params: Any, where: Where, kernels: set[str], roles: Any
+  function: str,
+  graph: ChannelGraph,
+  params: Any,
+  where: Where,
+  kernels: set[str],
+  roles: Roles | None,
 ) -> set[str]:
   """Kernels, or all members of groups that have none; what ``where`` selects if it is given."""
   if where is None:
@@ -125,7 +134,9 @@ def _chosen(
   return {path for path, yes in zip(graph.leaves, chosen, strict=True) if yes}
 
 
-def _counting(function: str, graph: Any, found: Sequence[Any], chosen: set[str]) -> dict[str, Any]:
+def _counting(
+  function: str, graph: ChannelGraph, found: Sequence[Any], chosen: set[str]
+) -> dict[str, Any]:
   """The scores of members that are chosen, by path; all scores are checked."""
   members = {path for group in graph.groups for path in paths_of(group)}
   leaves = {}
@@ -140,7 +151,7 @@ def _counting(function: str, graph: Any, found: Sequence[Any], chosen: set[str])
   return leaves
 
 
-def _left_out(graph: Any, others: set[str]) -> set[int]:
+def _left_out(graph: ChannelGraph, others: set[str]) -> set[int]:
   """Groups whose channels one of the ``others`` makes; those that only read them don't."""
   reads = getattr(graph, 'readers', None) or [set()] * len(graph.groups)
   return {i for i, group in enumerate(graph.groups) if paths_of(group) & others - set(reads[i])}
@@ -151,7 +162,7 @@ def _left_out(graph: Any, others: set[str]) -> set[int]:
 
 def _named(
   function: str,
-  graph: Any,
+  graph: ChannelGraph,
   sparsity: Mapping[str, float],
   by_key: Mapping[str, Sequence[int]],
   places: Sequence[int],
@@ -186,7 +197,7 @@ def _named(
   return among, [(float(sparsity[key]), each) for key, each in own.items() if each]
 
 
-def _meant(graph: Any, keys: Sequence[str]) -> dict[str, list[int]]:
+def _meant(graph: ChannelGraph, keys: Sequence[str]) -> dict[str, list[int]]:
   """The groups that keys mean: one by its name, those of an axis by a member of theirs."""
   found = {group.name: [i] for i, group in enumerate(graph.groups)}
   for shown in (_axis_of, _place_of):  # positions take long to spell
