@@ -54,6 +54,7 @@ nitpicky = True
 nitpick_ignore_regex = [
   ('py:.*', r'(jax|jaxlib|jnp|np|numpy|optax|flax|nnx|equinox|eqx|chex|matplotlib|orbax|base)\..*'),
   ('py:.*', r'(os|pathlib|re|collections\.abc|typing|types|builtins)\..*'),
+  ('py:class', r'jprune\._modules\.Module'),  # a type variable
   ('py:.*', r'(Any|Callable|Iterable|Mapping|Sequence|PathLike|NamedTuple|Axes|optional)'),
 ]
 

@@ -252,6 +252,8 @@ def training(x: jax.Array) -> None:
   inner, key = optax.adam(1e-2), jax.random.key(0)
   where: Where = 'in|out'
   settings: jprune.transforms.Settings = {'where': where, 'scorer': jprune.scores.taylor}
+  besides: jprune.transforms.SettingsAndPattern = {'pattern': jprune.NOfM(2, 4)}
+  own: jprune.transforms.SettingsAndDistribution = {'packed': True}
   rising: Schedule = jprune.schedules.cubic(0.0, 0.5, begin=0, end=4)
   drop = jprune.schedules.cosine(0.3, 0.0, begin=0, end=4)
   method = jprune.transforms.Method('by_gradient', by_gradient, regrows=True)
@@ -270,12 +272,12 @@ def training(x: jax.Array) -> None:
     'soft_movement': of.soft_movement(inner, 0.1, every=2, pull=rising, end=4),
     'straight_through': of.straight_through(inner, 0.5, every=2),
     'sr_ste': of.sr_ste(inner, pattern=two_of_four, decay=2e-4),
-    's_ste': of.s_ste(inner, pattern=two_of_four),
+    's_ste': of.s_ste(inner, pattern=two_of_four, **own),
     'static': of.static(inner, 0.5, key=key),
     'sparse_evolution': of.sparse_evolution(inner, 0.5, every=2, key=key, drop=drop),
     'rigl': of.rigl(inner, 0.5, every=2, key=key, end=4, drop=drop),
     'granet': of.granet(inner, rising, every=2, key=key),
-    'mest': of.mest(inner, 0.5, every=2, key=key, weight=1.0),
+    'mest': of.mest(inner, 0.5, every=2, key=key, weight=1.0, **besides),
     'srigl': of.srigl(inner, 0.5, every=2, key=key, ablate=graph),
     'batch_norm_scale': of.batch_norm_scale(1e-4, where='in'),
     'group_lasso': of.group_lasso(1e-4, graph),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -10,14 +10,12 @@ import numpy as np
 
 from jprune import _checks
 from jprune._entry import public
+from jprune.graph import Stats
 from jprune.masks import NOfM, Unstructured
 from jprune.reconstruct import _alps_core, _least_squares, _matrix_solvers
 from jprune.reconstruct._leaves import Outcome, Solved, Uses
 from jprune.reconstruct._report import Repair
 from jprune.typing import Masks, Params, Sparsities, Where
-
-if TYPE_CHECKING:
-  from jprune.graph import Stats
 
 _ROWS = 2  # times as many as inputs: with fewer, exact weights would follow their noise
 

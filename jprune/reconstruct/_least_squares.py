@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,15 +14,13 @@ from jax.scipy.linalg import cho_solve
 
 from jprune import _checks, tree
 from jprune._entry import public
+from jprune.graph import Stats
 from jprune.masks._apply import aligned
 from jprune.masks._pack import unpack_leaf
 from jprune.reconstruct import _errors, _hessian, _leaves
 from jprune.reconstruct._leaves import Outcome, Solved, Uses
 from jprune.reconstruct._report import Repair
 from jprune.typing import Masks, Params, Where
-
-if TYPE_CHECKING:
-  from jprune.graph import Stats
 
 _MEMORY = 2**24  # entries of the matrices that are factorised at a time
 

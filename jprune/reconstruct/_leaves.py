@@ -11,13 +11,14 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jprune import _checks, _powers, tree
+from jprune.graph import Stats
 from jprune.graph._capture.moments import Moments, merged
 from jprune.graph._capture.stats import Use
 from jprune.masks._apply import zero_where_pruned
@@ -28,9 +29,6 @@ from jprune.reconstruct._error import energy, exponent
 from jprune.reconstruct._report import LeafRepair, Repair
 from jprune.tree._selected import selected_for
 from jprune.typing import Masks, Params, Where
-
-if TYPE_CHECKING:
-  from jprune.graph import Stats
 
 Uses = Sequence[tuple[Use, Moments]]
 

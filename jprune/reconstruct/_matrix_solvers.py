@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +11,7 @@ import numpy as np
 
 from jprune import _checks, tree
 from jprune._entry import explicit
+from jprune.graph import Stats
 from jprune.masks import NOfM
 from jprune.masks._apply import aligned
 from jprune.masks._pack import unpack_leaf
@@ -18,9 +19,6 @@ from jprune.reconstruct import _counts, _errors, _leaves
 from jprune.reconstruct._leaves import Outcome, Solved, Uses
 from jprune.reconstruct._report import Repair
 from jprune.typing import Masks, Params, Sparsities, Where
-
-if TYPE_CHECKING:
-  from jprune.graph import Stats
 
 Solver = Callable[[jax.Array, jax.Array, jax.Array, np.ndarray, tuple[Any, Any], Any], Solved]
 """``(matrices, gram, rows, counts, orders, alive) -> Solved``, the options of a method bound."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,14 +12,12 @@ import numpy as np
 
 from jprune import _checks, tree
 from jprune._entry import public
+from jprune.graph import Stats
 from jprune.graph._capture.stats import Use
 from jprune.masks import NOfM, Unstructured
 from jprune.reconstruct import _choose, _counts, _hessian, _leaves, _matrix_solvers
 from jprune.reconstruct._devices import on_one_device, returned
 from jprune.typing import Masks, Scores, Sparsities, Where
-
-if TYPE_CHECKING:
-  from jprune.graph import Stats
 
 
 @public

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import numpy as np
 
 from jprune import _checks
 from jprune._entry import public
+from jprune.graph import Stats
 from jprune.masks import NOfM, Unstructured
 from jprune.reconstruct import _matrix_solvers, _sparsegpt_core
 from jprune.reconstruct._leaves import Outcome, Solved, Uses
 from jprune.reconstruct._report import Repair
 from jprune.typing import Masks, Params, Sparsities, Where
-
-if TYPE_CHECKING:
-  from jprune.graph import Stats
 
 
 @public

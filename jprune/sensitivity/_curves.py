@@ -5,12 +5,13 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from jprune import _checks, scores, tree
 from jprune._batches import shown
+from jprune.graph import ChannelGraph
 from jprune.masks import Unstructured
 from jprune.sensitivity import _errors
 from jprune.sensitivity._groups import Group, channel_groups, leaf_groups
@@ -21,9 +22,6 @@ from jprune.sensitivity._sensitivity import Curve, Sensitivity
 from jprune.tree._along import along_for
 from jprune.tree._selected import selected_for
 from jprune.typing import Params, Pattern, Scorer, Scores, Where
-
-if TYPE_CHECKING:
-  from jprune.graph import ChannelGraph
 
 _NAME = 'curves'
 _TENTHS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from jprune import _checks, tree
+from jprune.graph import ChannelGraph
 from jprune.masks import NOfM
 from jprune.masks._channels import channels as _channels
 from jprune.masks._channels.part import taking_part
@@ -21,9 +22,6 @@ from jprune.sensitivity import _errors
 from jprune.sensitivity._record import fingerprint
 from jprune.tree._along import along_for
 from jprune.typing import Params, Scores, Where
-
-if TYPE_CHECKING:
-  from jprune.graph import ChannelGraph
 
 
 class Pruned(NamedTuple):

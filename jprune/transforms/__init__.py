@@ -27,6 +27,8 @@ from jprune.transforms._sparse_to_sparse import rigl as rigl
 from jprune.transforms._sparse_to_sparse import sparse_evolution as sparse_evolution
 from jprune.transforms._sparse_to_sparse import static as static
 from jprune.transforms._sparse_training import Settings as Settings
+from jprune.transforms._sparse_training import SettingsAndDistribution as SettingsAndDistribution
+from jprune.transforms._sparse_training import SettingsAndPattern as SettingsAndPattern
 from jprune.transforms._sparse_training import sparse_training as sparse_training
 from jprune.transforms._srigl import srigl as srigl
 from jprune.transforms._state import SparseState as SparseState

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jprune._roles import HEADS, OUTPUTS
+from jprune._roles import HEADS, OUTPUTS, Roles
 from jprune.masks import ChannelGroups
 from jprune.masks._channels import slices as _slices
 from jprune.tree._named_roles import roles_or_names
 from jprune.tree._selected import matching_for
 from jprune.typing import ByPath
-
-if TYPE_CHECKING:
-  from jprune._roles import Roles
 
 
 class Unit(NamedTuple):

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import Any, Unpack
 
 import jax
 import jax.numpy as jnp
 import optax
 
 from jprune import _checks
-from jprune.masks import NOfM
+from jprune.masks import ChannelGroups, NOfM
 from jprune.transforms._method import Method, Step, each, single
 from jprune.transforms._sparse_training import (
   Settings,
@@ -17,11 +17,7 @@ from jprune.transforms._sparse_training import (
   checked,
   sparse_training,
 )
-from jprune.typing import ByPath, Schedule
-
-if TYPE_CHECKING:
-  from jprune.masks import ChannelGroups
-  from jprune.typing import Pattern
+from jprune.typing import ByPath, Pattern, Schedule
 
 
 def straight_through(

@@ -54,7 +54,7 @@ class Method(NamedTuple):
   """
 
   name: str
-  change: Change | None
+  change: Callable[[Step], tuple[ByPath, Any]] | None
   start: Callable[[Step], ByPath] | None = None
   remember: Callable[[ByPath], Any] | None = None
   observe: Callable[[Step], Any] | None = None

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
 from jprune import _checks, tree
+from jprune.graph import ChannelGraph
 from jprune.masks import ChannelGroups
 from jprune.transforms import _errors
 from jprune.transforms._mask_state import is_end, is_hole
@@ -17,9 +18,6 @@ from jprune.transforms._method import single
 from jprune.transforms._transformation import transformation
 from jprune.tree._selected import matching_for
 from jprune.typing import ByPath, Params, Where
-
-if TYPE_CHECKING:
-  from jprune.graph import ChannelGraph
 
 Strength = float | Callable[[Any], Any]
 Penalty = Callable[[ByPath, Any], ByPath]

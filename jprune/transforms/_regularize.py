@@ -8,7 +8,7 @@ from that; where it is a link of the chain, either order is the same.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +16,7 @@ import numpy as np
 import optax
 
 from jprune import _checks, tree
+from jprune.graph import ChannelGraph
 from jprune.masks import ChannelGroups
 from jprune.masks._auto import following
 from jprune.masks._channels import units as _units
@@ -28,9 +29,6 @@ from jprune.transforms._transformation import transformation
 from jprune.tree import _names
 from jprune.tree._selected import matching_for
 from jprune.typing import ByPath, Masks, Params, Where
-
-if TYPE_CHECKING:
-  from jprune.graph import ChannelGraph
 
 _SCALES = ('scale', 'gamma', 'gain', 'weight', 'w', 'g')
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple, Unpack
+from typing import NamedTuple, Unpack
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from jprune.masks import NOfM
+from jprune.masks import ChannelGroups, NOfM
 from jprune.masks._auto import following
 from jprune.masks._forms import Forms
 from jprune.masks._patterns import axis_of
@@ -21,11 +21,7 @@ from jprune.transforms._sparse_training import (
   not_scored,
   sparse_training,
 )
-from jprune.typing import ByPath, Schedule
-
-if TYPE_CHECKING:
-  from jprune.masks import ChannelGroups
-  from jprune.typing import Pattern
+from jprune.typing import ByPath, Pattern, Schedule
 
 
 class Scales(NamedTuple):

@@ -41,13 +41,25 @@ class _Shared(TypedDict, total=False):
 
 
 class SettingsAndPattern(_Shared, total=False):
-  """For methods that have an argument for the distribution."""
+  """What methods take besides that have a ``distribution`` among their own arguments.
+
+  Examples:
+    >>> settings: SettingsAndPattern = {'where': 'kernel', 'pattern': jprune.NOfM(2, 4)}
+    >>> tx = jprune.transforms.rigl(
+    ...   optax.sgd(0.1), 0.5, every=10, key=jax.random.key(0), **settings
+    ... )
+  """
 
   pattern: Pattern | NOfM | ChannelGroups
 
 
 class SettingsAndDistribution(_Shared, total=False):
-  """For methods that have an argument for the pattern."""
+  """What methods take besides that have a ``pattern`` among their own arguments.
+
+  Examples:
+    >>> settings: SettingsAndDistribution = {'where': 'kernel', 'packed': True}
+    >>> tx = jprune.transforms.s_ste(optax.sgd(0.1), pattern=jprune.NOfM(2, 4), **settings)
+  """
 
   distribution: Distribution
 

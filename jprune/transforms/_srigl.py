@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import Any, Unpack
 
 import jax
 import jax.numpy as jnp
 import optax
 
 from jprune import _checks, distributions, scores
+from jprune._roles import Roles
 from jprune.graph import ChannelGraph
 from jprune.masks import Unstructured
 from jprune.masks._forms import rows
@@ -27,9 +28,6 @@ from jprune.transforms._sparse_training import (
   sparse_training,
 )
 from jprune.typing import ByPath, Distribution, Schedule, Where
-
-if TYPE_CHECKING:
-  from jprune._roles import Roles
 
 
 def srigl(

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 
+from jprune._roles import Role
 from jprune.tree import _names
 from jprune.tree._named_roles import stack_depths
 from jprune.tree._paths import flatten, is_array, is_inexact, size
 from jprune.typing import Params
-
-if TYPE_CHECKING:
-  from jprune._roles import Role
 
 _STATE = ('in the collection', 'running statistics', 'state by')  # how reasons of state begin
 

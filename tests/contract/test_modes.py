@@ -307,6 +307,8 @@ CALLS = {
   'transforms.ac_dc': lambda m: trained(m, transforms.ac_dc, 0.5, every=1, begin=0, end=2),
   'transforms.admm': lambda m: trained(m, transforms.admm, 0.5, end=2, every=1),
   'transforms.Settings': lambda m: transforms.Settings(packed=True),
+  'transforms.SettingsAndDistribution': lambda m: transforms.SettingsAndDistribution(packed=True),
+  'transforms.SettingsAndPattern': lambda m: transforms.SettingsAndPattern(packed=True),
   'transforms.gradual transforms.SparseState transforms.masks_of transforms.metrics': lambda m: [
     (state := trained(m, transforms.gradual, schedules.cubic(0.5, 0.9, 0, 4), every=2)[1]),
     [transforms.masks_of(state), transforms.metrics(state)],
