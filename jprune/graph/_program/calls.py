@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple, TypeVar
 
+from jax.extend.core import JaxprEqn
+
 _T = TypeVar('_T')
 
 _NONE = slice(0, 0)
@@ -76,7 +78,7 @@ class Call(NamedTuple):
     return operands[1:] if self.branches else operands[self.consts]
 
 
-def call_of(eqn: Any) -> Call:
+def call_of(eqn: JaxprEqn) -> Call:
   """How an equation calls what it calls."""
   p = eqn.params
   match eqn.primitive.name:
@@ -100,11 +102,11 @@ def call_of(eqn: Any) -> Call:
       return Call()
 
 
-def called(eqn: Any) -> Any:
+def called(eqn: JaxprEqn) -> Any:
   """The jaxpr that an equation runs once, where it calls one and no more; else ``None``."""
   return eqn.params.get('jaxpr', eqn.params.get('call_jaxpr'))
 
 
-def closed_over(eqn: Any) -> int:
+def closed_over(eqn: JaxprEqn) -> int:
   """How many operands of a function with a rule of its own are what it closes over."""
   return eqn.params.get('num_consts', 0)

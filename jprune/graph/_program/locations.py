@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import pathlib
-from typing import Any
+
+from jax.extend.core import JaxprEqn
 
 from jprune.graph._axes.atoms import Cause
 from jprune.graph._program.frame import Frame
@@ -15,7 +16,7 @@ _LIBRARIES = tuple(
 _OURS = str(pathlib.Path(__file__).parents[2])
 
 
-def line(eqn: Any) -> str:
+def line(eqn: JaxprEqn) -> str:
   """Where in the user's code an equation comes from: ``file.py:12``, or nothing if unknown."""
   traceback = getattr(eqn.source_info, 'traceback', None)
   frames = list(getattr(traceback, 'frames', ()) or ())
@@ -26,7 +27,7 @@ def line(eqn: Any) -> str:
   return ''
 
 
-def place(eqn: Any, frame: Frame | None) -> str:
+def place(eqn: JaxprEqn, frame: Frame | None) -> str:
   """Where an equation of a frame comes from, or else what called the frame."""
   where = line(eqn)
   while not where and frame is not None and frame.caller is not None:

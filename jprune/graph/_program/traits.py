@@ -6,7 +6,8 @@
 from __future__ import annotations
 
 import enum
-from typing import Any
+
+from jax.extend.core import JaxprEqn
 
 
 class Trait(enum.Flag):
@@ -102,6 +103,6 @@ def enter(name: str, traits: Trait) -> None:
   _TRAITS[name] = traits
 
 
-def has(eqn: Any, trait: Trait) -> bool:
+def has(eqn: JaxprEqn, trait: Trait) -> bool:
   """Whether all of this is true of an equation's primitive; nothing is of one without a rule."""
   return trait in _TRAITS.get(eqn.primitive.name, NONE)

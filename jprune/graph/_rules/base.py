@@ -11,6 +11,8 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeAlias, cast
 
+from jax.extend.core import JaxprEqn
+
 from jprune.graph._axes.atoms import Dims, resolve
 from jprune.graph._axes.coupled import coupled
 from jprune.graph._axes.layout import Axis, Concat, Layout, New
@@ -174,33 +176,33 @@ def layout_of(eqn: Equation) -> Layout | None:
   return None if found is None or found.layout is None else found.layout(eqn)
 
 
-def places_of(eqn: Any) -> tuple[dict[int, int], list[int]]:
+def places_of(eqn: JaxprEqn) -> tuple[dict[int, int], list[int]]:
   """Where an equation that looks up has the axes of its operand, and those of its indices."""
   return cast(Callable[..., Any], RULES[eqn.primitive.name].places)(Equation(eqn))
 
 
-def multiplies(eqn: Any) -> Multiplies | None:
+def multiplies(eqn: JaxprEqn) -> Multiplies | None:
   """How an equation multiplies and adds; ``None`` if it doesn't."""
   found = RULES.get(eqn.primitive.name)
   return None if found is None else found.multiplies
 
 
-def product(eqn: Any) -> Multiplies:
+def product(eqn: JaxprEqn) -> Multiplies:
   """How an equation multiplies and adds that is known to do so."""
   return cast(Multiplies, multiplies(eqn))
 
 
-def sides(eqn: Any, operand: int) -> Sides:
+def sides(eqn: JaxprEqn, operand: int) -> Sides:
   """The axes of an operand of a product by what is done along them."""
   return product(eqn).sides(Equation(eqn), operand)
 
 
-def scales(eqn: Any, operand: int) -> bool:
+def scales(eqn: JaxprEqn, operand: int) -> bool:
   """Whether an equation multiplies an operand, or divides it, by the other one."""
   return has(eqn, Trait.SCALES) and inverted(eqn) != operand
 
 
-def inverted(eqn: Any) -> int | None:
+def inverted(eqn: JaxprEqn) -> int | None:
   """The operand that is zero where an equation divides by zero, if there is one."""
   found = RULES.get(eqn.primitive.name)
   return None if found is None else found.inverts(Equation(eqn))
@@ -218,7 +220,7 @@ def permutation(eqn: Any) -> tuple[int, ...] | None:
   return order if sorted(order) == list(range(len(eqn.invars[0].aval.shape))) else None
 
 
-def joint(eqn: Any) -> int:
+def joint(eqn: JaxprEqn) -> int:
   """The axis along which an equation lays its operands side by side."""
   (axes,) = cast(Layout, layout_of(Equation(eqn))).results  # all that joins has one
   return next(i for i, expr in enumerate(axes) if isinstance(expr, (Concat, New)))
