@@ -16,10 +16,11 @@ import numpy as np
 from jax.extend import core
 
 from jprune.graph._analysis.dependence import is_real, origins
-from jprune.graph._analysis.leaf_views import Scale, View, step_over, steps_of, view_of
+from jprune.graph._analysis.leaf_views import Scale, View, step_over, view_of
 from jprune.graph._analysis.provenance import sources
 from jprune.graph._analysis.traced import Traced
 from jprune.graph._analysis.value_numbers import Numbers
+from jprune.graph._axes.pieces import steps_of
 from jprune.graph._capture.follow import Held, held_by, named, only_scales, views_in
 from jprune.graph._capture.loop_counters import counters, step_by_turn
 from jprune.graph._capture.operand_roles import (

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from jax.extend import core
 
-from jprune.graph._analysis.leaf_views import REPEATED, View, each_once
+from jprune.graph._analysis.leaf_views import View
+from jprune.graph._axes.pieces import REPEATED, each_once
 from jprune.graph._program.calls import call_of
 from jprune.graph._program.constants import constant, folded
 from jprune.graph._program.frame import Frame

@@ -14,15 +14,9 @@ from jax.extend import core
 
 from jprune import _powers
 from jprune.graph._analysis.dependence import PARAMS
-from jprune.graph._analysis.leaf_views import (
-  REPEATED,
-  Piece,
-  Pieces,
-  View,
-  each_once,
-  split,
-)
+from jprune.graph._analysis.leaf_views import View
 from jprune.graph._axes.atoms import Dim, resolve
+from jprune.graph._axes.pieces import REPEATED, Piece, Pieces, each_once, split
 from jprune.graph._capture.follow import Held, SideBySide
 from jprune.graph._capture.stats import Use
 from jprune.graph._program.frame import Frame

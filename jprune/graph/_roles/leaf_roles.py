@@ -22,9 +22,9 @@ from jprune._roles import (
   Role,
   Roles,
 )
-from jprune.graph._analysis.leaf_views import Piece
 from jprune.graph._analysis.traced import Traced
 from jprune.graph._axes.atoms import Atom, resolve
+from jprune.graph._axes.pieces import Piece
 from jprune.graph._roles.leaf_uses import leaf_uses
 from jprune.graph._roles.notes import Notes, Used
 from jprune.typing import Params

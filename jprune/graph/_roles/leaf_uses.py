@@ -14,18 +14,9 @@ from typing import Any
 
 from jax.extend import core
 
-from jprune.graph._analysis.leaf_views import (
-  REPEATED,
-  Piece,
-  Pieces,
-  View,
-  grown,
-  length,
-  moved,
-  step_over,
-  view_of,
-)
+from jprune.graph._analysis.leaf_views import View, grown, moved, step_over, view_of
 from jprune.graph._analysis.provenance import GIVEN, PARAMS, Source
+from jprune.graph._axes.pieces import REPEATED, Piece, Pieces, length
 from jprune.graph._program.calls import call_of
 from jprune.graph._program.constants import constant
 from jprune.graph._program.frame import Frame

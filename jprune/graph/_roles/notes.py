@@ -8,9 +8,10 @@ from typing import Any, NamedTuple, TypeAlias
 
 from jax.extend import core
 
-from jprune.graph._analysis.leaf_views import REPEATED, Piece, Pieces, View
+from jprune.graph._analysis.leaf_views import View
 from jprune.graph._analysis.provenance import Source, sources
 from jprune.graph._axes.atoms import Atom
+from jprune.graph._axes.pieces import REPEATED, Piece, Pieces
 from jprune.graph._program.frame import Frame
 from jprune.graph._program.locations import place
 

@@ -6,9 +6,10 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from jprune.graph._analysis.leaf_views import REPEATED, View
+from jprune.graph._analysis.leaf_views import View
 from jprune.graph._analysis.provenance import PARAMS, Source
 from jprune.graph._axes.atoms import resolve
+from jprune.graph._axes.pieces import REPEATED
 from jprune.graph._program.frame import Frame
 from jprune.graph._program.locations import place
 from jprune.graph._roles.notes import (
