@@ -158,7 +158,7 @@ class SmallSite(Site):
   __slots__ = ('run', 'walk', 'world')
 
   def __init__(
-    self, walk: Evaluates, frame: Frame, index: int, run: Run, world: World = NOWHERE
+    self, walk: Evaluates, frame: Frame, index: int, run: FrameRun, world: World = NOWHERE
   ) -> None:
     super().__init__(frame, index)
     self.walk = walk
@@ -212,13 +212,13 @@ class Follows(Protocol):
   def ghost(self, site: StatusSite, atom: Atom) -> bool: ...
 
 
-class Run(Protocol):
+class FrameRun(Protocol):
   """The values of one run of a frame."""
 
   values: dict[Any, Any]
   ghosts: dict[tuple[Any, World], Any]
 
-  def outwards(self) -> Iterator[Run]: ...
+  def outwards(self) -> Iterator[FrameRun]: ...
 
 
 class Evaluates(Protocol):
