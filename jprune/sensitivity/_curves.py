@@ -14,7 +14,7 @@ from jprune._batches import shown
 from jprune.graph import ChannelGraph
 from jprune.masks import Unstructured
 from jprune.sensitivity import _errors
-from jprune.sensitivity._groups import Group, channel_groups, leaf_groups
+from jprune.sensitivity._groups import PruningGroup, channel_groups, leaf_groups
 from jprune.sensitivity._measure import EVALUATE, Masked, check_params, measured
 from jprune.sensitivity._record import Table, described, fingerprint, name_of
 from jprune.sensitivity._scored import called, scores_of
@@ -115,7 +115,7 @@ def curves(
 
 def _groups(
   params: Params, scorer: Any, where: Where, pattern: Any, groups: Any, graph: ChannelGraph | None
-) -> tuple[list[Group], Any]:
+) -> tuple[list[PruningGroup], Any]:
   """What is pruned at a time; and the scores that count, as any tree."""
   if graph is None:
     scored = scores_of(_NAME, params, scorer, selected_for(_NAME, params, where))
@@ -143,7 +143,7 @@ def _groups(
 
 def _header(
   params: Params,
-  groups: Sequence[Group],
+  groups: Sequence[PruningGroup],
   scored: Any,
   kind: str,
   points: Sequence[float],
@@ -160,7 +160,7 @@ def _header(
   }
 
 
-def _touched(params: Params, groups: Sequence[Group]) -> list[bool]:
+def _touched(params: Params, groups: Sequence[PruningGroup]) -> list[bool]:
   touched = {path for group in groups for path in group.leaves}
   return [path in touched for path in tree.flatten(params)[0]]
 
@@ -168,7 +168,7 @@ def _touched(params: Params, groups: Sequence[Group]) -> list[bool]:
 def _measure(
   evaluate: Callable[[Params], float],
   masked: Masked,
-  groups: Sequence[Group],
+  groups: Sequence[PruningGroup],
   points: Sequence[float],
   record: Table,
   progress: bool,
@@ -183,7 +183,7 @@ def _measure(
     record.add(group.name, sparsity, measured(_NAME, evaluate, masked(masks), when), counts)
 
 
-def _curve(group: Group, points: Sequence[float], baseline: float, record: Table) -> Curve:
+def _curve(group: PruningGroup, points: Sequence[float], baseline: float, record: Table) -> Curve:
   none = dict.fromkeys(group.sizes, 0)
   rows = [record.points[group.name, s] if s else (baseline, none) for s in points]
   pruned = {name: tuple(counts[name] for _, counts in rows) for name in group.sizes}

@@ -24,14 +24,14 @@ from jprune.tree._along import along_for
 from jprune.typing import Params, Scores, Where
 
 
-class Pruned(NamedTuple):
+class GroupMasks(NamedTuple):
   """A group at one sparsity: masks by the place of their leaf, and how much went of what."""
 
   masks: dict[int, Any]
   counts: dict[str, int]
 
 
-class Group(NamedTuple):
+class PruningGroup(NamedTuple):
   """What is pruned at a time.
 
   Attributes:
@@ -45,13 +45,13 @@ class Group(NamedTuple):
   name: str
   leaves: tuple[str, ...]
   sizes: dict[str, int]
-  prune: Callable[[float], Pruned]
+  prune: Callable[[float], GroupMasks]
   known: Any
 
 
 def leaf_groups(
   function: str, params: Params, scores: Scores, groups: Any, pattern: Any
-) -> list[Group]:
+) -> list[PruningGroup]:
   """Leaves by themselves, or together as ``groups`` says."""
   if isinstance(pattern, NOfM):
     raise _errors.not_by_sparsity(function, pattern)
@@ -67,18 +67,18 @@ def leaf_groups(
   for each, places in members.items():
     sizes = {paths[i]: tree.size(leaves[i]) for i in places}
     prune = _leaf_pruner(function, {i: (paths[i], found[i]) for i in places}, pattern)
-    out.append(Group(each, tuple(sizes), sizes, prune, sizes))
+    out.append(PruningGroup(each, tuple(sizes), sizes, prune, sizes))
   return out
 
 
 def _leaf_pruner(
   function: str, members: Mapping[int, tuple[str, Any]], pattern: Any
-) -> Callable[[float], Pruned]:
-  def prune(sparsity: float) -> Pruned:
+) -> Callable[[float], GroupMasks]:
+  def prune(sparsity: float) -> GroupMasks:
     masks = select(function, [score for _, score in members.values()], sparsity, pattern)
     pairs = zip(members.values(), masks, nonzeros(masks))
     counts = {path: tree.size(mask) - kept for (path, _), mask, kept in pairs}
-    return Pruned(dict(zip(members, masks)), counts)
+    return GroupMasks(dict(zip(members, masks)), counts)
 
   return prune
 
@@ -113,7 +113,7 @@ def namer(function: str, groups: Any) -> Callable[[str], str]:
 
 def channel_groups(
   scores: Scores, graph: ChannelGraph, where: Where
-) -> tuple[list[Group], Mapping[str, Any]]:
+) -> tuple[list[PruningGroup], Mapping[str, Any]]:
   """The channel groups of a graph of which a member is scored; and the scores that count."""
   part = taking_part('channels', scores, graph, where=where)
   out = []
@@ -123,20 +123,20 @@ def channel_groups(
     sizes = {group.name: int(group.size)}
     known = [[m.path, m.axis, fingerprint(m.position.units)] for m in group.members]
     prune = _channel_pruner(scores, graph, group, where)
-    out.append(Group(group.name, paths, sizes, prune, [sizes, known]))
+    out.append(PruningGroup(group.name, paths, sizes, prune, [sizes, known]))
   return out, part.leaves
 
 
 def _channel_pruner(
   scores: Scores, graph: ChannelGraph, group: Any, where: Where
-) -> Callable[[float], Pruned]:
-  def prune(sparsity: float) -> Pruned:
+) -> Callable[[float], GroupMasks]:
+  def prune(sparsity: float) -> GroupMasks:
     with warnings.catch_warnings():  # the counts say it where nothing could go
       warnings.simplefilter('ignore', UserWarning)
       masks = _channels.channels(scores, graph, {group.name: sparsity}, where=where)
     found = graph.treedef.flatten_up_to(masks)
     held = {place: mask for place, mask in enumerate(found) if mask is not None}
-    return Pruned(held, {group.name: int(group.size) - _kept(graph, group, held)})
+    return GroupMasks(held, {group.name: int(group.size) - _kept(graph, group, held)})
 
   return prune
 

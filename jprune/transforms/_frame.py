@@ -48,7 +48,7 @@ class Now(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class Frame:
+class MethodFrame:
   """One method around one optimizer.
 
   Attributes:

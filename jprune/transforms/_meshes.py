@@ -20,7 +20,7 @@ from jprune.masks._auto import automatic, unsharded
 from jprune.masks._pack import PackedMask
 from jprune.transforms import _moments
 from jprune.transforms._along import Along, is_by_path, nested_memory
-from jprune.transforms._frame import Frame
+from jprune.transforms._frame import MethodFrame
 from jprune.transforms._method import each
 from jprune.transforms._state import SparseState
 from jprune.typing import Params
@@ -34,7 +34,7 @@ class OnMeshes:
     frame: of a method, which knows of no types.
   """
 
-  frame: Frame
+  frame: MethodFrame
 
   def init(self, params: Params) -> SparseState:
     """The state with which training starts, laid out as it comes back from every step."""
@@ -141,7 +141,7 @@ class OnMeshes:
     )
 
   @functools.cached_property
-  def _untyped(self) -> Frame:
+  def _untyped(self) -> MethodFrame:
     """The frame with the user's arrays, without types."""
     frame = self.frame
     masks, scorer = jax.tree.map(_concrete_untyped, (frame.masks, frame.how.scorer))

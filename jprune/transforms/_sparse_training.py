@@ -15,7 +15,7 @@ from jprune._selection import takes
 from jprune.masks import ChannelGroups, NOfM, Unstructured
 from jprune.transforms import _errors
 from jprune.transforms._averaged import averaged
-from jprune.transforms._frame import Frame
+from jprune.transforms._frame import MethodFrame
 from jprune.transforms._how import How
 from jprune.transforms._meshes import OnMeshes
 from jprune.transforms._method import Method
@@ -177,7 +177,7 @@ def sparse_training(
   method = averaged(method, average_params, average_grads)
   how = How(method, scorer, asked, where, key, changes.final)
   inner = optax.with_extra_args_support(inner)
-  frame = Frame(method, inner, changes, how, masks, packed, clock)
+  frame = MethodFrame(method, inner, changes, how, masks, packed, clock)
   meshes = OnMeshes(frame)
   return transformation(meshes.init, meshes.update)
 

@@ -16,6 +16,7 @@ from jprune.graph._rules import indexing as indexing
 from jprune.graph._rules import movement as movement
 from jprune.graph._rules import products as products
 from jprune.graph._rules import reductions as reductions
+from jprune.graph._rules import writing as writing
 from jprune.graph._rules.base import RULES
 from jprune.graph._rules.sites import CoupleSite
 

@@ -19,10 +19,8 @@ from typing import Any
 import jax.numpy as jnp
 
 from jprune.graph._axes.atoms import Atom
-from jprune.graph._axes.pruned import ANY, UNIFORM, ZERO, Facts, Status
-from jprune.graph._program.traits import Trait, has
-from jprune.graph._rules.base import RULES, inverted
-from jprune.graph._rules.ranges import (
+from jprune.graph._axes.pruned import (
+  ANY,
   FRAIL,
   INFINITE,
   MADE,
@@ -32,11 +30,15 @@ from jprune.graph._rules.ranges import (
   REAL,
   SIGNS,
   TORN,
+  UNIFORM,
   WILD,
-  joined,
-  range_of,
+  ZERO,
+  Facts,
+  Status,
 )
-from jprune.graph._rules.sites import StatusSite
+from jprune.graph._program.traits import Trait, has
+from jprune.graph._rules.base import RULES, either, inverted, unknown
+from jprune.graph._rules.sites import Site, StatusSite
 
 CAUGHT = 'its pruned entries may be 0 / 0 or 0 * inf, and their NaN is caught'
 _DOUBT = SIGNS | FRAIL | TORN
@@ -98,7 +100,7 @@ def _revised(
   catches: bool,
 ) -> tuple[int, int]:
   """A status and its flags, of the entries at one atom's pruned indices, or of all."""
-  worst = joined(site, flags)
+  worst = either(site, flags)
   kinds = [status.default if atom is None else status.get(atom) for status in ins]
   if not _is_inexact(var.aval.dtype):
     flags_out = range_of(site, flags) & REAL
@@ -147,7 +149,7 @@ def _sign(site: StatusSite, var: Any, kinds: Sequence[int], flags: Sequence[int]
     return flags[0] & SIGNS
   if _is_filled(site):
     return range_of(site, flags) & SIGNS
-  return joined(site, flags) & SIGNS if has(site.eqn, Trait.KEEPS_SIGN) else SIGNS
+  return either(site, flags) & SIGNS if has(site.eqn, Trait.KEEPS_SIGN) else SIGNS
 
 
 def _is_filled(site: StatusSite) -> bool:
@@ -162,7 +164,7 @@ def _torn(site: StatusSite, kinds: Sequence[int], flags: Sequence[int], twice: b
   if not has(site.eqn, Trait.ABSORBS) or ZERO not in kinds:
     return 0
   others = [f for k, f in zip(kinds, flags) if k != ZERO or twice]
-  wild = joined(site, others)
+  wild = either(site, others)
   if has(site.eqn, Trait.DIVIDES) and kinds[0] == ZERO and flags[1] & NULL:
     return FRAIL | TORN
   return (FRAIL if wild & WILD else 0) | (TORN if wild & INFINITE else 0)
@@ -173,12 +175,12 @@ def _newly_lost(site: StatusSite, ins: Sequence[Status]) -> frozenset[Atom]:
   known = [f for status in ins for f in (status.known.default, *status.known.of.values())]
   # Scattered, an entry may be added to others than those that are NaN like it.
   tears = TORN | FRAIL if has(site.eqn, Trait.WRITES) else TORN
-  if not joined(site, known) & (tears | (WILD if has(site.eqn, Trait.ABSORBS) else 0)):
+  if not either(site, known) & (tears | (WILD if has(site.eqn, Trait.ABSORBS) else 0)):
     return frozenset()
   out = set()
   for atom in dict.fromkeys(a for status in ins for a in status.of):
     flags = [status.known.get(atom) for status in ins]
-    torn = joined(site, flags) | _torn(site, [status.get(atom) for status in ins], flags)
+    torn = either(site, flags) | _torn(site, [status.get(atom) for status in ins], flags)
     if torn & tears:
       before = max(site.times(v, atom) for v, s in zip(site.eqn.invars, ins) if atom in s.of)
       if any(site.times(v, atom) < before for v in site.eqn.outvars):
@@ -208,3 +210,10 @@ def _catches(site: StatusSite) -> bool:
   # Numbers of eight bits or fewer may have no NaN.
   plain = all(inexact(v) and v.aval.dtype.itemsize > 1 for v in site.eqn.outvars)
   return not plain
+
+
+def range_of(site: Site, flags: Sequence[int]) -> int:
+  """What entries of an equation's results may be, from what those of its operands may be."""
+  rule = RULES.get(site.name)
+  found = None if rule is None else rule.ranges
+  return unknown(site, flags) if found is None else found(site, flags)

@@ -17,11 +17,11 @@ from jax.extend import core
 from jprune.graph._analysis.facts import undoubted, with_facts
 from jprune.graph._analysis.ghosts import carried, is_factor
 from jprune.graph._axes.atoms import Atom, Dim, leaves
-from jprune.graph._axes.pruned import ANY, UNIFORM, ZERO, Facts, Status
+from jprune.graph._axes.pruned import ANY, SIGNS, UNIFORM, ZERO, Facts, Status
+from jprune.graph._program.constants import of_value
 from jprune.graph._program.frame import Frame
 from jprune.graph._program.traits import Trait, has
 from jprune.graph._rules.base import RULES
-from jprune.graph._rules.ranges import SIGNS, of_value
 from jprune.graph._rules.sites import StatusSite
 
 _MOST_GHOSTS = 3

@@ -16,14 +16,13 @@ from jprune.graph._analysis.coupling import Coupling
 from jprune.graph._analysis.facts import of_param
 from jprune.graph._analysis.pruned_values import Exactness
 from jprune.graph._axes.atoms import Atom, Cause, Dim, Dims, freeze, fresh_all, leaves, resolve
-from jprune.graph._axes.pruned import ANY, UNIFORM, ZERO, Facts, Status
+from jprune.graph._axes.pruned import ANY, MADE, REAL, UNIFORM, ZERO, Facts, Status
 from jprune.graph._axes.unify import unify
 from jprune.graph._program.foreign import has_foreign, without_foreign
 from jprune.graph._program.frame import Frame, without_dead
 from jprune.graph._program.outputs import Filter, chosen
 from jprune.graph._program.traits import Trait, has
 from jprune.graph._rules.base import RULES
-from jprune.graph._rules.ranges import MADE, REAL
 from jprune.typing import Params
 
 

@@ -108,7 +108,10 @@ def _runs(indices: Sequence[int], inner: int) -> tuple[list[int], list[int]] | N
   order = [i - outer[known[0]] * inner for i in blocks[known[0]]] if known else []
   if not all(0 <= i < inner for i in order):
     return None
-  whole = lambda run: [run * inner + i for i in order] if run >= 0 else [-1] * inner
+
+  def whole(run: int) -> list[int]:
+    return [run * inner + i for i in order] if run >= 0 else [-1] * inner
+
   same = all(list(block) == whole(run) for block, run in zip(blocks, outer))
   return (outer, order) if same and known else None
 
@@ -116,9 +119,9 @@ def _runs(indices: Sequence[int], inner: int) -> tuple[list[int], list[int]] | N
 def apart(pieces: Sequence[Piece], sizes: Sequence[int]) -> tuple[Pieces, ...] | None:
   """Pieces as axes of these sizes; ``None`` if they don't come apart like that."""
   left = list(pieces)[::-1]
-  axes = []
+  axes: list[Pieces] = []
   for size in sizes:
-    mine = []
+    mine: list[Piece] = []
     while size > 1:
       if not left:
         return None

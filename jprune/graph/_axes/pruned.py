@@ -1,4 +1,4 @@
-"""What is known of entries at pruned indices: zero, one and the same, anything."""
+"""What is known of entries at pruned indices: zero, equal, anything; as bits, also their sign."""
 
 from __future__ import annotations
 
@@ -25,8 +25,27 @@ class Pruned(enum.IntEnum):
 ZERO, UNIFORM, ANY, BAD = Pruned
 
 
+# What entries may be. Where no bit is set, they are positive and finite.
+NEGATIVE = 1
+NULL = 2
+INFINITE = 4
+NAN = 8
+# Entries at pruned indices that are equal may still differ in the sign of zero: 0 * x is -0.0 for
+# a negative x.
+SIGNS = 16
+# They may be NaN where their status says something else, as those of h * x are where x is NaN; in
+# that case those that stay are NaN as well.
+FRAIL = 32
+# The same, where those that stay may be infinite instead, as with h / 0: sums of the two differ.
+TORN = 64
+# The value was computed; without this bit it is a param, moved at most.
+MADE = 128
+REAL = NEGATIVE | NULL
+WILD = INFINITE | NAN
+
+
 class Facts(NamedTuple):
-  """What else is known of entries, as bits that `_ranges` explains.
+  """What else is known of entries, as bits: what is known of several values is joined by ``|``.
 
   Attributes:
     default: what any entry may be.

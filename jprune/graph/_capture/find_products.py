@@ -22,10 +22,10 @@ from jprune.graph._analysis.traced import Traced
 from jprune.graph._analysis.value_numbers import Numbers
 from jprune.graph._axes.pieces import steps_of
 from jprune.graph._capture.follow import Held, held_by, named, only_scales, views_in
-from jprune.graph._capture.loop_counters import counters, step_by_turn
+from jprune.graph._capture.input_rows import Weighing
+from jprune.graph._capture.looped_leaves import Stack, counters, stack_of, step_by_turn, unstacked
 from jprune.graph._capture.operand_roles import (
   OperandRoles,
-  Weighing,
   roles_of,
   row_dims,
   use_of,
@@ -34,7 +34,6 @@ from jprune.graph._capture.operand_roles import (
   why_not_joined,
 )
 from jprune.graph._capture.recorder import Input, InputPart
-from jprune.graph._capture.stacked_leaves import Stack, stack_of, unstacked
 from jprune.graph._capture.stats import Use
 from jprune.graph._capture.token_alignment import moved
 from jprune.graph._program.calls import call_of

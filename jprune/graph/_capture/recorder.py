@@ -20,9 +20,9 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from jprune import _powers
 from jprune.graph._analysis.leaf_views import Scale
+from jprune.graph._capture.input_rows import Rows, Weighing, Windows, weighed
+from jprune.graph._capture.looped_leaves import Pick
 from jprune.graph._capture.moments import Moments, merged, moments_of, scaled
-from jprune.graph._capture.operand_roles import Rows, Weighing, Windows, weighed
-from jprune.graph._capture.stacked_leaves import Pick
 from jprune.graph._program.calls import Call, call_of
 from jprune.graph._program.evaluate import evaluate_whole
 from jprune.graph._program.frame import Frame

@@ -15,11 +15,13 @@ import numpy as np
 from jax.core import Tracer
 from jax.extend import core
 
+from jprune.graph._axes.pruned import INFINITE, MADE, NAN, NEGATIVE, NULL, REAL, SIGNS
 from jprune.graph._program.evaluate import single
 from jprune.graph._program.frame import Frame
 from jprune.graph._program.traits import Trait, has
 
 _MOST_FOLDED = 2**20
+_MOST_READ = 2**24
 
 
 def constant(frame: Frame, var: Any) -> np.ndarray | None:
@@ -99,3 +101,38 @@ def _is_index(aval: Any) -> bool:
   if math.prod(shape) > _MOST_FOLDED:
     return False
   return jnp.issubdtype(aval.dtype, jnp.integer) or jnp.issubdtype(aval.dtype, jnp.bool_)
+
+
+def of_value(value: Any) -> int:
+  """What the entries of a constant are."""
+  return MADE | (_of_number(value) if isinstance(value, (bool, int, float)) else _of_array(value))
+
+
+def _of_array(value: Any) -> int:
+  dtype = getattr(value, 'dtype', None)
+  if dtype is None or not jnp.issubdtype(dtype, jnp.number):
+    return REAL
+  if np.size(value) > _MOST_READ:
+    return REAL
+  if isinstance(value, Tracer) or not getattr(value, 'is_fully_addressable', True):
+    return REAL
+  x = np.asarray(value)
+  if np.iscomplexobj(x) and not np.imag(x).any():
+    x = np.real(x)
+  if np.iscomplexobj(x):
+    infinite = INFINITE if np.isinf(x).any() else 0
+    return REAL | infinite | (NAN if np.isnan(x).any() else 0)
+  if x.ndim == 0:
+    return _of_number(x.item())
+  x = x.astype(np.float64)
+  found = NEGATIVE * bool((x < 0).any()) | NULL * bool((x == 0).any())
+  found |= SIGNS * bool(((x == 0) & np.signbit(x)).any())
+  return found | INFINITE * bool(np.isinf(x).any()) | NAN * bool(np.isnan(x).any())
+
+
+def _of_number(x: Any) -> int:
+  if x != x:
+    return NAN
+  if x == 0:
+    return NULL | (SIGNS if math.copysign(1.0, x) < 0 else 0)
+  return (NEGATIVE if x < 0 else 0) | (INFINITE if x in (math.inf, -math.inf) else 0)

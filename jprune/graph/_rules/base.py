@@ -16,7 +16,7 @@ from jax.extend.core import JaxprEqn
 from jprune.graph._axes.atoms import Dims, resolve
 from jprune.graph._axes.coupled import coupled
 from jprune.graph._axes.layout import Axis, Concat, Layout, New
-from jprune.graph._axes.pruned import ANY, UNIFORM, Status
+from jprune.graph._axes.pruned import ANY, INFINITE, NAN, NEGATIVE, NULL, REAL, UNIFORM, Status
 from jprune.graph._program.evaluate import bound
 from jprune.graph._program.traits import NONE, Trait, enter, has
 from jprune.graph._rules.sites import CoupleSite, Equation, Site, SmallSite, StatusSite
@@ -65,6 +65,10 @@ class Sides(NamedTuple):
 
 SizeOf: TypeAlias = Callable[[int | None, int], int]
 """The size of an axis: of an operand, or of the result under ``None``."""
+
+
+Range: TypeAlias = Callable[[Site, Sequence[int]], int]
+"""From what entries of the operands may be, as bits, to what those of the results may be."""
 
 
 class Multiplies(NamedTuple):
@@ -129,7 +133,7 @@ class Rule:
   small: Callable[[SmallSite, list[Any]], list[Any]] = same_params
   layout: Callable[[Equation], Layout | None] | None = None
   multiplies: Multiplies | None = None
-  ranges: Callable[[Site, Sequence[int]], int] | None = None
+  ranges: Range | None = None
   fills: Callable[[Equation], Any] | None = None
   inverts: Callable[[Equation], int | None] = _never
   indices: int | None = None
@@ -229,3 +233,60 @@ def joint(eqn: JaxprEqn) -> int:
 def resolved(dims: Dims) -> Dims:
   """All dimensions in terms of atoms that are not bound."""
   return tuple(resolve(dim) for dim in dims)
+
+
+# --------------------------------------------------------------------- what results may be, as bits
+
+
+def either(site: Site, flags: Sequence[int]) -> int:
+  """Whatever one of the operands may be."""
+  out = 0
+  for each in flags:
+    out |= each
+  return out
+
+
+def unknown(site: Site, flags: Sequence[int]) -> int:
+  """Of either sign, and infinite only where an operand is."""
+  return indefinite(either(site, flags)) | REAL
+
+
+def indefinite(x: int) -> int:
+  """Infinities that meet, or meet zero, and their sine are NaN."""
+  return x | NAN if x & INFINITE else x
+
+
+def summed(site: Site, flags: Sequence[int]) -> int:
+  """Sums of numbers of both signs may be zero, and so are those of none."""
+  out = indefinite(either(site, flags))
+  return out | NULL if out & NEGATIVE or is_empty(site) else out
+
+
+def multiplied(site: Site, flags: Sequence[int]) -> int:
+  """Of numbers of both signs, zero as well, and NaN where infinities meet zeros."""
+  return indefinite(either(site, flags)) | NULL
+
+
+def powers(site: Site, flags: Sequence[int]) -> int:
+  """As often multiplied by itself."""
+  return indefinite(flags[0])
+
+
+def largest(site: Site, flags: Sequence[int]) -> int:
+  """One of the entries, infinite where there is none."""
+  return flags[0] | (REAL | INFINITE if is_empty(site) else 0)
+
+
+def window(site: Site, flags: Sequence[int]) -> int:
+  """Some entries, also none."""
+  return either(site, flags) | REAL | INFINITE
+
+
+def no_sign(site: Site, flags: Sequence[int]) -> int:
+  """Zero or one, or whatever else is neither negative nor infinite."""
+  return NULL
+
+
+def is_empty(site: Site) -> bool:
+  """Whether the first operand has no entries."""
+  return 0 in site.in_shapes[0]

@@ -11,7 +11,7 @@ from jax.core import Tracer
 from jax.extend import core
 
 from jprune.graph._axes.atoms import Dims
-from jprune.graph._axes.pruned import ANY, UNIFORM, ZERO, Facts, Status
+from jprune.graph._axes.pruned import ANY, MADE, REAL, UNIFORM, ZERO, Facts, Status
 from jprune.graph._program.calls import closed_over
 from jprune.graph._program.evaluate import single
 from jprune.graph._program.frame import Frame
@@ -30,7 +30,6 @@ from jprune.graph._rules.custom_jvp import (
   unify_all,
   worse_of,
 )
-from jprune.graph._rules.ranges import MADE, REAL
 from jprune.graph._rules.sites import CoupleSite, SmallSite, StatusSite
 
 

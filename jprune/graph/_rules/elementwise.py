@@ -10,9 +10,8 @@ from jprune.graph._axes.atoms import Atom, Dims, fresh, fresh_all, size_of
 from jprune.graph._axes.pruned import ANY, BAD, UNIFORM, ZERO, Status
 from jprune.graph._program.sharding import divided
 from jprune.graph._program.traits import Trait, has
-from jprune.graph._rules.base import rule, same_params
+from jprune.graph._rules.base import no_sign, rule, same_params
 from jprune.graph._rules.elementwise_ranges import RANGES
-from jprune.graph._rules.ranges import no_sign
 from jprune.graph._rules.sites import CoupleSite, Equation, SmallSite, StatusSite
 
 # Of Equinox: they hand their operand on, and complain where it is batched or differentiated.

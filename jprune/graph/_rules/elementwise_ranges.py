@@ -10,21 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
 
+from jprune.graph._axes.pruned import INFINITE, MADE, NAN, NEGATIVE, NULL, REAL, WILD
 from jprune.graph._program.constants import constant, scalar
 from jprune.graph._program.frame import Frame
-from jprune.graph._rules.ranges import (
-  INFINITE,
-  MADE,
-  NAN,
-  NEGATIVE,
-  NULL,
-  REAL,
-  WILD,
-  Range,
-  indefinite,
-  joined,
-  no_sign,
-)
+from jprune.graph._rules.base import Range, either, indefinite, no_sign
 from jprune.graph._rules.sites import Site
 
 
@@ -75,14 +64,14 @@ def _max(site: Site, flags: Sequence[int]) -> int:
 
 def _min(site: Site, flags: Sequence[int]) -> int:
   """What is not negative is infinite upwards only, where a finite bound ends it."""
-  out = joined(site, flags)
+  out = either(site, flags)
   bounded = any(not b & WILD and not a & NEGATIVE for a, b in (flags, flags[::-1]))
   return out & ~INFINITE if bounded else out
 
 
 def _clamp(site: Site, flags: Sequence[int]) -> int:
   least = flags[0] | flags[2]  # where the bounds are the wrong way round, the high one is it
-  out = joined(site, flags) & ~REAL
+  out = either(site, flags) & ~REAL
   if not (flags[0] | flags[2]) & WILD:
     out &= ~INFINITE
   return out | (REAL if least & NEGATIVE else least & NULL)
@@ -97,7 +86,7 @@ def _select(site: Site, flags: Sequence[int]) -> int:
     for case, without in enumerate(_CHOSEN.get(name, (0, 0))):
       if origin(site.frame, site.eqn.invars[1 + case]) == tested:
         cases[case] &= ~without
-  return joined(site, cases)
+  return either(site, cases)
 
 
 # What ``x`` is not where a comparison with zero is false, and where it is true.
@@ -183,7 +172,7 @@ def _pow(site: Site, flags: Sequence[int]) -> int:
 
 def _singular(site: Site, flags: Sequence[int]) -> int:
   """Functions with poles, or without a value outside of some range."""
-  return joined(site, flags) | REAL | WILD
+  return either(site, flags) | REAL | WILD
 
 
 def _gamma(site: Site, flags: Sequence[int]) -> int:
@@ -226,7 +215,7 @@ RANGES: dict[str, Range] = {
     'copy stop_gradient optimization_barrier name sharding_constraint layout_constraint '
     'reshard pvary device_put tanh sinh asinh atan erf expm1 sign cbrt real nonbatchable '
     'nontraceable nondifferentiable_backward',
-    joined,
+    either,
   ),
   **_each('exp exp2 logistic cosh', _positive),
   **_each('abs square', _even),

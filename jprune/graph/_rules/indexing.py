@@ -1,4 +1,4 @@
-"""Primitives that read and write at indices, known while tracing or not.
+"""Primitives that read at indices, known while tracing or not.
 
 Along an axis that a slice takes whole there is one place where it can start, so that axis is not
 indexed, whatever the index operand says. Where indices out of bounds are clamped or excluded, they
@@ -15,21 +15,19 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jprune.graph._axes.atoms import Dims, fresh, fresh_all, size_of
+from jprune.graph._axes.atoms import Dims, fresh, size_of
 from jprune.graph._axes.coupled import coupled, sliced
 from jprune.graph._axes.layout import Axis, Expr, Layout, New, Take, axes_of, frozen_all, window
 from jprune.graph._axes.pruned import ANY, UNIFORM, ZERO, Status
+from jprune.graph._program.constants import of_value
 from jprune.graph._program.sharding import take_axis
 from jprune.graph._program.traits import Trait
-from jprune.graph._rules.base import passed_on, rule
-from jprune.graph._rules.products import check_summed
-from jprune.graph._rules.ranges import joined, of_value
+from jprune.graph._rules.base import either, rule
 from jprune.graph._rules.sites import CoupleSite, Equation, Site, SmallSite, StatusSite
 
-_DYNAMIC = 'indexed by what is computed'
-_APPLIED = 'a function is applied at indices'
-_VECTOR = 'an index for each of several axes'
-_ADDS = ('scatter-add', 'scatter-sub')
+DYNAMIC = 'indexed by what is computed'
+APPLIED = 'a function is applied at indices'
+VECTOR = 'an index for each of several axes'
 
 
 def _gather(eqn: Equation) -> Layout | None:
@@ -66,7 +64,7 @@ def _couple_gather(site: CoupleSite, ins: list[Dims]) -> list[Dims]:
     return coupled(site, layout, ins)
   (operand, indices), p = ins, site.params
   numbers, shape = p['dimension_numbers'], site.out_shapes[0]
-  site.freeze(indices[-1], _VECTOR)
+  site.freeze(indices[-1], VECTOR)
   batching = dict(zip(numbers.operand_batching_dims, numbers.start_indices_batching_dims))
   out: list[Any] = [None] * len(shape)
   windows = [
@@ -76,11 +74,11 @@ def _couple_gather(site: CoupleSite, ins: list[Dims]) -> list[Dims]:
     if p['slice_sizes'][axis] == size_of(operand[axis]):
       out[position] = operand[axis]
     else:
-      site.freeze(operand[axis], _DYNAMIC)
+      site.freeze(operand[axis], DYNAMIC)
   for axis, other in batching.items():
     site.unify(operand[axis], indices[other])
   for axis in numbers.collapsed_slice_dims:
-    site.freeze(operand[axis], _DYNAMIC)
+    site.freeze(operand[axis], DYNAMIC)
   rest = iter(indices[:-1])
   for position in range(len(shape)):
     if position not in numbers.offset_dims:
@@ -208,87 +206,6 @@ def _small_gather(site: SmallSite, xs: list[Any]) -> list[Any]:
   return [site.eqn.primitive.bind(*xs, **{**p, 'slice_sizes': sizes})]
 
 
-def _couple_scatter(site: CoupleSite, ins: list[Dims]) -> list[Dims]:
-  operand, indices, updates = ins
-  numbers = site.params['dimension_numbers']
-  if site.name == 'scatter' and getattr(site.params.get('update_jaxpr'), 'eqns', ()):
-    site.freeze_all(ins, _APPLIED)
-    return [fresh_all(site.out_shapes[0], site.cause(_APPLIED))]
-  window = _constant_window(site)
-  if window is not None:
-    parts = iter(updates)
-    for axis, (dim, low) in enumerate(zip(operand, window)):
-      part = () if axis in numbers.inserted_window_dims else next(parts)
-      whole = size_of(dim) == size_of(part)
-      site.unify(dim if whole else sliced(site, dim, low, low + size_of(part), 1), part)
-    return [operand]
-  site.freeze(indices[-1], _VECTOR)
-  batching = dict(zip(numbers.operand_batching_dims, numbers.scatter_indices_batching_dims))
-  windows = [
-    i for i in range(len(operand)) if i not in numbers.inserted_window_dims and i not in batching
-  ]
-  for position, axis in zip(numbers.update_window_dims, windows):
-    if size_of(operand[axis]) == size_of(updates[position]):
-      site.unify(operand[axis], updates[position])
-    else:
-      site.freeze(operand[axis], _DYNAMIC)
-      site.freeze(updates[position], _DYNAMIC)
-  for axis in numbers.inserted_window_dims:
-    site.freeze(operand[axis], _DYNAMIC)
-  for axis, other in batching.items():
-    site.unify(operand[axis], indices[other])
-  scattered = [i for i in range(len(updates)) if i not in numbers.update_window_dims]
-  for position, dim in zip(scattered, indices[:-1]):
-    site.unify(updates[position], dim)
-  for position in _scattered(site) if site.name not in _ADDS else ():
-    site.freeze(updates[position], 'written to indices')
-  return [operand]
-
-
-def _scattered(site: Site) -> list[int]:
-  """Axes of the updates whose entries go to one index of the operand each."""
-  numbers = site.params['dimension_numbers']
-  places = [i for i in range(len(site.in_shapes[2])) if i not in numbers.update_window_dims]
-  batched = numbers.scatter_indices_batching_dims
-  return [i for place, i in enumerate(places) if place not in batched]
-
-
-def _status_scatter(site: StatusSite, ins: list[Status]) -> list[Status]:
-  """Updates that are left out must add nothing."""
-  for position in _scattered(site):
-    for atom in site.atoms_of(site.ins()[2][position]):
-      check_summed(site, atom, ins[2].get(atom), ghostable=False)
-  return passed_on(site, ins)
-
-
-def _constant_window(site: Site) -> list[int] | None:
-  """Where ``x.at[..., 2:5].set(...)`` starts on every axis, if that is known while tracing."""
-  numbers = site.params['dimension_numbers']
-  shape, updates = site.in_shapes[0], site.in_shapes[2]
-  indices = site.constant(1)
-  if indices is None or indices.ndim != 1 or numbers.operand_batching_dims:
-    return None
-  if len(numbers.update_window_dims) != len(updates):
-    return None
-  parts, starts = iter(updates), [0] * len(shape)
-  for axis, start in zip(numbers.scatter_dims_to_operand_dims, indices):
-    starts[axis] = int(start)
-  sizes = [1 if axis in numbers.inserted_window_dims else next(parts) for axis in range(len(shape))]
-  inside = all(0 <= low <= n - part for low, n, part in zip(starts, shape, sizes))
-  return starts if inside else None
-
-
-def _small_scatter(site: SmallSite, xs: list[Any]) -> list[Any]:
-  operand, indices, updates = xs
-  starts = _constant_window(site)
-  if starts is not None:
-    keeps = [site.keep(dim) for dim in site.ins()[0]]
-    small = [low if k is None else int(k[:low].sum()) for low, k in zip(starts, keeps)]
-    axes = site.params['dimension_numbers'].scatter_dims_to_operand_dims
-    indices = jnp.array([small[axis] for axis in axes], jnp.result_type(indices))
-  return [site.eqn.primitive.bind(operand, indices, updates, **site.params)]
-
-
 def _dynamic_slice(eqn: Equation) -> Layout | None:
   """Where it starts at known indices on all axes that it doesn't take whole."""
   shape, lengths = eqn.in_shapes[0], eqn.params['slice_sizes']
@@ -299,7 +216,7 @@ def _dynamic_slice(eqn: Equation) -> Layout | None:
     elif (start := eqn.constant(1 + axis.index)) is None:
       return None
     else:
-      low = _clamped(start, size, length)
+      low = clamped(start, size, length)
       out.append(window(axis, size, low, low + length))
   return Layout((tuple(out),))
 
@@ -313,57 +230,36 @@ def _couple_dynamic_slice(site: CoupleSite, ins: list[Dims]) -> list[Dims]:
     if length == size_of(dim):
       out.append(dim)
     elif start is not None:
-      low = _clamped(start, size_of(dim), length)
+      low = clamped(start, size_of(dim), length)
       out.append(sliced(site, dim, low, low + length, 1))
     else:
-      site.freeze(dim, _DYNAMIC)
-      out.append(fresh(length, site.cause(_DYNAMIC)))
+      site.freeze(dim, DYNAMIC)
+      out.append(fresh(length, site.cause(DYNAMIC)))
   return [tuple(out)]
 
 
 def _small_dynamic_slice(site: SmallSite, xs: list[Any]) -> list[Any]:
   (x, *starts), (out,) = xs, site.outs()
   sizes = {**site.params, 'slice_sizes': site.small_shape(out)}
-  starts = _small_starts(site, starts, site.params['slice_sizes'], 1)
+  starts = small_starts(site, starts, site.params['slice_sizes'], 1)
   return [site.eqn.primitive.bind(x, *starts, **sizes)]  # the function counts from the end as well
 
 
-def _small_starts(site: SmallSite, starts: list[Any], lengths: Any, first: int) -> list[Any]:
+def small_starts(site: SmallSite, starts: list[Any], lengths: Any, first: int) -> list[Any]:
   """Start indices, counted among the indices that stay."""
   out = []
   for axis, (start, length, dim) in enumerate(zip(starts, lengths, site.ins()[0])):
     keep = site.keep(dim)
     if keep is not None:
       known = site.constant(first + axis)
-      low = 0 if known is None else _clamped(known, len(keep), length)
+      low = 0 if known is None else clamped(known, len(keep), length)
       start = jnp.asarray(int(keep[:low].sum()), jnp.result_type(start))
     out.append(start)
   return out
 
 
-def _couple_update(site: CoupleSite, ins: list[Dims]) -> list[Dims]:
-  operand, update = ins[:2]
-  for axis, (dim, part) in enumerate(zip(operand, update)):
-    start, length = site.constant(2 + axis), size_of(part)
-    if length == size_of(dim):
-      site.unify(dim, part)
-    elif start is not None:
-      low = _clamped(start, size_of(dim), length)
-      site.unify(sliced(site, dim, low, low + length, 1), part)
-    else:
-      site.freeze(dim, _DYNAMIC)
-      site.freeze(part, _DYNAMIC)
-  return [operand]
-
-
-def _small_update(site: SmallSite, xs: list[Any]) -> list[Any]:
-  x, update, *starts = xs
-  lengths = site.eqn.invars[1].aval.shape
-  starts = _small_starts(site, starts, lengths, 2)
-  return [site.eqn.primitive.bind(x, update, *starts, **site.params)]
-
-
-def _clamped(start: Any, size: int, length: int) -> int:
+def clamped(start: Any, size: int, length: int) -> int:
+  """A start as XLA takes it: inside, so that the window is."""
   return max(0, min(int(start), size - length))
 
 
@@ -422,23 +318,6 @@ rule(
   layout=_dynamic_slice,
   indices=1,
   places=lambda eqn: ({i: i for i in range(len(eqn.in_shapes[0]))}, []),
-  ranges=joined,
+  ranges=either,
   traits=_READS | Trait.AT_STARTS,
 )
-rule(
-  'dynamic_update_slice',
-  _couple_update,
-  small=_small_update,
-  ranges=joined,
-  indices=2,
-  traits=Trait.KEEPS_SIGN | Trait.GHOSTS | Trait.WRITES,
-)
-for _name in ('scatter', 'scatter-add', 'scatter-sub', 'scatter-mul', 'scatter-min', 'scatter-max'):
-  rule(
-    _name,
-    _couple_scatter,
-    _status_scatter,
-    _small_scatter,
-    ranges=joined if _name == 'scatter' else None,
-    traits=Trait.WRITES,
-  )

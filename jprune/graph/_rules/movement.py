@@ -30,8 +30,7 @@ from jprune.graph._axes.layout import (
 from jprune.graph._axes.pruned import ANY, ZERO, Status
 from jprune.graph._program.sharding import explicit, take_axis
 from jprune.graph._program.traits import Trait
-from jprune.graph._rules import ranges
-from jprune.graph._rules.base import passed_on, rule
+from jprune.graph._rules.base import either, passed_on, rule
 from jprune.graph._rules.sites import Equation, SmallSite, StatusSite
 
 
@@ -207,7 +206,7 @@ _RESIZES = _MOVES | Trait.KEEPS_AXES
 
 
 def _moves(name: str, layout: Any, traits: Trait, **sides: Any) -> None:
-  rule(name, layout=layout, traits=traits, ranges=ranges.joined, **sides)
+  rule(name, layout=layout, traits=traits, ranges=either, **sides)
 
 
 _moves('broadcast_in_dim', _broadcast, _SPREADS, small=_small_broadcast)

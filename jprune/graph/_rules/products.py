@@ -15,8 +15,7 @@ from jprune.graph._axes.layout import Apart, Axis, Expr, Layout, New, frozen_all
 from jprune.graph._axes.pruned import ANY, BAD, UNIFORM, ZERO, Status
 from jprune.graph._program.sharding import divided
 from jprune.graph._program.traits import Trait
-from jprune.graph._rules.base import Joins, Multiplies, Sides, SizeOf, rule
-from jprune.graph._rules.ranges import multiplied
+from jprune.graph._rules.base import Joins, Multiplies, Sides, SizeOf, multiplied, rule
 from jprune.graph._rules.sites import Equation, SmallSite, StatusSite
 
 _NOT_ZERO = 'summed over, where its pruned entries are not zero'

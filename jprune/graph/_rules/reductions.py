@@ -11,8 +11,17 @@ import numpy as np
 from jprune.graph._axes.atoms import Dims, fresh, fresh_all, size_of
 from jprune.graph._axes.pruned import UNIFORM, ZERO, Status
 from jprune.graph._program.traits import NONE, Trait
-from jprune.graph._rules import ranges
-from jprune.graph._rules.base import Joins, rule
+from jprune.graph._rules.base import (
+  Joins,
+  either,
+  largest,
+  multiplied,
+  no_sign,
+  powers,
+  rule,
+  summed,
+  window,
+)
 from jprune.graph._rules.products import SUM, check_summed
 from jprune.graph._rules.sites import CoupleSite, Equation, Site, StatusSite
 
@@ -45,10 +54,10 @@ def _reduces(name: str, joins: Joins, traits: Trait = NONE, found: Any = None) -
   rule(name, _couple_reduce, _status_reduce, ranges=found, joins=joins, traits=traits)
 
 
-_reduces('reduce_sum', SUM, Trait.KEEPS_SIGN | Trait.WRAPS, ranges.summed)
-_reduces('reduce_prod', Joins(jnp.multiply, operator.pow), Trait.WRAPS, ranges.powers)
-_reduces('reduce_max', Joins(jnp.maximum, picks=True), Trait.KEEPS_SIGN, ranges.largest)
-_reduces('reduce_min', Joins(jnp.minimum, picks=True), found=ranges.largest)
+_reduces('reduce_sum', SUM, Trait.KEEPS_SIGN | Trait.WRAPS, summed)
+_reduces('reduce_prod', Joins(jnp.multiply, operator.pow), Trait.WRAPS, powers)
+_reduces('reduce_max', Joins(jnp.maximum, picks=True), Trait.KEEPS_SIGN, largest)
+_reduces('reduce_min', Joins(jnp.minimum, picks=True), found=largest)
 _reduces('reduce_and', Joins(jnp.bitwise_and))
 _reduces('reduce_or', Joins(jnp.bitwise_or))
 
@@ -76,8 +85,8 @@ def _status_collective(site: StatusSite, ins: list[Status]) -> list[Status]:
 _collects = lambda names, found, traits=NONE: rule(
   names, _couple_collective, _status_collective, ranges=found, traits=traits
 )
-_collects('psum', ranges.summed, Trait.KEEPS_SIGN)
-_collects('pmax pmin', ranges.joined)
+_collects('psum', summed, Trait.KEEPS_SIGN)
+_collects('pmax pmin', either)
 
 
 def _couple_order(site: CoupleSite, ins: list[Dims]) -> list[Dims]:
@@ -111,9 +120,9 @@ def _couple_along(site: CoupleSite, ins: list[Dims]) -> list[Dims]:
   return [ins[0]]
 
 
-rule('cumsum', _couple_along, ranges=ranges.summed, traits=Trait.GHOSTS | Trait.WRAPS)
-rule('cumprod', _couple_along, ranges=ranges.powers, traits=Trait.GHOSTS)
-rule('cummax cummin', _couple_along, ranges=ranges.joined, traits=Trait.GHOSTS)
+rule('cumsum', _couple_along, ranges=summed, traits=Trait.GHOSTS | Trait.WRAPS)
+rule('cumprod', _couple_along, ranges=powers, traits=Trait.GHOSTS)
+rule('cummax cummin', _couple_along, ranges=either, traits=Trait.GHOSTS)
 rule('cumlogsumexp', _couple_along, _at_least_uniform, traits=Trait.GHOSTS)
 
 
@@ -169,7 +178,7 @@ rule(
   'sort',
   _couple_sort,
   _status_sort,
-  ranges=ranges.joined,
+  ranges=either,
   reorders=lambda eqn: [eqn.params['dimension']],
   traits=Trait.CATCHES | Trait.KEEPS_AXES,
 )
@@ -230,15 +239,15 @@ def _only_padding(site: Site) -> bool:
   return False
 
 
-rule('reduce_window_sum', _couple_window, ranges=ranges.multiplied, traits=Trait.GHOSTS)
+rule('reduce_window_sum', _couple_window, ranges=multiplied, traits=Trait.GHOSTS)
 rule(
   'reduce_window_max reduce_window_min',
   _couple_window,
   _status_extreme,
-  ranges=ranges.window,
+  ranges=window,
   traits=Trait.GHOSTS,
 )
-rule('reduce_window', _couple_window, _at_least_uniform, ranges=ranges.window)
+rule('reduce_window', _couple_window, _at_least_uniform, ranges=window)
 rule('select_and_gather_add', _couple_window, _at_least_uniform, traits=Trait.CATCHES)
 
 
@@ -256,7 +265,7 @@ def _couple_scatter_window(site: CoupleSite, ins: list[Dims]) -> list[Dims]:
 rule(
   'select_and_scatter_add',
   _couple_scatter_window,
-  ranges=ranges.multiplied,
+  ranges=multiplied,
   traits=Trait.CATCHES,
 )
 
@@ -277,5 +286,5 @@ def _status_over_all(site: StatusSite, ins: list[Status]) -> list[Status]:
   return [Status(UNIFORM, {})]
 
 
-rule('unvmap_any unvmap_all', _couple_over_all, _status_over_all, ranges=ranges.no_sign)
+rule('unvmap_any unvmap_all', _couple_over_all, _status_over_all, ranges=no_sign)
 rule('unvmap_max', _couple_over_all, _status_over_all)

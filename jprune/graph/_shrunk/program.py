@@ -15,7 +15,7 @@ from jprune.graph._analysis.traced import Traced
 from jprune.graph._axes.atoms import Atom, Dim, is_frozen, leaves
 from jprune.graph._axes.sizes import Sizes
 from jprune.graph._axes.units import layout, numbered
-from jprune.graph._channels.graph import why_frozen
+from jprune.graph._channels.reasons import why_frozen
 from jprune.graph._program.foreign import without_foreign
 from jprune.graph._program.outputs import Filter
 from jprune.graph._program.sharding import struct

@@ -6,8 +6,9 @@ All that the tests know of the meaning of a status, and of the facts beside it, 
 import jax.numpy as jnp
 import numpy as np
 
-from jprune.graph._axes.pruned import ANY, BAD, UNIFORM, ZERO, Facts, Status
-from jprune.graph._rules.ranges import (
+from jprune.graph._axes.pruned import (
+  ANY,
+  BAD,
   FRAIL,
   INFINITE,
   MADE,
@@ -17,7 +18,11 @@ from jprune.graph._rules.ranges import (
   REAL,
   SIGNS,
   TORN,
+  UNIFORM,
   WILD,
+  ZERO,
+  Facts,
+  Status,
 )
 from tests.graph.primitives._places import along, lines_of, lying_on
 
