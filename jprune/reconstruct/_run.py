@@ -12,6 +12,7 @@ import numpy as np
 
 from jprune import _checks, tree
 from jprune._entry import explicit
+from jprune.distributions import global_
 from jprune.distributions._needs import needs_of
 from jprune.graph._capture.stats import Stats
 from jprune.masks import NOfM
@@ -84,6 +85,7 @@ class Run:
     }
     given = self._scores or given
     if needs_of(distribution).one_threshold:  # what is pruned goes first, whatever its score
+      distribution = global_
       given = {path: self._ranked_last(path, score) for path, score in given.items()}
     scores = self.treedef.unflatten([given.get(path) for path in self.paths])
     found = distribution(self._dense, scores, self._sparsity)

@@ -179,7 +179,7 @@ def _budget(
   _checks.check_positive_int(_NAME, 'rounds', rounds)
   own = isinstance(pattern, NOfM) or needs.needs_sparsity is False
   if own and named:
-    which = repr(pattern) if isinstance(pattern, NOfM) else 'a fixed distribution'
+    which = repr(pattern) if isinstance(pattern, NOfM) else 'this distribution'
     raise _errors.own_sparsity(_NAME, named[0], which)
   needed = not own and needs.needs_sparsity
   if len(named) > 1 or (needed and not named):

@@ -9,7 +9,7 @@ import optax
 import pytest
 
 import jprune
-from jprune import distributions, sensitivity, transforms
+from jprune import distributions, reconstruct, sensitivity, transforms
 from jprune.distributions._needs import Needs, needs_of
 
 PARAMS = {
@@ -81,6 +81,12 @@ def test_one_threshold_for_all_leaves():
   expected = jprune.prune(PARAMS, 0.5, distribution=distributions.global_)
   same(jprune.prune(PARAMS, 0.5, distribution=never), expected)
   assert int(expected['a']['kernel'].sum()) < 8
+  x = jnp.eye(4)
+  fn = lambda params, x: (x @ params['a']['kernel'], x @ params['b']['kernel'])
+  repaired = lambda distribution: reconstruct.prune(
+    fn, PARAMS, [x], sparsity=0.5, distribution=distribution, progress=False
+  )[1]
+  same(repaired(never), repaired(distributions.global_))
 
 
 def test_patterns_that_prune_all_leaves_alike():

@@ -288,7 +288,7 @@ def test_all_pruned_and_none():
     (
       {'min_metric': 1.0, 'distribution': distributions.fixed({'w': 0.5})},
       ValueError,
-      'run: `min_metric` must be left out: a fixed distribution knows its own',
+      'run: `min_metric` must be left out: this distribution knows its own',
     ),
     (
       {'sparsity': 0.5, 'rounds': 2, 'schedule': 3},

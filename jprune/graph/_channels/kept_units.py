@@ -50,7 +50,7 @@ def kept_units(
   alive = lines_alive(by_path)
   out = []
   for group in graph.groups:
-    found = [_seen(group, by_path, alive, i) for i in range(len(group.members))]
+    found = [seen(group, by_path, alive, i) for i in range(len(group.members))]
     known = [each for each in found if each is not None]
     keep = np.ones(group.size, bool)
     if known:
@@ -77,7 +77,7 @@ def lines_alive(by_path: Mapping[str, np.ndarray | None]) -> dict[tuple[str, int
   }
 
 
-def _seen(
+def seen(
   group: Group, masks: dict[str, Any], alive: dict[tuple[str, int], np.ndarray], i: int
 ) -> tuple[np.ndarray, np.ndarray] | None:
   """Which units a member prunes and which it keeps (it need not have all of them).

@@ -14,7 +14,7 @@ from jprune._entry import public
 from jprune.graph._analysis.traced import Traced
 from jprune.graph._axes.sizes import Sizes
 from jprune.graph._channels.graph import ChannelGraph, graph_of
-from jprune.graph._channels.kept_units import _seen, kept_units, lines_alive, mask_arrays
+from jprune.graph._channels.kept_units import kept_units, lines_alive, mask_arrays, seen
 from jprune.graph._macs import table
 from jprune.graph._macs.products import Macs, Product, products, sum_of, unknown_equations
 from jprune.graph._program.locations import line
@@ -201,7 +201,7 @@ def partly_pruned(graph: ChannelGraph, masks: Sequence[np.ndarray | None]) -> di
   alive = lines_alive(by_path)
   out = {}
   for group in graph.groups:
-    found = [_seen(group, by_path, alive, i) for i in range(len(group.members))]
+    found = [seen(group, by_path, alive, i) for i in range(len(group.members))]
     known = [each for each in found if each is not None]
     if known:
       pruned, kept = (np.logical_or.reduce(each) for each in zip(*known))
