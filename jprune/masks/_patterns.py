@@ -207,7 +207,7 @@ def axis_of(pattern: Channel | NOfM, shape: tuple[int, ...]) -> int:
 
 
 def unit_scores(pattern: Any, x: jax.Array, dtype: Any) -> jax.Array:
-  """Scores of a pattern's units, or their marked bits (:mod:`._keys`).
+  """Scores of a pattern's units, or their marked bits (:mod:`._selection.keys`).
 
   Args:
     pattern: any pattern but :class:`NOfM`.

@@ -94,7 +94,7 @@ def least_squares(
       todo[i] = _leaves.uses_of('least_squares', stats, path, leaf)
     else:
       _checks.check_values('least_squares', path, leaf)
-      left[i] = f'only masked, {found.left_out[i] or "not selected"}'
+      left[i] = f'only masked, {found.skipped[i] or "not selected"}'
   held = [None if mask is None else unpack_leaf(mask) for mask in held]
   outcomes = {
     i: _leaves.outcome_of(refitted_leaf, found.paths[i], found.leaves[i], uses, held[i], damping)

@@ -62,7 +62,7 @@ class Chosen(NamedTuple):
   leaves: list[Any]
   treedef: Any
   selected: list[bool]
-  left_out: list[str | None]
+  skipped: list[str | None]
 
 
 def chosen(function: str, params: Params, stats: Stats, where: Where) -> Chosen:
@@ -212,7 +212,7 @@ def gathered(
   masks = [outcomes[i].mask if i in outcomes else mask for i, mask in enumerate(held)]
   rows = tuple(noted(outcomes[i].row, stats) for i in sorted(outcomes))
   why = [
-    (path, left.get(i) or found.left_out[i] or 'not selected')
+    (path, left.get(i) or found.skipped[i] or 'not selected')
     for i, path in enumerate(found.paths)
     if i not in outcomes
   ]

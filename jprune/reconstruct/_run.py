@@ -182,9 +182,9 @@ class Run:
     if not self._rows and self._unseen:
       raise _checks.no_rows(NAME, next(iter(self._unseen)))
     rows = [_joined(self._rows[path]) for path in self.paths if path in self._rows]
-    left_out = dict(zip(self.paths, _leaves.why_left(self.params)))
+    skipped = dict(zip(self.paths, _leaves.why_left(self.params)))
     left = [
-      (path, known.get(path) or left_out[path] or 'not selected')
+      (path, known.get(path) or skipped[path] or 'not selected')
       for path in self.paths
       if path not in self._rows
     ]

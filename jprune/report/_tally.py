@@ -236,8 +236,8 @@ def tally(
     _refuse_traced('masks', paths, [_bits(mask) for mask in found])
     _refuse_shape_structs(paths, found)
   counts = iter(nonzeros([leaf for leaf in counted if leaf is not None]))
-  rows, left_out = [], tree.skipped(params, roles)
-  for path, leaf, mask, source, left in zip(paths, leaves, found, counted, left_out):
+  rows, skipped = [], tree.skipped(params, roles)
+  for path, leaf, mask, source, left in zip(paths, leaves, found, counted, skipped):
     nonzero = size_of(leaf) if source is None else next(counts)
     why = why_skipped(leaf, nonzero, mask, masks is not None, left)
     rows.append(row_of(path, leaf, nonzero, why, None if roles is None else roles[path].kind))

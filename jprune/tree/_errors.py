@@ -40,7 +40,7 @@ def _near(where: str, paths: Sequence[str]) -> list[str]:
   return near
 
 
-def only_left_out(function: str, where: Any, found: Sequence[tuple[str, str | None]]) -> ValueError:
+def only_skipped(function: str, where: Any, found: Sequence[tuple[str, str | None]]) -> ValueError:
   """A pattern narrows the default, and of what it finds nothing is in that."""
   shown = ', '.join(f"'{path}' ({why})" for path, why in found[:3])
   more = f' and {len(found) - 3} more' if len(found) > 3 else ''

@@ -146,7 +146,7 @@ def _filtered(
     _refuse_quantised(function, paths, leaves, found)
     chosen = [yes and each is None for yes, each in zip(found, why)]
     if where is not None and any(found) and not any(chosen):
-      raise _only_left_out(function, where, paths, leaves, found, why)
+      raise _only_skipped(function, where, paths, leaves, found, why)
     return chosen
   if callable(where):
     answers = [(where(path, leaf), path) for path, leaf in zip(paths, leaves)]
@@ -164,7 +164,7 @@ def _searched(
   return [pattern.search(path) is not None for path in paths]
 
 
-def _only_left_out(
+def _only_skipped(
   function: str,
   where: Any,
   paths: list[str],
@@ -179,7 +179,7 @@ def _only_left_out(
   floating = [i for i in there if is_inexact(leaves[i])]
   if not floating:
     return _checks.not_floating(function, 'where', paths[there[0]], leaves[there[0]])
-  return _errors.only_left_out(function, where, [(paths[i], why[i]) for i in floating])
+  return _errors.only_skipped(function, where, [(paths[i], why[i]) for i in floating])
 
 
 def _refuse_quantised(

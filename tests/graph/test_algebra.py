@@ -194,3 +194,99 @@ def test_counts_are_those_of_one_entry(factors, times):
   found = counts([a] * times + [b])
   assert found == dict.fromkeys(leaves(a), times + 1)
   assert counts([]) == {}
+
+
+def of(shape):
+  """A dimension of this form: a size, a product of forms (tuple), or a sum of them (list)."""
+  match shape:
+    case int():
+      return fresh(shape)
+    case tuple():
+      return tuple(itertools.chain(*map(of, shape)))
+    case _:
+      return sum_of([of(part) for part in shape])
+
+
+def total(shape):
+  if isinstance(shape, int):
+    return shape
+  return (
+    np.prod([total(each) for each in shape], dtype=int)
+    if isinstance(shape, tuple)
+    else sum(map(total, shape))
+  )
+
+
+def forms(size):
+  """Forms of this size: sums of products, and products that start with a sum."""
+  cuts = lambda n: (
+    [[a, n - a] for a in range(1, n)]
+    + [[a, b, n - a - b] for a in range(1, n - 1) for b in range(1, n - a)]
+  )
+  found = [size, *cuts(size)]
+  for minor in range(2, size):
+    if size % minor == 0:
+      found += [(major, minor) for major in [size // minor, *(cuts(size // minor))]]
+      found += [[(a // minor, minor), size - a] for a in range(2 * minor, size, minor)]
+  return found
+
+
+two_forms = st.sampled_from([4, 6]).flatmap(
+  lambda n: st.tuples(st.sampled_from(forms(n)), st.sampled_from(forms(n)))
+)
+
+
+@settings(deadline=None, max_examples=400)
+@given(two_forms, st.booleans())
+def test_unified_sums_allow_no_more_than_both(shapes, turned):
+  before = set(masks(of(shapes[0]))) & set(masks(of(shapes[1])))
+  a, b = map(of, shapes)
+  unify(*((b, a) if turned else (a, b)), WHY)
+  assert size_of(a) == size_of(b) == total(shapes[0])
+  allowed = set(masks(a, b))
+  assert all(one == other for one, other in allowed)
+  assert {(one,) for one, _ in allowed} <= before
+  if all(isinstance(each, list) and all(isinstance(p, int) for p in each) for each in shapes):
+    assert {(one,) for one, _ in allowed} == before
+
+
+@settings(deadline=None, max_examples=200)
+@given(two_forms, st.integers(0, 3))
+def test_what_was_frozen_stays_in_sums(shapes, place):
+  a, b = map(of, shapes)
+  atoms = list(leaves(a))
+  freeze((atoms[place % len(atoms)],), WHY)
+  before = set(masks(a))
+  unify(a, b, Cause('later'))
+  assert {(one,) for one, _ in masks(a, b)} <= before
+  assert all(one == other for one, other in masks(a, b))
+
+
+@settings(deadline=None, max_examples=200)
+@given(
+  st.sampled_from([4, 6]).flatmap(
+    lambda n: st.tuples(st.sampled_from(forms(n)), st.sets(st.integers(1, n - 1)))
+  )
+)
+def test_segments_of_sums(given_):
+  shape, cuts = given_
+  dim, cuts = of(shape), sorted(given_[1])
+  before = set(masks(dim))
+  found = segments(dim, cuts, WHY)
+  if found is not None:
+    for whole, *parts in masks(dim, *found):
+      assert whole == tuple(itertools.chain(*parts))
+  assert set(masks(dim)) <= before
+
+
+def test_an_index_lies_in_one_segment():
+  (inner,) = fresh(3)
+  assert counts([sum_of([(inner,), (inner,)])]) == {inner: 1}
+
+
+def test_single_indices_are_of_one_family():
+  a, b = fresh(2), fresh(3)
+  singles(a)
+  singles(b)
+  found = singles(sum_of([a, b]))
+  assert len({each.family.root() for each in found}) == 1

@@ -9,7 +9,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from jprune.graph._axes.layout import Apart, Axis, Concat, Cut, Expr, Exprs, New, Take, Together
+from jprune.graph._axes.layout import (
+  Apart,
+  Axis,
+  Concat,
+  Cut,
+  Expr,
+  Exprs,
+  New,
+  Take,
+  Together,
+  indices_in,
+)
 from jprune.graph._axes.pieces import (
   REPEATED,
   Piece,
@@ -142,30 +153,17 @@ class _Laid:
         whole = self._pieces(of)
         found = None if whole is None else apart(whole, sizes)
         return None if found is None else found[place]
-      case Cut(of, start, stop, stride):
-        whole = self._pieces(of)
-        return None if whole is None else taken(whole, range(start, stop, stride))
-      case Take(of, indices):
-        whole = self._pieces(of)
-        return None if whole is None else taken(whole, indices)
-      case Concat(parts):
-        return self._beside(parts)
+      case Cut() | Take() | Concat():
+        return self._picked(expr)
       case New(size):
         return (Piece(REPEATED, 0, 1, size),) if size != 1 else ()
     return None
 
-  def _beside(self, parts: Sequence[Expr]) -> Pieces | None:
-    """What is laid beside new indices, as by padding."""
-    indices: list[int] = []
-    mine: Pieces | None = None
-    for part in parts:
-      if isinstance(part, New):
-        indices += [-1] * part.size
-      elif mine is not None or (mine := self._pieces(part)) is None:
-        return None
-      else:
-        indices += range(length(mine))
-    return None if mine is None else taken(mine, indices)
+  def _picked(self, expr: Cut | Take | Concat) -> Pieces | None:
+    """Some indices of an axis, perhaps beside new ones, as by padding."""
+    found = indices_in(expr, lambda of: length(self._pieces(of) or ()))
+    whole = None if found is None else self._pieces(found.of)
+    return None if found is None or whole is None else taken(whole, found.indices)
 
 
 def moved(frame: Frame, eqn: Any, view: View) -> list[View | None] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, cast
 
@@ -19,6 +20,7 @@ from jprune.graph._axes.layout import (
   New,
   Take,
   Together,
+  indices_in,
 )
 from jprune.graph._program.constants import constant
 from jprune.graph._program.frame import Frame
@@ -43,26 +45,21 @@ class Move:
   def __call__(self, mask: np.ndarray) -> Sequence[np.ndarray]:
     for axis, index in self._at.items():
       mask = mask.take([index], axis.index)
-    exprs, pads = list(self._exprs), [(0, 0)] * len(self._exprs)
+    exprs = list(self._exprs)
     for place, expr in enumerate(exprs):
-      if isinstance(expr, Concat):
-        expr, pads[place] = _inside(expr)
-      if isinstance(expr, (Cut, Take)):
-        along = cast(Axis, expr.of).index  # only whole axes are cut here
-        taken = range(*expr[1:]) if isinstance(expr, Cut) else expr.indices
-        mask = mask.take(taken, along)
-        expr = expr.of
-      exprs[place] = expr
-    shape = [n - low - high for n, (low, high) in zip(self._shape, pads, strict=True)]
-    inside = _Flat(mask.shape, exprs)(mask).reshape(shape)
-    return [np.pad(inside, pads, constant_values=True) if any(map(any, pads)) else inside]
+      if isinstance(expr, (Concat, Cut, Take)) and (found := _picked(expr, mask.shape)):
+        along, indices = found
+        # New entries are the last index, which is -1.
+        beside = [(0, int(axis == along.index)) for axis in range(mask.ndim)]
+        mask = np.pad(mask, beside, constant_values=True).take(indices, along.index)
+        exprs[place] = along
+    return [_Flat(mask.shape, exprs)(mask).reshape(self._shape)]
 
 
-def _inside(expr: Concat) -> tuple[Expr, tuple[int, int]]:
-  """What is padded, and by how much on both sides."""
-  (place,) = [i for i, part in enumerate(expr.parts) if not isinstance(part, New)]
-  size = lambda parts: sum(part.size for part in parts)
-  return expr.parts[place], (size(expr.parts[:place]), size(expr.parts[place + 1 :]))
+def _picked(expr: Cut | Take | Concat, shape: Sequence[int]) -> tuple[Axis, Sequence[int]] | None:
+  """What is taken from a whole axis, and at which indices; ``None`` of anything else."""
+  found = indices_in(expr, lambda of: shape[of.index] if isinstance(of, Axis) else 0)
+  return (found.of, found.indices) if found and isinstance(found.of, Axis) else None
 
 
 class _Flat:
@@ -117,9 +114,25 @@ def moves(frame: Frame, eqn: Any) -> list[Any] | None:
   layout = layout_of(Equation(eqn, frame))
   if layout is None:
     return _bound(frame, eqn)
+  if not all(map(_is_followed, itertools.chain(*layout.results))):
+    return _bound(frame, eqn)
   at = layout.at or ({},) * len(layout.results)
   shapes = [var.aval.shape for var in eqn.outvars]
   return [Move(*each) for each in zip(layout.results, at, shapes, strict=True)]
+
+
+def _is_followed(expr: Expr) -> bool:
+  """Whether an axis of a result is made of whole axes, or of indices of one."""
+  match expr:
+    case Cut() | Take() | Concat():
+      found = indices_in(expr, lambda of: 0)
+      return found is not None and isinstance(found.of, Axis)
+    case Together(factors):
+      return not any(isinstance(each, (Cut, Take, Concat)) for each in factors)
+    case Apart(of):
+      return not isinstance(of, (Cut, Take, Concat)) and _is_followed(of)
+    case _:
+      return True
 
 
 def _bound(frame: Frame, eqn: Any) -> list[Any] | None:

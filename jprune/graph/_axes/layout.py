@@ -7,7 +7,7 @@ instead of the params of each primitive.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from numbers import Integral
 from types import MappingProxyType
 from typing import Any, NamedTuple, TypeAlias
@@ -71,6 +71,13 @@ class New(NamedTuple):
   why: str = ''
 
 
+class Picked(NamedTuple):
+  """Indices of an axis, -1 for what is none of its own."""
+
+  of: Expr
+  indices: tuple[int, ...]
+
+
 Expr: TypeAlias = Axis | Together | Apart | Cut | Take | Concat | New
 Exprs: TypeAlias = tuple[Expr, ...]
 
@@ -129,3 +136,40 @@ def window(axis: Expr, size: Any, start: Any, stop: Any, stride: int = 1) -> Exp
   """Some indices of an axis of this size; the axis itself if these are all."""
   whole = -(-(stop - start) // stride) == size
   return axis if whole else Cut(axis, start, stop, stride)
+
+
+def holds(expr: Expr, *kinds: type[Any]) -> bool:
+  """Whether an axis is of one of these kinds, or made of one that is."""
+  match expr:
+    case Together(inside) | Concat(inside):
+      within = inside
+    case Apart(of) | Cut(of) | Take(of):
+      within = (of,)
+    case _:
+      within = ()
+  return isinstance(expr, kinds) or any(holds(each, *kinds) for each in within)
+
+
+def indices_in(expr: Cut | Take | Concat, size_of: Callable[[Expr], int]) -> Picked | None:
+  """What an axis holds of another one: cut out, in another order, several times, beside new ones.
+
+  ``None`` if it holds indices of several.
+  """
+  whole: Expr | None = None
+  found: list[int] = []
+  for part in expr.parts if isinstance(expr, Concat) else (expr,):
+    match part:
+      case New(size):
+        found += [-1] * size
+        continue
+      case Cut(of, start, stop, stride):
+        own = range(start, stop, stride)
+      case Take(of, own):
+        pass
+      case of:
+        own = range(size_of(of))
+    if whole is not None and of != whole:
+      return None
+    whole = of
+    found += own
+  return None if whole is None else Picked(whole, tuple(found))

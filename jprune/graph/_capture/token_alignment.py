@@ -14,7 +14,7 @@ from jax.extend import core
 
 from jprune.graph._analysis.dependence import ARGUMENTS
 from jprune.graph._axes.atoms import Atom, resolve
-from jprune.graph._axes.layout import Concat, Take
+from jprune.graph._axes.layout import Concat, Take, holds
 from jprune.graph._program.dataflow import Analysis, Facts, forward
 from jprune.graph._program.frame import Frame
 from jprune.graph._program.traits import Trait, has
@@ -96,7 +96,7 @@ def _axes(eqn: Any, rank: int, given: Sequence[bool]) -> Sequence[int]:
     return ()
   layout = rule.layout(Equation(eqn))
   axes = () if layout is None else layout.results[0]
-  return [i for i, expr in enumerate(axes) if isinstance(expr, (Take, Concat))]
+  return [i for i, expr in enumerate(axes) if holds(expr, Take, Concat)]
 
 
 def _any(sets: Sequence[frozenset[Atom]]) -> frozenset[Atom]:

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from jprune.graph._axes.atoms import Atom, Cause, Dim, resolve, size_of
 from jprune.graph._axes.units import free_atoms
 from jprune.graph._program.locations import described
-
-if TYPE_CHECKING:
-  pass
-
 
 _MOST_TIES = 64
 

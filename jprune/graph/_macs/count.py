@@ -16,7 +16,7 @@ from jprune.graph._axes.sizes import Sizes
 from jprune.graph._channels.graph import ChannelGraph, graph_of
 from jprune.graph._channels.kept_units import kept_units, lines_alive, mask_arrays, seen
 from jprune.graph._macs import table
-from jprune.graph._macs.products import Macs, Product, products, sum_of, unknown_equations
+from jprune.graph._macs.products import Macs, Product, products, sum_of, uncounted
 from jprune.graph._program.locations import line
 from jprune.typing import Masks, Params
 
@@ -189,7 +189,7 @@ def _skipped(traced: Traced) -> tuple[tuple[str, str], ...]:
   """The equations of a kind and line once, with how many they are."""
   found = collections.Counter(
     (f'{eqn.primitive.name} ({where})' if (where := line(eqn)) else eqn.primitive.name, why)
-    for eqn, why in unknown_equations(traced.frame)
+    for eqn, why in uncounted(traced.frame)
   )
   times = lambda count: f', {count} times' if count > 1 else ''
   return tuple((name, why + times(count)) for (name, why), count in found.items())

@@ -73,7 +73,7 @@ def products(traced: Traced, masks: Sequence[Any] | None, small: Sizes) -> list[
   return _Rows(traced, masks, small).of(traced.frame, 1)
 
 
-def unknown_equations(frame: Frame) -> Iterator[tuple[Any, str]]:
+def uncounted(frame: Frame) -> Iterator[tuple[Any, str]]:
   """The equations whose multiply-adds aren't known, and why."""
   for index, eqn in enumerate(frame.jaxpr.eqns):
     name, children = eqn.primitive.name, frame.children.get(index, {})
@@ -83,7 +83,7 @@ def unknown_equations(frame: Frame) -> Iterator[tuple[Any, str]]:
     if call.waits and any(_has_products(child) for child in children.values()):
       yield eqn, 'its products are counted once, for its length is not known'
     for role in call.roles if children else ():
-      yield from unknown_equations(children[role])
+      yield from uncounted(children[role])
 
 
 def _has_products(frame: Frame) -> bool:

@@ -1,6 +1,6 @@
 """Which operands of an equation go where in the jaxprs that it calls.
 
-Nothing else reads the params of ``scan``, ``while`` and ``cond``.
+Nothing else reads from the params of ``scan``, ``while`` and ``cond`` what goes where.
 """
 
 from __future__ import annotations

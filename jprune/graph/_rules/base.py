@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, TypeAlias, cast
 
 from jax.extend.core import JaxprEqn
 
-from jprune.graph._axes.atoms import Dims, resolve
+from jprune.graph._axes.atoms import Dims
 from jprune.graph._axes.coupled import coupled
 from jprune.graph._axes.layout import Axis, Concat, Layout, New
 from jprune.graph._axes.pruned import ANY, INFINITE, NAN, NEGATIVE, NULL, REAL, UNIFORM, Status
@@ -228,11 +228,6 @@ def joint(eqn: JaxprEqn) -> int:
   """The axis along which an equation lays its operands side by side."""
   (axes,) = cast(Layout, layout_of(Equation(eqn))).results  # all that joins has one
   return next(i for i, expr in enumerate(axes) if isinstance(expr, (Concat, New)))
-
-
-def resolved(dims: Dims) -> Dims:
-  """All dimensions in terms of atoms that are not bound."""
-  return tuple(resolve(dim) for dim in dims)
 
 
 # --------------------------------------------------------------------- what results may be, as bits

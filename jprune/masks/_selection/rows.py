@@ -24,7 +24,7 @@ def largest(x: jax.Array, k: Any, axis: int | tuple[int, ...]) -> jax.Array:
   """Mask of the k largest of each row along ``axis``.
 
   Args:
-    x: floating array, or marked bits (:mod:`._keys`).
+    x: floating array, or marked bits (:mod:`.keys`).
     k: a Python int, or a traced wide count ``(2,)``.
     axis: along which a row lies; or several, row-major in the order given.
   """

@@ -38,7 +38,7 @@ def largest(xs: Sequence[jax.Array], ks: Any) -> list[jax.Array]:
   """Masks of the k largest of each leaf.
 
   Args:
-    xs: floating arrays, or marked bits (:mod:`._keys`).
+    xs: floating arrays, or marked bits (:mod:`.keys`).
     ks: for each a Python int, or a traced wide count ``(2,)``; or all of them, ``(leaves, 2)``.
   """
   if _is_concrete(xs, ks):
@@ -133,7 +133,7 @@ def _traced(
 
 
 def way(x: jax.Array) -> Any:
-  """How to count in one array: the module :mod:`._flat` or :mod:`._native`."""
+  """How to count in one array: the module :mod:`.flat` or :mod:`.native`."""
   return _way_of([x])
 
 
