@@ -25,12 +25,6 @@ def pytest_collection_modifyitems(items):
       item.add_marker(pytest.mark.smoke)
 
 
-def pytest_collection_finish():
-  """What was collected stays: it is no longer looked through for garbage."""
-  gc.collect()
-  gc.freeze()
-
-
 def pytest_runtest_teardown(item, nextitem):
   """Lets go of compiled programs when they are many: after a file, whose own they mostly are."""
   same = nextitem is not None and nextitem.path == item.path
