@@ -10,7 +10,7 @@ from jax.extend import core
 from jprune.graph._analysis.dependence import PARAMS
 from jprune.graph._analysis.leaf_views import View
 from jprune.graph._axes.atoms import Dim, resolve
-from jprune.graph._axes.pieces import REPEATED, Piece, Pieces, each_once, split
+from jprune.graph._axes.pieces import REPEATED, Piece, Pieces, apart, each_once, length
 from jprune.graph._capture.follow import Held, SideBySide
 from jprune.graph._capture.input_rows import AxisMove, Rows, Weighing, Windows, _moves
 from jprune.graph._capture.stats import Use
@@ -81,7 +81,8 @@ def _of_windows(eqn: Any, view: View) -> OperandRoles | str:
   if p['batch_group_count'] != 1:
     return 'a convolution with groups of batches'
   inputs = tuple(piece for axis in (into, *window) for piece in view.axes[axis])
-  parted = _led(view.axes[out], p['feature_group_count'])
+  outputs, count = view.axes[out], p['feature_group_count']
+  parted = apart(outputs, (count, length(outputs) // count))
   if parted is None:
     return 'a convolution by a kernel that is not divided as its groups are'
   turned = any(piece.order is not None for piece in parted[0])
@@ -103,26 +104,6 @@ def _of_windows(eqn: Any, view: View) -> OperandRoles | str:
   if _repeated(parted[0]):
     return 'a convolution by a kernel that is repeated over groups'
   return OperandRoles(parted[0], _real([inputs]), _real([parted[1]]), layout)
-
-
-def _led(pieces: Pieces, size: int) -> tuple[Pieces, Pieces] | None:
-  """The pieces as a product of ``size`` runs of the rest."""
-  lead = []
-  left = list(pieces)
-  while size > 1:
-    if not left:
-      return None
-    piece = left.pop(0)
-    if piece.length > size:
-      if (parted := split(piece, size)) is None:
-        return None
-      piece, rest = parted
-      left.insert(0, rest)
-    if size % piece.length:
-      return None
-    size //= piece.length
-    lead.append(piece)
-  return tuple(lead), tuple(left)
 
 
 def _real(axes: Sequence[Pieces]) -> Pieces:
