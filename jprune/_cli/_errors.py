@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from jprune._checks.words import message
+from jprune._checks.words import kind, message
 
 
 def bad_option(constraint: str, text: str, fix: str) -> argparse.ArgumentTypeError:
@@ -69,6 +69,37 @@ def unknown_code(function: str, path: str, code: str, known: Mapping[str, Any]) 
 def weight_is_nan(path: str) -> ValueError:
   fix = 'Mend the file, or leave that leaf out with --where.'
   return ValueError(message('prune', 'IN', 'free of NaN in the selected leaves', 'NaN', fix, path))
+
+
+_DEQUANTISE = (
+  'Dequantise the weights first (weight times scale, in a floating dtype), or leave them out with '
+  "--where, such as --where '^(?!.*NAME)'."
+)
+
+
+def part_of_quantised(path: str, weights: str) -> ValueError:
+  constraint, got = 'a filter of weights', f"what quantises '{weights}'"
+  fix = 'Scales and zero points are never pruned; name the weights.'
+  return ValueError(message('prune', '--where', constraint, got, fix, path))
+
+
+def unknown_scales(path: str, shape: Any, name: str, scales: Any) -> ValueError:
+  constraint = 'of weights with floating scales for a tensor, its channels or its blocks'
+  got = f"scales '{name}' of {kind(scales)} for weights of shape {shape}"
+  return ValueError(message('prune', 'IN', constraint, got, _DEQUANTISE, path))
+
+
+def other_zero(path: str, zero_points: str) -> ValueError:
+  constraint = 'of weights in which 0 stands for 0.0'
+  got = f"zero points '{zero_points}' other than 0"
+  return ValueError(message('prune', 'IN', constraint, got, _DEQUANTISE, path))
+
+
+def without_scales(path: str) -> ValueError:
+  constraint = 'of weights that are all scaled or none, to compare them between leaves'
+  got = 'float8 weights without scales beside them'
+  fix = 'Prune every leaf by itself, without --distribution global, or leave it out with --where.'
+  return ValueError(message('prune', 'IN', constraint, got, fix, path))
 
 
 def unknown_axis(found: str | None) -> ValueError:

@@ -111,8 +111,9 @@ def _add_prune(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
     'IN with zeros in them, for every library',
   )
   files.add_argument('--force', action='store_true', help='replace OUT if it exists')
-  quiet = 'print nothing, show no progress'
-  parser.add_argument('--quiet', action='store_true', help=quiet)
+  said = parser.add_mutually_exclusive_group()
+  said.add_argument('--quiet', action='store_true', help='print nothing, show no progress')
+  said.add_argument('--json', action='store_true', help='print JSON instead of a table')
   _add_progress(parser)
   return parser
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 from collections.abc import Iterable
 
 from jprune import _batches, _checks
-from jprune._cli import _errors, _scores, _select, _target
+from jprune._cli import _errors, _scales, _scores, _select, _target
 from jprune._cli._say import say
 from jprune._cli._source import ModelSource, opened
 from jprune._cli._tally import masked_row
@@ -33,8 +34,12 @@ def run(args: argparse.Namespace) -> None:
     _say(args, _asked(args, source, chosen, pattern))
     choice = _choice(args, source, chosen, pattern, shown)
     _target.write(target, source, choice, args.format == 'sparse', shown)
-    _say(args, str(_tally(source, choice)))
-  _say(args, f'\nWrote {args.output!r}, {byte_size(os.path.getsize(target))}. {_NEXT[args.format]}')
+    tally = _tally(source, choice)
+  size = os.path.getsize(target)
+  if args.json:
+    written = {'path': args.output, 'format': args.format, 'bytes': size}
+    say(json.dumps({**tally.to_dict(), 'written': written}, indent=2))
+  _say(args, f'{tally}\n\nWrote {args.output!r}, {byte_size(size)}. {_NEXT[args.format]}')
 
 
 _NEXT = {
@@ -88,18 +93,20 @@ def _choice(
   pattern: NOfM | None,
   shown: _select.Shown,
 ) -> _select.Choice:
-  plans = source.plans
-  if args.scorer == 'random':
+  plans, random = source.plans, args.scorer == 'random'
+  distribution = _select.DISTRIBUTIONS[args.distribution]
+  together = pattern is None and needs_of(distribution).one_threshold
+  scales_of = _scales.checked(source, chosen, together and not random)
+  if random:
     order = source.order
     place = {i: number for number, i in enumerate(order)}
     drawn = _scores.random([plans[i].path for i in order], args.seed)
     rank = lambda i, values: drawn(place[i], values.size)
   else:
-    rank = lambda i, values: _scores.magnitude(plans[i].path, values)
+    rank = lambda i, values: _scores.magnitude(plans[i].path, values, scales_of(i))
   if pattern is not None:
     return _select.groups(source, chosen, pattern, rank, shown)
-  distribution = _select.DISTRIBUTIONS[args.distribution]
-  if needs_of(distribution).one_threshold:
+  if together:
     return _select.together(source, chosen, args.sparsity, rank, shown)
   return _select.per_leaf(source, chosen, distribution, args.sparsity, rank)
 
@@ -115,5 +122,5 @@ def _tally(source: ModelSource, choice: _select.Choice) -> Tally:
 
 
 def _say(args: argparse.Namespace, text: str) -> None:
-  if not args.quiet:
+  if not (args.quiet or args.json):
     say(text)

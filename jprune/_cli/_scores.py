@@ -18,13 +18,15 @@ Chunk = Callable[[int, int], np.ndarray]
 """``(begin, end) -> scores`` of the weights between two flat indices."""
 
 
-def magnitude(path: str, values: np.ndarray) -> Chunk:
-  """``jprune.scores.magnitude`` of an array."""
+def magnitude(path: str, values: np.ndarray, scales: Chunk | None = None) -> Chunk:
+  """``jprune.scores.magnitude`` of an array; of quantised weights as their scales have them."""
   flat = values.reshape(-1)
 
   def chunk(begin: int, end: int) -> np.ndarray:
     with np.errstate(over='ignore'):  # a float64 beyond float32 is infinite, as in JAX
       found = np.abs(flat[begin:end].astype(np.float32))
+      if scales is not None:
+        found *= scales(begin, end)
     if np.isnan(np.max(found, initial=0)):
       raise _errors.weight_is_nan(path)
     return found

@@ -57,7 +57,7 @@ def per_leaf(
   source: ModelSource, chosen: list[int], distribution: Distribution, sparsity: float, rank: Rank
 ) -> Choice:
   """Every leaf by itself: its share follows from the shapes, so nothing has to be read before."""
-  structs = [source.struct(i) for i in range(len(source.plans))]
+  structs = [source.dequantised(i) for i in range(len(source.plans))]
   params = source.tree(structs)
   pruned = set(chosen)
   scored = source.tree([each if i in pruned else None for i, each in enumerate(structs)])

@@ -15,6 +15,7 @@ from jprune import _checks, tree
 from jprune._cli import _errors
 from jprune.io import _container, _leaf, _load, _structure
 from jprune.io._save import CHECKSUM, KEY
+from jprune.tree._quantised import Quantised, quantised
 
 # code of the format -> dtype; complex numbers and raw bytes share the codes of plain dtypes
 _DTYPES: dict[str, str] = {}
@@ -32,6 +33,7 @@ class ModelSource(NamedTuple):
     description: the tree of the leaves, as :mod:`jprune.io._structure` has it.
     masked: whether it holds masks.
     metadata: of other libraries.
+    quantised: what belongs to leaves of quantised weights, by their paths.
   """
 
   reader: _container.Reader
@@ -40,6 +42,7 @@ class ModelSource(NamedTuple):
   description: Any
   masked: bool
   metadata: dict[str, str]
+  quantised: dict[str, Quantised]
 
   @property
   def is_own(self) -> bool:
@@ -60,8 +63,14 @@ class ModelSource(NamedTuple):
     return jax.ShapeDtypeStruct(self.plans[i].shape, jnp.dtype(self.plans[i].dtype))
 
   def structs(self) -> Any:
-    """The tree of all leaves without values."""
-    return self.tree([self.struct(i) for i in range(len(self.plans))])
+    """The tree of all leaves without values; quantised weights as what they stand for."""
+    return self.tree([self.dequantised(i) for i in range(len(self.plans))])
+
+  def dequantised(self, i: int) -> jax.ShapeDtypeStruct:
+    """A leaf without values, float32 if its weights are numbers that are scaled."""
+    found = self.quantised.get(self.plans[i].path)
+    struct = self.struct(i)
+    return jax.ShapeDtypeStruct(struct.shape, jnp.float32) if found and found.plain else struct
 
   def skipped(self) -> dict[int, str | None]:
     """Why the default selection leaves a leaf out, if it does, by its place in the file."""
@@ -90,7 +99,8 @@ def opened(function: str, path: str) -> Iterator[ModelSource]:
 def _own(reader: _container.Reader) -> ModelSource:
   contents, plans, checksums = _load._contents(reader)
   metadata = {k: v for k, v in reader.metadata.items() if k not in (KEY, CHECKSUM)}
-  return ModelSource(reader, plans, checksums, contents['tree'], contents['masks'], metadata)
+  description, masked = contents['tree'], contents['masks']
+  return ModelSource(reader, plans, checksums, description, masked, metadata, _quantised(plans))
 
 
 def _foreign(reader: _container.Reader) -> ModelSource:
@@ -107,6 +117,11 @@ def _foreign(reader: _container.Reader) -> ModelSource:
     except ValueError as error:
       raise _checks.damaged_file(reader.function, reader.path, error, name) from None
     plans.append(_leaf.Leaf(name, dtype, span.shape, 'dense', math.prod(span.shape), None))
-  return ModelSource(
-    reader, plans, None, _structure.describe(dict.fromkeys(names, 0)), False, {**reader.metadata}
-  )
+  description = _structure.describe(dict.fromkeys(names, 0))
+  metadata = {**reader.metadata}
+  return ModelSource(reader, plans, None, description, False, metadata, _quantised(plans))
+
+
+def _quantised(plans: list[_leaf.Leaf]) -> dict[str, Quantised]:
+  found = quantised([plan.path for plan in plans], [plan.dtype for plan in plans])
+  return {plan.path: each for plan, each in zip(plans, found) if each is not None}

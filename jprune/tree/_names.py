@@ -83,10 +83,12 @@ TABLE = (
   ),
   Known(
     'a zero point or another constant of a quantisation',
-    r'(.*_)?(zero_?points?(_.+)?|qzeros|zeros?|absmax|quant_map|scb|amax|amax_history)',
+    r'(.*_)?(zero_?points?(_.+)?|qzeros|zeros?|zps?|absmax|quant_map|scb|amax|amax_history'
+    r'|codebooks?|centroids)',
     '',
     'safetensors: GPTQ and AWQ `qzeros`, compressed-tensors `weight_zero_point`, HQQ `zero`, '
-    'bitsandbytes `weight.absmax`, `weight.quant_map`, `SCB`; linen `input_amax_history`',
+    'bitsandbytes `weight.absmax`, `weight.quant_map`, `SCB`, AQLM `codebooks`; linen '
+    '`input_amax_history`',
   ),
   Known(
     'a scale',

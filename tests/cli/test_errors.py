@@ -62,6 +62,10 @@ USAGE = {
   'axis': (['prune', 'a', 'b', '--sparsity', '.5', '--axis', '-2'], r'--axis goes only with --n-o'),
   'pad': (['prune', 'a', 'b', '--sparsity', '.5', '--pad'], r'--pad goes only with --n-of-m'),
   'seed': (['prune', 'a', 'b', '--sparsity', '.5', '--seed', '1'], r'--seed goes only with --sco'),
+  'json': (
+    ['prune', 'a', 'b', '--sparsity', '.5', '--quiet', '--json'],
+    r'--json: not allowed with argument --quiet',
+  ),
   'large seed': (
     ['prune', 'a', 'b', '--sparsity', '.5', '--scorer', 'random', '--seed', f'{2**32}'],
     r"--seed: must be a whole number from 0 to 4294967295; got '4294967296'",

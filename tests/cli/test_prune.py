@@ -1,6 +1,7 @@
 """The file that comes out holds what jprune.prune makes of the file that went in."""
 
 import json
+import os
 
 import jax
 import jax.numpy as jnp
@@ -261,6 +262,16 @@ def test_axis_of_a_file_of_jprune(tmp_path, capsys):
   assert_same(tmp_path / 'out', params, masks)
 
 
+def test_json(tmp_path, capsys):
+  into = foreign(tmp_path / 'in', weights('float32'))
+  run('prune', into, tmp_path / 'out', '--sparsity', 0.5, '--json')
+  found = json.loads(capsys.readouterr().out)
+  size = os.path.getsize(tmp_path / 'out')
+  assert found.pop('written') == {'path': str(tmp_path / 'out'), 'format': 'sparse', 'bytes': size}
+  run('tally', tmp_path / 'out', '--json')
+  assert found == json.loads(capsys.readouterr().out)
+
+
 # ---------------------------------------------------------------------------------- counting
 
 
@@ -360,21 +371,3 @@ def test_what_stays_dense_by_default_and_how_to_insist(tmp_path, capsys):
   assert '`--where` must be a filter that selects at least one leaf of those that the' in error
   assert 'finds only ' in error
   assert not (tmp_path / 'c').exists()
-
-
-def test_quantised_files_are_refused_and_their_scales_never_pruned(tmp_path, capsys):
-  head = np.random.default_rng(0).normal(size=(8, 16)).astype(np.float32)
-  params = {
-    'head.weight': head,
-    'l.weight': head.astype(jnp.float8_e4m3fn),
-    'l.weight_scale': np.ones((8, 2), np.float32),
-  }
-  into = foreign(tmp_path / 'in', params, {'format': 'pt'})
-  run('prune', into, tmp_path / 'out', '--sparsity', 0.5, code=1)
-  said = capsys.readouterr().err
-  assert '`IN` must be weights that are not quantised; got float8_e4m3fn of shape (8, 16)' in said
-  assert "with scales 'l.weight_scale' at leaf 'l.weight'. Dequantise the weights first" in said
-  run('prune', into, tmp_path / 'out', '--sparsity', 0.5, '--where', '^(?!l.weight$)')
-  params = as_jax(params)
-  only = lambda path, leaf: path == 'head.weight'
-  assert_same(tmp_path / 'out', params, jprune.prune(params, 0.5, where=only))

@@ -160,6 +160,7 @@ LIBRARIES = {
       'm.biases': (32, 4),
       'm.weight.absmax': (8, 4),
       'm.weight_zero_point': (8, 4),
+      'm.codebooks': (2, 256, 1, 8),
       'kernel/array/scale': (2, 32),
     },
   ),
