@@ -61,6 +61,11 @@ def quantised(paths: Sequence[str], dtypes: Sequence[str | None]) -> list[Quanti
   return out
 
 
+def scales_of(paths: Sequence[str], dtypes: Sequence[str | None]) -> list[str | None]:
+  """The scales alone of :func:`quantised`."""
+  return [each and each.scales for each in quantised(paths, dtypes)]
+
+
 def _quantised(
   name: str, dtype: str, below: Mapping[str, str], beside: Mapping[str, str]
 ) -> Quantised | None:

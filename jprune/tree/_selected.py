@@ -17,7 +17,7 @@ from jprune import _checks, _roles
 from jprune.tree import _errors
 from jprune.tree._along import along_for
 from jprune.tree._paths import flatten, is_array, is_inexact, shapes, size
-from jprune.tree._quantised import quantised
+from jprune.tree._quantised import scales_of
 from jprune.tree._where import skipped
 from jprune.typing import Params, Where
 
@@ -186,9 +186,9 @@ def _refuse_quantised(
   function: str, paths: list[str], leaves: list[Any], found: list[bool]
 ) -> None:
   dtypes = [str(leaf.dtype) if is_array(leaf) else None for leaf in leaves]
-  for path, leaf, yes, each in zip(paths, leaves, found, quantised(paths, dtypes)):
-    if yes and each is not None:
-      raise _errors.quantised(function, path, leaf, each.scales)
+  for path, leaf, yes, scale in zip(paths, leaves, found, scales_of(paths, dtypes)):
+    if yes and scale is not None:
+      raise _errors.quantised(function, path, leaf, scale)
 
 
 def _is_bool_tree(where: Where) -> bool:
