@@ -55,20 +55,24 @@ def loss(params, x):
 
 
 def evaluate(params):
-  return float(np.abs(np.asarray(params['in'])).sum())
+  return float(jnp.abs(params['in']).sum())
 
 
-@functools.cache
-def made():
-  """Params, a second tree like them, masks, channel masks, a batch, statistics and the like."""
+def data(put=lambda tree: tree):
+  """Params, a second tree like them, masks, channel masks, a batch, statistics and the like.
+
+  Args:
+    put: says where the arrays lie that all else is made from.
+  """
 
   made = types.SimpleNamespace()
   keys = jax.random.split(jax.random.key(0), 3)
-  made.key, made.x = keys[0], jax.random.normal(keys[0], (3, 4))
-  made.params = {
+  made.key, made.x = put(keys[0]), put(jax.random.normal(keys[0], (3, 4)))
+  params = {
     'in': jax.random.normal(keys[1], (4, 4)),
     'out': jax.random.normal(keys[2], (4, 4)),  # of one shape, so that half as much is compiled
   }
+  made.params = put(params)
   made.grads = jax.tree.map(jnp.negative, made.params)
   made.masks = jprune.prune(made.params, 0.5)
   made.graph = graph.channels(forward, made.params, made.x)
@@ -77,12 +81,17 @@ def made():
   made.model = nnx.Sequential(nnx.Linear(2, 3, rngs=nnx.Rngs(0)), nnx.relu)
   wide = [nnx.Linear(2, 4, rngs=nnx.Rngs(0)), nnx.relu, nnx.Linear(4, 2, rngs=nnx.Rngs(1))]
   made.deep = nnx.Sequential(*wide)
-  made.mlp = equinox.nn.MLP(2, 2, 4, depth=1, key=keys[0])
+  for module in (made.model, made.deep):
+    nnx.update(module, put(nnx.state(module)))
+  made.mlp = put(equinox.nn.MLP(2, 2, 4, depth=1, key=keys[0]))
   made.curves = sensitivity.curves(evaluate, made.params, [0.0, 0.5, 1.0], progress=False)
-  made.two_columns = made.x[:, :2]
-  made.one_row = made.two_columns[0]
+  columns = jax.random.normal(keys[0], (3, 4))[:, :2]
+  made.two_columns, made.one_row = put(columns), put(columns[0])
   made.count, made.step = jnp.int32(5), np.int32(3)
   return made
+
+
+made = functools.cache(data)
 
 
 def saved_and_loaded(m):
@@ -254,7 +263,7 @@ CALLS = {
   'scores.independence': by_stats(scores.independence),
   'scores.lamp': lambda m: scores.lamp(m.params),
   'scores.magnitude': lambda m: [scores.magnitude(m.params), scores.magnitude(m.params, p=3)],
-  'scores.obd': by_loss(scores.obd, key=jax.random.key(0), samples=2),
+  'scores.obd': lambda m: by_loss(scores.obd, key=m.key, samples=2)(m),
   'scores.obs': by_stats(scores.obs),
   'scores.random': lambda m: scores.random(m.params, key=m.key),
   'scores.ria': by_stats(scores.ria),

@@ -31,6 +31,11 @@ class World:
     return Mesh(devices, ('data', 'model'), axis_types=(KINDS[self.kind],) * 2)
 
   @property
+  def anywhere(self):
+    """The same world for all checks."""
+    return World(self.kind, None)
+
+  @property
   def first(self):
     return jax.process_index() == 0
 
@@ -76,14 +81,27 @@ class World:
 
     return jax.tree.map(gather, tree)
 
-  def same(self, found, wanted, rtol=0.0, atol=0.0):
-    """Compares trees on all processes; to the last bit by default."""
+  def same(self, found, alone, rtol=0.0, atol=0.0):
+    """Compares what was found with what one process finds, to the last bit by default.
+
+    Args:
+      found: tree of arrays, whole or spread, and of plain data, equal on all processes.
+      alone: without arguments, the same of arrays at hand; called by the first process only.
+      rtol: relative tolerance, of numbers.
+      atol: absolute one.
+    """
     found = self.gathered(found)
+    self.agreed([x for x in jax.tree.leaves(found) if not isinstance(x, (jax.Array, np.ndarray))])
+    if not self.first:
+      return
+    wanted = alone()
     assert jax.tree.structure(found) == jax.tree.structure(wanted)
     for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(wanted)):
-      if isinstance(other, jax.Array) and jnp.issubdtype(other.dtype, jax.dtypes.prng_key):
+      if jnp.issubdtype(getattr(other, 'dtype', None), jax.dtypes.prng_key):
         other = jax.random.key_data(other)
-      if rtol and getattr(other, 'dtype', type(other)) not in (bool, str, np.dtype(bool)):
+      if getattr(one, 'dtype', None) != getattr(other, 'dtype', None):
+        raise AssertionError((one, other))
+      if rtol and not isinstance(other, (str, bool)) and getattr(other, 'dtype', None) != bool:
         np.testing.assert_allclose(one, other, rtol, atol)
       else:
         np.testing.assert_array_equal(one, other)

@@ -1,0 +1,21 @@
+"""Every public call, from the table of all of them, with params and batches that are spread."""
+
+import functools
+
+from tests.contract import test_modes as table
+
+
+@functools.cache
+def _spread(world):
+  return table.data(world.put)
+
+
+def _check(names, world):
+  found = table.CALLS[names](_spread(world.anywhere))
+  world.same(found, lambda: table.expected(names), rtol=1e-4, atol=1e-6)
+
+
+for _names in table.CALLS:
+  if not _names.startswith(('schedules.', 'tree.', 'transforms.Settings')):
+    _name = _names.split()[0].replace('.', '_')
+    vars()[f'check_{_name}'] = functools.partial(_check, _names)
