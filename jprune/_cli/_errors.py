@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
 
-from jprune._checks.words import kind, message
+from jprune._checks.words import kind, listed, message
 
 
 def bad_option(constraint: str, text: str, fix: str) -> argparse.ArgumentTypeError:
@@ -55,15 +55,24 @@ def output_exists(path: str) -> ValueError:
   return ValueError(message('prune', 'OUT', 'a new file', got, 'Pass --force to replace it.'))
 
 
-def no_tensors(function: str, path: str) -> ValueError:
-  constraint = 'a file with at least one tensor'
+def several_folders(function: str, folders: Sequence[str]) -> ValueError:
+  constraint, fix = 'files of one folder', 'Pass those of one model.'
+  return ValueError(message(function, 'path', constraint, f'those of {listed(folders)}', fix))
+
+
+def without_index(function: str, path: str) -> ValueError:
+  got = f'some of several, {path!r} among them, without what their index says'
+  return ValueError(message(function, 'path', 'a whole checkpoint', got, 'Pass the folder.'))
+
+
+def not_storable(function: str, path: str, leaf: Any) -> ValueError:
+  fix = 'Save the arrays of numbers by themselves first.'
+  return ValueError(message(function, 'path', 'a checkpoint of arrays', kind(leaf), fix, path))
+
+
+def no_arrays(function: str, path: str) -> ValueError:
+  constraint = 'a checkpoint with at least one array'
   return ValueError(message(function, 'path', constraint, f'{path!r}, which has none'))
-
-
-def unknown_code(function: str, path: str, code: str, known: Mapping[str, Any]) -> ValueError:
-  """A dtype of the safetensors format that NumPy can't count in."""
-  constraint = f'a file of tensors of {", ".join(sorted(known))}'
-  return ValueError(message(function, 'path', constraint, code, 'Convert that tensor first.', path))
 
 
 def weight_is_nan(path: str) -> ValueError:

@@ -62,12 +62,16 @@ def parsed(argv: Sequence[str] | None) -> argparse.Namespace:
   return args
 
 
+_INPUT = (
+  'a safetensors file of any library; a folder of such files, its index, a glob or a list of them; '
+  'or a folder of Orbax'
+)
 _RAW = {'formatter_class': argparse.RawDescriptionHelpFormatter, 'allow_abbrev': False}
 
 
 def _add_tally(commands: argparse._SubParsersAction) -> None:
   parser = commands.add_parser('tally', help='count zeros and bytes', description=_TALLY, **_RAW)
-  parser.add_argument('file', metavar='FILE', help='a safetensors file')
+  parser.add_argument('files', metavar='FILE', nargs='+', help=_INPUT)
   parser.add_argument('--json', action='store_true', help='print JSON instead of a table')
   _add_progress(parser)
 
@@ -77,7 +81,7 @@ def _add_prune(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
     'prune', help='write a sparse copy', description=_PRUNE, epilog=_PRUNE_EPILOG, **_RAW
   )
   add = parser.add_argument
-  add('input', metavar='IN', help='a safetensors file of any library')
+  add('inputs', metavar='IN', nargs='+', help=_INPUT)
   add('output', metavar='OUT', help='the file to write')
   amount = parser.add_argument_group('how much').add_mutually_exclusive_group(required=True)
   amount.add_argument(

@@ -27,8 +27,8 @@ def run(args: argparse.Namespace) -> None:
   def shown(word: str, leaves: list[int]) -> Iterable[int]:
     return _batches.shown(f'prune: {word}', leaves, args.progress, 'leaf', len(leaves))
 
-  with opened('prune', args.input) as source:
-    target = _output(args)
+  with opened('prune', args.inputs) as source:
+    target = _output(args, source)
     chosen = _select.selected(source, args.where)
     pattern = _pattern(args, source)
     _say(args, _asked(args, source, chosen, pattern))
@@ -48,12 +48,12 @@ _NEXT = {
 }
 
 
-def _output(args: argparse.Namespace) -> str:
+def _output(args: argparse.Namespace, source: ModelSource) -> str:
   """Where to write, refused before anything is read if that can't be."""
   target = _checks.as_path('prune', args.output, 'OUT')
   _checks.check_output('prune', target, 'OUT')
   if os.path.exists(target):
-    if os.path.samefile(args.input, target):
+    if any(os.path.samefile(path, target) for path in source.paths):
       raise _errors.output_is_input(target)
     if not args.force:
       raise _errors.output_exists(target)
@@ -65,7 +65,7 @@ def _pattern(args: argparse.Namespace, source: ModelSource) -> NOfM | None:
     return None
   axis, named = args.axis, source.metadata.get('format')
   if axis is None:
-    axis = AXES.get(named or '', -2 if source.is_own and not named else None)
+    axis = AXES.get(named or '', -2 if source.origin and not named else None)
   if axis is None:
     raise _errors.unknown_axis(named)
   n, m = args.n_of_m
@@ -81,7 +81,7 @@ def _asked(
     amount = f'{pattern.n}:{pattern.m} along axis {pattern.axis}'
     if args.axis is None:
       named = source.metadata.get('format')
-      amount += f' (format={named})' if named else ' (a file of jprune)'
+      amount += f' (format={named})' if named else f' ({source.origin})'
   scorer = args.scorer + (f' (seed {args.seed})' if args.scorer == 'random' else '')
   return f'{amount}, {scorer}: {len(chosen)} of {plural(len(source.plans), "leaf")} selected.\n'
 

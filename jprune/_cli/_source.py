@@ -1,10 +1,13 @@
-"""A safetensors file of any library, read leaf by leaf."""
+"""A checkpoint of any library, of one file or many, read leaf by leaf."""
 
 from __future__ import annotations
 
 import contextlib
-import math
-from collections.abc import Iterator
+import functools
+import glob
+import operator
+import os
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -13,41 +16,37 @@ import numpy as np
 
 from jprune import _checks, tree
 from jprune._cli import _errors
-from jprune.io import _container, _leaf, _load, _structure
+from jprune.io import _container, _foreign, _leaf, _load, _orbax, _shards, _structure
+from jprune.io._lazy import LazyArray
 from jprune.io._save import CHECKSUM, KEY
 from jprune.tree._quantised import Quantised, quantised
 
-# code of the format -> dtype; complex numbers and raw bytes share the codes of plain dtypes
-_DTYPES: dict[str, str] = {}
-for _name, (_code, _) in _container.CODES.items():
-  _DTYPES.setdefault(_code, _name)
+Read = Callable[[], tuple[np.ndarray, np.ndarray | None]]
+"""A leaf and its mask, if it has one."""
 
 
 class ModelSource(NamedTuple):
-  """An open file.
+  """An open checkpoint.
 
   Attributes:
-    reader: the file.
-    plans: its leaves, in the file's order.
-    checksums: of each leaf, if jprune wrote the file.
+    files: of safetensors; ``None`` for a checkpoint of Orbax.
+    plans: its leaves, by their names, or in the order of their tree.
+    reads: what reads them.
     description: the tree of the leaves, as :mod:`jprune.io._structure` has it.
     masked: whether it holds masks.
     metadata: of other libraries.
+    origin: what to call it, if its layout says where a kernel's axes are.
     quantised: what belongs to leaves of quantised weights, by their paths.
   """
 
-  reader: _container.Reader
+  files: _shards.Files | None
   plans: list[_leaf.Leaf]
-  checksums: list[str] | None
+  reads: list[Read]
   description: Any
   masked: bool
   metadata: dict[str, str]
+  origin: str | None
   quantised: dict[str, Quantised]
-
-  @property
-  def is_own(self) -> bool:
-    """Whether jprune wrote it."""
-    return self.checksums is not None
 
   @property
   def order(self) -> list[int]:
@@ -73,53 +72,107 @@ class ModelSource(NamedTuple):
     return jax.ShapeDtypeStruct(struct.shape, jnp.float32) if found and found.plain else struct
 
   def skipped(self) -> dict[int, str | None]:
-    """Why the default selection leaves a leaf out, if it does, by its place in the file."""
+    """Why the default selection leaves a leaf out, if it does, by its place among the plans."""
     return dict(zip(self.order, tree.skipped(self.structs()), strict=True))
 
+  @property
+  def mode(self) -> int:
+    """The permissions that whoever reads all of it must have."""
+    if self.files is None:
+      return 0o666
+    return functools.reduce(operator.and_, (os.stat(path).st_mode for path in self.paths), 0o666)
+
+  @property
+  def paths(self) -> list[str]:
+    """The files that are read."""
+    return [] if self.files is None else list(self.files.files)
+
   def read(self, i: int) -> tuple[np.ndarray, np.ndarray | None]:
-    """A leaf and its mask, if it has one; the only way to the file's data."""
-    checksum = None if self.checksums is None else self.checksums[i]
-    return _load.read(self.reader, self.plans[i], checksum)
+    """A leaf and its mask, if it has one; the only way to the data."""
+    return self.reads[i]()
 
 
 @contextlib.contextmanager
-def opened(function: str, path: str) -> Iterator[ModelSource]:
-  """A file that the safetensors library takes for one.
+def opened(function: str, paths: Sequence[str]) -> Iterator[ModelSource]:
+  """What a command was given: a file, a folder, an index, a glob, or several files of one model.
 
   Raises:
-    ValueError: if it is empty, or holds a dtype that NumPy hasn't; and all that
-      :func:`jprune.io._container.opened` raises.
+    ValueError: if it is empty, or holds a dtype that NumPy hasn't; if files lie in several
+      folders; and all that :func:`jprune.io.open` raises.
   """
-  with _container.opened(function, path) as reader:
-    if not reader.spans:
-      raise _errors.no_tensors(function, reader.path)
-    yield _own(reader) if KEY in reader.metadata else _foreign(reader)
+  names = [name for path in paths for name in _expanded(function, path)]
+  folder = _orbax.folder_of(function, names[0]) if len(names) == 1 else None
+  if folder is not None:
+    yield _of_orbax(function, folder)
+    return
+  with contextlib.closing(_files(function, names)) as files:
+    yield _own(files) if KEY in files.metadata else _foreign_source(files)
 
 
-def _own(reader: _container.Reader) -> ModelSource:
-  contents, plans, checksums = _load._contents(reader)
-  metadata = {k: v for k, v in reader.metadata.items() if k not in (KEY, CHECKSUM)}
-  description, masked = contents['tree'], contents['masks']
-  return ModelSource(reader, plans, checksums, description, masked, metadata, _quantised(plans))
+def _expanded(function: str, path: str) -> list[str]:
+  """The names that a glob stands for; one that finds nothing stands for itself."""
+  name = _checks.as_path(function, path, folders=True)
+  return [name] if os.path.lexists(name) else sorted(glob.glob(name)) or [name]
 
 
-def _foreign(reader: _container.Reader) -> ModelSource:
+def _files(function: str, names: list[str]) -> _shards.Files:
+  """Opens a checkpoint, or several files as one; with their index, if they are all of its."""
+  if len(names) == 1:
+    return _shards.reader(function, names[0])
+  folders = sorted({os.path.dirname(_checks.as_path(function, name)) for name in names})
+  if len(folders) > 1:
+    raise _errors.several_folders(function, folders)
+  parts = dict.fromkeys(os.path.basename(name) for name in names)
+  for index in glob.glob(f'*{_shards.INDEX}', root_dir=folders[0] or None):
+    path = os.path.join(folders[0], index)
+    if set(_shards.read_index(function, path)[0].values()) == set(parts):
+      return _shards.reader(function, path)
+  found = _shards.Shards(function, folders[0] or os.curdir, folders[0], parts, {})
+  for each in found.readers.values():
+    if _shards.SHARD in each.metadata:
+      found.close()
+      raise _errors.without_index(function, each.path)
+  return found
+
+
+def _own(files: _shards.Files) -> ModelSource:
+  contents, plans, checksums = _load._contents(files)
+  reads = [_reading(files, *pair) for pair in zip(plans, checksums, strict=True)]
+  metadata = {k: v for k, v in files.metadata.items() if k not in (KEY, CHECKSUM)}
+  tree_and_masks = contents['tree'], contents['masks']
+  return ModelSource(
+    files, plans, reads, *tree_and_masks, metadata, 'a file of jprune', _quantised(plans)
+  )
+
+
+def _foreign_source(files: _shards.Files) -> ModelSource:
   """Every tensor is a leaf of one flat dict, by its own name, whatever that name holds."""
-  names = sorted(reader.spans)
-  plans = []
-  for name in names:
-    span = reader.spans[name]
-    if span.code not in _DTYPES:
-      raise _errors.unknown_code(reader.function, name, span.code, _DTYPES)
-    dtype = _DTYPES[span.code]
-    try:
-      _leaf.check_shape(span.shape, jnp.dtype(dtype).itemsize)
-    except ValueError as error:
-      raise _checks.damaged_file(reader.function, reader.path, error, name) from None
-    plans.append(_leaf.Leaf(name, dtype, span.shape, 'dense', math.prod(span.shape), None))
-  description = _structure.describe(dict.fromkeys(names, 0))
-  metadata = {**reader.metadata}
-  return ModelSource(reader, plans, None, description, False, metadata, _quantised(plans))
+  plans = _foreign.plans(files)
+  reads = [_reading(files, plan, None) for plan in plans]
+  description = _structure.describe({plan.path: 0 for plan in plans})
+  metadata = {**files.metadata}
+  return ModelSource(files, plans, reads, description, False, metadata, None, _quantised(plans))
+
+
+def _of_orbax(function: str, folder: str) -> ModelSource:
+  params = _orbax.leaves(function, folder)
+  paths, leaves, _ = tree.flatten(params)
+  plans, reads = [], []
+  for path, leaf in zip(paths, leaves):
+    if not isinstance(leaf, LazyArray) or leaf.dtype.name not in _container.CODES:
+      raise _errors.not_storable(function, path, leaf)
+    plans.append(_leaf.Leaf(path, leaf.dtype.name, leaf.shape, 'dense', leaf.size, None))
+    reads.append(leaf.read_masked)
+  if not plans:
+    raise _errors.no_arrays(function, folder)
+  description = _structure.describe(params)
+  return ModelSource(
+    None, plans, reads, description, False, {}, 'a checkpoint of Orbax', _quantised(plans)
+  )
+
+
+def _reading(files: _shards.Files, plan: _leaf.Leaf, checksum: str | None) -> Read:
+  return lambda: _load.read(files, plan, checksum)
 
 
 def _quantised(plans: list[_leaf.Leaf]) -> dict[str, Quantised]:

@@ -1,4 +1,4 @@
-"""``tally FILE``: what ``jprune.tally`` says of the file, without loading it."""
+"""``tally FILE``: what ``jprune.tally`` says of the checkpoint, without loading it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from jprune.report._leaf import row_of, why_skipped
 
 def run(args: argparse.Namespace) -> None:
   """Prints the table, or the same as JSON."""
-  with opened('tally', args.file) as source:
+  with opened('tally', args.files) as source:
     order = source.order
     leaves = _batches.shown('tally', order, args.progress, 'leaf', len(order))
     usual = source.skipped()

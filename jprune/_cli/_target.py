@@ -48,7 +48,7 @@ def write(path: str, source: ModelSource, choice: Choice, sparse: bool, shown: S
     return _container.header(spans, {**source.metadata, **own})
 
   start = len(header([0] * len(plans)))  # checksums are of one length, so this is final
-  with _atomic.replacing(path, source.reader.mode | 0o600, 'prune', 'OUT') as (file, temporary):
+  with _atomic.replacing(path, source.mode | 0o600, 'prune', 'OUT') as (file, temporary):
     checksums = [
       _write(file, start, spans, source, choice, i, plans[i])
       for i in shown('writing', list(range(len(plans))))

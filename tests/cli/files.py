@@ -1,5 +1,7 @@
 """Files to prune, and what is expected of them."""
 
+import json
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -32,6 +34,20 @@ def foreign(path, params, metadata=None):
   params = {name: np.asarray(leaf, order='C') for name, leaf in params.items()}
   safetensors.numpy.save_file(params, path, metadata=metadata)
   return path
+
+
+def sharded(folder, params, count=3, metadata=None):
+  """A folder of another library: as many files, all of about as many tensors, and their index."""
+  folder.mkdir(exist_ok=True)
+  names = [f'model-{i + 1:05}-of-{count:05}.safetensors' for i in range(count)]
+  where = {name: names[i % count] for i, name in enumerate(params)}
+  for each in names:
+    held = {name: leaf for name, leaf in params.items() if where[name] == each}
+    foreign(folder / each, held, metadata)
+  size = sum(np.asarray(leaf).nbytes for leaf in params.values())
+  index = {'metadata': {'total_size': size, 'of': 'someone'}, 'weight_map': where}
+  (folder / 'model.safetensors.index.json').write_text(json.dumps(index))
+  return folder
 
 
 def own(path, params, masks=None):

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from jprune.__main__ import _run
-from jprune._cli import _source, _target, main
+from jprune._cli import _target, main
+from jprune.io import _foreign
 from tests.cli.files import foreign, own, run
 
 
@@ -91,7 +92,7 @@ def test_input(tmp_path, capsys, into):
   out = tmp_path / 'out'
   prune = lambda path, *more: refused(capsys, 'prune', path, out, '--sparsity', '.5', *more)
   assert "prune: `IN` must be an existing file; got '" in prune(tmp_path / 'nope')
-  assert '`IN` must be the name of a file; got the folder' in prune(tmp_path)
+  assert '`IN` must be a checkpoint; got the folder' in prune(tmp_path)
   assert "`IN` must be the name of a file; got ''. Pass a file name" in prune('')
   said = prune(into, '--where', 'nope')
   assert "prune: `--where` must be a filter that selects at least one leaf; got --where 'no" in said
@@ -127,7 +128,7 @@ def test_names_stay_as_they_are(tmp_path, capsys):
 
 def test_unknown_dtypes(tmp_path, capsys, monkeypatch):
   # what the library can read and NumPy can't depends on the library's version
-  monkeypatch.delitem(_source._DTYPES, 'I8')
+  monkeypatch.delitem(_foreign._DTYPES, 'I8')
   foreign(tmp_path / 'in', {'w': np.ones((2, 2)), 'x': np.ones(2, np.int8)})
   said = refused(capsys, 'tally', tmp_path / 'in')
   assert "got I8 at leaf 'x'. Convert that tensor" in said
