@@ -18,7 +18,7 @@ from jprune import _checks, tree
 from jprune._cli import _errors
 from jprune.io import _container, _foreign, _leaf, _load, _orbax, _shards, _structure
 from jprune.io._lazy import LazyArray
-from jprune.io._save import CHECKSUM, KEY
+from jprune.io._writer import CHECKSUM, KEY
 from jprune.tree._quantised import Quantised, quantised
 
 Read = Callable[[], tuple[np.ndarray, np.ndarray | None]]
