@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jprune import tree
+from jprune import _hosts, tree
 from jprune.graph._program.sharding import divided
 
 Axes = Mapping[int, Sequence[int]]
@@ -22,11 +22,19 @@ def sliced(leaf: Any, axes: Axes) -> Any:
   if isinstance(leaf, jax.ShapeDtypeStruct):
     shape = tuple(len(axes[i]) if i in axes else n for i, n in enumerate(leaf.shape))
     return jax.ShapeDtypeStruct(shape, leaf.dtype)
-  out = _host(leaf)
-  for axis, indices in axes.items():
+  indices = {axis: np.asarray(each, int) for axis, each in axes.items()}
+  if _hosts.spans(leaf):
+    shape = tuple(len(axes[i]) if i in axes else n for i, n in enumerate(leaf.shape))
+    return _where_it_lies(_take, leaf, shape, indices)
+  return _like(leaf, _take(_host(leaf), indices))
+
+
+def _take(x: Any, indices: Mapping[int, Any], shape: tuple[int, ...] = ()) -> Any:
+  del shape  # follows from the indices
+  for axis, each in indices.items():
     # all indices are in range; to clip them asks for no value to fill in, which keys haven't
-    out = out.take(np.asarray(indices, int), axis=axis, mode='clip')
-  return _like(leaf, out)
+    x = x.take(each, axis=axis, mode='clip')
+  return x
 
 
 def expanded(leaf: Any, axes: Axes, full: Mapping[int, int]) -> Any:
@@ -36,16 +44,31 @@ def expanded(leaf: Any, axes: Axes, full: Mapping[int, int]) -> Any:
   shape = tuple(full[i] if i in axes else n for i, n in enumerate(leaf.shape))
   if isinstance(leaf, jax.ShapeDtypeStruct):
     return jax.ShapeDtypeStruct(shape, leaf.dtype)
-  small = _host(leaf)
   index = tuple(
     np.asarray(axes[i], int) if i in axes else np.arange(n) for i, n in enumerate(shape)
   )
-  if isinstance(small, np.ndarray):
-    out = np.zeros(shape, small.dtype)
-    out[np.ix_(*index)] = small
-  else:
-    out = jnp.zeros(shape, small.dtype).at[np.ix_(*index)].set(small)
+  if _hosts.spans(leaf):
+    return _where_it_lies(_put, leaf, shape, np.ix_(*index))
+  small = _host(leaf)
+  if not isinstance(small, np.ndarray):
+    return _like(leaf, _put(small, np.ix_(*index), shape))
+  out = np.zeros(shape, small.dtype)
+  out[np.ix_(*index)] = small
   return _like(leaf, out)
+
+
+def _put(small: Any, index: Any, shape: tuple[int, ...]) -> Any:
+  return jnp.zeros(shape, small.dtype).at[index].set(small)
+
+
+def _where_it_lies(
+  change: Callable[..., Any], leaf: jax.Array, shape: tuple[int, ...], index: Any
+) -> jax.Array:
+  """``change`` of an array that spans processes, by all of them; its result is split as it was."""
+  there = _divided(leaf.sharding, shape)
+  compiled = jax.jit(change, static_argnames='shape', out_shardings=_hosts.automatic(there))
+  out = compiled(jax.device_put(leaf, _hosts.automatic(leaf.sharding)), index, shape=shape)
+  return jax.device_put(out, there)
 
 
 def _host(leaf: Any) -> Any:
@@ -70,8 +93,14 @@ def _like(leaf: Any, out: Any) -> Any:
     (device,) = sharding.device_set
     with jax.default_device(device):
       return jax.device_put(out)
+  return jax.device_put(out, _divided(sharding, out.shape))
+
+
+def _divided(sharding: Any, shape: tuple[int, ...]) -> Any:
   if isinstance(sharding, jax.sharding.NamedSharding):
-    sharding = divided(sharding, out.shape)
-  elif len(sharding.device_set) > 1:
-    sharding = jax.sharding.SingleDeviceSharding(min(sharding.device_set, key=lambda d: d.id))
-  return jax.device_put(out, sharding)
+    return divided(sharding, shape)
+  if not sharding.is_fully_addressable:
+    return _hosts.everywhere(sharding)
+  if len(sharding.device_set) > 1:
+    return jax.sharding.SingleDeviceSharding(min(sharding.device_set, key=lambda d: d.id))
+  return sharding

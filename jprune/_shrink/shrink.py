@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable
 from typing import Any
 
 import jax
-import numpy as np
 
 from jprune import _checks
 from jprune._entry import public
 from jprune._shrink import _errors
-from jprune._shrink.leaves import sliced
 from jprune._shrink.plan import Plan, as_bools, as_kept
 from jprune.graph._analysis.traced import Traced
 from jprune.graph._channels.graph import ChannelGraph, graph_of
-from jprune.graph._channels.kept_units import kept_units, mask_arrays
+from jprune.graph._channels.kept_units import kept_units
+from jprune.graph._channels.read_masks import ReadMask, read_masks
 from jprune.graph._macs.count import partly_pruned
 from jprune.graph._program.outputs import Filter
 from jprune.graph._shrunk.program import Program
@@ -130,7 +130,7 @@ def shrink(
     True
   """
   _checks.check_no_keywords('shrink', keywords)
-  found = mask_arrays('shrink', params, masks)
+  found = read_masks('shrink', params, masks)
   graph = graph_of(Traced('shrink', fn, params, args, small_outputs=small_outputs))
   units = kept_units('shrink', graph, found, strict)
   kept = as_kept(kept_axes(graph, units))
@@ -142,20 +142,21 @@ def shrink(
     tuple((group.name, group.size, int(keep.sum())) for group, keep in zip(graph.groups, units)),
     graph.frozen,
     {} if strict else partly_pruned(graph, found),
-    sum(_zeros(mask, kept.get(path, {})) for path, mask in zip(graph.leaves, found)),
   )
+  zeros = sum(_zeros(mask, plan.small_shape(path)) for path, mask in zip(plan.shapes, found))
+  plan = dataclasses.replace(plan, zeros=zeros)
   small = plan.slice(graph.treedef.unflatten(_masked(jax.tree.leaves(params), found)))
   program = Program(fn, plan.shapes, graph.treedef, as_bools(plan), small_outputs)
   return Shrunk(program, small, plan)
 
 
-def _check_no_channels(graph: ChannelGraph, masks: list[np.ndarray | None]) -> None:
+def _check_no_channels(graph: ChannelGraph, masks: list[ReadMask | None]) -> None:
   """Refuses masks that prune nothing but whole slices, where nothing can be left out."""
   first = None
   for (path, leaf), mask in zip(graph.leaves.items(), masks):
-    if mask is None or mask.all() or sum(n > 1 for n in leaf.shape) < 2:
+    if mask is None or mask.keeps_all or sum(n > 1 for n in leaf.shape) < 2:
       continue
-    axis = next((axis for axis in range(mask.ndim) if _of_slices(mask, axis)), None)
+    axis = next((axis for axis in range(len(leaf.shape)) if mask.is_of_slices(axis)), None)
     if axis is None:  # single weights, which are zeros in what stays
       return
     first = first or (path, axis)
@@ -163,24 +164,22 @@ def _check_no_channels(graph: ChannelGraph, masks: list[np.ndarray | None]) -> N
     raise _errors.no_effect('shrink', *first, graph.frozen.get(first, 'no unit goes as a whole'))
 
 
-def _of_slices(mask: np.ndarray, axis: int) -> bool:
-  """Whether all that is pruned are slices along one axis, but not all of them."""
-  alive = mask.any(axis=tuple(i for i in range(mask.ndim) if i != axis), keepdims=True)
-  return bool(alive.any()) and bool((mask == alive).all())
+def _zeros(mask: ReadMask | None, shape: tuple[int, ...]) -> int:
+  """How many entries are masked of those that stay; what goes is masked."""
+  return 0 if mask is None else math.prod(shape) - mask.kept
 
 
-def _zeros(mask: np.ndarray | None, kept: Mapping[int, tuple[int, ...]]) -> int:
-  """How many entries are masked of those that stay."""
-  return 0 if mask is None else int((~sliced(mask, kept)).sum())
-
-
-def _masked(leaves: list[Any], masks: list[Any]) -> list[Any]:
+def _masked(leaves: list[Any], masks: list[ReadMask | None]) -> list[Any]:
   """One array under two paths, masked alike, stays one."""
-  done: dict[Any, Any] = {}
+  done: dict[int, list[tuple[ReadMask, Any]]] = {}
   out = []
   for leaf, mask in zip(leaves, masks):
     if mask is not None and not isinstance(leaf, jax.ShapeDtypeStruct):
-      key = (id(leaf), mask.tobytes())
-      leaf = done[key] = done[key] if key in done else masked_leaf(leaf, mask)
+      before = done.setdefault(id(leaf), [])
+      found = next((new for other, new in before if mask.same_as(other)), None)
+      if found is None:
+        found = masked_leaf(leaf, mask)
+        before.append((mask, found))
+      leaf = found
     out.append(leaf)
   return out

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import jax
-import jax.numpy as jnp
-import numpy as np
 
-from jprune import _checks, masks, tree
+from jprune import _checks, _nonzeros, masks, tree
 from jprune._entry import public
 from jprune.distributions import _errors
 from jprune.distributions._common import competing
@@ -52,12 +48,7 @@ def global_(params: Params, scores: Scores, sparsity: float) -> Sparsities:
     if tree.is_traced(score) or isinstance(score, jax.ShapeDtypeStruct):
       raise _errors.no_scores_at_hand('global_', path, score)
   kept = treedef.flatten_up_to(masks.top_k_global(scores, overall))
-  return treedef.unflatten([None if mask is None else _pruned_fraction(mask) for mask in kept])
-
-
-def _pruned_fraction(mask: Any) -> float:
-  size = tree.size(mask)
-  # Each row's count fits 32 bits; their sum need not.
-  rows = jnp.sum(mask, axis=-1, dtype=jnp.uint32) if mask.ndim else mask
-  kept = int(np.asarray(rows).sum(dtype=np.int64))
-  return (size - kept) / size if size else 0.0
+  sizes = [tree.size(mask) for mask in kept if mask is not None]
+  counts = _nonzeros.totals([mask for mask in kept if mask is not None])
+  pruned = iter([(size - n) / size if size else 0.0 for size, n in zip(sizes, counts)])
+  return treedef.unflatten([None if mask is None else next(pruned) for mask in kept])

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jprune import _checks, tree
+from jprune import _checks, _hosts, tree
 from jprune._entry import public
 from jprune._roles import Roles
 from jprune.distributions import _errors
@@ -157,9 +157,11 @@ def _outliers(scores: list[jax.Array], times: float) -> float:
   size = sum(tree.size(x) for x in scores)
   peak = max(float(_peak(x)) for x in scores)
   scale = peak if 0 < peak < math.inf else 1.0  # no sum overflows
-  total = math.fsum(float(np.asarray(_row_sums(x, scale), np.float64).sum()) for x in scores)
+  total = math.fsum(
+    float(_hosts.whole(_row_sums(x, scale)).astype(np.float64).sum()) for x in scores
+  )
   limit = np.float32(times * total / size)
-  return sum(int(np.asarray(_above(x, scale, limit)).sum(dtype=np.int64)) for x in scores) / size
+  return sum(int(_hosts.whole(_above(x, scale, limit)).sum(dtype=np.int64)) for x in scores) / size
 
 
 @jax.jit

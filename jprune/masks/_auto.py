@@ -9,7 +9,7 @@ from typing import Any, cast
 import jax
 from jax.sharding import AxisType, Mesh, NamedSharding
 
-from jprune import tree
+from jprune import _hosts, tree
 
 
 def following(
@@ -43,7 +43,7 @@ def following(
     automatic = cast(Callable[..., list[jax.Array]], automatic)
     return automatic(list(xs), [held[i] for i in traced])
   with jax.set_mesh(_automatic(_mesh(xs[explicit]))):
-    masks = function([jax.device_put(x, _elsewhere(x.sharding)) for x in xs], *args)
+    masks = function([jax.device_put(x, _hosts.automatic(x.sharding)) for x in xs], *args)
   return [jax.device_put(mask, x.sharding) for mask, x in zip(masks, xs)]
 
 
@@ -66,7 +66,7 @@ def unsharded(x: jax.Array) -> jax.Array:
     return x
   if tree.is_traced(x):
     return jax.sharding.reshard(x, jax.sharding.PartitionSpec(*[None] * x.ndim))
-  return jax.device_put(x, _elsewhere(x.sharding))
+  return jax.device_put(x, _hosts.automatic(x.sharding))
 
 
 def placed(mask: Any, x: jax.Array) -> jax.Array:
@@ -109,13 +109,6 @@ def varying(held: Any, *like: Any) -> Any:
 def _tied(mask: jax.Array, x: jax.Array) -> jax.Array:
   """Under a trace only an operation on both tells the partitioner that they go together."""
   return jax.numpy.where(x == x, mask, mask) if jax.device_count() > 1 else mask
-
-
-def _elsewhere(sharding: Any) -> Any:
-  """The same placement, so nothing is copied, on a mesh whose axes are not in the types."""
-  if not isinstance(sharding, NamedSharding):
-    return sharding
-  return NamedSharding(_automatic(cast(Mesh, sharding.mesh)), sharding.spec)
 
 
 def _mesh(x: jax.Array) -> Mesh:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from jprune import _checks, scores, tree
+from jprune import _checks, _hosts, scores, tree
 from jprune._batches import shown
 from jprune.graph import ChannelGraph
 from jprune.masks import Unstructured
@@ -135,10 +135,15 @@ def _groups(
     along_for(_NAME, 'graph', params, graph.treedef.unflatten(graph.leaves.values())),
   ):
     _checks.check_shape(_NAME, 'params', path, leaf, known.shape)
-  # on the host once, since each point scores its group anew
+  # on the host once, if they can be, since each point scores its group anew
   found = along_for(_NAME, 'scorer', params, called(_NAME, params, scorer))
-  held = [np.asarray(score) if tree.is_floating(score) else None for score in found]
+  held = [score if tree.is_floating(score) else None for score in found]
+  held = [score if _hosts.spans(score) else _at_hand(score) for score in held]
   return channel_groups(graph.treedef.unflatten(held), graph, where)
+
+
+def _at_hand(score: Any) -> np.ndarray | None:
+  return None if score is None else np.asarray(score)
 
 
 def _header(

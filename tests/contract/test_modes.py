@@ -67,7 +67,7 @@ def data(put=lambda tree: tree):
 
   made = types.SimpleNamespace()
   keys = jax.random.split(jax.random.key(0), 3)
-  made.key, made.x = put(keys[0]), put(jax.random.normal(keys[0], (3, 4)))
+  made.key, made.x = put(keys[0]), put(jax.random.normal(keys[0], (4, 4)))
   params = {
     'in': jax.random.normal(keys[1], (4, 4)),
     'out': jax.random.normal(keys[2], (4, 4)),  # of one shape, so that half as much is compiled
@@ -85,7 +85,7 @@ def data(put=lambda tree: tree):
     nnx.update(module, put(nnx.state(module)))
   made.mlp = put(equinox.nn.MLP(2, 2, 4, depth=1, key=keys[0]))
   made.curves = sensitivity.curves(evaluate, made.params, [0.0, 0.5, 1.0], progress=False)
-  columns = jax.random.normal(keys[0], (3, 4))[:, :2]
+  columns = jax.random.normal(keys[0], (4, 4))[:, :2]
   made.two_columns, made.one_row = put(columns), put(columns[0])
   made.count, made.step = jnp.int32(5), np.int32(3)
   return made

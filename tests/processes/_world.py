@@ -44,19 +44,16 @@ class World:
 
     Args:
       tree: of arrays; keys and scalars are put on all devices.
-      spec: of all leaves; by default axes are split that are long enough, the first one over
-        ``'data'`` and the last one over ``'model'``.
+      spec: of all leaves; by default the first axis is split over ``'data'`` and, where plain
+        products may split what they sum over, the last one over ``'model'``, as sizes allow.
     """
 
     def put(x):
       if not hasattr(x, 'shape'):
         return x
       sharding = NamedSharding(self.mesh, self._spec(x.shape) if spec is None else spec)
-      if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
-        data = np.asarray(jax.random.key_data(x))
-        sharding = NamedSharding(self.mesh, P())
-        whole = jax.make_array_from_callback(data.shape, sharding, lambda index: data[index])
-        return jax.random.wrap_key_data(whole, impl=jax.random.key_impl(x))
+      if _is_key(x):
+        return _key_of(self.put(np.asarray(jax.random.key_data(x)), P()), x)
       x = np.asarray(x)
       return jax.make_array_from_callback(x.shape, sharding, lambda index: x[index])
 
@@ -64,7 +61,8 @@ class World:
 
   def _spec(self, shape):
     axes = [None] * len(shape)
-    for axis, name in ((-1, 'model'), (0, 'data')):
+    names = [(0, 'data')] if self.kind == 'explicit' else [(-1, 'model'), (0, 'data')]
+    for axis, name in names:
       if shape and shape[axis] % self.mesh.shape[name] == 0:
         axes[axis] = name
     return P(*axes)
@@ -75,8 +73,8 @@ class World:
     def gather(x):
       if not isinstance(x, jax.Array) or x.is_fully_addressable:
         return x
-      if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
-        x = jax.random.key_data(x)
+      if _is_key(x):
+        return _key_of(self.gathered(jax.random.key_data(x)), x)
       return multihost_utils.process_allgather(x, tiled=True)
 
     return jax.tree.map(gather, tree)
@@ -97,11 +95,11 @@ class World:
     wanted = alone()
     assert jax.tree.structure(found) == jax.tree.structure(wanted)
     for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(wanted)):
-      if jnp.issubdtype(getattr(other, 'dtype', None), jax.dtypes.prng_key):
-        other = jax.random.key_data(other)
-      if getattr(one, 'dtype', None) != getattr(other, 'dtype', None):
-        raise AssertionError((one, other))
-      if rtol and not isinstance(other, (str, bool)) and getattr(other, 'dtype', None) != bool:
+      assert getattr(one, 'dtype', type(one)) == getattr(other, 'dtype', type(other))
+      if _is_key(other):
+        one, other = jax.random.key_data(one), jax.random.key_data(other)
+      number = isinstance(other, float) or np.asarray(other).dtype.kind in 'fc'
+      if rtol and number:
         np.testing.assert_allclose(one, other, rtol, atol)
       else:
         np.testing.assert_array_equal(one, other)
@@ -118,3 +116,11 @@ class World:
     """That leaves are sharded as others are."""
     for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True):
       assert one.sharding.is_equivalent_to(other.sharding, one.ndim), (one.sharding, other.sharding)
+
+
+def _is_key(x):
+  return isinstance(x, jax.Array) and jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
+
+
+def _key_of(data, like):
+  return jax.random.wrap_key_data(data, impl=jax.random.key_impl(like))

@@ -1,9 +1,5 @@
 """Exact counts: every dtype, layout, sharding and size against NumPy or plain arithmetic."""
 
-import socket
-import subprocess
-import sys
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,6 +7,7 @@ import pytest
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from jprune import _nonzeros
 from jprune.masks import PackedMask, pack
 from jprune.report import _count
 
@@ -21,7 +18,7 @@ FLOAT8 = [name for name in dir(jnp) if name.startswith('float8_')]
 def route(request, monkeypatch):
   """Counts by NumPy, or by the kernel that runs on accelerators."""
   if request.param == 'device':
-    monkeypatch.setattr(_count, '_on_host', lambda shard: False)
+    monkeypatch.setattr(_nonzeros, '_on_host', lambda part: False)
   return request.param
 
 
@@ -53,7 +50,7 @@ def test_integers(route, dtype):
 
 @pytest.mark.parametrize('shape', [(), (0,), (1,), (29,), (5, 3), (3, 5), (3, 0, 2), (2, 3, 4, 5)])
 def test_shapes_in_small_blocks(route, monkeypatch, shape):
-  monkeypatch.setattr(_count, '_BLOCK', 7)
+  monkeypatch.setattr(_nonzeros, '_BLOCK', 7)
   values = np.random.default_rng(0).integers(0, 3, shape).astype(np.float32)
   bits = pack({'w': jnp.asarray(values != 0)})['w']
   expected = sum(value != 0 for value in values.ravel())
@@ -61,8 +58,8 @@ def test_shapes_in_small_blocks(route, monkeypatch, shape):
 
 
 def test_blocks_split_an_axis_whose_rows_are_too_large(monkeypatch):
-  monkeypatch.setattr(_count, '_BLOCK', 3)
-  parts = _count._device_parts(jnp.ones((4, 5, 4)), _count._is_nonzero)
+  monkeypatch.setattr(_nonzeros, '_BLOCK', 3)
+  parts = _nonzeros._device_parts(jnp.ones((4, 5, 4)), _nonzeros._is_nonzero)
   assert sum(int(part) for part in parts) == 80
   assert max(int(part) for part in parts) <= 3
 
@@ -114,50 +111,7 @@ def test_one_leaf_past_int32_and_uint32():
 
 
 def test_accumulates_past_int32_on_device(monkeypatch):
-  monkeypatch.setattr(_count, '_on_host', lambda shard: False)
+  monkeypatch.setattr(_nonzeros, '_on_host', lambda part: False)
   block = jnp.full(3, 2**31 - 1, jnp.int32)
-  monkeypatch.setattr(_count, '_device_parts', lambda x, ones: list(block))
+  monkeypatch.setattr(_nonzeros, '_device_parts', lambda x, ones: list(block))
   assert _count.nonzeros([jnp.ones(1)]) == [3 * (2**31 - 1)]
-
-
-_TWO_PROCESSES = """
-import sys
-import jax
-jax.config.update('jax_platforms', 'cpu')
-jax.distributed.initialize(f'127.0.0.1:{sys.argv[2]}', 2, int(sys.argv[1]))
-import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec as P
-from jprune.masks import pack
-from jprune.report import _count, tally
-
-full = np.arange(96).reshape(8, 12) % 5
-mesh = Mesh(np.array(jax.devices()), ('x',))
-put = lambda values, spec: jax.make_array_from_callback(
-    values.shape, NamedSharding(mesh, spec), lambda index: values[index])
-assert len(jax.devices()) == 2 and not put(full, P('x')).is_fully_addressable
-params = {'all': put(full, P()), 'each': put(full, P('x')), 'own': np.eye(3 + int(sys.argv[1]))}
-assert [row.nonzero for row in tally(params).rows] == [76, 76, 3 + int(sys.argv[1])]
-packed = jax.jit(pack)({'w': put(full != 0, P('x'))})
-assert tally({'w': full}, packed).nonzero == 76
-assert _count._over_processes([2**33 + 5, 2**32 - 1]) == [2**34 + 10, 2**33 - 2]
-"""
-
-
-def test_arrays_that_span_processes():
-  with socket.socket() as probe:
-    probe.bind(('127.0.0.1', 0))
-    port = probe.getsockname()[1]
-  run = lambda rank: subprocess.Popen(
-    [sys.executable, '-c', _TWO_PROCESSES, str(rank), str(port)],
-    stdout=subprocess.PIPE,
-    stderr=subprocess.STDOUT,
-    text=True,
-    env={'PATH': '', 'XLA_FLAGS': '--xla_force_host_platform_device_count=1'},
-  )
-  both = [run(0), run(1)]
-  try:
-    said = [process.communicate(timeout=120)[0] for process in both]
-  finally:
-    for process in both:
-      process.kill()
-  assert [process.returncode for process in both] == [0, 0], said

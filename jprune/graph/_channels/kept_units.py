@@ -5,38 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import jax
 import numpy as np
 
-from jprune import _checks, tree
 from jprune.graph import _errors
 from jprune.graph._channels.graph import ChannelGraph
 from jprune.graph._channels.groups import Group
-from jprune.tree._along import along_for
-from jprune.typing import Masks, Params
-
-
-def mask_arrays(function: str, params: Params, masks: Masks) -> list[np.ndarray | None]:
-  """The masks in the order of the params' leaves, as NumPy arrays; packed ones are unpacked."""
-  paths, leaves, treedef = tree.flatten(params)
-  if masks is None and not jax.tree_util.treedef_is_leaf(treedef):
-    raise _errors.no_masks(function)
-  out: list[np.ndarray | None] = []
-  for path, leaf, mask in zip(paths, leaves, along_for(function, 'masks', params, masks)):
-    if hasattr(mask, 'unpack'):
-      mask = mask.unpack()
-    if mask is not None:
-      _checks.check_bool(function, 'masks', path, mask)
-      _checks.check_shape(function, 'masks', path, mask, np.shape(leaf))
-      if tree.is_traced(mask) or isinstance(mask, jax.ShapeDtypeStruct):
-        raise _errors.mask_without_values(function, path, mask)
-      mask = np.asarray(mask)
-    out.append(mask)
-  return out
+from jprune.graph._channels.read_masks import ReadMask
 
 
 def kept_units(
-  function: str, graph: ChannelGraph, masks: Sequence[np.ndarray | None], strict: bool = True
+  function: str, graph: ChannelGraph, masks: Sequence[ReadMask | None], strict: bool = True
 ) -> list[np.ndarray]:
   """For each group, which units stay: those that any member keeps.
 
@@ -67,13 +45,13 @@ def kept_units(
   return out
 
 
-def lines_alive(by_path: Mapping[str, np.ndarray | None]) -> dict[tuple[str, int], np.ndarray]:
+def lines_alive(by_path: Mapping[str, ReadMask | None]) -> dict[tuple[str, int], np.ndarray]:
   """By leaf and axis, which indices have entries that stay; of leaves in which any does."""
   return {
-    (path, axis): np.asarray(mask.any(axis=tuple(i for i in range(mask.ndim) if i != axis)))
+    (path, axis): line
     for path, mask in by_path.items()
-    if mask is not None and mask.any()
-    for axis in range(mask.ndim)
+    if mask is not None and mask.kept
+    for axis, line in enumerate(mask.alive)
   }
 
 

@@ -14,7 +14,8 @@ from jprune._entry import public
 from jprune.graph._analysis.traced import Traced
 from jprune.graph._axes.sizes import Sizes
 from jprune.graph._channels.graph import ChannelGraph, graph_of
-from jprune.graph._channels.kept_units import kept_units, lines_alive, mask_arrays, seen
+from jprune.graph._channels.kept_units import kept_units, lines_alive, seen
+from jprune.graph._channels.read_masks import ReadMask, read_masks
 from jprune.graph._macs import table
 from jprune.graph._macs.products import Macs, Product, products, sum_of, uncounted
 from jprune.graph._program.locations import line
@@ -162,7 +163,7 @@ def count_macs(
   strict: bool = False,
 ) -> MacCount:
   """The same for the caller that messages are to name."""
-  found = None if masks is None else mask_arrays(function, params, masks)
+  found = None if masks is None else read_masks(function, params, masks)
   traced = Traced(function, fn, params, args)
   sizes, partly = Sizes({}), {}
   if found is not None:
@@ -195,7 +196,7 @@ def _skipped(traced: Traced) -> tuple[tuple[str, str], ...]:
   return tuple((name, why + times(count)) for (name, why), count in found.items())
 
 
-def partly_pruned(graph: ChannelGraph, masks: Sequence[np.ndarray | None]) -> dict[str, int]:
+def partly_pruned(graph: ChannelGraph, masks: Sequence[ReadMask | None]) -> dict[str, int]:
   """How many units of each group some members prune and others keep, by the group's name."""
   by_path = dict(zip(graph.leaves, masks))
   alive = lines_alive(by_path)

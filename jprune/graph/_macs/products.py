@@ -10,10 +10,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from jprune import _hosts, tree
 from jprune.graph._analysis.multiply_adds import macs_of
 from jprune.graph._analysis.provenance import MaskStep, Source, Sources, masks_after, owner, sources
 from jprune.graph._analysis.traced import Traced
 from jprune.graph._axes.sizes import Sizes
+from jprune.graph._channels.read_masks import ReadMask
 from jprune.graph._program.calls import call_of
 from jprune.graph._program.frame import Frame
 from jprune.graph._program.locations import line
@@ -68,7 +70,9 @@ class Product:
   macs: Macs
 
 
-def products(traced: Traced, masks: Sequence[Any] | None, small: Sizes) -> list[Product]:
+def products(
+  traced: Traced, masks: Sequence[ReadMask | None] | None, small: Sizes
+) -> list[Product]:
   """All products in the order in which they run."""
   return _Rows(traced, masks, small).of(traced.frame, 1)
 
@@ -95,7 +99,7 @@ def _has_products(frame: Frame) -> bool:
 class _Rows:
   """The walk, and what it has found out about masks."""
 
-  def __init__(self, traced: Traced, masks: Sequence[Any] | None, small: Sizes) -> None:
+  def __init__(self, traced: Traced, masks: Sequence[ReadMask | None] | None, small: Sizes) -> None:
     self._paths = traced.paths
     self._masks = masks or [None] * len(traced.paths)
     self._full, self._small = Sizes({}), small
@@ -141,10 +145,17 @@ class _Rows:
     key = source.leaf, id(steps)
     if key not in self._kept:
       self._steps.append(steps)
-      found = masks_after(steps, mask)
-      kept = sum(int(np.count_nonzero(each)) for each in found)
-      self._kept[key] = kept, max(sum(each.size for each in found), 1)
+      self._kept[key] = _entries(mask, steps)
     return self._kept[key]
+
+
+def _entries(mask: ReadMask, steps: MaskStep | None) -> tuple[int, int]:
+  """How many entries a mask keeps of those that such steps leave, and how many these are."""
+  if steps is None:
+    return mask.kept, max(tree.size(mask.array), 1)
+  found = masks_after(steps, _hosts.whole(mask.array))
+  kept = sum(int(np.count_nonzero(each)) for each in found)
+  return kept, max(sum(each.size for each in found), 1)
 
 
 def _divided(total: int, source: Source, sizes: Sizes) -> list[int]:

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jprune import tree
+from jprune import _hosts, tree
 
 _LARGE, _TINY = 2.0**10, 2.0**-60
 
@@ -42,8 +42,11 @@ def _without(leaf: Any, axis: int, size: int) -> Any:
 def _varied(leaf: Any, vary: Callable[[np.ndarray], Any]) -> Any:
   if not tree.is_array(leaf) or jnp.issubdtype(leaf.dtype, jax.dtypes.extended):
     return leaf
-  x = np.asarray(leaf)
-  return jnp.asarray(np.broadcast_to(vary(x), x.shape).astype(x.dtype))
+  x = _hosts.whole(leaf)
+  varied = np.broadcast_to(vary(x), x.shape).astype(x.dtype)
+  if not _hosts.spans(leaf):
+    return jnp.asarray(varied)
+  return jax.make_array_from_callback(x.shape, leaf.sharding, lambda index: varied[index])
 
 
 def _real(floats: float, integers: Callable[[Any], int], bools: bool) -> Callable[[Any], Any]:

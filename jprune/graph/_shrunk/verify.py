@@ -10,14 +10,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jprune import _checks, tree
+from jprune import _checks, _hosts, tree
 from jprune._entry import public
 from jprune.graph import _errors
 from jprune.graph._analysis.traced import Traced
 from jprune.graph._axes.sizes import Sizes
 from jprune.graph._channels.graph import ChannelGraph, graph_of
-from jprune.graph._channels.kept_units import kept_units, mask_arrays
+from jprune.graph._channels.kept_units import kept_units
+from jprune.graph._channels.read_masks import ReadMask, read_masks
 from jprune.graph._program.compiled import Compiled
+from jprune.graph._program.sharding import take_axis
 from jprune.graph._shrunk.hard_inputs import hard_inputs
 from jprune.graph._shrunk.program import Program
 from jprune.typing import Masks, Params
@@ -142,7 +144,7 @@ def verify(
   args = _filled(args, key)
   # One object for all calls, so that it's traced once; it calls fn, which has to live as long.
   same = _PROGRAMS.of(fn, 'itself', lambda fn: fn)
-  found = mask_arrays('verify', params, masks)
+  found = read_masks('verify', params, masks)
   graph = graph_of(Traced('verify', same, params, args))
   kept = kept_axes(graph, kept_units('verify', graph, found, strict))
   paths, leaves, treedef = tree.flatten(params)
@@ -188,7 +190,7 @@ class _Sides(NamedTuple):
     except ValueError:  # another shape may have other channels; then it says so
       return 'for which it has to be shrunk anew'
     outs = jax.tree.leaves(jax.jit(self.masked)(self.params, *args))
-    if not all(np.isfinite(_wide(out)).all() for out in outs):
+    if not all([_is_finite(out) for out in outs]):  # noqa: C419  all processes ask for all
       return 'for which the masked function is not finite'
     return None
 
@@ -199,8 +201,8 @@ class _Sides(NamedTuple):
     differences, ratios = {}, []
     for path, a, b, kept in zip(paths, wanted, actual, states, strict=True):
       a = a if kept is None else sliced_leaf(a, kept)
-      differences[path] = largest = _difference(a, b)
-      ratios.append(largest / _scale(a) if largest else 0.0)
+      differences[path], ratio = _apart(a, b)
+      ratios.append(ratio)
     return differences, ratios
 
 
@@ -220,13 +222,13 @@ def kept_axes(graph: ChannelGraph, units: list[np.ndarray]) -> dict[str, dict[in
   return out
 
 
-def masked_leaf(leaf: Any, mask: np.ndarray | None) -> Any:
+def masked_leaf(leaf: Any, mask: ReadMask | None) -> Any:
   """Zero where pruned, of the leaf's dtype."""
-  if mask is None or mask.all():
+  if mask is None or mask.keeps_all:
     return leaf
-  if isinstance(leaf, np.ndarray):
-    return np.where(mask, leaf, np.zeros((), leaf.dtype))
-  return jnp.where(mask, leaf, jnp.zeros((), leaf.dtype))
+  if isinstance(leaf, np.ndarray) and not _hosts.spans(mask.array):
+    return np.where(mask.array, leaf, np.zeros((), leaf.dtype))
+  return jnp.where(mask.array, leaf, jnp.zeros((), leaf.dtype))
 
 
 def sliced_leaf(leaf: Any, kept: dict[int, np.ndarray]) -> Any:
@@ -234,7 +236,11 @@ def sliced_leaf(leaf: Any, kept: dict[int, np.ndarray]) -> Any:
   if not kept:
     return leaf
   for axis, keep in kept.items():
-    leaf = leaf.take(np.flatnonzero(keep), axis=axis)
+    indices = np.flatnonzero(keep)
+    if isinstance(leaf, jax.Array):
+      leaf = take_axis(leaf, indices, axis)
+    else:
+      leaf = leaf.take(indices, axis=axis)
   return leaf
 
 
@@ -251,8 +257,21 @@ def _filled(args: Any, key: jax.Array | None) -> Any:
   return treedef.unflatten(leaves)
 
 
-def _difference(a: Any, b: Any) -> float:
-  a, b = _wide(a), _wide(b)
+def _apart(a: Any, b: Any) -> tuple[float, float]:
+  """The largest difference of two results, and beside the largest value of the first."""
+  pairs = [(a, b)]
+  if apart := _hosts.spans(a, b):  # each process reads its own, of both from the same places
+    a = a if _hosts.spans(a) else jax.device_put(a, _hosts.everywhere(b.sharding))
+    b = jax.device_put(b, a.sharding)
+    pairs = [(one, two) for (_, one), (_, two) in zip(_hosts.parts(a), _hosts.parts(b))]
+  wide = [(_wide(one), _wide(two)) for one, two in pairs]
+  found = [max((_difference(*pair) for pair in wide), default=0.0)]
+  found.append(max((_scale(one) for one, _ in wide), default=0.0))
+  largest, scale = _hosts.from_all(found).max(axis=0).tolist() if apart else found
+  return largest, largest / (scale or 1.0) if largest else 0.0
+
+
+def _difference(a: np.ndarray, b: np.ndarray) -> float:
   if not a.size:
     return 0.0
   with np.errstate(invalid='ignore'):
@@ -261,9 +280,14 @@ def _difference(a: Any, b: Any) -> float:
   return float(np.where(same, 0.0, np.where(np.isnan(apart), np.inf, apart)).max())
 
 
-def _scale(a: Any) -> float:
-  a = np.abs(_wide(a))
-  return float(a[np.isfinite(a)].max(initial=0.0)) or 1.0
+def _scale(a: np.ndarray) -> float:
+  a = np.abs(a)
+  return float(a[np.isfinite(a)].max(initial=0.0))
+
+
+def _is_finite(x: Any) -> bool:
+  fine = all(np.isfinite(_wide(part)).all() for _, part in _hosts.parts(x))
+  return bool(_hosts.from_all(fine).all()) if _hosts.spans(x) else fine
 
 
 def _wide(x: Any) -> np.ndarray:
