@@ -143,6 +143,8 @@ def several_files(
   argument: str = 'path',
   mode: int = 0o666,
   stem: str = 'model',
+  names: Sequence[str] | None = None,
+  order: Sequence[str] | None = None,
 ) -> Iterator[Writer]:
   """Files in a folder, and their index, which appears at the end; see :mod:`_replaced`.
 
@@ -154,7 +156,9 @@ def several_files(
     metadata: texts of other tools for each header.
     argument: what the path is called in messages.
     mode: the permissions that new files may have at most.
-    stem: how the names begin.
+    stem: how the names begin, that of the index too.
+    names: of the files, by default numbered.
+    order: paths of the leaves as they are numbered in ``tree``; by default as in the groups.
 
   Raises:
     OSError: if they can't be written.
@@ -165,11 +169,13 @@ def several_files(
   check_names(function, plans)
   with folder_for(function, argument, path):
     place = Place(function, argument, path, stem, len(groups), secrets.token_hex(8))
+    if names is not None:
+      place.names = list(names)
     place.prepare()
     with growing_files(place, groups, range(len(groups)), metadata, mode) as files:
       out = Writer(files)
       yield out
-    place.commit(lambda names: index_text(groups, contents, out.checksums, names))
+    place.commit(lambda names: index_text(groups, contents, out.checksums, names, order))
 
 
 @contextlib.contextmanager
@@ -213,9 +219,13 @@ def index_text(
   contents: Mapping[str, Any],
   checksums: Mapping[str, int],
   names: Sequence[str],
+  order: Sequence[str] | None = None,
 ) -> str:
   """The index as Hugging Face writes it, with jprune's own metadata among the others."""
   plans = [plan for group in groups for plan in group]
+  if order is not None:
+    by_path = {plan.path: plan for plan in plans}
+    plans = [by_path[path] for path in order]
   metadata = {'total_size': sum(map(nbytes, plans)), **described(contents, plans, checksums)}
   weight_map = {
     tensor.name: name
