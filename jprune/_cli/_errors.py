@@ -55,6 +55,17 @@ def output_exists(path: str) -> ValueError:
   return ValueError(message('prune', 'OUT', 'a new file', got, 'Pass --force to replace it.'))
 
 
+def file_for_several(path: str) -> ValueError:
+  fix = 'Name a folder; an OUT that ends with .safetensors is one file, without --max-shard-size.'
+  constraint, got = 'a folder for several files', f'{path!r}, the name of a file'
+  return ValueError(message('prune', 'OUT', constraint, got, fix))
+
+
+def other_weights(folder: str, name: str) -> ValueError:
+  constraint, got = 'a folder without other weights', f"{folder!r}, which holds '{name}'"
+  return ValueError(message('prune', 'OUT', constraint, got, 'Choose another folder.'))
+
+
 def several_folders(function: str, folders: Sequence[str]) -> ValueError:
   constraint, fix = 'files of one folder', 'Pass those of one model.'
   return ValueError(message(function, 'path', constraint, f'those of {listed(folders)}', fix))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from jprune import _checks
 from jprune._cli import _errors
@@ -73,14 +73,16 @@ def groups(source: ModelSource, plans: Sequence[_leaf.Leaf], most: int | None) -
   return [[place[plan.path] for plan in group] for group in fitting]
 
 
-def stem(source: ModelSource) -> str:
-  """How the names of several files begin: as those of the input do."""
+def names(source: ModelSource, most: int | None) -> dict[str, Any]:
+  """How several files are called, and their index: as those of the input, where that can be."""
   path = '' if source.files is None else source.files.path
-  if path.endswith(INDEX):
-    return os.path.basename(path).removesuffix(INDEX)
-  names = [_shards._NUMBERED.fullmatch(os.path.basename(path)) for path in source.paths]
-  stems = {found[1] for found in names if found}
-  return stems.pop() if len(stems) == 1 and all(names) else 'model'
+  found = [_shards._NUMBERED.fullmatch(os.path.basename(path)) for path in source.paths]
+  stems = {each[1] for each in found if each}
+  named = len(stems) == 1 and all(found)
+  index = os.path.basename(path).removesuffix(INDEX) if path.endswith(INDEX) else None
+  stem = index or (stems.pop() if named else 'model')
+  same = most is None and named
+  return {'stem': stem, 'names': [each[0] for each in found if each] if same else None}
 
 
 def _check_folder(name: str) -> None:

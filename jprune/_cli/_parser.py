@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from jprune._cli import _errors
 from jprune._cli._select import DISTRIBUTIONS
 from jprune.distributions._needs import needs_of
+from jprune.io._writer import shard_bytes
 
 PROGRAM = 'python -m jprune'
 
@@ -82,7 +83,7 @@ def _add_prune(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
   )
   add = parser.add_argument
   add('inputs', metavar='IN', nargs='+', help=_INPUT)
-  add('output', metavar='OUT', help='the file to write')
+  add('output', metavar='OUT', help='the file to write; of several files the folder')
   amount = parser.add_argument_group('how much').add_mutually_exclusive_group(required=True)
   amount.add_argument(
     '--sparsity', type=_fraction, metavar='S', help='fraction of zeros, from 0 to 1'
@@ -113,6 +114,12 @@ def _add_prune(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
     default='sparse',
     help='sparse (default): a small file for jprune.load, masks included; dense: the tensors of '
     'IN with zeros in them, for every library',
+  )
+  files.add_argument(
+    '--max-shard-size',
+    type=_size,
+    metavar='SIZE',
+    help='write a folder of files of at most so many bytes, such as 5GB',
   )
   files.add_argument('--force', action='store_true', help='replace OUT if it exists')
   said = parser.add_mutually_exclusive_group()
@@ -159,6 +166,14 @@ def _n_of_m(text: str) -> tuple[int, int]:
     fix = 'To keep 2 of every 4, say 2:4.'
     raise _errors.bad_option('N:M with 1 <= N <= M', text, fix)
   return n, m
+
+
+def _size(text: str) -> int:
+  try:
+    return shard_bytes('prune', int(text) if re.fullmatch('[0-9]{1,18}', text) else text)
+  except ValueError:
+    fix = 'For five billion bytes, say 5GB.'
+    raise _errors.bad_option('a number of bytes', text, fix) from None
 
 
 def _seed(text: str) -> int:

@@ -7,13 +7,16 @@ import json
 import os
 from collections.abc import Iterable
 
-from jprune import _batches, _checks
+from jprune import _batches
 from jprune._cli import _errors, _scales, _scores, _select, _target
+from jprune._cli._beside import Beside
+from jprune._cli._output import Output, output
 from jprune._cli._say import say
 from jprune._cli._source import ModelSource, opened
 from jprune._cli._tally import masked_row
 from jprune._text.words import byte_size, plural
 from jprune.distributions._needs import needs_of
+from jprune.io import _shards
 from jprune.masks import NOfM
 from jprune.report import Tally
 
@@ -28,18 +31,21 @@ def run(args: argparse.Namespace) -> None:
     return _batches.shown(f'prune: {word}', leaves, args.progress, 'leaf', len(leaves))
 
   with opened('prune', args.inputs) as source:
-    target = _output(args, source)
+    target = output(args.output, source, args.max_shard_size, args.force)
     chosen = _select.selected(source, args.where)
     pattern = _pattern(args, source)
     _say(args, _asked(args, source, chosen, pattern))
     choice = _choice(args, source, chosen, pattern, shown)
-    _target.write(target, source, choice, args.format == 'sparse', shown)
+    beside = _target.write(target, source, choice, args.format == 'sparse', shown)
     tally = _tally(source, choice)
-  size = os.path.getsize(target)
+  files = _files(target)
+  size = sum(map(os.path.getsize, files))
   if args.json:
-    written = {'path': args.output, 'format': args.format, 'bytes': size}
-    say(json.dumps({**tally.to_dict(), 'written': written}, indent=2))
-  _say(args, f'{tally}\n\nWrote {args.output!r}, {byte_size(size)}. {_NEXT[args.format]}')
+    names = [os.path.basename(file) for file in files]
+    written = {'path': args.output, 'format': args.format, 'bytes': size, 'files': names}
+    say(json.dumps({**tally.to_dict(), 'written': {**written, **beside._asdict()}}, indent=2))
+  what = byte_size(size) if len(files) == 1 else f'{len(files)} files, {byte_size(size)}'
+  _say(args, f'{tally}\n\nWrote {args.output!r}, {what}. {_NEXT[args.format]}{_said(beside)}')
 
 
 _NEXT = {
@@ -48,16 +54,18 @@ _NEXT = {
 }
 
 
-def _output(args: argparse.Namespace, source: ModelSource) -> str:
-  """Where to write, refused before anything is read if that can't be."""
-  target = _checks.as_path('prune', args.output, 'OUT')
-  _checks.check_output('prune', target, 'OUT')
-  if os.path.exists(target):
-    if any(os.path.samefile(path, target) for path in source.paths):
-      raise _errors.output_is_input(target)
-    if not args.force:
-      raise _errors.output_exists(target)
-  return target
+def _files(target: Output) -> list[str]:
+  """The files of weights that were written."""
+  if target.file is not None:
+    return [target.file]
+  with _shards.opened('prune', target.path) as found:
+    return list(found.files)
+
+
+def _said(beside: Beside) -> str:
+  """What became of the files beside the weights."""
+  copied = f'\nCopied beside it: {", ".join(beside.copied)}.' if beside.copied else ''
+  return copied + (f'\nNot copied: {", ".join(beside.skipped)}.' if beside.skipped else '')
 
 
 def _pattern(args: argparse.Namespace, source: ModelSource) -> NOfM | None:

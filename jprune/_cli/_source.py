@@ -16,7 +16,8 @@ import numpy as np
 
 from jprune import _checks, tree
 from jprune._cli import _errors
-from jprune.io import _container, _foreign, _leaf, _load, _orbax, _shards, _structure
+from jprune.io import _container, _leaf, _load, _orbax, _shards, _structure
+from jprune.io._foreign import plans as foreign_plans
 from jprune.io._lazy import LazyArray
 from jprune.io._writer import CHECKSUM, KEY
 from jprune.tree._quantised import Quantised, quantised
@@ -30,6 +31,7 @@ class ModelSource(NamedTuple):
 
   Attributes:
     files: of safetensors; ``None`` for a checkpoint of Orbax.
+    folder: in which the checkpoint lies; ``None`` for a file that was named by itself.
     plans: its leaves, by their names, or in the order of their tree.
     reads: what reads them.
     description: the tree of the leaves, as :mod:`jprune.io._structure` has it.
@@ -40,6 +42,7 @@ class ModelSource(NamedTuple):
   """
 
   files: _shards.Files | None
+  folder: str | None
   plans: list[_leaf.Leaf]
   reads: list[Read]
   description: Any
@@ -106,7 +109,9 @@ def opened(function: str, paths: Sequence[str]) -> Iterator[ModelSource]:
     yield _of_orbax(function, folder)
     return
   with contextlib.closing(_files(function, names)) as files:
-    yield _own(files) if KEY in files.metadata else _foreign_source(files)
+    alone = os.path.isfile(names[0]) and [names[0]] == list(files.files)
+    folder = None if alone else os.path.dirname(next(iter(files.files)))
+    yield _own(files, folder) if KEY in files.metadata else _foreign(files, folder)
 
 
 def _expanded(function: str, path: str) -> list[str]:
@@ -135,23 +140,25 @@ def _files(function: str, names: list[str]) -> _shards.Files:
   return found
 
 
-def _own(files: _shards.Files) -> ModelSource:
+def _own(files: _shards.Files, folder: str | None) -> ModelSource:
   contents, plans, checksums = _load._contents(files)
   reads = [_reading(files, *pair) for pair in zip(plans, checksums, strict=True)]
   metadata = {k: v for k, v in files.metadata.items() if k not in (KEY, CHECKSUM)}
   tree_and_masks = contents['tree'], contents['masks']
   return ModelSource(
-    files, plans, reads, *tree_and_masks, metadata, 'a file of jprune', _quantised(plans)
+    files, folder, plans, reads, *tree_and_masks, metadata, 'a file of jprune', _quantised(plans)
   )
 
 
-def _foreign_source(files: _shards.Files) -> ModelSource:
+def _foreign(files: _shards.Files, folder: str | None) -> ModelSource:
   """Every tensor is a leaf of one flat dict, by its own name, whatever that name holds."""
-  plans = _foreign.plans(files)
+  plans = foreign_plans(files)
   reads = [_reading(files, plan, None) for plan in plans]
   description = _structure.describe({plan.path: 0 for plan in plans})
   metadata = {**files.metadata}
-  return ModelSource(files, plans, reads, description, False, metadata, None, _quantised(plans))
+  return ModelSource(
+    files, folder, plans, reads, description, False, metadata, None, _quantised(plans)
+  )
 
 
 def _of_orbax(function: str, folder: str) -> ModelSource:
@@ -167,7 +174,7 @@ def _of_orbax(function: str, folder: str) -> ModelSource:
     raise _errors.no_arrays(function, folder)
   description = _structure.describe(params)
   return ModelSource(
-    None, plans, reads, description, False, {}, 'a checkpoint of Orbax', _quantised(plans)
+    None, folder, plans, reads, description, False, {}, 'a checkpoint of Orbax', _quantised(plans)
   )
 
 

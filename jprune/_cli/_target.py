@@ -1,15 +1,19 @@
-"""The pruned file, written leaf by leaf beside its name."""
+"""The pruned checkpoint, written leaf by leaf; it appears when it is complete."""
 
 from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
 
 import jax.numpy as jnp
 import numpy as np
 
-from jprune._cli import _errors
+from jprune._cli import _beside, _errors, _output
+from jprune._cli._output import Output
 from jprune._cli._scores import ranges
 from jprune._cli._select import Choice, Shown
 from jprune._cli._source import ModelSource
-from jprune.io import _container, _leaf, _writer
+from jprune.io import _container, _leaf, _replaced, _writer
 from jprune.masks._storage import smallest_storage
 
 
@@ -31,39 +35,58 @@ def planned(source: ModelSource, choice: Choice, sparse: bool) -> list[_leaf.Lea
   return plans
 
 
-def write(path: str, source: ModelSource, choice: Choice, sparse: bool, shown: Shown) -> None:
-  """Writes all leaves; the file appears when it is complete."""
+def write(
+  output: Output, source: ModelSource, choice: Choice, sparse: bool, shown: Shown
+) -> _beside.Beside:
+  """Writes all leaves, and what belongs beside them, which it returns."""
   plans = planned(source, choice, sparse)
   _check_names([tensor.name for plan in plans for tensor in _leaf.tensors(plan)])
-  contents = {'masks': sparse, 'tree': source.description}
-  mode = source.mode | 0o600
-  with _writer.one_file(
-    'prune', path, plans, contents, metadata=source.metadata, argument='OUT', mode=mode
-  ) as out:
-    for i in shown('writing', list(range(len(plans)))):
+  groups = _output.groups(source, plans, output.most)
+  beside = _beside.beside(source, output)
+  with contextlib.ExitStack() as stack:
+    copy = stack.enter_context(_beside.copying(source, output, beside.copied))
+    contents = {'masks': sparse, 'tree': source.description}
+    out = stack.enter_context(
+      _writing(output, source, [[plans[i] for i in group] for group in groups], contents)
+    )
+    for i in shown('writing', [i for group in groups for i in group]):
       _put(out, source, choice, i, plans[i])
+    copy()
+  return beside
+
+
+@contextlib.contextmanager
+def _writing(
+  output: Output, source: ModelSource, groups: Sequence[Sequence[_leaf.Leaf]], contents: dict
+) -> Iterator[_writer.Writer]:
+  """The file or the files."""
+  common = {'metadata': source.metadata, 'argument': 'OUT', 'mode': source.mode | 0o600}
+  if output.file is None:
+    named = {**_output.names(source, output.most), 'order': [plan.path for plan in source.plans]}
+    with _writer.several_files('prune', output.path, groups, contents, **named, **common) as out:
+      yield out
+    return
+  with contextlib.ExitStack() as stack:
+    if output.is_folder:
+      stack.enter_context(_replaced.folder_for('prune', 'OUT', output.path))
+    by_path = {plan.path: plan for group in groups for plan in group}
+    plans = [by_path[plan.path] for plan in source.plans]
+    yield stack.enter_context(_writer.one_file('prune', output.file, plans, contents, **common))
 
 
 def _put(
   out: _writer.Writer, source: ModelSource, choice: Choice, i: int, plan: _leaf.Leaf
 ) -> None:
   """Writes one leaf. All that it took is freed on return."""
-  out.put(plan.path, *_pruned(source, choice, i, plan))
-
-
-def _pruned(
-  source: ModelSource, choice: Choice, i: int, plan: _leaf.Leaf
-) -> tuple[np.ndarray, np.ndarray | None]:
-  """A leaf's values, and its mask if that is stored; else its zeros are among the values."""
   values, mask = source.read(i)
   if i in choice.kept:
     mask = choice.mask(i, values, mask).reshape(plan.shape)
     if np.count_nonzero(mask) != choice.kept[i]:
       raise _errors.input_changed(plan.path)
-  if mask is None or plan.mask is not None:
-    return values, mask
-  _zero(values, mask)
-  return values, None
+  if plan.mask is None and mask is not None:
+    _zero(values, mask)
+    mask = None
+  out.put(plan.path, values, mask)
 
 
 def _zero(values: np.ndarray, mask: np.ndarray) -> None:

@@ -201,7 +201,7 @@ def test_a_failure_midway_leaves_the_old_file(
     raise error
 
   (tmp_path / 'out').write_text('old')
-  monkeypatch.setattr(_target, '_pruned', fail)
+  monkeypatch.setattr(_target, '_put', fail)
   args = ['prune', str(into), str(tmp_path / 'out'), '--sparsity', '.5', '--force', '--quiet']
   assert main(args) == code
   assert said in capsys.readouterr().err

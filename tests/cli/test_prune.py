@@ -267,7 +267,8 @@ def test_json(tmp_path, capsys):
   run('prune', into, tmp_path / 'out', '--sparsity', 0.5, '--json')
   found = json.loads(capsys.readouterr().out)
   size = os.path.getsize(tmp_path / 'out')
-  assert found.pop('written') == {'path': str(tmp_path / 'out'), 'format': 'sparse', 'bytes': size}
+  written = {'path': str(tmp_path / 'out'), 'format': 'sparse', 'bytes': size, 'files': ['out']}
+  assert found.pop('written') == {**written, 'copied': [], 'skipped': []}
   run('tally', tmp_path / 'out', '--json')
   assert found == json.loads(capsys.readouterr().out)
 
