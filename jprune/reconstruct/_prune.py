@@ -107,7 +107,9 @@ def prune(
   with_stats = _scorers.takes_stats(NAME, scorer)
   selected = _leaves.real(NAME, params, where)
   first, batches = _peeked(batches, sequential or chunked)
-  capturing = functools.partial(Capturing, NAME, fn, gram=True, sample_weights=sample_weights)
+  capturing = functools.partial(
+    Capturing, NAME, fn, gram=True, sample_weights=sample_weights, split=True
+  )
   shapes = capturing(selected).shapes(params, first)
   usable, why = _usable(shapes)
   paths, leaves, _ = tree.flatten(params)

@@ -10,8 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh, NamedSharding
 
 from jprune import _batches, _checks, tree
 from jprune._entry import public
@@ -21,6 +20,7 @@ from jprune.graph._capture.coverage import Joint
 from jprune.graph._capture.find_products import Survey
 from jprune.graph._capture.moments import Moments, merged
 from jprune.graph._capture.recorder import Recording
+from jprune.graph._capture.split import Split
 from jprune.graph._capture.stats import Stats
 from jprune.graph._program.compiled import Compiled
 from jprune.tree._selected import matching_for, selected_for
@@ -109,7 +109,7 @@ def capture(
   if tree.is_traced(*values):
     return _run('capture', fn, chosen, gram, params, args, sample_weights)
   run = _compiled(_run, 'capture', fn, chosen, gram)
-  return run(params, args, sample_weights, mesh=_mesh(values))
+  return run(params, args, sample_weights, split=_split(values, False))
 
 
 @public
@@ -172,7 +172,7 @@ def _compiled(
   key = run, function, tuple(chosen), gram
 
   def make(fn: Callable[..., Any]) -> Callable[..., Any]:
-    return jax.jit(functools.partial(run, function, fn, chosen, gram), static_argnames='mesh')
+    return jax.jit(functools.partial(run, function, fn, chosen, gram), static_argnames='split')
 
   return _PROGRAMS.of(fn, key, make)
 
@@ -187,7 +187,10 @@ class Capturing:
     chosen: Sequence[bool],
     gram: bool,
     sample_weights: Callable[[Any], Any] | None,
+    split: bool = False,
   ) -> None:
+    """``split``: whether products are split over the devices on which params or batches lie."""
+    self._split = split
     self._step = _compiled(_step, function, fn, chosen, gram)
     if sample_weights is not None and not callable(sample_weights):
       raise _errors.sample_weights_not_a_function(function, sample_weights)
@@ -200,7 +203,7 @@ class Capturing:
     total: Stats | None = None
     for number, batch in enumerate(_batches.shown(self._function, batches, progress)):
       given = params, *self._arguments(batch)
-      stats, finite = self._step(*given, mesh=_mesh(jax.tree.leaves(given)))
+      stats, finite = self._step(*given, split=_split(jax.tree.leaves(given), self._split))
       _check_finite(self._function, stats, jax.device_get(finite), number)
       total = stats if total is None else _add(total, stats)
     if total is None:
@@ -251,11 +254,12 @@ def _chosen(function: str, params: Params, where: Where) -> tuple[bool, ...]:
   return tuple(selected_for(function, params, where))
 
 
-def _mesh(values: Sequence[Any]) -> Mesh | None:
-  """Where values lie, if on several devices."""
+def _split(values: Sequence[Any], products: bool) -> Split | None:
+  """Where statistics are to lie, if values lie on several devices."""
   shardings = [getattr(value, 'sharding', None) for value in values]
   named = (each.mesh for each in shardings if isinstance(each, NamedSharding))
-  return next((mesh for mesh in named if isinstance(mesh, Mesh) and mesh.size > 1), None)
+  found = (mesh for mesh in named if isinstance(mesh, Mesh) and mesh.size > 1)
+  return next((Split(mesh, products) for mesh in found), None)
 
 
 def _step(
@@ -266,9 +270,9 @@ def _step(
   params: Any,
   args: Any,
   sample_weights: Any,
-  mesh: Mesh | None = None,
+  split: Split | None = None,
 ) -> tuple[Stats, jax.Array]:
-  _, stats = _run(function, fn, chosen, gram, params, args, sample_weights, mesh)
+  _, stats = _run(function, fn, chosen, gram, params, args, sample_weights, split)
   known = [jnp.all(jnp.isfinite(m.mean) & jnp.isfinite(m.squares)) for m in stats.inputs]
   return stats, jnp.stack(known) if known else jnp.ones(0, bool)
 
@@ -281,18 +285,18 @@ def _run(
   params: Any,
   args: Any,
   sample_weights: Any,
-  mesh: Mesh | None = None,
+  split: Split | None = None,
 ) -> tuple[Any, Stats]:
   traced = Traced(function, fn, params, args, exact=False)
   tokens = None if sample_weights is None else _tokens(function, traced, args, sample_weights)
   survey = Survey(traced, chosen, tokens)
   joint = Joint(traced, survey)
   wanted = sorted({survey.parts[i].input for sources in joint.sources for i in sources})
-  recorder = Recording(survey, wanted, gram, sample_weights)
+  recorder = Recording(survey, wanted, gram, sample_weights, split)
   outs, found = recorder.run(traced.frame, list(map(jnp.asarray, jax.tree.leaves((params, args)))))
   inputs = [_together([survey.parts[i].of(found) for i in sources]) for sources in joint.sources]
-  if mesh is not None:  # the partitioner may have left products where their inputs lie
-    inputs = lax.with_sharding_constraint(inputs, NamedSharding(mesh, PartitionSpec()))
+  if split is not None:  # the partitioner may have left products where their inputs lie
+    inputs = [split.place(each) for each in inputs]
   stats = Stats(tuple(inputs), tuple(joint.uses), tuple(joint.skipped), tuple(joint.notes))
   return jax.tree.unflatten(traced.out_tree, outs), stats
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -26,6 +27,7 @@ _NEAR = 20  # inputs up to 2 ** 20 and down to 2 ** -20 are taken as they are
 _POWERS = (-126, 126)  # of two, that can be multiplied by
 _LOWEST = -(2**20)  # exponent of inputs that are all zero
 _STRIP = 256  # features of a block of products of which only one triangle is computed
+_STRIPS = 32  # of products that are split over devices, at most
 
 
 @functools.partial(
@@ -132,7 +134,11 @@ def exponents(moments: Moments) -> jax.Array:
 
 
 def moments_of(
-  x: jax.Array, weights: jax.Array | None = None, gram: bool = True, power: jax.Array | int = 0
+  x: jax.Array,
+  weights: jax.Array | None = None,
+  gram: bool = True,
+  power: jax.Array | int = 0,
+  by_rows: Callable[[jax.Array], jax.Array] | None = None,
 ) -> Moments:
   """Of rows ``(batch, rows, inputs)``, each weighted by ``weights``, ``(rows,)``.
 
@@ -141,6 +147,7 @@ def moments_of(
     weights: at least 0.
     gram: whether to take products of pairs of inputs.
     power: which one, int32.
+    by_rows: splits products, and parts of them, by rows over devices, if they are to be.
   """
   x = _powers.wide(x)
   batch, rows, _ = x.shape
@@ -161,7 +168,7 @@ def moments_of(
   mean = jnp.sum(weigh(x), axis=1) / _nonzero(total)
   apart = x - mean[:, None, :]
   weighed = weigh(apart)
-  products = _symmetric_products(apart, weighed) if gram else None
+  products = _symmetric_products(apart, weighed, by_rows) if gram else None
   squares = jnp.sum(apart * weighed, axis=1)
   exponent = exponent.astype(jnp.float32)
   return Moments(jnp.broadcast_to(total, (batch,)), mean, squares, zeros, products, exponent)
@@ -234,14 +241,29 @@ def _over(moments: Moments, exponent: jax.Array) -> Moments:
   )
 
 
-def _symmetric_products(a: jax.Array, b: jax.Array) -> jax.Array:
-  """``a^T b``, which is symmetric: strip by strip from the diagonal on, the rest mirrored."""
+def _symmetric_products(
+  a: jax.Array, b: jax.Array, by_rows: Callable[[jax.Array], jax.Array] | None
+) -> jax.Array:
+  """``a^T b``, which is symmetric: strip by strip from the diagonal on, the rest mirrored.
+
+  What is split by rows is summed up over devices strip by strip, none of which is ever whole.
+  """
   size = a.shape[2]
   dot = functools.partial(
     lax.dot_general,
     dimension_numbers=(((1,), (1,)), ((0,), (0,))),
     precision=lax.Precision.HIGHEST,
   )
+  if by_rows is not None:
+    step = max(_STRIP, -(-size // _STRIPS))
+    columns = []
+    for begin in range(0, size, step):
+      column = dot(a[:, :, begin:], b[:, :, begin : begin + step])
+      columns.append(by_rows(jnp.pad(column, ((0, 0), (begin, 0), (0, 0)))))
+    if len(columns) == 1:
+      return columns[0]
+    lower = jnp.tril(jnp.concatenate(columns, axis=2))
+    return lower + jnp.tril(lower, -1).mT
   if size < 2 * _STRIP:
     return dot(a, b)
   strips = []

@@ -7,6 +7,7 @@ doesn't grow with its length; a branch that is not taken has seen no rows.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, cast
@@ -22,7 +23,8 @@ from jprune import _powers
 from jprune.graph._analysis.leaf_views import Scale
 from jprune.graph._capture.input_rows import Rows, Weighing, Windows, weighed
 from jprune.graph._capture.looped_leaves import Pick
-from jprune.graph._capture.moments import Moments, merged, moments_of, scaled
+from jprune.graph._capture.moments import Moments, merged, moments_of, no_rows, scaled
+from jprune.graph._capture.split import Split
 from jprune.graph._program.calls import Call, call_of
 from jprune.graph._program.evaluate import evaluate_whole
 from jprune.graph._program.frame import Frame
@@ -37,11 +39,19 @@ Found: TypeAlias = dict[int, Moments]
 class Recording:
   """Runs frames; each run returns its results and the moments that were recorded in it."""
 
-  def __init__(self, survey: Survey, wanted: Sequence[int], gram: bool, weights: Any) -> None:
+  def __init__(
+    self,
+    survey: Survey,
+    wanted: Sequence[int],
+    gram: bool,
+    weights: Any,
+    split: Split | None = None,
+  ) -> None:
     self._inputs = survey.inputs
     self._hot = survey.hot
     self._gram = gram
     self._weights = weights
+    self._split = split
     self._running: dict[Frame, jax.Array] = {}
     self._numbers: dict[Scale, Any] = {}
     self._here: dict[tuple[Frame, int], list[int]] = {}
@@ -84,12 +94,13 @@ class Recording:
         inputs = inputs / by if factor.divides else inputs * by
         power = power - more if factor.divides else power + more
       counted = cast(jax.Array, math.prod(rows)) if rows else None
-      return moments_of(inputs, counted, self._gram, power)
+      by_rows = self._split.by_rows if self._split and self._split.products else None
+      return moments_of(inputs, counted, self._gram, power, by_rows)
 
     weights = [self._weights if body is None else self._running[body] for body in each.weighing]
     numbers = [self._numbers[factor] for factor in each.factors]
     given = jnp.real(jnp.asarray(operands[each.operand]))  # complex ones have no imaginary parts
-    return _everywhere(of, given, numbers, *weights)
+    return _everywhere(of, each.layout, self._split, given, numbers, *weights)
 
   def _evaluate(self, frame: Frame, index: int, xs: list[Any]) -> tuple[list[Any], Found]:
     children = frame.children.get(index, {})
@@ -184,13 +195,18 @@ def _flat(steps: tuple[int, ...] | None) -> Callable[[jax.Array], jax.Array]:
   return flat
 
 
-def _everywhere(of: Any, x: jax.Array, *others: Any) -> Moments:
-  """The moments on every device, where the mesh leaves nothing to the partitioner."""
+def _everywhere(of: Any, layout: Any, split: Split | None, x: jax.Array, *others: Any) -> Moments:
+  """The moments where they belong, where the mesh leaves nothing to the partitioner."""
   mesh = jax.typeof(x).sharding.mesh
   if AxisType.Explicit not in mesh.axis_types:
     return of(x, *others)
-  everywhere = NamedSharding(mesh, PartitionSpec())
-  of = jax.sharding.auto_axes(of, axes=mesh.explicit_axes, out_sharding=everywhere)
+  there: Any = NamedSharding(mesh, PartitionSpec())
+  if split is not None and split.products:
+    plain = jax.ShapeDtypeStruct(x.shape, x.dtype)
+    batch, _, inputs = jax.eval_shape(lambda x: layout(x), plain).shape
+    like = jax.eval_shape(lambda: no_rows(batch, inputs, True))
+    there = split.shardings(dataclasses.replace(like, exponent=like.mean), mesh)
+  of = jax.sharding.auto_axes(of, axes=mesh.explicit_axes, out_sharding=there)
   return cast(Callable[..., Moments], of)(x, *others)
 
 
