@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import jax
@@ -13,8 +14,8 @@ from jprune._entry import public
 from jprune.graph import Stats
 from jprune.masks import NOfM, Unstructured
 from jprune.reconstruct import _alps_core, _least_squares, _matrix_solvers
-from jprune.reconstruct._leaves import Outcome, Solved, Uses
 from jprune.reconstruct._report import Repair
+from jprune.reconstruct._solving import Matrices, Solved
 from jprune.typing import Masks, Params, Sparsities, Where
 
 _ROWS = 2  # times as many as inputs: with fewer, exact weights would follow their noise
@@ -96,66 +97,59 @@ def alps(
   _checks.check_positive_int('alps', 'steps', steps)
   damping = _matrix_solvers.options('alps', damping, per_output, pattern)
 
-  def work(path: str, leaf: Any, uses: Uses, value: float | None, mask: Any) -> Outcome:
-    return alps_leaf(
-      'alps', path, leaf, uses, value, pattern, mask, per_output=per_output, damping=damping,
-      iterations=iterations, steps=steps,
-    )  # fmt: skip
-
-  return _matrix_solvers.leaf_by_leaf('alps', params, stats, sparsity, pattern, where, masks, work)
-
-
-def alps_leaf(
-  function: str,
-  path: str,
-  leaf: Any,
-  uses: Uses,
-  sparsity: float | None,
-  pattern: Any,
-  mask: Any = None,
-  *,
-  per_output: bool = False,
-  damping: float = 0.01,
-  iterations: int = 300,
-  steps: int = 10,
-) -> Outcome:
-  """:func:`alps` of one leaf, whose uses ``_leaves.uses_of`` has checked."""
   n_of_m = (pattern.n, pattern.m) if isinstance(pattern, NOfM) else None
-
-  def solver(
-    matrices: jax.Array, gram: jax.Array, rows: Any, counts: np.ndarray, orders: Any, alive: Any
-  ) -> Solved:
-    limits = (iterations, steps)
-    pull = jnp.where(rows >= _ROWS * gram.shape[-1], 0.0, jnp.float32(damping))
-    found = _alps_core.solve(
-      matrices, gram, counts[:, 0], orders, damping, pull, limits,
-      n_of_m=n_of_m, per_output=per_output, alive=alive,
-    )  # fmt: skip
-    return _nearest(found, gram, pull, damping)
-
-  return _matrix_solvers.pruned_leaf(
-    function, path, leaf, uses, sparsity, pattern, mask, solver,
-    parts=lambda inputs: [inputs], damping=damping, per_output=per_output,
+  return _matrix_solvers.leaf_by_leaf(
+    'alps', params, stats, sparsity, pattern, where, masks,
+    _Alps(n_of_m, per_output), (damping, iterations, steps), lambda inputs: [inputs], per_output,
   )  # fmt: skip
 
 
-def _nearest(found: _alps_core.Found, gram: jax.Array, pull: jax.Array, damping: float) -> Solved:
-  """For each matrix those weights whose outputs are nearest, exact ones where others aren't."""
-  used = jnp.broadcast_to(jnp.float32(damping), pull.shape)
-  options = [
-    Solved(found.weights[:, i], found.masks[:, i], used) for i in range(found.masks.shape[1])
-  ]
-  if not bool(jnp.all(found.done)):
-    shared, widths = zip(*(_least_squares.supports(np.asarray(each.masks)) for each in options))
-    options += [
-      _least_squares.solve(
-        found.dense, gram, each.masks, pull, shared=all(shared), width=max(widths)
-      )
-      for each in options
-    ]
-  errors = jnp.stack([_alps_core.squares(gram, each.matrices - found.dense) for each in options])
-  best = jnp.argmin(jnp.where(jnp.isnan(errors), jnp.inf, errors), axis=0)
-  return jax.tree.map(lambda *each: _of_each(jnp.stack(each), best), *options)
+@dataclasses.dataclass(frozen=True)
+class _Alps:
+  """As owners run it; numbers: damping, iterations, steps."""
+
+  n_of_m: tuple[int, int] | None
+  per_output: bool
+  looks = True
+
+  def look(self, given: Matrices) -> tuple[_alps_core.Found, jax.Array]:
+    """Weights on two or three masks, and what to know of each: done, one support, how wide."""
+    damping, *limits = given.common.numbers
+    found = _alps_core.solve(
+      given.weights, given.gram, given.counts[:, 0], given.common.orders, damping, _pull(given),
+      tuple(limits), n_of_m=self.n_of_m, per_output=self.per_output, alive=given.mask,
+    )  # fmt: skip
+    seen = [_least_squares.supports(found.masks[:, i]) for i in range(found.masks.shape[1])]
+    done = jnp.all(found.done, axis=1).astype(jnp.int32)
+    return found, jnp.concatenate([done[:, None], *seen], axis=1)
+
+  def program(self, seen: np.ndarray) -> Any:
+    """Which exact weights are tried too, if any got stuck; ``None`` if none did."""
+    done, supports = seen[:, 0], seen[:, 1:].reshape(-1, 2)
+    return None if done.all() else _least_squares.program_of(supports)
+
+  def solve(self, program: Any, given: Matrices, state: _alps_core.Found) -> Solved:
+    """For each matrix those weights whose outputs are nearest, exact ones where others aren't."""
+    used = jnp.broadcast_to(jnp.float32(given.common.numbers[0]), given.rows.shape)
+    masks = [state.masks[:, i] for i in range(state.masks.shape[1])]
+    options = [Solved(state.weights[:, i], mask, used) for i, mask in enumerate(masks)]
+    if program is not None:
+      shared, width = program
+      options += [
+        _least_squares.solve(
+          state.dense, given.gram, mask, _pull(given), shared=shared, width=width
+        )
+        for mask in masks
+      ]
+    errors = jnp.stack([_alps_core.squares(given.gram, x.matrices - state.dense) for x in options])
+    best = jnp.argmin(jnp.where(jnp.isnan(errors), jnp.inf, errors), axis=0)
+    return jax.tree.map(lambda *each: _of_each(jnp.stack(each), best), *options)
+
+
+def _pull(given: Matrices) -> jax.Array:
+  """The damping of the fit, ``(batch,)``: none where there are rows enough."""
+  damping = jnp.float32(given.common.numbers[0])
+  return jnp.where(given.rows >= _ROWS * given.gram.shape[-1], jnp.float32(0), damping)
 
 
 def _of_each(options: jax.Array, best: jax.Array) -> jax.Array:

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jprune import _checks, tree
 from jprune.graph._capture.stats import Use
 from jprune.masks import NOfM, Unstructured
 from jprune.reconstruct import _errors
+from jprune.reconstruct._devices import read, untyped
 from jprune.reconstruct._leaves import Chosen
 from jprune.tree._along import by_leaf_for
+
+Gone = Callable[[Sequence[int]], np.ndarray]
+"""From the sizes of parts of the inputs to what has gone of them, ``(batch, parts, outputs)``."""
 
 
 def sparsities_of(function: str, found: Chosen, sparsity: Any, pattern: Any) -> list[Any]:
@@ -84,7 +91,10 @@ def levels(count: int, sizes: Any, least: Any) -> tuple[np.ndarray, np.ndarray]:
 
 
 def split_over_uses(
-  count: int, uses: Sequence[Use], parts: Sequence[Sequence[int]], gone: Sequence[Any] | None = None
+  count: int,
+  uses: Sequence[Use],
+  parts: Sequence[Sequence[int]],
+  gone: Sequence[Gone] | None = None,
 ) -> list[Any]:
   """A leaf's count as int32 arrays ``(batch, parts)``, one for each use.
 
@@ -92,7 +102,8 @@ def split_over_uses(
     count: how many weights of the leaf go.
     uses: of the leaf.
     parts: for each use the inputs of each part of its matrices.
-    gone: for each use what has gone already, bools ``(batch, inputs, outputs)``; it counts.
+    gone: for each use, of parts as these, how many have gone already of each output,
+      ``(batch, parts, outputs)``; they count.
   """
   if gone is not None:
     return _beside(count, uses, parts, gone)
@@ -105,10 +116,10 @@ def split_over_uses(
 
 
 def _beside(
-  count: int, uses: Sequence[Use], parts: Sequence[Sequence[int]], gone: Sequence[Any]
+  count: int, uses: Sequence[Use], parts: Sequence[Sequence[int]], gone: Sequence[Gone]
 ) -> list[np.ndarray]:
   """:func:`split_over_uses` where some have gone: parts give in proportion to what they have."""
-  there = [_in_parts(each, of_use) for each, of_use in zip(gone, parts)]
+  there = [each(of_use) for each, of_use in zip(gone, parts)]
   before = [each.sum(axis=2) for each in there]
   alive = [
     np.asarray(of_use)[None, :] * use.sizes[2] - each
@@ -123,14 +134,29 @@ def _beside(
   ]
 
 
-def _in_parts(gone: Any, parts: Sequence[int]) -> np.ndarray:
-  """How many have gone of each part of each output, ``(batch, parts, outputs)``."""
-  through = np.cumsum(np.pad(np.asarray(gone, np.int64), ((0, 0), (1, 0), (0, 0))), axis=1)
-  return np.diff(through[:, np.cumsum([0, *parts])], axis=1)
+def gone_of(mask: jax.Array, use: Use) -> Gone:
+  """What a mask has pruned of a use, counted where the mask lies."""
+
+  def of(parts: Sequence[int]) -> np.ndarray:
+    with untyped(mask) as (held,):
+      return read(_gone(held, use, tuple(parts))).astype(np.int64)
+
+  return of
+
+
+@functools.partial(jax.jit, static_argnames=['use', 'parts'])
+def _gone(mask: jax.Array, use: Use, parts: tuple[int, ...]) -> jax.Array:
+  gone = ~use.matrices(mask)
+  ends = [*itertools.accumulate(parts)]
+  each = [gone[:, end - n : end] for end, n in zip(ends, parts)]
+  return jnp.stack([jnp.sum(x, axis=1, dtype=jnp.int32) for x in each], axis=1)
 
 
 def split_over_outputs(
-  count: int, uses: Sequence[Use], parts: Sequence[Sequence[int]], gone: Sequence[Any] | None = None
+  count: int,
+  uses: Sequence[Use],
+  parts: Sequence[Sequence[int]],
+  gone: Sequence[Gone] | None = None,
 ) -> list[np.ndarray]:
   """The same with each output giving as many as any, or one more: ``(batch, parts, outputs)``."""
   counts = _over_outputs(count, uses, gone)
@@ -139,7 +165,7 @@ def split_over_outputs(
     batch, _, outputs = use.sizes
     before = np.zeros((batch, len(each), outputs), np.int64)
     if gone is not None:
-      before = _in_parts(gone[i], each)
+      before = gone[i](each)
     alive = np.asarray(each)[None, :, None] - before
     until = np.pad(np.cumsum(alive, axis=1), ((0, 0), (1, 0), (0, 0)))
     more = (of_use - before.sum(axis=1))[:, None, :]
@@ -148,27 +174,27 @@ def split_over_outputs(
   return out
 
 
-def _over_outputs(count: int, uses: Sequence[Use], gone: Sequence[Any] | None) -> list[np.ndarray]:
+def _over_outputs(count: int, uses: Sequence[Use], gone: Sequence[Gone] | None) -> list[np.ndarray]:
   """A leaf's count over outputs, ``(batch, outputs)``; what has gone, if that is more."""
   sizes = [use.sizes[1] for use in uses for _ in range(use.sizes[0] * use.sizes[2])]
   if gone is None:
     return _by_output(spread(count, sizes), uses)
-  counts, free = levels(count, sizes, _lost_of_outputs(gone))
+  counts, free = levels(count, sizes, _lost_of_outputs(uses, gone))
   more = spread(max(count - int(counts.sum()), 0), free)
   return _by_output(counts + more, uses)
 
 
 def levels_of_outputs(
-  count: int, uses: Sequence[Use], gone: Sequence[Any]
+  count: int, uses: Sequence[Use], gone: Sequence[Gone]
 ) -> tuple[list[np.ndarray], list[np.ndarray]]:
   """:func:`levels` of the outputs of a leaf, both ``(batch, outputs)`` for each use."""
   sizes = [use.sizes[1] for use in uses for _ in range(use.sizes[0] * use.sizes[2])]
-  counts, free = levels(count, sizes, _lost_of_outputs(gone))
+  counts, free = levels(count, sizes, _lost_of_outputs(uses, gone))
   return _by_output(counts, uses), _by_output(free, uses)
 
 
-def _lost_of_outputs(gone: Sequence[Any]) -> np.ndarray:
-  return np.concatenate([np.asarray(each, np.int64).sum(axis=1).ravel() for each in gone])
+def _lost_of_outputs(uses: Sequence[Use], gone: Sequence[Gone]) -> np.ndarray:
+  return np.concatenate([each([use.sizes[1]]).ravel() for use, each in zip(uses, gone)])
 
 
 def _by_output(values: Any, uses: Sequence[Use]) -> list[np.ndarray]:

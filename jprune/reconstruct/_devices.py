@@ -1,4 +1,4 @@
-"""Where things are computed: leaf by leaf on one device, whatever devices the params lie on."""
+"""Where arrays lie: meshes without types, and back to what the leaves' types say."""
 
 from __future__ import annotations
 
@@ -13,39 +13,82 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 
 @contextlib.contextmanager
-def on_one_device(*trees: Any) -> Iterator[tuple[Any, ...]]:
-  """The trees with all arrays on one device, if any lies on several or a mesh is in use.
+def untyped(*trees: Any) -> Iterator[tuple[Any, ...]]:
+  """The trees with arrays whose types don't say how they are split, nor does a mesh in use.
 
-  Factorisations gain nothing from a split, and where meshes have explicit axes, shardings are part
-  of types, which must agree in every operation. Arrays of other processes stay where they are.
-  What is computed goes back by :func:`returned`.
+  On meshes with explicit axes types must agree in every operation; here it is left to the
+  partitioner. What is computed goes back by :func:`returned`.
   """
   arrays = [x for x in jax.tree.leaves(trees) if isinstance(x, jax.Array)]
-  several = [x for x in arrays if len(x.sharding.device_set) > 1]
   around = not jax.sharding.get_abstract_mesh().empty
-  if not (several or around) or not all(x.is_fully_addressable for x in arrays):
+  typed = any(x is not without_types(x) for x in arrays)
+  if not around and not typed:
     yield trees
     return
-  device = min((several or arrays)[0].devices(), key=lambda device: device.id)
-  mesh = Mesh(np.array([device]), ('one',), axis_types=(AxisType.Auto,))
-  here = NamedSharding(mesh, PartitionSpec())
-
-  def moved(x: Any) -> Any:
-    if not isinstance(x, jax.Array):
-      return x
-    if isinstance(x.sharding, NamedSharding):  # jax 0.8 can't do both at once
-      x = jax.device_put(x, NamedSharding(x.sharding.mesh, PartitionSpec()))
-    return jax.device_put(x, here)
-
-  trees = jax.tree.map(moved, trees)
-  with jax.set_mesh(mesh):
+  most = max(arrays, key=lambda x: len(x.sharding.device_set), default=None)
+  if most is None:
     yield trees
+    return
+  mesh = mesh_of(most)
+  with jax.set_mesh(mesh):
+    yield jax.tree.map(lambda x: settled(x, mesh), trees)
+
+
+def without_types(x: jax.Array) -> jax.Array:
+  """The same pieces in the same places, on a mesh whose axes are not in the types."""
+  mesh = x.sharding.mesh if isinstance(x.sharding, NamedSharding) else None
+  if not isinstance(mesh, Mesh) or AxisType.Explicit not in mesh.axis_types:
+    return x
+  return _retyped(x, NamedSharding(mesh_of(x), x.sharding.spec))
+
+
+def settled(x: Any, mesh: Mesh) -> Any:
+  """An array at hand on all devices of a mesh: as it lies there already, or whole on each."""
+  if not isinstance(x, jax.Array):
+    return x
+  x = without_types(x)
+  held = getattr(x.sharding, 'mesh', None)
+  if isinstance(held, Mesh) and tuple(held.devices.flat) == tuple(mesh.devices.flat):
+    return x
+  whole = NamedSharding(mesh, PartitionSpec())
+  if x.is_fully_addressable and not whole.is_fully_addressable:
+    return jax.make_array_from_callback(x.shape, whole, np.asarray(x).__getitem__)
+  return jax.device_put(x, whole)
 
 
 def returned(x: jax.Array, leaf: Any) -> jax.Array:
-  """Where the leaf lies; free to be moved if the leaf is."""
+  """Where the leaf lies, and of the type that says so if its does; free to be moved if it is."""
   if not isinstance(leaf, jax.Array) or not leaf.committed:
     return jnp.asarray(np.asarray(x)) if x.committed else x
-  several = len(leaf.sharding.device_set) > 1 and x.is_fully_addressable
-  # by way of the host, as jax 0.8 takes no array of another mesh where meshes have explicit axes
-  return jax.device_put(np.asarray(x) if several else x, leaf.sharding)
+  if x.sharding == leaf.sharding:
+    return x
+  if not isinstance(leaf.sharding, NamedSharding):
+    return jax.device_put(x, leaf.sharding)
+  there = NamedSharding(mesh_of(leaf), leaf.sharding.spec)
+  if not x.sharding.is_equivalent_to(there, x.ndim):
+    x = jax.device_put(without_types(x), there)
+  return _retyped(x, leaf.sharding)
+
+
+def read(x: Any) -> np.ndarray:
+  """The values of an array, wherever they are; all processes must ask."""
+  if isinstance(x, jax.Array) and not (x.is_fully_addressable or x.is_fully_replicated):
+    x = without_types(x)
+    whole = NamedSharding(mesh_of(x), PartitionSpec())
+    x = jax.jit(lambda x: x, out_shardings=whole)(x)
+  return np.asarray(x)
+
+
+def mesh_of(x: jax.Array) -> Mesh:
+  """The mesh of an array, with no axis in the types."""
+  held = getattr(x.sharding, 'mesh', None)
+  if isinstance(held, Mesh):
+    names = held.axis_names
+    return Mesh(held.devices, names, axis_types=(AxisType.Auto,) * len(names))
+  devices = sorted(x.sharding.device_set, key=lambda device: device.id)
+  return Mesh(np.array(devices), ('owner',), axis_types=(AxisType.Auto,))
+
+
+def _retyped(x: jax.Array, sharding: NamedSharding) -> jax.Array:
+  pieces = [shard.data for shard in x.addressable_shards]
+  return jax.make_array_from_single_device_arrays(x.shape, sharding, pieces)

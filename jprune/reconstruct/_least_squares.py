@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from typing import Any
 
@@ -17,9 +18,9 @@ from jprune._entry import public
 from jprune.graph import Stats
 from jprune.masks._apply import aligned
 from jprune.masks._pack import unpack_leaf
-from jprune.reconstruct import _errors, _hessian, _leaves
-from jprune.reconstruct._leaves import Outcome, Solved, Uses
+from jprune.reconstruct import _errors, _hessian, _leaves, _units
 from jprune.reconstruct._report import Repair
+from jprune.reconstruct._solving import Matrices, Solved
 from jprune.typing import Masks, Params, Where
 
 _MEMORY = 2**24  # entries of the matrices that are factorised at a time
@@ -96,10 +97,14 @@ def least_squares(
       _checks.check_values('least_squares', path, leaf)
       left[i] = f'only masked, {found.skipped[i] or "not selected"}'
   held = [None if mask is None else unpack_leaf(mask) for mask in held]
-  outcomes = {
-    i: _leaves.outcome_of(refitted_leaf, found.paths[i], found.leaves[i], uses, held[i], damping)
-    for i, uses in todo.items()
-  }
+  outcomes, tasks = {}, {}
+  for i, uses in todo.items():
+    path, leaf, mask = found.paths[i], jnp.asarray(found.leaves[i]), jnp.asarray(held[i])
+    if _units.count_kept(mask) == leaf.size:
+      outcomes[i] = _leaves.untouched(path, leaf, 'nothing to repair')
+    else:
+      tasks[i] = _leaves.masked_task(path, leaf, uses, mask, _LeastSquares(), damping)
+  outcomes |= zip(tasks, _units.solved('least_squares', list(tasks.values())), strict=True)
   params, _, report = _leaves.gathered('least_squares', found, stats, outcomes, left, held)
   return params, found.treedef.unflatten(held), report
 
@@ -115,22 +120,6 @@ def _usual(params: Params, stats: Stats, where: Where) -> Where:
     for path, leaf, why in zip(paths, leaves, tree.skipped(params))
   ]
   return treedef.unflatten(usual) if any(usual) else where
-
-
-def refitted_leaf(
-  path: str, leaf: Any, uses: Uses, mask: jax.Array, damping: float = 0.0
-) -> Outcome:
-  """:func:`least_squares` of one leaf, whose uses ``_leaves.uses_of`` has checked."""
-  mask = jnp.asarray(mask)
-  if bool(jnp.all(mask)):
-    return _leaves.untouched(path, leaf, 'nothing to repair')
-
-  def solver(i: int, matrices: jax.Array, gram: jax.Array) -> Solved:
-    keep = uses[i][0].matrices(mask)
-    shared, width = supports(np.asarray(keep))
-    return solve(matrices, gram, keep, damping, shared=shared, width=width)
-
-  return _leaves.put_back('least_squares', path, leaf, uses, solver, damping)
 
 
 @functools.partial(jax.jit, static_argnames=['shared', 'width'])
@@ -186,14 +175,41 @@ def _on_support(gram: jax.Array, right: jax.Array, keep: jax.Array, width: int) 
   return jnp.zeros_like(right).at[places].add(jnp.where(there[:, None], found, 0.0))
 
 
-def supports(keep: np.ndarray) -> tuple[bool, int]:
-  """Whether each matrix has one support; the size of the largest, a little up for fewer shapes."""
+def supports(keep: jax.Array) -> jax.Array:
+  """Of masks two numbers each, ``(batch, 2)``.
+
+  Whether all outputs of a matrix, but for those without any inputs, have one support; and the
+  inputs of the largest support, a little up for fewer shapes.
+  """
   inputs = keep.shape[1]
-  some = keep.any(axis=2, keepdims=True) & keep.any(axis=1, keepdims=True)
-  shared = bool(np.all(keep == some))
+  some = jnp.any(keep, axis=2, keepdims=True) & jnp.any(keep, axis=1, keepdims=True)
+  shared = jnp.all(keep == some, axis=(1, 2)).astype(jnp.int32)
   step = max(-(-inputs // 16), 1)
-  width = -(-int(keep.sum(axis=1).max(initial=0)) // step) * step
-  return shared, min(width, inputs)
+  most = jnp.max(jnp.sum(keep, axis=1, dtype=jnp.int32), axis=1, initial=0)
+  return jnp.stack([shared, jnp.minimum(-(-most // step) * step, inputs)], axis=1)
+
+
+def program_of(supports: np.ndarray) -> tuple[bool, int]:
+  """What all matrices of a unit are solved by."""
+  return bool(supports[:, 0].all()), int(supports[:, 1].max(initial=0))
+
+
+@dataclasses.dataclass(frozen=True)
+class _LeastSquares:
+  """As owners run it, on masks of what is kept; numbers: the damping."""
+
+  looks = True
+
+  def look(self, given: Matrices) -> tuple[None, jax.Array]:
+    return None, supports(given.mask)
+
+  def program(self, seen: np.ndarray) -> tuple[bool, int]:
+    return program_of(seen)
+
+  def solve(self, program: tuple[bool, int], given: Matrices, state: None) -> Solved:
+    shared, width = program
+    damping = given.common.numbers[0]
+    return solve(given.weights, given.gram, given.mask, damping, shared=shared, width=width)
 
 
 def _check_mask(path: str, leaf: Any, mask: Any) -> None:

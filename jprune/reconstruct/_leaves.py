@@ -1,58 +1,34 @@
 """What all ways of repair share: which leaves, their products, checked; and what comes of them.
 
-A solver sees matrices ``(batch, inputs, outputs)`` and Gram matrices, each over a power of two that
-makes its largest entries about 1: nothing that it squares leaves float32. Here a leaf is cut into
-those of its uses, and what the solver made of them is put back in place, cast, and measured.
+Solvers see the matrices of a leaf's uses; ``_units.solved`` cuts leaves into them, and puts what
+came of them back in place.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jprune import _checks, _powers, tree
+from jprune import _checks, tree
 from jprune.graph import Stats
 from jprune.graph._capture.moments import Moments, merged
 from jprune.graph._capture.stats import Use
 from jprune.masks._apply import zero_where_pruned
 from jprune.masks._auto import placed as where_it_lies
-from jprune.reconstruct import _errors, _hessian
-from jprune.reconstruct._devices import on_one_device, returned
-from jprune.reconstruct._error import energy, exponent
+from jprune.reconstruct import _errors
 from jprune.reconstruct._report import LeafRepair, Repair
+from jprune.reconstruct._solving import Common, Solver
+from jprune.reconstruct._units import Outcome, Part, Task, count_kept
 from jprune.tree._selected import selected_for
 from jprune.typing import Masks, Params, Where
 
 Uses = Sequence[tuple[Use, Moments]]
-
-
-class Solved(NamedTuple):
-  """What a solver makes of the matrices of a use.
-
-  Attributes:
-    matrices: ``(batch, inputs, outputs)``, float32; 0.0 where pruned.
-    masks: of the same shape.
-    damping: ``(batch,)``, what was added to the diagonals, as fractions of their means.
-  """
-
-  matrices: jax.Array
-  masks: jax.Array
-  damping: jax.Array
-
-
-class Outcome(NamedTuple):
-  """A leaf after repair: of its dtype; its mask; its row of the report."""
-
-  leaf: jax.Array
-  mask: jax.Array
-  row: LeafRepair
 
 
 class Chosen(NamedTuple):
@@ -128,73 +104,22 @@ def places_of(function: str, stats: Stats, path: str, leaf: Any) -> list[Use]:
   return uses
 
 
-def put_back(
-  function: str,
-  path: str,
-  leaf: Any,
-  uses: Uses,
-  solve: Callable[[int, jax.Array, jax.Array], Solved],
-  damping: float,
-) -> Outcome:
-  """Solves use by use and puts the results in place.
-
-  Args:
-    function: who asks, for the message.
-    path: of the leaf.
-    leaf: its weights.
-    uses: its products, none of which overlap.
-    solve: ``(place of the use, matrices, Gram matrices) -> Solved``, in the order of the use.
-    damping: what was asked for, to see whether it was enough.
-
-  Raises:
-    ValueError: if a repaired weight is too large for the dtype of the leaf.
-  """
-  leaf = jnp.asarray(leaf)
-  new = _powers.wide(leaf)
-  mask = jnp.ones(leaf.shape, bool)
-  most = 0.0
-  for i, (use, moments) in enumerate(uses):
-    matrices, power = _of_size_one(leaf, _bare(use))
-    solved = solve(i, matrices, _hessian.of_size_one(moments))
-    new, mask = _placed(new, mask, solved.matrices, solved.masks, power, _bare(use))
-    most = max(most, float(jnp.max(solved.damping)))
-  new = jnp.where(mask, new, jnp.zeros_like(new)).astype(leaf.dtype)
-  if not bool(jnp.all(jnp.isfinite(new))):
-    raise _errors.not_finite_repair(function, path, leaf)
-  before, after = errors(leaf, jnp.where(mask, leaf, jnp.zeros_like(leaf)), new, uses)
-  pruned = leaf.size - int(np.count_nonzero(np.asarray(mask)))
-  escalated = most > 1.5 * damping  # it grows tenfold; what is left is rounding
-  note = '; '.join(_unseen(uses))
-  row = LeafRepair(path, leaf.shape, pruned, before, after, most, escalated, note)
-  return Outcome(where_it_lies(new, leaf), where_it_lies(mask, leaf), row)
-
-
-def outcome_of(work: Callable[..., Outcome], path: str, leaf: Any, *args: Any) -> Outcome:
-  """``work(path, leaf, *args)``, for solvers that leave it to the partitioner where things lie."""
-  with on_one_device(leaf, args) as (moved, rest):
-    done = work(path, moved, *rest)
-  return done._replace(leaf=returned(done.leaf, leaf), mask=returned(done.mask, leaf))
+def masked_task(
+  path: str, leaf: jax.Array, uses: Uses, mask: jax.Array, solver: Solver, damping: float
+) -> Task:
+  """A leaf to be solved for a mask that is known."""
+  common = Common(None, None, (damping,))
+  parts = [Part(bare(use), moments, None, common) for use, moments in uses]
+  return Task(path, leaf, mask, parts, solver, damping)
 
 
 def untouched(path: str, leaf: Any, why: str, mask: Any = None) -> Outcome:
   """A leaf of which nothing more is pruned: bit for bit as it was, with zeros by its mask."""
   leaf = jnp.asarray(leaf)
   mask = jnp.ones(leaf.shape, bool) if mask is None else mask
-  pruned = leaf.size - int(np.count_nonzero(np.asarray(mask)))
+  pruned = leaf.size - count_kept(mask)
   row = LeafRepair(path, leaf.shape, pruned, 0.0, 0.0, 0.0, False, why)
   return Outcome(leaf, where_it_lies(mask, leaf), row)
-
-
-def errors(leaf: jax.Array, masked: jax.Array, new: jax.Array, uses: Uses) -> tuple[float, float]:
-  """Relative output errors of two versions of a leaf, squared, over all of its products."""
-  bare = [(_bare(use), moments) for use, moments in uses]
-  down = jnp.max(jnp.stack([exponent(leaf, moments, use) for use, moments in bare]))
-  total = lambda leaf, less: sum(
-    float(energy(leaf, less, moments, down, use)) for use, moments in bare
-  )
-  whole = total(leaf, None)
-  before, after = (total(other, leaf) / whole if whole > 0 else 0.0 for other in (masked, new))
-  return before, after
 
 
 def gathered(
@@ -266,13 +191,6 @@ def _check_moments(function: str, path: str, use: Use, moments: Moments) -> None
     raise _errors.not_finite_gram(function, path, use.line)
 
 
-def _unseen(uses: Uses) -> list[str]:
-  """Says which products have seen no row, although others of the leaf have."""
-  counts = np.concatenate([np.asarray(moments.count) for _, moments in uses])
-  none = np.count_nonzero(counts == 0)
-  return [f'no rows for {none:,} of {counts.size:,} products'] if none else []
-
-
 # ------------------------------------------------------------------------------ from leaf to uses
 
 
@@ -281,22 +199,6 @@ def _places(use: Use) -> Any:
   return use.box, use.shape, use.axes, use.batch, use.inputs, use.outputs
 
 
-def _bare(use: Use) -> Use:
+def bare(use: Use) -> Use:
   """Where a product stands in the code is no reason to compile anew."""
   return dataclasses.replace(use, source=0, loop=None, line='')
-
-
-@functools.partial(jax.jit, static_argnames=['use'])
-def _of_size_one(leaf: jax.Array, use: Use) -> tuple[jax.Array, jax.Array]:
-  """Its matrices, float32, each over a power of two, ``(batch, 1, 1)``."""
-  matrices = _powers.wide(use.matrices(leaf))
-  power = _powers.exponent(matrices, axis=(1, 2))[:, None, None]
-  return _powers.times(matrices, -power).astype(jnp.float32), power
-
-
-@functools.partial(jax.jit, static_argnames=['use'])
-def _placed(
-  new: jax.Array, mask: jax.Array, matrices: Any, masks: Any, power: jax.Array, use: Use
-) -> Any:
-  matrices = _powers.times(matrices.astype(new.dtype), power)
-  return use.placed(new, matrices), use.placed(mask, masks)

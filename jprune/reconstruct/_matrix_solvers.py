@@ -15,13 +15,13 @@ from jprune.graph import Stats
 from jprune.masks import NOfM
 from jprune.masks._apply import aligned
 from jprune.masks._pack import unpack_leaf
-from jprune.reconstruct import _counts, _errors, _leaves
-from jprune.reconstruct._leaves import Outcome, Solved, Uses
+from jprune.reconstruct import _counts, _errors, _leaves, _units
+from jprune.reconstruct._devices import untyped
+from jprune.reconstruct._leaves import Uses
 from jprune.reconstruct._report import Repair
+from jprune.reconstruct._solving import Common, Solver
+from jprune.reconstruct._units import Part, Task
 from jprune.typing import Masks, Params, Sparsities, Where
-
-Solver = Callable[[jax.Array, jax.Array, jax.Array, np.ndarray, tuple[Any, Any], Any], Solved]
-"""``(matrices, gram, rows, counts, orders, alive) -> Solved``, the options of a method bound."""
 
 
 @explicit
@@ -33,11 +33,25 @@ def leaf_by_leaf(
   pattern: Any,
   where: Where,
   masks: Masks,
-  work: Callable[[str, Any, Uses, Any, Any], Outcome],
+  solver: Solver,
+  numbers: tuple[float, ...],
+  parts: Callable[[int], Sequence[int]],
+  per_output: bool,
 ) -> tuple[Params, Masks, Repair]:
-  """Calls ``work(path, leaf, uses, sparsity, mask)`` for each selected leaf, once all are checked.
+  """Solves each selected leaf, once all are checked.
 
-  ``mask`` is the earlier one of the leaf, or ``None``.
+  Args:
+    function: who asks, for messages.
+    params: tree of arrays.
+    stats: of what they are multiplied by.
+    sparsity: as public functions take it.
+    pattern: ``Unstructured()`` or an ``NOfM``.
+    where: which leaves.
+    masks: earlier ones. What they pruned goes and counts.
+    solver: the method.
+    numbers: its options for which nothing is compiled anew, the damping first.
+    parts: number of inputs to the inputs of each part that a matrix is chosen from by itself.
+    per_output: whether each output loses the same number, or one more.
   """
   found = _leaves.chosen(function, params, stats, where)
   values = _counts.sparsities_of(function, found, sparsity, pattern)
@@ -51,11 +65,55 @@ def leaf_by_leaf(
       continue
     todo[i] = _leaves.uses_of(function, stats, path, leaf)
     check_pattern(function, path, leaf, todo[i], pattern)
-  outcomes = {
-    i: _leaves.outcome_of(work, found.paths[i], found.leaves[i], uses, values[i], held[i])
-    for i, uses in todo.items()
-  }
+  outcomes, tasks = {}, {}
+  for i, uses in todo.items():
+    path, leaf = found.paths[i], jnp.asarray(found.leaves[i])
+    ready = _parts(function, path, leaf, uses, values[i], pattern, held[i], parts, per_output)
+    if ready is None:
+      outcomes[i] = _leaves.untouched(path, leaf, 'nothing to prune', held[i])
+      continue
+    ready = [_ready(part, counts, numbers) for part, counts in ready]
+    tasks[i] = Task(path, leaf, held[i], ready, solver, numbers[0])
+  outcomes |= zip(tasks, _units.solved(function, list(tasks.values())), strict=True)
   return _leaves.gathered(function, found, stats, outcomes, left, held)
+
+
+def _parts(
+  function: str, path: str, leaf: jax.Array, uses: Uses, sparsity: Any, pattern: Any, mask: Any,
+  parts: Callable[[int], Sequence[int]], per_output: bool,
+) -> list[tuple[Any, np.ndarray]] | None:  # fmt: skip
+  """The uses of a leaf, and how many weights go of each; ``None`` if none has to."""
+  each = [parts(use.sizes[1]) for use, _ in uses]
+  bare = [use for use, _ in uses]
+  if isinstance(pattern, NOfM):
+    counts = [np.zeros((use.sizes[0], len(n)), np.int32) for use, n in zip(bare, each)]
+    nothing = pattern.n == pattern.m
+  else:
+    count = round(sparsity * leaf.size)
+    split = _counts.split_over_outputs if per_output else _counts.split_over_uses
+    gone = None if mask is None else [_counts.gone_of(mask, use) for use in bare]
+    counts = split(count, bare, each, gone)
+    nothing = count <= (0 if mask is None else leaf.size - _units.count_kept(mask))
+  if nothing and (mask is None or not _any_left(leaf, mask)):
+    return None
+  if not isinstance(pattern, NOfM):
+    return [((use, moments, None), n) for (use, moments), n in zip(uses, counts)]
+  along = [_counts.grouped_along(function, path, leaf, use, pattern) for use in bare]
+  return [((use, moments, moved), n) for (use, moved), (_, moments), n in zip(along, uses, counts)]
+
+
+def _any_left(leaf: jax.Array, mask: jax.Array) -> bool:
+  """Whether a weight that a mask has pruned isn't zero."""
+  with untyped(leaf, mask) as (leaf, mask):
+    return bool(jnp.any((leaf != 0) & ~mask))
+
+
+def _ready(part: Any, counts: np.ndarray, numbers: tuple[float, ...]) -> Part:
+  use, moments, moved = part
+  if moved is not None and np.array_equal(moved, np.arange(moved.size)):
+    moved = None
+  common = Common(_counts.orders(use), moved, numbers)
+  return Part(_leaves.bare(use), moments, counts, common)
 
 
 def earlier(function: str, params: Params, masks: Masks) -> list[Any]:
@@ -74,66 +132,6 @@ def check_pattern(function: str, path: str, leaf: Any, uses: Uses, pattern: Any)
   if isinstance(pattern, NOfM):
     for use, _ in uses:
       _counts.grouped_along(function, path, leaf, use, pattern)
-
-
-def pruned_leaf(
-  function: str,
-  path: str,
-  leaf: Any,
-  uses: Uses,
-  sparsity: float | None,
-  pattern: Any,
-  mask: Any,
-  solver: Solver,
-  *,
-  parts: Callable[[int], Sequence[int]],
-  damping: float,
-  per_output: bool,
-) -> Outcome:
-  """One leaf: counts for each of its products, solved one after the other.
-
-  Args:
-    function: who asks, for messages.
-    path: of the leaf.
-    leaf: its weights.
-    uses: its products, as :func:`jprune.reconstruct._leaves.uses_of` returns them.
-    sparsity: fraction of zeros; not looked at with an ``NOfM``.
-    pattern: ``Unstructured()`` or an ``NOfM``.
-    mask: an earlier one, bools, or ``None``. What it pruned goes and counts.
-    solver: what solves, all options bound.
-    parts: number of inputs to the inputs of each part that a matrix is chosen from by itself.
-    damping: what the solver was asked for.
-    per_output: whether each output loses the same number, or one more.
-  """
-  each = [parts(use.sizes[1]) for use, _ in uses]
-  bare = [use for use, _ in uses]
-  if isinstance(pattern, NOfM):
-    counts = [np.zeros((use.sizes[0], len(n)), np.int32) for use, n in zip(bare, each)]
-    nothing = pattern.n == pattern.m
-  else:
-    count = round(sparsity * leaf.size)
-    split = _counts.split_over_outputs if per_output else _counts.split_over_uses
-    gone = None if mask is None else [~np.asarray(use.matrices(mask)) for use in bare]
-    counts = split(count, bare, each, gone)
-    nothing = count <= (0 if gone is None else sum(int(each.sum()) for each in gone))
-  if nothing and (mask is None or not bool(jnp.any(jnp.where(mask, 0, leaf)))):
-    return _leaves.untouched(path, leaf, 'nothing to prune', mask)
-
-  def solve(i: int, matrices: jax.Array, gram: jax.Array) -> Solved:
-    use, back = bare[i], None
-    alive = None if mask is None else use.matrices(mask)
-    if isinstance(pattern, NOfM):
-      use, moved = _counts.grouped_along(function, path, leaf, use, pattern)
-      if not np.array_equal(moved, np.arange(moved.size)):
-        back = np.argsort(moved)
-        matrices, gram = matrices[:, moved], gram[:, moved][:, :, moved]
-        alive = None if alive is None else alive[:, moved]
-    solved = solver(matrices, gram, uses[i][1].count, counts[i], _counts.orders(use), alive)
-    if back is None:
-      return solved
-    return Solved(solved.matrices[:, back], solved.masks[:, back], solved.damping)
-
-  return _leaves.put_back(function, path, leaf, uses, solve, damping)
 
 
 def options(function: str, damping: float, per_output: bool, pattern: Any) -> float:

@@ -16,7 +16,7 @@ from jprune.graph import Stats
 from jprune.graph._capture.stats import Use
 from jprune.masks import NOfM, Unstructured
 from jprune.reconstruct import _choose, _counts, _hessian, _leaves, _matrix_solvers
-from jprune.reconstruct._devices import on_one_device, returned
+from jprune.reconstruct._devices import read, returned, untyped
 from jprune.typing import Masks, Scores, Sparsities, Where
 
 
@@ -95,7 +95,7 @@ def per_output(
       continue
     uses = _leaves.places_of('per_output', stats, path, leaf)
     _checks.check_no_nan('per_output', 'scores', path, leaf)
-    with on_one_device(jnp.asarray(leaf), held[path]) as (moved, before):
+    with untyped(jnp.asarray(leaf), held[path]) as (moved, before):
       mask = _masked_leaf('per_output', path, moved, uses, value, pattern, before)
     out.append(returned(mask, leaf))
   return treedef.unflatten(out)
@@ -123,7 +123,7 @@ def _masked_leaf(
   counts = [np.full((use.sizes[0], use.sizes[2]), int(sparsity * use.sizes[1])) for use in uses]
   free = [np.ones(each.shape, bool) for each in counts]
   if before is not None:
-    gone = [~np.asarray(use.matrices(before)) for use in uses]
+    gone = [_counts.gone_of(before, use) for use in uses]
     counts, free = _counts.levels_of_outputs(count, uses, gone)
   each = [
     _rows(use.matrices(scores).astype(jnp.float32), jnp.asarray(n, jnp.int32), *_counts.orders(use))
@@ -152,10 +152,10 @@ def _lowest_next(
     if not count:  # nothing to compare
       return [np.zeros((use.sizes[0], use.sizes[2]), bool) for use in uses]
     batch, inputs, outputs = _counts.flat_places(use, shape)
-    row = np.asarray(jnp.argmax(upcoming, axis=1))
+    row = read(jnp.argmax(upcoming, axis=1))
     places.append((batch[:, None] + inputs[row] + outputs[None, :]).ravel())
-    left = np.asarray(jnp.any(upcoming, axis=1)) & may
-    found.append((~left.ravel(), np.asarray(scores).ravel()))
+    left = read(jnp.any(upcoming, axis=1)) & may
+    found.append((~left.ravel(), read(scores).ravel()))
   order = np.lexsort((-np.concatenate(places), *np.concatenate(found, axis=1)[::-1]))
   chosen = np.zeros(order.size, bool)
   chosen[order[:count]] = True

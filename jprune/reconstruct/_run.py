@@ -16,13 +16,14 @@ from jprune.distributions import global_
 from jprune.distributions._needs import needs_of
 from jprune.graph._capture.stats import Stats
 from jprune.masks import NOfM
-from jprune.reconstruct import _leaves, _scorers, _stages
+from jprune.reconstruct import _leaves, _scorers, _stages, _units
 from jprune.reconstruct._counts import spread
-from jprune.reconstruct._devices import on_one_device, returned
+from jprune.reconstruct._devices import returned, untyped
 from jprune.reconstruct._empty_statistics import alike, without_unseen
 from jprune.reconstruct._least_squares import least_squares
 from jprune.reconstruct._per_output import per_output
 from jprune.reconstruct._report import LeafRepair, Repair
+from jprune.reconstruct._solving import Matrices, Solved
 from jprune.tree._along import along_for, by_leaf_for
 from jprune.typing import Distribution, Masks, Params
 
@@ -114,7 +115,7 @@ class Run:
         self._put(path, *self._leaf(path, leaf, stats, self._pattern, share, before))
         continue
       masks = self._masks.get(path), self._before[path]
-      with on_one_device(leaf, masks, known.inputs) as (moved, (mask, before), inputs):
+      with untyped(leaf, masks, known.inputs) as (moved, (mask, before), inputs):
         own = dataclasses.replace(known, inputs=inputs)
         new, mask, row = self._step(stage, stage.step, path, moved, mask, before, own)
       self._put(path, returned(new, leaf), returned(mask, leaf), row)
@@ -194,18 +195,21 @@ class Run:
     return self.params, self.treedef.unflatten(masks), Repair(name, tuple(rows), tuple(left))
 
 
-def _masked(path: str, leaf: jax.Array, mask: jax.Array, stats: Stats) -> _leaves.Outcome:
+@dataclasses.dataclass(frozen=True)
+class _Masked:
+  """What is kept as it is."""
+
+  looks = False
+
+  def solve(self, program: None, given: Matrices, state: None) -> Solved:
+    none = jnp.zeros(given.weights.shape[0], jnp.float32)
+    return Solved(jnp.where(given.mask, given.weights, 0.0), given.mask, none)
+
+
+def _masked(path: str, leaf: jax.Array, mask: jax.Array, stats: Stats) -> _units.Outcome:
   uses = _leaves.uses_of(NAME, stats, path, leaf)
-
-  def work(path: str, leaf: jax.Array, uses: _leaves.Uses, mask: jax.Array) -> _leaves.Outcome:
-    def solver(i: int, matrices: jax.Array, _: jax.Array) -> _leaves.Solved:
-      keep = uses[i][0].matrices(mask)
-      none = jnp.zeros(matrices.shape[0], jnp.float32)
-      return _leaves.Solved(jnp.where(keep, matrices, 0.0), keep, none)
-
-    return _leaves.put_back(NAME, path, leaf, uses, solver, 0.0)
-
-  return _leaves.outcome_of(work, path, leaf, uses, mask)
+  (out,) = _units.solved(NAME, [_leaves.masked_task(path, leaf, uses, mask, _Masked(), 0.0)])
+  return out
 
 
 def _share(sparsity: float, size: int, step: int, masks: Sequence[Any]) -> float:

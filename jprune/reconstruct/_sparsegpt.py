@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import jax
-import numpy as np
+import dataclasses
 
 from jprune import _checks
 from jprune._entry import public
 from jprune.graph import Stats
 from jprune.masks import NOfM, Unstructured
 from jprune.reconstruct import _matrix_solvers, _sparsegpt_core
-from jprune.reconstruct._leaves import Outcome, Solved, Uses
 from jprune.reconstruct._report import Repair
+from jprune.reconstruct._solving import Matrices, Solved
 from jprune.typing import Masks, Params, Sparsities, Where
 
 
@@ -96,46 +93,29 @@ def sparsegpt(
   _checks.check_positive_int('sparsegpt', 'block', block)
   damping = _matrix_solvers.options('sparsegpt', damping, per_output, pattern)
 
-  def work(path: str, leaf: Any, uses: Uses, value: float | None, mask: Any) -> Outcome:
-    return sparsegpt_leaf(
-      'sparsegpt', path, leaf, uses, value, pattern, mask, per_output=per_output, block=block,
-      damping=damping,
-    )  # fmt: skip
-
-  return _matrix_solvers.leaf_by_leaf(
-    'sparsegpt', params, stats, sparsity, pattern, where, masks, work
-  )
-
-
-def sparsegpt_leaf(
-  function: str,
-  path: str,
-  leaf: Any,
-  uses: Uses,
-  sparsity: float | None,
-  pattern: Any,
-  mask: Any = None,
-  *,
-  per_output: bool = False,
-  block: int = 128,
-  damping: float = 0.01,
-) -> Outcome:
-  """:func:`sparsegpt` of one leaf, whose uses ``_leaves.uses_of`` has checked."""
   n_of_m = (pattern.n, pattern.m) if isinstance(pattern, NOfM) else None
-
-  def solver(
-    matrices: jax.Array, gram: jax.Array, _: Any, counts: np.ndarray, orders: Any, alive: Any
-  ) -> Solved:
-    return _sparsegpt_core.solve(
-      matrices, gram, counts, orders, damping,
-      block=block, n_of_m=n_of_m, per_output=per_output, alive=alive,
-    )  # fmt: skip
 
   def parts(inputs: int) -> list[int]:
     size, _, blocks = _sparsegpt_core.sizes_of(inputs, block, n_of_m)
     return [min(size, inputs - size * i) for i in range(blocks)]
 
-  return _matrix_solvers.pruned_leaf(
-    function, path, leaf, uses, sparsity, pattern, mask, solver,
-    parts=parts, damping=damping, per_output=per_output,
+  return _matrix_solvers.leaf_by_leaf(
+    'sparsegpt', params, stats, sparsity, pattern, where, masks,
+    _SparseGPT(block, n_of_m, per_output), (damping,), parts, per_output,
   )  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class _SparseGPT:
+  """As owners run it; numbers: the damping."""
+
+  block: int
+  n_of_m: tuple[int, int] | None
+  per_output: bool
+  looks = False
+
+  def solve(self, program: None, given: Matrices, state: None) -> Solved:
+    return _sparsegpt_core.solve(
+      given.weights, given.gram, given.counts, given.common.orders, given.common.numbers[0],
+      block=self.block, n_of_m=self.n_of_m, per_output=self.per_output, alive=given.mask,
+    )  # fmt: skip

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jprune.reconstruct import _choose, _hessian
-from jprune.reconstruct._leaves import Solved
+from jprune.reconstruct._solving import Solved
 
 _STRIP = 16
 _SEGMENTS = 4
