@@ -44,9 +44,10 @@ def replacing(
   worded = lambda error: _checks.not_written(function, argument, path, error)
   target = os.path.realpath(path)  # a link is written through, as open(path, 'wb') would
   _remove_leftovers(target)
-  with _said(worded):
-    handle, temporary = _created(target, mode)
+  temporary = None
   try:
+    with _said(worded):
+      handle, temporary = _created(target, mode)
     with _held(handle):
       with _said(worded, _FULL), open(handle, 'r+b') as file:
         yield file, temporary
@@ -57,8 +58,9 @@ def replacing(
         _hand_on_permissions(target, temporary)
         os.replace(temporary, target)
   except BaseException:  # KeyboardInterrupt too
-    with contextlib.suppress(FileNotFoundError):
-      os.unlink(temporary)
+    if temporary is not None:
+      with contextlib.suppress(FileNotFoundError):
+        os.unlink(temporary)
     raise
   _sync_folder(os.path.dirname(target))
 
@@ -93,13 +95,18 @@ def _created(target: str, mode: int) -> tuple[int, str]:
   flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, 'O_BINARY', 0)
   while True:
     temporary = os.path.join(*_temporary(target, secrets.token_hex(8)))
-    handle = os.open(temporary, flags, mode)
-    if fcntl is not None:
-      with contextlib.suppress(OSError):  # a file system without locks: nothing is removed there
-        fcntl.flock(handle, fcntl.LOCK_EX)
-    if os.path.lexists(temporary):
-      return handle, temporary
-    os.close(handle)  # taken for a leftover before it was locked
+    try:
+      handle = os.open(temporary, flags, mode)
+      if fcntl is not None:
+        with contextlib.suppress(OSError):  # a file system without locks: nothing is removed there
+          fcntl.flock(handle, fcntl.LOCK_EX)
+      if os.path.lexists(temporary):
+        return handle, temporary
+      os.close(handle)  # taken for a leftover before it was locked
+    except BaseException:  # a signal may come as soon as it is there
+      with contextlib.suppress(OSError):
+        os.unlink(temporary)
+      raise
 
 
 @contextlib.contextmanager
