@@ -124,7 +124,8 @@ def read_index(function: str, path: str) -> tuple[dict[str, str], dict[str, Any]
   _errors.check_input(function, path)
   try:
     with open(path, 'rb') as file:
-      contents = json.loads(file.read(_MOST), object_pairs_hook=_unique)
+      size = os.fstat(file.fileno()).st_size  # so much is set aside before it is read
+      contents = json.loads(file.read(min(size, _MOST)), object_pairs_hook=_unique)
     weight_map, metadata = contents['weight_map'], contents.get('metadata') or {}
     if not (isinstance(weight_map, dict) and weight_map and isinstance(metadata, dict)):
       raise ValueError('its weight_map is no object with tensors')

@@ -8,17 +8,25 @@ import pytest
 
 from jprune._cli import _scores
 from jprune._cli._source import ModelSource
-from tests.cli.files import foreign, run
+from tests.cli.files import foreign, run, sharded
 
 LEAF, COUNT = 2**21, 8  # weights of a leaf; 8 MiB each, 64 MiB in all
 
 
 @pytest.fixture(scope='module')
 def file(tmp_path_factory):
-  path = tmp_path_factory.mktemp('memory') / 'in'
+  return foreign(tmp_path_factory.mktemp('memory') / 'in', leaves(), {'format': 'pt'})
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory):
+  """The same in three files."""
+  return sharded(tmp_path_factory.mktemp('memory') / 'in', leaves(), metadata={'format': 'pt'})
+
+
+def leaves():
   rng = np.random.default_rng(0)
-  params = {f'w{i}': rng.standard_normal((1024, LEAF // 1024), np.float32) for i in range(COUNT)}
-  return foreign(path, params, {'format': 'pt'})
+  return {f'w{i}': rng.standard_normal((1024, LEAF // 1024), np.float32) for i in range(COUNT)}
 
 
 @contextlib.contextmanager
@@ -46,6 +54,14 @@ def test_twice_the_largest_leaf(tmp_path, monkeypatch, file, asked):
   monkeypatch.setattr(_scores, 'CHUNK', 2**14)  # so that the leaves are what is measured
   with traced() as peak:
     run('prune', file, tmp_path / 'out', *ASKED[asked], '--quiet')
+    assert 4 * LEAF < peak() < 2.5 * 4 * LEAF
+
+
+@pytest.mark.parametrize('asked', ['global', 'dense'])
+def test_twice_the_largest_leaf_of_a_folder(tmp_path, monkeypatch, folder, asked):
+  monkeypatch.setattr(_scores, 'CHUNK', 2**14)
+  with traced() as peak:
+    run('prune', folder, tmp_path / 'out', *ASKED[asked], '--quiet')
     assert 4 * LEAF < peak() < 2.5 * 4 * LEAF
 
 
