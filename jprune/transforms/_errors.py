@@ -30,6 +30,16 @@ def not_finite_where_pruned(function: str, path: str, count: int) -> ValueError:
   return ValueError(message(function, 'params', 'finite where they are pruned', got, fix, path))
 
 
+def enclosed_masks(function: str, aval: Any) -> ValueError:
+  """Masks that span processes, for an ``init`` that is compiled."""
+  constraint = 'arguments of what jax.jit compiles, as they span processes'
+  fix = (
+    f'Call tx.init outside of jax.jit; or make the transformation inside: '
+    f'jax.jit(lambda params, masks: {function}(masks).init(params))(params, masks).'
+  )
+  return ValueError(message(function, 'masks', constraint, f'{aval.str_short()}, closed over', fix))
+
+
 def check_scheduled(function: str, value: float, count: int) -> None:
   """A schedule's value at a step."""
   if not 0 <= value <= 1:

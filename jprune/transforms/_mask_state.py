@@ -6,8 +6,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.extend.core import Primitive
+from jax.interpreters import mlir
 
-from jprune import _checks, tree
+from jprune import _checks, _hosts, tree
 from jprune._entry import check_dtypes
 from jprune.masks._apply import aligned
 from jprune.masks._in_state import is_end as is_end
@@ -42,7 +44,7 @@ def held_masks(function: str, params: Params, masks: Masks) -> Masks:
   for path, leaf, mask in zip(paths, leaves, found, strict=True):
     if mask is not None and not jnp.issubdtype(jnp.result_type(leaf), jnp.inexact):
       raise _checks.not_floating(function, 'masks', path, leaf)
-  copies = [_copy(mask, leaf) for mask, leaf in zip(found, leaves, strict=True)]
+  copies = [_copy(function, mask, leaf) for mask, leaf in zip(found, leaves, strict=True)]
   return unwrapped(treedef.unflatten(copies))
 
 
@@ -105,13 +107,30 @@ def is_placeholder(params: Any) -> bool:
   )
 
 
-def _copy(mask: Any, param: Any) -> Any:
+def _copy(function: str, mask: Any, param: Any) -> Any:
   """The caller's masks must outlive a donated state; they go where the param is."""
   if mask is None:
     return None
+  if tree.is_traced(param) and _hosts.spans(mask):
+    return jax.tree.map(lambda array: _enclosed(function, array), mask)
   if isinstance(mask, PackedMask):
     return PackedMask(_copy_array(mask.bits, param, packed=True), mask.length)
   return _copy_array(mask, param)
+
+
+def _enclosed(function: str, array: jax.Array) -> Any:
+  """What no compiled program can hold, though its shape may be asked for: refused when compiled."""
+  aval = jax.typeof(array)
+  return _ENCLOSED.bind(function=function, aval=aval)
+
+
+def _refused(_: Any, *, function: str, aval: Any) -> Any:
+  raise _errors.enclosed_masks(function, aval)
+
+
+_ENCLOSED = Primitive('masks_of_all_processes')
+_ENCLOSED.def_abstract_eval(lambda *, function, aval: aval)
+mlir.register_lowering(_ENCLOSED, _refused)
 
 
 def _wraps_packed(node: Any) -> bool:

@@ -143,11 +143,10 @@ class OnMeshes:
   @functools.cached_property
   def _untyped(self) -> MethodFrame:
     """The frame with the user's arrays, without types."""
-    frame = self.frame
-    masks, scorer = jax.tree.map(_concrete_untyped, (frame.masks, frame.how.scorer))
-    return dataclasses.replace(
-      frame, masks=masks, how=dataclasses.replace(frame.how, scorer=scorer)
-    )
+    frame, how = self.frame, self.frame.how
+    masks, scorer, key = jax.tree.map(_concrete_untyped, (frame.masks, how.scorer, how.key))
+    how = dataclasses.replace(how, scorer=scorer, key=key)
+    return dataclasses.replace(frame, masks=masks, how=how)
 
 
 def _explicit(held: Any) -> Any:

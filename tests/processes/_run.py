@@ -18,14 +18,17 @@ import traceback
 import warnings
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 import optax  # noqa: F401
 import pytest  # noqa: F401
+from jax.sharding import PartitionSpec as P
 
 import jprune.equinox
 import jprune.nnx  # noqa: F401
 from tests.processes._world import World
 
-EACH = 60  # seconds that a check may take, those of waiting for other processes included
+EACH = 150  # seconds that a check may take, those of waiting for other processes included
 
 
 def main():
@@ -62,6 +65,7 @@ def _child(group, rank, count, devices, port, checks):
       jax.config.update(name, value)
     jax.distributed.initialize(f'127.0.0.1:{port}', count, rank, initialization_timeout=60)
     assert jax.process_count() == count
+    _meet()
     for number, check in enumerate(checks):
       faulthandler.dump_traceback_later(EACH, exit=True, file=said)
       _run(group, rank, check)
@@ -73,6 +77,17 @@ def _child(group, rank, count, devices, port, checks):
     traceback.print_exc()
   finally:
     os._exit(code)
+
+
+def _meet():
+  """Lets processes that talk to each other find each other, for which they wait 30 s at most.
+
+  Later the one may be done with compiling long before the others.
+  """
+  world = World('auto')
+  x = world.put(np.zeros((4, 4), np.float32), P('data', 'model'))
+  for axes in (0, 1, None):
+    jax.block_until_ready(jax.jit(jnp.sum, static_argnums=1)(x, axes))
 
 
 def _run(group, rank, check):

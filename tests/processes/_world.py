@@ -23,7 +23,7 @@ class World:
   """
 
   kind: str
-  folder: pathlib.Path
+  folder: pathlib.Path | None = None
 
   @property
   def mesh(self):
@@ -33,7 +33,7 @@ class World:
   @property
   def anywhere(self):
     """The same world for all checks."""
-    return World(self.kind, None)
+    return World(self.kind)
 
   @property
   def first(self):
@@ -44,8 +44,9 @@ class World:
 
     Args:
       tree: of arrays; keys and scalars are put on all devices.
-      spec: of all leaves; by default the first axis is split over ``'data'`` and, where plain
-        products may split what they sum over, the last one over ``'model'``, as sizes allow.
+      spec: of all leaves; by default the first axis is split over ``'data'`` and the last one over
+        ``'model'``, as sizes allow; where axes are explicit only the first one of matrices, as
+        else plain products would have to say how their results are split.
     """
 
     def put(x):
@@ -61,7 +62,9 @@ class World:
 
   def _spec(self, shape):
     axes = [None] * len(shape)
-    names = [(0, 'data')] if self.kind == 'explicit' else [(-1, 'model'), (0, 'data')]
+    names = [(-1, 'model'), (0, 'data')]
+    if self.kind == 'explicit':
+      names = names[1:] if len(shape) > 1 else []
     for axis, name in names:
       if shape and shape[axis] % self.mesh.shape[name] == 0:
         axes[axis] = name
@@ -84,7 +87,8 @@ class World:
 
     Args:
       found: tree of arrays, whole or spread, and of plain data, equal on all processes.
-      alone: without arguments, the same of arrays at hand; called by the first process only.
+      alone: the same of arrays at hand, or a function that makes it, which only the first process
+        calls.
       rtol: relative tolerance, of numbers.
       atol: absolute one.
     """
@@ -92,7 +96,7 @@ class World:
     self.agreed([x for x in jax.tree.leaves(found) if not isinstance(x, (jax.Array, np.ndarray))])
     if not self.first:
       return
-    wanted = alone()
+    wanted = alone() if callable(alone) else alone
     assert jax.tree.structure(found) == jax.tree.structure(wanted)
     for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(wanted)):
       assert getattr(one, 'dtype', type(one)) == getattr(other, 'dtype', type(other))

@@ -17,7 +17,7 @@ import sys
 import pytest
 
 HERE = pathlib.Path(__file__).parent
-TIMEOUT = 240  # seconds for all groups
+TIMEOUT = 500  # seconds for all groups
 
 
 def _checks():
