@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jprune import _hosts, tree
-from jprune.graph._program.sharding import divided
+from jprune.graph._program.sharding import divided, explicit, placed, take_axis, whole
 
 Axes = Mapping[int, Sequence[int]]
 
@@ -21,7 +21,7 @@ def sliced(leaf: Any, axes: Axes) -> Any:
     return leaf
   if isinstance(leaf, jax.ShapeDtypeStruct):
     shape = tuple(len(axes[i]) if i in axes else n for i, n in enumerate(leaf.shape))
-    return jax.ShapeDtypeStruct(shape, leaf.dtype)
+    return jax.ShapeDtypeStruct(shape, leaf.dtype, sharding=divided(leaf.sharding, shape))
   indices = {axis: np.asarray(each, int) for axis, each in axes.items()}
   if _hosts.spans(leaf):
     shape = tuple(len(axes[i]) if i in axes else n for i, n in enumerate(leaf.shape))
@@ -32,8 +32,7 @@ def sliced(leaf: Any, axes: Axes) -> Any:
 def _take(x: Any, indices: Mapping[int, Any], shape: tuple[int, ...] = ()) -> Any:
   del shape  # follows from the indices
   for axis, each in indices.items():
-    # all indices are in range; to clip them asks for no value to fill in, which keys haven't
-    x = x.take(each, axis=axis, mode='clip')
+    x = take_axis(x, each, axis)
   return x
 
 
@@ -43,7 +42,7 @@ def expanded(leaf: Any, axes: Axes, full: Mapping[int, int]) -> Any:
     return leaf
   shape = tuple(full[i] if i in axes else n for i, n in enumerate(leaf.shape))
   if isinstance(leaf, jax.ShapeDtypeStruct):
-    return jax.ShapeDtypeStruct(shape, leaf.dtype)
+    return jax.ShapeDtypeStruct(shape, leaf.dtype, sharding=divided(leaf.sharding, shape))
   index = tuple(
     np.asarray(axes[i], int) if i in axes else np.arange(n) for i, n in enumerate(shape)
   )
@@ -51,7 +50,8 @@ def expanded(leaf: Any, axes: Axes, full: Mapping[int, int]) -> Any:
     return _where_it_lies(_put, leaf, shape, np.ix_(*index))
   small = _host(leaf)
   if not isinstance(small, np.ndarray):
-    return _like(leaf, _put(small, np.ix_(*index), shape))
+    out = _put(whole(small), np.ix_(*index), shape)
+    return _like(leaf, placed(out, explicit(jax.typeof(leaf), shape)))
   out = np.zeros(shape, small.dtype)
   out[np.ix_(*index)] = small
   return _like(leaf, out)

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import jax
@@ -29,9 +29,9 @@ def _all(*xs: Any) -> tuple[Any, ...]:
   return xs
 
 
-def bound(eqn: Any, xs: Sequence[Any]) -> list[Any]:
-  """The results of an equation's primitive, with its own params."""
-  out = eqn.primitive.bind(*xs, **eqn.params)
+def bound(eqn: Any, xs: Sequence[Any], instead: Mapping[str, Any] | None = None) -> list[Any]:
+  """The results of an equation's primitive, with its own params, or others instead of some."""
+  out = eqn.primitive.bind(*xs, **{**eqn.params, **(instead or {})})
   return list(out) if eqn.primitive.multiple_results else [out]
 
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
@@ -33,20 +34,53 @@ def divided(sharding: Any, shape: Sequence[Any]) -> Any:
   spec = [*sharding.spec, *[None] * (len(shape) - len(sharding.spec))]
   ways = [_ways(sharding.mesh, names) for names in spec]
   kept = (names if n % of == 0 else None for names, n, of in zip(spec, shape, ways))
-  return sharding.update(spec=PartitionSpec(*kept))
+  reduced = {'unreduced': sharding.spec.unreduced, 'reduced': sharding.spec.reduced}
+  return sharding.update(spec=PartitionSpec(*kept, **reduced))
+
+
+def placed(x: Any, sharding: Any) -> Any:
+  """A value under a sharding that :func:`explicit` gave, ``None`` for as it is."""
+  if sharding is None or jax.typeof(x).sharding.spec == sharding.spec:
+    return x
+  return jax.sharding.reshard(x, sharding)
+
+
+def even(x: Any, *shapes: Sequence[Any]) -> Any:
+  """A value made whole along the axes whose sizes in one of these shapes its sharding divides not.
+
+  JAX cuts, pads and joins along an axis that is split only where all sizes divide.
+  """
+  sharding = explicit(jax.typeof(x), np.shape(x))
+  for shape in shapes:
+    sharding = divided(sharding, shape)
+  return placed(x, sharding)
+
+
+def whole(x: Any) -> Any:
+  """A value that is split along no axis, where shardings are part of types."""
+  return even(x, [1] * np.ndim(x))
+
+
+def zeros(aval: Any, shape: Sequence[Any]) -> jax.Array:
+  """Zeros of another size than a value's, split as it is."""
+  return placed(jnp.zeros(shape, aval.dtype), explicit(aval, shape))
 
 
 def take_axis(x: Any, indices: np.ndarray, axis: int) -> Any:
-  """Entries at constant indices along one axis, which stays split if the new size allows that."""
+  """Entries at constant indices along one axis, which stays split if the new size allows that.
+
+  To clip indices, all of which are in range, asks for no value to fill in, which keys haven't.
+  """
   aval = jax.typeof(x)
   shape = tuple(len(indices) if i == axis else n for i, n in enumerate(aval.shape))
   if (sharding := explicit(aval, shape)) is None or aval.sharding.spec[axis] is None:
-    return x.take(indices, axis=axis)
+    return x.take(indices, axis=axis, mode='clip')
   whole = [None if i == axis else names for i, names in enumerate(aval.sharding.spec)]
   x = jax.sharding.reshard(x, aval.sharding.update(spec=PartitionSpec(*whole)))
-  return jax.sharding.reshard(x.take(indices, axis=axis), sharding)
+  return jax.sharding.reshard(x.take(indices, axis=axis, mode='clip'), sharding)
 
 
 def _ways(mesh: Any, names: Any) -> int:
   several = cast(tuple[Any, ...], names if isinstance(names, tuple) else (names,))
-  return math.prod(mesh.shape[name] for name in several if name is not None)
+  free = (None, PartitionSpec.UNCONSTRAINED)
+  return math.prod(mesh.shape[name] for name in several if name not in free)

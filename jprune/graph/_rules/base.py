@@ -12,12 +12,14 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeAlias, cast
 
 from jax.extend.core import JaxprEqn
+from jax.sharding import NamedSharding
 
 from jprune.graph._axes.atoms import Dims
 from jprune.graph._axes.coupled import coupled
 from jprune.graph._axes.layout import Axis, Concat, Layout, New
 from jprune.graph._axes.pruned import ANY, INFINITE, NAN, NEGATIVE, NULL, REAL, UNIFORM, Status
 from jprune.graph._program.evaluate import bound
+from jprune.graph._program.sharding import divided
 from jprune.graph._program.traits import NONE, Trait, enter, has
 from jprune.graph._rules.sites import CoupleSite, Equation, Site, SmallSite, StatusSite
 
@@ -40,9 +42,15 @@ def passed_on(site: StatusSite, ins: list[Status]) -> list[Status]:
   return outs
 
 
-def same_params(site: Site, xs: list[Any]) -> list[Any]:
-  """The primitive as it is: its shapes follow from those of the operands."""
-  return bound(site.eqn, xs)
+def same_params(site: SmallSite, xs: list[Any], **instead: Any) -> list[Any]:
+  """The primitive as it is, or with other params: its shapes follow from those of the operands.
+
+  Where it names a sharding that is part of the result's type, it must divide the small shape.
+  """
+  for name, value in site.params.items():
+    if isinstance(value, NamedSharding) and not value.mesh.are_all_axes_auto:
+      instead[name] = divided(value, site.small_shape(site.outs()[0]))
+  return bound(site.eqn, xs, instead)
 
 
 class Sides(NamedTuple):

@@ -8,9 +8,9 @@ from typing import Any
 
 from jprune.graph._axes.atoms import Atom, Dims, fresh, fresh_all, size_of
 from jprune.graph._axes.pruned import ANY, BAD, UNIFORM, ZERO, Status
-from jprune.graph._program.sharding import divided
+from jprune.graph._program.evaluate import bound
 from jprune.graph._program.traits import Trait, has
-from jprune.graph._rules.base import no_sign, rule, same_params
+from jprune.graph._rules.base import no_sign, rule
 from jprune.graph._rules.elementwise_ranges import RANGES
 from jprune.graph._rules.sites import CoupleSite, Equation, SmallSite, StatusSite
 
@@ -169,17 +169,11 @@ def _written(site: Equation, operand: int) -> float | None:
   return site.scalar(operand)
 
 
-def _small_reshard(site: SmallSite, xs: list[Any]) -> list[Any]:
-  sharding = divided(site.params['dst_sharding'], xs[0].shape)
-  return [site.eqn.primitive.bind(*xs, **{**site.params, 'dst_sharding': sharding})]
-
-
 for _name in _NAMES:
   rule(
     _name,
     _couple,
     _status,
-    _small_reshard if _name == 'reshard' else same_params,
     ranges=RANGES.get(_name),
     **({'inverts': _INVERTED[_name]} if _name in _INVERTED else {}),
     traits=_traits(_name),
@@ -209,7 +203,7 @@ def _status_drawn(site: StatusSite, ins: list[Status]) -> list[Status]:
 
 def _small_made(site: SmallSite, xs: list[Any]) -> list[Any]:
   """All entries are made, then the kept ones taken: those that the full function has there."""
-  return [site.take(x, dims) for x, dims in zip(same_params(site, xs), site.outs())]
+  return [site.take(x, dims) for x, dims in zip(bound(site.eqn, xs), site.outs())]
 
 
 rule(

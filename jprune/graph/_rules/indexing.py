@@ -20,7 +20,7 @@ from jprune.graph._axes.coupled import coupled, sliced
 from jprune.graph._axes.layout import Axis, Expr, Layout, New, Take, axes_of, frozen_all, window
 from jprune.graph._axes.pruned import ANY, UNIFORM, ZERO, Status
 from jprune.graph._program.constants import of_value
-from jprune.graph._program.sharding import take_axis
+from jprune.graph._program.sharding import even, take_axis
 from jprune.graph._program.traits import Trait
 from jprune.graph._rules.base import either, rule
 from jprune.graph._rules.sites import CoupleSite, Equation, Site, SmallSite, StatusSite
@@ -241,6 +241,7 @@ def _couple_dynamic_slice(site: CoupleSite, ins: list[Dims]) -> list[Dims]:
 def _small_dynamic_slice(site: SmallSite, xs: list[Any]) -> list[Any]:
   (x, *starts), (out,) = xs, site.outs()
   sizes = {**site.params, 'slice_sizes': site.small_shape(out)}
+  x = even(x, site.small_shape(out))
   starts = small_starts(site, starts, site.params['slice_sizes'], 1)
   return [site.eqn.primitive.bind(x, *starts, **sizes)]  # the function counts from the end as well
 

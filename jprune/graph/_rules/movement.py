@@ -28,9 +28,9 @@ from jprune.graph._axes.layout import (
   window,
 )
 from jprune.graph._axes.pruned import ANY, ZERO, Status
-from jprune.graph._program.sharding import explicit, take_axis
+from jprune.graph._program.sharding import even, explicit, take_axis
 from jprune.graph._program.traits import Trait
-from jprune.graph._rules.base import either, passed_on, rule
+from jprune.graph._rules.base import either, passed_on, rule, same_params
 from jprune.graph._rules.sites import Equation, SmallSite, StatusSite
 
 
@@ -118,6 +118,11 @@ def _beside(shapes: Sequence[Sequence[Any]], but: int | None = None) -> Any:
   return tuple((Axis(0, i), Axis(k, i)) for k in range(1, len(shapes)) for i in axes)
 
 
+def _small_concatenate(site: SmallSite, xs: list[Any]) -> list[Any]:
+  shapes = [np.shape(x) for x in xs]
+  return same_params(site, [even(x, *shapes) for x in xs])
+
+
 def _stack(eqn: Equation) -> Layout:
   shapes = eqn.in_shapes
   out: list[Expr] = list(axes_of(0, len(shapes[0])))
@@ -174,7 +179,7 @@ def _small_pad(site: SmallSite, xs: list[Any]) -> list[Any]:
       size = size_of(dim)
       low, high = int(keep[:low].sum()), int(keep[low + size :].sum())
     config.append((low, high, inner))
-  return [lax.pad(xs[0], xs[1], config)]
+  return [lax.pad(even(xs[0], site.small_shape(out)), xs[1], config)]
 
 
 def _rev(eqn: Equation) -> Layout:
@@ -213,7 +218,7 @@ _moves('broadcast_in_dim', _broadcast, _SPREADS, small=_small_broadcast)
 _moves('reshape', _reshape, _SPREADS, small=_small_reshape)
 _moves('squeeze', _squeeze, _SPREADS)
 _moves('transpose', _transpose, _FORMS)
-_moves('concatenate', _concatenate, _MOVES | Trait.JOINS | Trait.GHOSTS)
+_moves('concatenate', _concatenate, _MOVES | Trait.JOINS | Trait.GHOSTS, small=_small_concatenate)
 _moves('stack', _stack, _MOVES | Trait.JOINS)
 _moves('unstack', _unstack, _MOVES)
 _moves('pad', _pad, _RESIZES | Trait.GHOSTS, status=_status_pad, small=_small_pad)
@@ -246,6 +251,7 @@ def _small_slice(site: SmallSite, xs: list[Any]) -> list[Any]:
       chosen[low:high:stride] = True
       x = take_axis(x, np.flatnonzero(chosen[keep]), axis)
       out.append((0, x.shape[axis], 1))
+  x = even(x, site.small_shape(site.outs()[0]))
   return [lax.slice(x, *zip(*out))] if out else [x]
 
 
@@ -266,7 +272,8 @@ def _small_split(site: SmallSite, xs: list[Any]) -> list[Any]:
   if keep is not None:
     ends = list(itertools.accumulate(sizes))
     sizes = [int(keep[end - size : end].sum()) for size, end in zip(sizes, ends)]
-  return list(lax.split(xs[0], sizes, axis))
+  x = even(xs[0], *map(site.small_shape, site.outs()))
+  return list(lax.split(x, sizes, axis))
 
 
 _CUTS = _MOVES | Trait.GHOSTS | Trait.READS_PART

@@ -13,9 +13,9 @@ import numpy as np
 from jprune.graph._axes.atoms import Atom
 from jprune.graph._axes.layout import Apart, Axis, Expr, Layout, New, frozen_all
 from jprune.graph._axes.pruned import ANY, BAD, UNIFORM, ZERO, Status
-from jprune.graph._program.sharding import divided
+from jprune.graph._program.sharding import even, zeros
 from jprune.graph._program.traits import Trait
-from jprune.graph._rules.base import Joins, Multiplies, Sides, SizeOf, multiplied, rule
+from jprune.graph._rules.base import Joins, Multiplies, Sides, SizeOf, multiplied, rule, same_params
 from jprune.graph._rules.sites import Equation, SmallSite, StatusSite
 
 _NOT_ZERO = 'summed over, where its pruned entries are not zero'
@@ -119,11 +119,6 @@ def _status_product(
   return Status(product(left.default, right.default), of)
 
 
-def _small_dot(site: SmallSite, xs: list[Any]) -> list[Any]:
-  sharding = divided(site.params['out_sharding'], site.small_shape(site.outs()[0]))
-  return [site.eqn.primitive.bind(*xs, **{**site.params, 'out_sharding': sharding})]
-
-
 def _ragged(eqn: Equation) -> Layout:
   """Rows sorted by expert, each multiplied with its own expert's matrix."""
   numbers = eqn.params['ragged_dot_dimension_numbers']
@@ -147,7 +142,6 @@ rule(
   joins=SUM,
   layout=_dot,
   status=_status_dot,
-  small=_small_dot,
   multiplies=Multiplies('matrices', _matrix_sides, _count_of_matrices),
   ranges=multiplied,
   traits=Trait.ABSORBS | Trait.WRAPS | Trait.GHOSTS,
@@ -240,8 +234,10 @@ def _small_conv(site: SmallSite, xs: list[Any]) -> list[Any]:
     groups = site.small_size(features) // max(site.small_size(into), 1)
     if groups == 0:  # which the primitive refuses
       (out,) = site.outs()
-      return [jnp.zeros(site.small_shape(out), site.eqn.outvars[0].aval.dtype)]
-  return [site.eqn.primitive.bind(*xs, **{**site.params, 'feature_group_count': groups})]
+      return [zeros(site.eqn.outvars[0].aval, site.small_shape(out))]
+  if not site.params['out_sharding']:  # then it is that of the pixels
+    xs = [even(xs[0], site.small_shape(site.outs()[0])), xs[1]]
+  return same_params(site, xs, feature_group_count=groups)
 
 
 rule(

@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 
 from jprune.graph._axes.atoms import Dims, fresh_all, size_of
 from jprune.graph._axes.coupled import sliced
 from jprune.graph._axes.pruned import Status
+from jprune.graph._program.sharding import even
 from jprune.graph._program.traits import Trait
 from jprune.graph._rules.base import either, passed_on, rule
 from jprune.graph._rules.indexing import APPLIED, DYNAMIC, VECTOR, clamped, small_starts
@@ -118,6 +120,7 @@ def _small_update(site: SmallSite, xs: list[Any]) -> list[Any]:
   x, update, *starts = xs
   lengths = site.eqn.invars[1].aval.shape
   starts = small_starts(site, starts, lengths, 2)
+  x, update = even(x, np.shape(update)), even(update, np.shape(x))
   return [site.eqn.primitive.bind(x, update, *starts, **site.params)]
 
 

@@ -26,7 +26,7 @@ from jprune.graph._axes.sizes import NOWHERE, Sizes, World
 from jprune.graph._program.evaluate import evaluate_whole
 from jprune.graph._program.frame import Frame
 from jprune.graph._program.locations import place
-from jprune.graph._program.sharding import take_axis
+from jprune.graph._program.sharding import explicit, placed, take_axis, zeros
 from jprune.graph._rules.base import RULES, Joins
 from jprune.graph._rules.sites import Role, SmallSite
 from jprune.graph._shrunk.extremes import extreme
@@ -92,8 +92,11 @@ class Small(Sizes):
     couple_later(site, couple, status)
 
   def _evaluate(self, run: _Run, index: int, world: World) -> list[Any]:
-    with run.frame.jaxpr.eqns[index].ctx.manager:  # such as the mesh under which it was traced
-      return self._in_context(run, index, world)
+    eqn = run.frame.jaxpr.eqns[index]
+    with eqn.ctx.manager:  # such as the mesh under which it was traced
+      outs = self._in_context(run, index, world)
+      # Split as it was, where that divides its size: then what meets it is split alike.
+      return [placed(x, explicit(v.aval, np.shape(x))) for x, v in zip(outs, eqn.outvars)]
 
   def _in_context(self, run: _Run, index: int, world: World) -> list[Any]:
     site = SmallSite(self, run.frame, index, run, world)
@@ -133,7 +136,7 @@ class Small(Sizes):
     frame = run.frame
     if any(frame.status[var].get(atom) == ZERO for atom in world):
       shape = tuple(self.small_size(dim, world) for dim in frame.dims[var])
-      return jnp.zeros(shape, var.aval.dtype)
+      return zeros(var.aval, shape)
     index = frame.maker(var)
     if index is None:
       # Only what is inlined has ghosts of inputs, and those are its caller's.

@@ -236,11 +236,7 @@ def sliced_leaf(leaf: Any, kept: dict[int, np.ndarray]) -> Any:
   if not kept:
     return leaf
   for axis, keep in kept.items():
-    indices = np.flatnonzero(keep)
-    if isinstance(leaf, jax.Array):
-      leaf = take_axis(leaf, indices, axis)
-    else:
-      leaf = leaf.take(indices, axis=axis)
+    leaf = take_axis(leaf, np.flatnonzero(keep), axis)
   return leaf
 
 
