@@ -3,6 +3,9 @@
 from jprune.reconstruct._alps import alps as alps
 from jprune.reconstruct._least_squares import least_squares as least_squares
 from jprune.reconstruct._per_output import per_output as per_output
+from jprune.reconstruct._plan import Plan as Plan
+from jprune.reconstruct._plan import StagePlan as StagePlan
+from jprune.reconstruct._plan import plan as plan
 from jprune.reconstruct._prune import prune as prune
 from jprune.reconstruct._report import LeafRepair as LeafRepair
 from jprune.reconstruct._report import Repair as Repair

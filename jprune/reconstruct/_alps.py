@@ -15,7 +15,7 @@ from jprune.graph import Stats
 from jprune.masks import NOfM, Unstructured
 from jprune.reconstruct import _alps_core, _least_squares, _matrix_solvers
 from jprune.reconstruct._report import Repair
-from jprune.reconstruct._solving import Matrices, Solved
+from jprune.reconstruct._solving import Matrices, Solved, Solver, macs_of_errors
 from jprune.typing import Masks, Params, Sparsities, Where
 
 _ROWS = 2  # times as many as inputs: with fewer, exact weights would follow their noise
@@ -100,12 +100,12 @@ def alps(
   n_of_m = (pattern.n, pattern.m) if isinstance(pattern, NOfM) else None
   return _matrix_solvers.leaf_by_leaf(
     'alps', params, stats, sparsity, pattern, where, masks,
-    _Alps(n_of_m, per_output), (damping, iterations, steps), lambda inputs: [inputs], per_output,
+    ALPS(n_of_m, per_output), (damping, iterations, steps), lambda inputs: [inputs], per_output,
   )  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
-class _Alps:
+class ALPS(Solver):
   """As owners run it; numbers: damping, iterations, steps."""
 
   n_of_m: tuple[int, int] | None
@@ -144,6 +144,25 @@ class _Alps:
     errors = jnp.stack([_alps_core.squares(given.gram, x.matrices - state.dense) for x in options])
     best = jnp.argmin(jnp.where(jnp.isnan(errors), jnp.inf, errors), axis=0)
     return jax.tree.map(lambda *each: _of_each(jnp.stack(each), best), *options)
+
+  @classmethod
+  def floats(cls, sizes: tuple[int, int, int], sparsity: float) -> int:
+    _, inputs, outputs = sizes
+    exact = _least_squares.LeastSquares.floats(sizes, sparsity)
+    return 2 * inputs**2 + 12 * inputs * outputs + exact
+
+  @classmethod
+  def macs(
+    cls,
+    sizes: tuple[int, int, int],
+    sparsity: float,
+    iterations: int = 300,
+    steps: int = 10,
+    **options: Any,
+  ) -> int:
+    _, inputs, outputs = sizes
+    products = 2 * iterations + 3 * _alps_core.MORE * steps
+    return 5 * inputs**3 + products * inputs**2 * outputs + macs_of_errors(sizes)
 
 
 def _pull(given: Matrices) -> jax.Array:

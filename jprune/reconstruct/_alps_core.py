@@ -14,7 +14,7 @@ from jprune.reconstruct import _choose, _hessian
 
 _FIRST_PENALTY = 0.1
 _EVERY = 3  # iterations from one look at the support to the next
-_MORE = 10  # times the steps of conjugate gradients, where they still have an effect
+MORE = 10  # times the steps of conjugate gradients, where they still have an effect
 _LITTLE = 0.002  # of the error
 
 
@@ -192,7 +192,7 @@ def _fitted(
   now = masked(start * norm)
   rest = masked(_dot(scaled, target - now))
   first = ((now, rest, rest, squares(rest)), error(now), jnp.bool_(False), jnp.int32(0))
-  more = lambda state: ~state[2] & (state[3] < _MORE)
+  more = lambda state: ~state[2] & (state[3] < MORE)
   (now, *_), _, done, _ = lax.while_loop(more, further, first)
   return jnp.where(keep, _powers.times(now / norm, power), 0.0), done
 

@@ -36,10 +36,10 @@ def untyped(*trees: Any) -> Iterator[tuple[Any, ...]]:
 
 def without_types(x: jax.Array) -> jax.Array:
   """The same pieces in the same places, on a mesh whose axes are not in the types."""
-  mesh = x.sharding.mesh if isinstance(x.sharding, NamedSharding) else None
-  if not isinstance(mesh, Mesh) or AxisType.Explicit not in mesh.axis_types:
+  held = x.sharding
+  if not isinstance(held, NamedSharding) or AxisType.Explicit not in held.mesh.axis_types:
     return x
-  return _retyped(x, NamedSharding(mesh_of(x), x.sharding.spec))
+  return _retyped(x, NamedSharding(mesh_of(x), held.spec))
 
 
 def settled(x: Any, mesh: Mesh) -> Any:

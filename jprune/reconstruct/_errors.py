@@ -121,6 +121,11 @@ def bad_method(function: str, method: Any) -> TypeError:
   return TypeError(message(function, 'method', constraint, repr(method)))
 
 
+def not_planned(function: str, method: Any) -> TypeError:
+  constraint = 'sparsegpt, alps, least_squares or None'
+  return TypeError(message(function, 'method', constraint, repr(method)))
+
+
 def not_a_scorer(function: str, scorer: Any) -> TypeError:
   fix = 'For example jprune.scores.wanda, or lambda params: scores for those that are known.'
   got = repr(scorer) if isinstance(scorer, str) else type(scorer).__name__

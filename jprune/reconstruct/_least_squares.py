@@ -20,7 +20,7 @@ from jprune.masks._apply import aligned
 from jprune.masks._pack import unpack_leaf
 from jprune.reconstruct import _errors, _hessian, _leaves, _units
 from jprune.reconstruct._report import Repair
-from jprune.reconstruct._solving import Matrices, Solved
+from jprune.reconstruct._solving import Matrices, Solved, Solver, macs_of_errors
 from jprune.typing import Masks, Params, Where
 
 _MEMORY = 2**24  # entries of the matrices that are factorised at a time
@@ -103,7 +103,7 @@ def least_squares(
     if _units.count_kept(mask) == leaf.size:
       outcomes[i] = _leaves.untouched(path, leaf, 'nothing to repair')
     else:
-      tasks[i] = _leaves.masked_task(path, leaf, uses, mask, _LeastSquares(), damping)
+      tasks[i] = _leaves.masked_task(path, leaf, uses, mask, LeastSquares(), damping)
   outcomes |= zip(tasks, _units.solved('least_squares', list(tasks.values())), strict=True)
   params, _, report = _leaves.gathered('least_squares', found, stats, outcomes, left, held)
   return params, found.treedef.unflatten(held), report
@@ -195,7 +195,7 @@ def program_of(supports: np.ndarray) -> tuple[bool, int]:
 
 
 @dataclasses.dataclass(frozen=True)
-class _LeastSquares:
+class LeastSquares(Solver):
   """As owners run it, on masks of what is kept; numbers: the damping."""
 
   looks = True
@@ -210,6 +210,20 @@ class _LeastSquares:
     shared, width = program
     damping = given.common.numbers[0]
     return solve(given.weights, given.gram, given.mask, damping, shared=shared, width=width)
+
+  @classmethod
+  def floats(cls, sizes: tuple[int, int, int], sparsity: float) -> int:
+    _, inputs, outputs = sizes
+    width = round((1 - sparsity) * inputs)
+    at_a_time = min(max(_MEMORY // max(width * width, 1), 1), outputs)
+    return 3 * inputs**2 + 4 * inputs * outputs + 2 * at_a_time * width**2
+
+  @classmethod
+  def macs(cls, sizes: tuple[int, int, int], sparsity: float, **options: Any) -> int:
+    _, inputs, outputs = sizes
+    width = round((1 - sparsity) * inputs)
+    factors = (inputs**3 + outputs * width**3) // 6
+    return factors + (inputs**2 + width**2) * outputs + macs_of_errors(sizes)
 
 
 def _check_mask(path: str, leaf: Any, mask: Any) -> None:

@@ -104,6 +104,18 @@ def places_of(function: str, stats: Stats, path: str, leaf: Any) -> list[Use]:
   return uses
 
 
+def usable(shapes: Stats) -> tuple[list[str], list[tuple[str, str]]]:
+  """Paths of the leaves that can be repaired; the others with the reason."""
+  usable, why = [], list(shapes.skipped)
+  for path, uses in shapes.uses:
+    if all(use.direct for use in uses):
+      usable.append(path)
+    else:
+      notes = (note for of, note in shapes.notes if of == path and 'computed from' in note)
+      why.append((path, next(notes, 'its product multiplies by something computed from it')))
+  return usable, why
+
+
 def masked_task(
   path: str, leaf: jax.Array, uses: Uses, mask: jax.Array, solver: Solver, damping: float
 ) -> Task:

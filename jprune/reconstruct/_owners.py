@@ -11,6 +11,7 @@ sees its own devices alone make the same calls.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -25,7 +26,8 @@ from jprune.graph._capture.stats import Use
 from jprune.reconstruct._devices import mesh_of, settled
 
 
-class Owners(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Owners:
   """The devices that solve; with one, no mesh is needed unless one is in use around the call."""
 
   mesh: Mesh | None
@@ -73,9 +75,8 @@ class Owners(NamedTuple):
 
   def settled(self, tree: Any) -> Any:
     """Arrays at hand on the devices of the mesh, without types that say how they are split."""
-    if self.mesh is None:
-      return tree
-    return jax.tree.map(lambda x: settled(x, self.mesh), tree)
+    mesh = self.mesh
+    return tree if mesh is None else jax.tree.map(lambda x: settled(x, mesh), tree)
 
   def _divisible(self, x: jax.Array) -> jax.Array:
     more = -x.shape[1] % self.count

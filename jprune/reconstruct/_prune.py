@@ -111,7 +111,7 @@ def prune(
     Capturing, NAME, fn, gram=True, sample_weights=sample_weights, split=True
   )
   shapes = capturing(selected).shapes(params, first)
-  usable, why = _usable(shapes)
+  usable, why = _leaves.usable(shapes)
   paths, leaves, _ = tree.flatten(params)
   if not usable:
     raise _errors.nothing_captured(NAME, why)
@@ -134,25 +134,17 @@ def prune(
       for paths_of in [group.paths for group in groups] if chunked else [usable]:
         run.score(stats or captured(paths_of, params, progress))
     run.distribute(distribution)
-  stages = _stages.in_turn(groups, shapes) if sequential else groups
+  if sequential:
+    stages = _stages.in_turn(groups, shapes)
+  else:  # all at once, unless their Gram matrices are too many
+    whole = _stages.Stage(tuple(path for group in groups for path in group.paths))
+    stages = groups if chunked else [whole]
   for stage in _batches.shown(NAME, stages, progress, unit='stage'):
     if stats is None or sequential or chunked:
       current = run.params if sequential else params
       stats = captured(stage.paths if chunked else usable, current)
     run.stage(stage, stats)
   return run.result(why)
-
-
-def _usable(shapes: Stats) -> tuple[list[str], list[tuple[str, str]]]:
-  """Paths of the leaves that can be repaired; the others with the reason."""
-  usable, why = [], list(shapes.skipped)
-  for path, uses in shapes.uses:
-    if all(use.direct for use in uses):
-      usable.append(path)
-    else:
-      notes = (note for of, note in shapes.notes if of == path and 'computed from' in note)
-      why.append((path, next(notes, 'its product multiplies by something computed from it')))
-  return usable, why
 
 
 def _peeked(batches: Any, again: bool) -> tuple[Any, Iterable[Any]]:

@@ -66,6 +66,10 @@ class Repair:
     method: the function that made it.
     rows: a :class:`LeafRepair` for each leaf that was worked on, in tree order.
     skipped: pairs of a path and the reason, for all other leaves.
+    peak_bytes: the most memory that :func:`prune` saw in use on a device of this process, whatever
+      holds it; 0 where it wasn't looked at.
+    peak_source: what said so: the allocator of the device, or, where there is none, the arrays that
+      were alive after each stage, which workspaces of programs are not among.
 
   Examples:
     >>> row = jprune.reconstruct.LeafRepair('w', (2, 4), 4, 0.5, 0.25, 0.01, False)
@@ -87,6 +91,8 @@ class Repair:
   method: str
   rows: tuple[LeafRepair, ...]
   skipped: tuple[tuple[str, str], ...] = ()
+  peak_bytes: int = 0
+  peak_source: str = ''
 
   def __getitem__(self, path: str) -> LeafRepair:
     for row in self.rows:
@@ -121,12 +127,13 @@ class Repair:
     """Everything as plain, JSON-serialisable Python values.
 
     Returns:
-      ``{'method': ..., 'leaves': [...], 'skipped': {path: reason}}``; each leaf with the
-      attributes and properties of its :class:`LeafRepair`.
+      ``{'method': ..., 'leaves': [...], 'skipped': {path: reason}}`` and what is known of the
+      memory; each leaf with the attributes and properties of its :class:`LeafRepair`.
     """
     rows = [
       dataclasses.asdict(row)
       | {'shape': list(row.shape), 'size': row.size, 'sparsity': row.sparsity}
       for row in self.rows
     ]
-    return {'method': self.method, 'leaves': rows, 'skipped': dict(self.skipped)}
+    out = {'method': self.method, 'leaves': rows, 'skipped': dict(self.skipped)}
+    return out | {'peak_bytes': self.peak_bytes, 'peak_source': self.peak_source}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,13 +21,34 @@ from jprune.reconstruct._counts import spread
 from jprune.reconstruct._devices import returned, untyped
 from jprune.reconstruct._empty_statistics import alike, without_unseen
 from jprune.reconstruct._least_squares import least_squares
+from jprune.reconstruct._memory import Watch
 from jprune.reconstruct._per_output import per_output
 from jprune.reconstruct._report import LeafRepair, Repair
-from jprune.reconstruct._solving import Matrices, Solved
+from jprune.reconstruct._solving import Matrices, Solved, Solver, macs_of_errors
 from jprune.tree._along import along_for, by_leaf_for
 from jprune.typing import Distribution, Masks, Params
 
 NAME = 'reconstruct.prune'
+
+
+class _Job(NamedTuple):
+  """A leaf, or the part of it that a step of a scan uses, to be pruned.
+
+  Attributes:
+    path: of the leaf.
+    leaf: its weights.
+    stats: of what it is multiplied by, among others.
+    pattern: of what is kept.
+    share: fraction of zeros; ``None`` with an ``NOfM``, or to leave it dense.
+    before: an earlier mask, or ``None``.
+  """
+
+  path: str
+  leaf: jax.Array
+  stats: Stats
+  pattern: Any
+  share: float | None
+  before: Any
 
 
 class Run:
@@ -58,6 +79,7 @@ class Run:
     self._unseen: dict[str, None] = {}
     self._masks: dict[str, jax.Array] = {}
     self._rows: dict[str, list[LeafRepair]] = {}
+    self._watch = Watch()
 
   @property
   def params(self) -> Params:
@@ -103,78 +125,113 @@ class Run:
 
   @explicit
   def stage(self, stage: _stages.Stage, stats: Stats) -> None:
-    """Prunes the leaves of a stage."""
+    """Prunes the leaves of a stage, together."""
     known, unseen = without_unseen(stats)
     self._unseen.update({path: None for path in unseen if path in stage.paths})
-    for path in stage.paths:
-      if path in self._unseen:
-        continue
-      leaf = jnp.asarray(self.leaves[path])
-      if stage.step is None:
-        share, before = self._sparsities.get(path), self._before[path]
-        self._put(path, *self._leaf(path, leaf, stats, self._pattern, share, before))
-        continue
-      masks = self._masks.get(path), self._before[path]
-      with untyped(leaf, masks, known.inputs) as (moved, (mask, before), inputs):
-        own = dataclasses.replace(known, inputs=inputs)
-        new, mask, row = self._step(stage, stage.step, path, moved, mask, before, own)
-      self._put(path, returned(new, leaf), returned(mask, leaf), row)
+    paths = [path for path in stage.paths if path not in self._unseen]
+    if stage.step is None:
+      jobs = [
+        _Job(
+          path,
+          jnp.asarray(self.leaves[path]),
+          stats,
+          self._pattern,
+          self._sparsities.get(path),
+          self._before[path],
+        )
+        for path in paths
+      ]
+      for job, done in zip(jobs, self._solved(jobs), strict=True):
+        self._put(job.path, *done)
+      self._watch.look()
+      return
+    leaves = {path: jnp.asarray(self.leaves[path]) for path in paths}
+    masks = {path: (self._masks.get(path), self._before[path]) for path in paths}
+    with untyped(leaves, masks, known.inputs) as (moved, masks, inputs):
+      own = dataclasses.replace(known, inputs=inputs)
+      found = self._step(stage, stage.step, moved, masks, own)
+    for path, (new, mask, row) in found.items():
+      self._put(path, returned(new, leaves[path]), returned(mask, leaves[path]), row)
+    self._watch.look()
 
   def _step(
     self,
     stage: _stages.Stage,
     step: int,
-    path: str,
-    leaf: jax.Array,
-    mask: Any,
-    before: Any,
+    leaves: dict[str, jax.Array],
+    masks: dict[str, tuple[Any, Any]],
     stats: Stats,
-  ) -> tuple[jax.Array, jax.Array, LeafRepair]:
-    """The part of a leaf that one step of a scan uses, put back into the leaf and its mask."""
-    (use,) = dict(stats.uses)[path]
-    part = _stages.step_of(leaf, use, step)
+  ) -> dict[str, tuple[jax.Array, jax.Array, LeafRepair]]:
+    """The parts of leaves that one step of a scan uses, put back into them and their masks."""
+    uses = {path: use for path, (use,) in stats.uses if path in leaves}
     of_step = _stages.stats_of_step(stats, stage.paths, step)
-    seen = path not in without_unseen(of_step)[1]
-    pattern = _stages.pattern_of_step(self._pattern, leaf, use)
-    of_step = of_step if seen else alike(of_step)
-    parts: list[jax.Array | None] = [None] * stage.steps
-    if before is not None:
-      parts = [_stages.step_of(before, use, i) for i in range(stage.steps)]
-    share = self._sparsities.get(path)
-    share = None if share is None else _share(share, tree.size(part), step, parts)
-    new, kept, row = self._leaf(path, part, of_step, pattern, share, parts[step])
-    if not seen:
-      row = dataclasses.replace(row, note=f'no rows for step {step}')
-    put = lambda leaf, part: _stages.with_step(leaf, use, step, part)
-    return put(leaf, new), put(jnp.ones(leaf.shape, bool) if mask is None else mask, kept), row
+    blind = [path for path in without_unseen(of_step)[1] if path in leaves]
+    like = alike(of_step) if blind else of_step
+    jobs = []
+    for path, leaf in leaves.items():
+      use, before = uses[path], masks[path][1]
+      part = _stages.step_of(leaf, use, step)
+      pattern = _stages.pattern_of_step(self._pattern, leaf, use)
+      parts: list[jax.Array | None] = [None] * stage.steps
+      if before is not None:
+        parts = [_stages.step_of(before, use, i) for i in range(stage.steps)]
+      share = self._sparsities.get(path)
+      share = None if share is None else _share(share, tree.size(part), step, parts)
+      jobs.append(_Job(path, part, like if path in blind else of_step, pattern, share, parts[step]))
+    out = {}
+    for (path, *_), (new, kept, row) in zip(jobs, self._solved(jobs), strict=True):
+      if path in blind:
+        row = dataclasses.replace(row, note=f'no rows for step {step}')
+      leaf, mask = leaves[path], masks[path][0]
+      mask = jnp.ones(leaf.shape, bool) if mask is None else mask
+      put = lambda leaf, part, path=path: _stages.with_step(leaf, uses[path], step, part)
+      out[path] = put(leaf, new), put(mask, kept), row
+    return out
 
   def _put(self, path: str, leaf: jax.Array, mask: jax.Array, row: LeafRepair) -> None:
     self.leaves[path], self._masks[path] = leaf, mask
     self._rows.setdefault(path, []).append(row)
 
-  def _leaf(
-    self, path: str, leaf: jax.Array, stats: Stats, pattern: Any, share: Any, before: Any
-  ) -> tuple[Any, Any, LeafRepair]:
-    """One leaf, or the part of it that a step uses, by itself."""
-    one, given = {path: leaf}, None
-    if not isinstance(pattern, NOfM):
-      if share is None:
-        leaf, mask, row = _leaves.untouched(path, leaf, 'the distribution leaves it dense', before)
-        return leaf, mask, _leaves.noted(row, stats)
-      given = {path: share}
-    how: dict[str, Any] = {'pattern': pattern, 'where': {path: True}}
-    if before is not None:
-      how['masks'] = {path: before}
+  def _solved(self, jobs: Sequence[_Job]) -> list[_units.Outcome]:
+    """What comes of leaves, or of the parts of them that a step uses; alike ones in one call."""
+    out: dict[str, _units.Outcome] = {}
+    together: dict[Any, list[_Job]] = {}
+    for job in jobs:
+      if job.share is None and not isinstance(job.pattern, NOfM):
+        why = 'the distribution leaves it dense'
+        done = _leaves.untouched(job.path, job.leaf, why, job.before)
+        out[job.path] = done._replace(row=_leaves.noted(done.row, job.stats))
+      else:
+        together.setdefault((id(job.stats), job.pattern), []).append(job)
+    for alike_ones in together.values():
+      out |= self._solved_alike(alike_ones)
+    return [out[job.path] for job in jobs]
+
+  def _solved_alike(self, jobs: Sequence[_Job]) -> dict[str, _units.Outcome]:
+    """Leaves of one pattern, in one call of the method."""
+    stats, pattern = jobs[0].stats, jobs[0].pattern
+    leaves = {job.path: job.leaf for job in jobs}
+    given = None if isinstance(pattern, NOfM) else {job.path: job.share for job in jobs}
+    how: dict[str, Any] = {'pattern': pattern, 'where': dict.fromkeys(leaves, True)}
+    if any(job.before is not None for job in jobs):
+      how['masks'] = {job.path: job.before for job in jobs}
     method = getattr(self._method, 'func', self._method)
     if method is None or method is least_squares:
-      masks = per_output(_scorers.scored(self._scorer, one, stats), stats, given, **how)
+      masks = {path: mask for job in jobs for path, mask in self._by_scores(job).items()}
       if method is None:
-        leaf, mask, row = _masked(path, leaf, masks[path], stats)
-        return leaf, mask, _leaves.noted(row, stats)
-      new, masks, report = self._method(one, stats, masks, where=how['where'])
+        return _masked(leaves, masks, stats)
+      new, masks, report = self._method(leaves, stats, masks, where=how['where'])
     else:
-      new, masks, report = self._method(one, stats, given, **how)
-    return new[path], masks[path], report[path]
+      new, masks, report = self._method(leaves, stats, given, **how)
+    return {path: _units.Outcome(new[path], masks[path], report[path]) for path in leaves}
+
+  def _by_scores(self, job: _Job) -> dict[str, Any]:
+    """The mask of a leaf, by its scores."""
+    given = None if isinstance(job.pattern, NOfM) else {job.path: job.share}
+    before = None if job.before is None else {job.path: job.before}
+    scores = _scorers.scored(self._scorer, {job.path: job.leaf}, job.stats)
+    where = {job.path: True}
+    return per_output(scores, job.stats, given, pattern=job.pattern, where=where, masks=before)
 
   @explicit
   def result(self, why: Sequence[tuple[str, str]]) -> tuple[Params, Masks, Repair]:
@@ -192,24 +249,36 @@ class Run:
     masks = [self._masks.get(path, self._before[path]) for path in self.paths]
     method = getattr(self._method, 'func', self._method)
     name = 'masks alone' if method is None else getattr(method, '__name__', 'method')
-    return self.params, self.treedef.unflatten(masks), Repair(name, tuple(rows), tuple(left))
+    report = Repair(name, tuple(rows), tuple(left), *self._watch.peak())
+    return self.params, self.treedef.unflatten(masks), report
 
 
 @dataclasses.dataclass(frozen=True)
-class _Masked:
+class Masked(Solver):
   """What is kept as it is."""
-
-  looks = False
 
   def solve(self, program: None, given: Matrices, state: None) -> Solved:
     none = jnp.zeros(given.weights.shape[0], jnp.float32)
     return Solved(jnp.where(given.mask, given.weights, 0.0), given.mask, none)
 
+  @classmethod
+  def floats(cls, sizes: tuple[int, int, int], sparsity: float) -> int:
+    return 4 * sizes[1] * sizes[2]
 
-def _masked(path: str, leaf: jax.Array, mask: jax.Array, stats: Stats) -> _units.Outcome:
-  uses = _leaves.uses_of(NAME, stats, path, leaf)
-  (out,) = _units.solved(NAME, [_leaves.masked_task(path, leaf, uses, mask, _Masked(), 0.0)])
-  return out
+  @classmethod
+  def macs(cls, sizes: tuple[int, int, int], sparsity: float, **options: Any) -> int:
+    return macs_of_errors(sizes)
+
+
+def _masked(
+  leaves: dict[str, jax.Array], masks: dict[str, jax.Array], stats: Stats
+) -> dict[str, _units.Outcome]:
+  tasks = []
+  for path, leaf in leaves.items():
+    uses = _leaves.uses_of(NAME, stats, path, leaf)
+    tasks.append(_leaves.masked_task(path, leaf, uses, masks[path], Masked(), 0.0))
+  found = zip(leaves, _units.solved(NAME, tasks), strict=True)
+  return {path: done._replace(row=_leaves.noted(done.row, stats)) for path, done in found}
 
 
 def _share(sparsity: float, size: int, step: int, masks: Sequence[Any]) -> float:

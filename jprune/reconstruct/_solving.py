@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Hashable, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -71,29 +71,41 @@ class Matrices(NamedTuple):
   common: Common
 
 
-class Solver(Protocol):
-  """A way to solve; hashable, as it is compiled for.
+@dataclasses.dataclass(frozen=True)
+class Solver:
+  """A way to solve, with the options that programs are compiled for.
 
-  A solver whose programs depend on what it finds looks first, and is asked which one each unit
-  takes.
+  One whose programs depend on what it finds looks first, and is asked which one each unit takes.
   """
 
-  @property
-  def looks(self) -> bool:
-    """Whether it does."""
-    ...
+  looks: ClassVar[bool] = False
 
   def look(self, given: Matrices) -> tuple[Any, jax.Array]:
     """What to go on with, and what is to be known of it, ``(batch, ...)``."""
-    ...
+    raise NotImplementedError
 
   def program(self, seen: np.ndarray) -> Hashable:
     """Which program goes on, from what is known of all matrices of a unit."""
-    ...
+    raise NotImplementedError
 
   def solve(self, program: Any, given: Matrices, state: Any) -> Solved:
     """Weights and masks; ``state`` is what the look was, or ``None``."""
-    ...
+    raise NotImplementedError
+
+  @classmethod
+  def floats(cls, sizes: tuple[int, int, int], sparsity: float) -> int:
+    """How many of 4 bytes a unit takes to be solved, besides what it is given and gives back."""
+    raise NotImplementedError
+
+  @classmethod
+  def macs(cls, sizes: tuple[int, int, int], sparsity: float, **options: Any) -> int:
+    """Multiply-adds of a matrix, at most, by their leading terms."""
+    raise NotImplementedError
+
+
+def macs_of_errors(sizes: tuple[int, int, int]) -> int:
+  """Multiply-adds of measuring what became of a matrix."""
+  return 3 * sizes[1] ** 2 * sizes[2]
 
 
 class Done(NamedTuple):
@@ -115,7 +127,10 @@ class Done(NamedTuple):
 @functools.partial(jax.jit, static_argnames=['owners', 'solver'])
 def look(dealt: Dealt, counts: Any, common: Common, *, owners: Owners, solver: Solver) -> Any:
   """The first part of a solver; what is to be known is whole on all devices."""
-  first = lambda given, common: solver.look(_matrices(*given, common)[0])
+
+  def first(given: tuple[Dealt, Any], common: Common) -> Any:
+    return solver.look(_matrices(given[0], given[1], common)[0])
+
   state, seen = owners.apart(first, (dealt, counts), common)
   return state, owners.everywhere(seen)
 

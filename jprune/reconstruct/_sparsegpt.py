@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 from jprune import _checks
 from jprune._entry import public
@@ -10,7 +11,7 @@ from jprune.graph import Stats
 from jprune.masks import NOfM, Unstructured
 from jprune.reconstruct import _matrix_solvers, _sparsegpt_core
 from jprune.reconstruct._report import Repair
-from jprune.reconstruct._solving import Matrices, Solved
+from jprune.reconstruct._solving import Matrices, Solved, Solver, macs_of_errors
 from jprune.typing import Masks, Params, Sparsities, Where
 
 
@@ -101,21 +102,30 @@ def sparsegpt(
 
   return _matrix_solvers.leaf_by_leaf(
     'sparsegpt', params, stats, sparsity, pattern, where, masks,
-    _SparseGPT(block, n_of_m, per_output), (damping,), parts, per_output,
+    SparseGPT(block, n_of_m, per_output), (damping,), parts, per_output,
   )  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
-class _SparseGPT:
+class SparseGPT(Solver):
   """As owners run it; numbers: the damping."""
 
   block: int
   n_of_m: tuple[int, int] | None
   per_output: bool
-  looks = False
 
   def solve(self, program: None, given: Matrices, state: None) -> Solved:
     return _sparsegpt_core.solve(
       given.weights, given.gram, given.counts, given.common.orders, given.common.numbers[0],
       block=self.block, n_of_m=self.n_of_m, per_output=self.per_output, alive=given.mask,
     )  # fmt: skip
+
+  @classmethod
+  def floats(cls, sizes: tuple[int, int, int], sparsity: float) -> int:
+    _, inputs, outputs = sizes
+    return 13 * inputs**2 // 2 + inputs * outputs // 2
+
+  @classmethod
+  def macs(cls, sizes: tuple[int, int, int], sparsity: float, **options: Any) -> int:
+    _, inputs, outputs = sizes
+    return 2 * inputs**3 // 3 + inputs**2 * outputs // 2 + macs_of_errors(sizes)

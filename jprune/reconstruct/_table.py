@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from jprune._text import html as page
 from jprune._text.table import WIDTH, table
-from jprune._text.words import by_reason, plural, printable, shorten
+from jprune._text.words import by_reason, byte_size, plural, printable, shorten
 
 if TYPE_CHECKING:
   from jprune.reconstruct._report import Repair
@@ -56,6 +56,8 @@ def _notes(report: Repair, width: int | None) -> list[str]:
   out = [
     f'By {report.method}. Errors: squared, of the outputs, relative to those of the dense leaf.'
   ]
+  if report.peak_bytes:
+    out.append(f'Most memory of a device: {byte_size(report.peak_bytes)}, by {report.peak_source}.')
   if any(row.escalated for row in report.rows):
     out.append('*: not positive definite with the damping that was asked for; damped more.')
   for row in report.rows:

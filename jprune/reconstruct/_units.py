@@ -183,7 +183,7 @@ class _Work:
 
 def _round(function: str, owners: Owners, work: Sequence[_Work], units: Sequence[Unit]) -> None:
   """A unit for each owner: dealt out, solved, put back."""
-  dealt_to = [*units, *units[:1] * (owners.count - len(units))]
+  dealt_to = [*units, *[units[0]] * (owners.count - len(units))]
   keys = list(dict.fromkeys((unit.task, unit.part) for unit in dealt_to))
   first = work[units[0].task].task
   part = first.parts[units[0].part]
