@@ -66,6 +66,8 @@ class Repair:
     method: the function that made it.
     rows: a :class:`LeafRepair` for each leaf that was worked on, in tree order.
     skipped: pairs of a path and the reason, for all other leaves.
+    passes: how often :func:`prune` ran the model over all batches, by multiply-adds; 0 where
+      statistics were given.
 
   Examples:
     >>> row = jprune.reconstruct.LeafRepair('w', (2, 4), 4, 0.5, 0.25, 0.01, False)
@@ -87,6 +89,7 @@ class Repair:
   method: str
   rows: tuple[LeafRepair, ...]
   skipped: tuple[tuple[str, str], ...] = ()
+  passes: float = 0.0
 
   def __getitem__(self, path: str) -> LeafRepair:
     for row in self.rows:
@@ -121,12 +124,13 @@ class Repair:
     """Everything as plain, JSON-serialisable Python values.
 
     Returns:
-      ``{'method': ..., 'leaves': [...], 'skipped': {path: reason}}``; each leaf with the
-      attributes and properties of its :class:`LeafRepair`.
+      ``{'method': ..., 'leaves': [...], 'skipped': {path: reason}, 'passes': ...}``; each leaf with
+      the attributes and properties of its :class:`LeafRepair`.
     """
     rows = [
       dataclasses.asdict(row)
       | {'shape': list(row.shape), 'size': row.size, 'sparsity': row.sparsity}
       for row in self.rows
     ]
-    return {'method': self.method, 'leaves': rows, 'skipped': dict(self.skipped)}
+    skipped = dict(self.skipped)
+    return {'method': self.method, 'leaves': rows, 'skipped': skipped, 'passes': self.passes}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -14,11 +14,11 @@ from jprune import _checks, tree
 from jprune._entry import explicit
 from jprune.distributions import global_
 from jprune.distributions._needs import needs_of
-from jprune.graph._capture.stats import Stats
+from jprune.graph._capture.stats import Stats, Use
 from jprune.masks import NOfM
 from jprune.reconstruct import _leaves, _scorers, _stages
+from jprune.reconstruct._at_hand import AtHand, part_of
 from jprune.reconstruct._counts import spread
-from jprune.reconstruct._devices import on_one_device, returned
 from jprune.reconstruct._empty_statistics import alike, without_unseen
 from jprune.reconstruct._least_squares import least_squares
 from jprune.reconstruct._per_output import per_output
@@ -41,11 +41,13 @@ class Run:
     scorer: Any,
     chosen: list[str],
     masks: list[Any],
+    uses: Mapping[str, Sequence[Use]],
   ) -> None:
     """``masks`` are earlier ones along the leaves, or ``None``, and the params have zeros there."""
     self.paths, leaves, self.treedef = tree.flatten(params)
     self._before = dict(zip(self.paths, masks, strict=True))
-    self.leaves = dict(zip(self.paths, leaves))
+    self.at_hand = AtHand(dict(zip(self.paths, leaves)))
+    self._uses = uses
     self._dense = params
     self._sparsity = sparsity
     self._pattern = pattern
@@ -55,12 +57,14 @@ class Run:
     self._scores: dict[str, Any] = {}
     self._sparsities: dict[str, float] = {}
     self._unseen: dict[str, None] = {}
-    self._masks: dict[str, jax.Array] = {}
+    self._blind: dict[str, int] = {}
+    self._lost: dict[str, list[int]] = {}
     self._rows: dict[str, list[LeafRepair]] = {}
 
   @property
   def params(self) -> Params:
-    return self.treedef.unflatten(list(self.leaves.values()))
+    """As they are now."""
+    return self.treedef.unflatten([self.at_hand.whole(path) for path in self.paths])
 
   @explicit
   def score(self, stats: Stats | None) -> None:
@@ -80,7 +84,7 @@ class Run:
     """Sets the sparsity of each leaf, by scores if there are any, else by shapes alone."""
     given = {
       path: jax.ShapeDtypeStruct(jnp.shape(leaf), jnp.float32)
-      for path, leaf in self.leaves.items()
+      for path, leaf in self.at_hand.leaves.items()
       if path in self._chosen
     }
     given = self._scores or given
@@ -103,53 +107,53 @@ class Run:
   @explicit
   def stage(self, stage: _stages.Stage, stats: Stats) -> None:
     """Prunes the leaves of a stage."""
-    known, unseen = without_unseen(stats)
-    self._unseen.update({path: None for path in unseen if path in stage.paths})
+    unseen = without_unseen(stats)[1]
+    if stage.step is None:
+      self._unseen.update({path: None for path in unseen if path in stage.paths})
     for path in stage.paths:
       if path in self._unseen:
         continue
-      leaf = jnp.asarray(self.leaves[path])
-      if stage.step is None:
-        share, before = self._sparsities.get(path), self._before[path]
-        self._put(path, *self._leaf(path, leaf, stats, self._pattern, share, before))
+      if stage.step is not None:
+        self._step(stage, stage.step, path, stats, path not in unseen)
         continue
-      masks = self._masks.get(path), self._before[path]
-      with on_one_device(leaf, masks, known.inputs) as (moved, (mask, before), inputs):
-        own = dataclasses.replace(known, inputs=inputs)
-        new, mask, row = self._step(stage, stage.step, path, moved, mask, before, own)
-      self._put(path, returned(new, leaf), returned(mask, leaf), row)
+      leaf = jnp.asarray(self.at_hand.whole(path))
+      share, before = self._sparsities.get(path), self._before[path]
+      leaf, mask, row = self._leaf(path, leaf, stats, self._pattern, share, before)
+      self.at_hand.put(path, leaf, mask)
+      self._rows[path] = [row]
 
-  def _step(
-    self,
-    stage: _stages.Stage,
-    step: int,
-    path: str,
-    leaf: jax.Array,
-    mask: Any,
-    before: Any,
-    stats: Stats,
-  ) -> tuple[jax.Array, jax.Array, LeafRepair]:
-    """The part of a leaf that one step of a scan uses, put back into the leaf and its mask."""
-    (use,) = dict(stats.uses)[path]
-    part = _stages.step_of(leaf, use, step)
-    of_step = _stages.stats_of_step(stats, stage.paths, step)
-    seen = path not in without_unseen(of_step)[1]
-    pattern = _stages.pattern_of_step(self._pattern, leaf, use)
-    of_step = of_step if seen else alike(of_step)
-    parts: list[jax.Array | None] = [None] * stage.steps
+  def _step(self, stage: _stages.Stage, step: int, path: str, stats: Stats, seen: bool) -> None:
+    """Prunes the part of a leaf that one step of a scan uses."""
+    (use,) = self._uses[path]
+    axis = _stages.axis_of(use)
+    part = self.at_hand.part(path, axis, step)
+    pattern = _stages.pattern_of_step(self._pattern, len(use.box), use)
+    before, gone = self._before[path], [0] * stage.steps
     if before is not None:
-      parts = [_stages.step_of(before, use, i) for i in range(stage.steps)]
+      gone = self._gone(path, axis)
+      before = part_of(before, axis, step)
     share = self._sparsities.get(path)
-    share = None if share is None else _share(share, tree.size(part), step, parts)
-    new, kept, row = self._leaf(path, part, of_step, pattern, share, parts[step])
+    share = None if share is None else _share(share, tree.size(part), step, gone)
+    of_step = stats if seen else alike(stats)
+    leaf, mask, row = self._leaf(path, part, of_step, pattern, share, before)
     if not seen:
       row = dataclasses.replace(row, note=f'no rows for step {step}')
-    put = lambda leaf, part: _stages.with_step(leaf, use, step, part)
-    return put(leaf, new), put(jnp.ones(leaf.shape, bool) if mask is None else mask, kept), row
+      self._blind[path] = self._blind.get(path, 0) + 1
+    self.at_hand.put_part(path, axis, step, leaf, mask)
+    rows = self._rows.setdefault(path, [])
+    rows.append(row)
+    if self._blind.get(path, 0) == stage.steps:  # which nobody knows before the last one
+      self._unseen[path] = None
+      self.at_hand.drop(path)
+      del self._rows[path]
 
-  def _put(self, path: str, leaf: jax.Array, mask: jax.Array, row: LeafRepair) -> None:
-    self.leaves[path], self._masks[path] = leaf, mask
-    self._rows.setdefault(path, []).append(row)
+  def _gone(self, path: str, axis: int) -> list[int]:
+    """How many weights of each step an earlier mask has pruned."""
+    if path not in self._lost:
+      mask = np.asarray(self._before[path])
+      others = tuple(i for i in range(mask.ndim) if i != axis)
+      self._lost[path] = [int(n) for n in np.count_nonzero(~mask, axis=others)]
+    return self._lost[path]
 
   def _leaf(
     self, path: str, leaf: jax.Array, stats: Stats, pattern: Any, share: Any, before: Any
@@ -176,8 +180,9 @@ class Run:
     return new[path], masks[path], report[path]
 
   @explicit
-  def result(self, why: Sequence[tuple[str, str]]) -> tuple[Params, Masks, Repair]:
+  def result(self, why: Sequence[tuple[str, str]], passes: float) -> tuple[Params, Masks, Repair]:
     """The params, their masks, and the report of all leaves."""
+    self.at_hand.join()
     known = dict(why) | dict.fromkeys(self._unseen, 'no batch runs a product with it')
     if not self._rows and self._unseen:
       raise _checks.no_rows(NAME, next(iter(self._unseen)))
@@ -188,10 +193,11 @@ class Run:
       for path in self.paths
       if path not in self._rows
     ]
-    masks = [self._masks.get(path, self._before[path]) for path in self.paths]
+    masks = [self.at_hand.masks.get(path, self._before[path]) for path in self.paths]
     method = getattr(self._method, 'func', self._method)
     name = 'masks alone' if method is None else getattr(method, '__name__', 'method')
-    return self.params, self.treedef.unflatten(masks), Repair(name, tuple(rows), tuple(left))
+    report = Repair(name, tuple(rows), tuple(left), passes)
+    return self.params, self.treedef.unflatten(masks), report
 
 
 def _masked(path: str, leaf: jax.Array, mask: jax.Array, stats: Stats) -> _leaves.Outcome:
@@ -208,13 +214,12 @@ def _masked(path: str, leaf: jax.Array, mask: jax.Array, stats: Stats) -> _leave
   return _leaves.outcome_of(work, path, leaf, uses, mask)
 
 
-def _share(sparsity: float, size: int, step: int, masks: Sequence[Any]) -> float:
+def _share(sparsity: float, size: int, step: int, gone: Sequence[int]) -> float:
   """What a step gives, such that all of them together give exactly what the leaf has to.
 
-  ``masks`` are the earlier ones of all steps, or ``None``; what they pruned counts.
+  ``gone`` is what earlier masks have pruned of each step, which counts.
   """
-  gone = [0 if mask is None else size - int(np.count_nonzero(mask)) for mask in masks]
-  count = round(sparsity * size * len(masks))
+  count = round(sparsity * size * len(gone))
   more = spread(max(count - sum(gone), 0), [size - each for each in gone])
   return (gone[step] + more[step]) / size if size else 0.0
 

@@ -56,6 +56,8 @@ def _notes(report: Repair, width: int | None) -> list[str]:
   out = [
     f'By {report.method}. Errors: squared, of the outputs, relative to those of the dense leaf.'
   ]
+  if report.passes:
+    out.append(f'The model was run {report.passes:.3g} times over all batches.')
   if any(row.escalated for row in report.rows):
     out.append('*: not positive definite with the damping that was asked for; damped more.')
   for row in report.rows:
