@@ -66,6 +66,10 @@ def everyday(folder: pathlib.Path, x: jax.Array) -> None:
   params = jprune.apply(params, masks)
   jprune.save(folder / 'sparse.safetensors', params, masks)
   params, masks = jprune.load(str(folder / 'sparse.safetensors'), like=params)
+  with jprune.io.open(folder / 'sparse.safetensors') as checkpoint:
+    opened: jprune.io.Checkpoint = checkpoint
+    leaf: jprune.io.LazyArray = opened.params['in']
+    print(leaf.read().sum(), leaf[0], opened.masks, opened.shards)
   report: jprune.report.Tally = jprune.tally(params, masks)
   rows: tuple[jprune.report.LeafTally, ...] = report.rows
   sparsest: float = max(row.sparsity for row in rows)

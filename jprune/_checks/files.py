@@ -23,8 +23,15 @@ def missing_library(function: str, library: str, extra: str) -> ImportError:
   return ImportError(f"{function}: needs {library}, which isn't installed. {fix}")
 
 
-def as_path(function: str, path: Any, argument: str = 'path') -> str:
-  """The name of a file as a str; refused if no file can have it, whatever the system holds."""
+def as_path(function: str, path: Any, argument: str = 'path', folders: bool = False) -> str:
+  """The name of a file as a str; refused if no file can have it, whatever the system holds.
+
+  Args:
+    function: who asks, for the message.
+    path: what the user gave.
+    argument: what it is called there.
+    folders: whether it may be that of a folder too.
+  """
   fix = "Pass a file name such as 'sparse.safetensors'."
   if not isinstance(path, (str, os.PathLike)):
     raise TypeError(message(function, argument, 'a str or os.PathLike', kind(path), fix))
@@ -34,6 +41,8 @@ def as_path(function: str, path: Any, argument: str = 'path') -> str:
   if '\0' in name or not _encodes(name):
     fix = 'Leave out NUL and lone surrogates.'
     raise ValueError(message(function, argument, constraint, quoted(name), fix))
+  if folders:
+    return name
   if os.path.isdir(name) or os.path.basename(name) in ('', os.curdir, os.pardir):
     got = f'the folder {quoted(name)}'
     raise ValueError(message(function, argument, constraint, got, 'Add a file name.'))

@@ -13,8 +13,9 @@ import json
 import os
 import stat
 import struct
+import threading
 from collections.abc import Iterable, Iterator
-from io import BufferedReader
+from io import FileIO
 from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
@@ -131,7 +132,12 @@ def opened(function: str, path: Any) -> Iterator[Reader]:
     TypeError: if ``path`` is no path.
     ValueError: if it is no regular file, truncated, damaged or of another format.
   """
-  name = _checks.as_path(function, path)
+  with contextlib.closing(reader(function, _checks.as_path(function, path))) as found:
+    yield found
+
+
+def reader(function: str, name: str) -> Reader:
+  """:func:`opened` for a name that :func:`jprune._checks.as_path` gave; its caller closes it."""
   library(function)
   _errors.check_input(function, name)
   # a pipe that took the file's name meanwhile would let us wait
@@ -140,14 +146,18 @@ def opened(function: str, path: Any) -> Iterator[Reader]:
     handle = os.open(name, flags)
   except OSError as error:
     raise _errors.not_read(function, 'path', name, error) from None
-  with open(handle, 'rb') as file:
-    yield Reader(function, name, file)
+  file = open(handle, 'rb', buffering=0)  # noqa: SIM115
+  try:
+    return Reader(function, name, file)
+  except BaseException:
+    file.close()
+    raise
 
 
 class Reader:
   """An open file, judged by the library: its metadata, and its tensors by name."""
 
-  def __init__(self, function: str, path: str, file: BufferedReader):
+  def __init__(self, function: str, path: str, file: FileIO):
     safetensors = library(function)
     self.function, self.path, self._file = function, path, file
     status = os.fstat(file.fileno())
@@ -164,6 +174,7 @@ class Reader:
     except (safetensors.SafetensorError, struct.error, *faults) as error:
       raise _errors.broken_file(function, path, size, error) from None
     self._start = LENGTH.size + length
+    self._lock = threading.Lock()  # of the file's position
 
   def raw(self, tensor: Tensor) -> np.ndarray:
     """The bytes of a tensor, which must be there with just this dtype and shape.
@@ -171,16 +182,49 @@ class Reader:
     Raises:
       ValueError: if it isn't.
     """
+    self._span(tensor)  # before that much memory is taken
+    array = np.empty(tensor.nbytes, np.uint8)
+    self.read_into(tensor, 0, array)
+    return array
+
+  def read_into(self, tensor: Tensor, position: int, out: np.ndarray) -> None:
+    """Fills ``out`` with the bytes of a tensor that begin at a position in it.
+
+    Raises:
+      ValueError: as :meth:`raw`.
+    """
+    span, rest = self._span(tensor), out.data
+    with self._lock:
+      self._file.seek(self._start + span.begin + position)
+      while rest.nbytes:  # a system reads at most 2 GiB at once
+        count = self._file.readinto(rest)
+        if not count:
+          raise ValueError(f"tensor '{tensor.name}' is cut short")
+        rest = rest[count:]
+
+  def _span(self, tensor: Tensor) -> Span:
     span = self.spans.get(tensor.name)
     if span is None:
       raise ValueError(f"tensor '{tensor.name}' is missing")
     if span != as_span(tensor, span.begin, span.end):
       raise ValueError(f"tensor '{tensor.name}' is {span.code} of shape {span.shape}")
-    array = np.empty(span.end - span.begin, np.uint8)
-    self._file.seek(self._start + span.begin)
-    if self._file.readinto(array.data) != array.size:
-      raise ValueError(f"tensor '{tensor.name}' is cut short")
-    return array
+    return span
+
+  def file_of(self, name: str) -> str:
+    """The path of the file that holds a tensor."""
+    return self.path
+
+  @property
+  def files(self) -> dict[str, tuple[str, ...]]:
+    """The tensors in each file, by its path."""
+    return {self.path: tuple(self.spans)}
+
+  @property
+  def closed(self) -> bool:
+    return self._file.closed
+
+  def close(self) -> None:
+    self._file.close()
 
 
 def _parsed(entry: dict[str, Any]) -> Span:

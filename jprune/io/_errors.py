@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax.core import Tracer
 
 from jprune._checks.files import _of_system, _special
-from jprune._checks.words import differing, kind, message, quoted, shortened
+from jprune._checks.words import differing, kind, listed, message, quoted, shortened
 
 
 def check_input(function: str, path: str, argument: str = 'path') -> None:
@@ -83,9 +83,110 @@ def broken_file(function: str, path: str, size: int, error: Exception) -> ValueE
 
 
 def foreign_file(function: str, path: str) -> ValueError:
-  fix = 'Read it with safetensors.flax.load_file, and save it with jprune.save.'
+  fix = 'Read it leaf by leaf with jprune.io.open, or whole with safetensors.flax.load_file.'
   got = f'{quoted(path)}, a safetensors file of another tool'
   return ValueError(message(function, 'path', 'a file that jprune.save wrote', got, fix))
+
+
+# -------------------------------------------------------------------------------- several files
+
+
+def bad_index(shape: Sequence[int], index: Any) -> IndexError:
+  constraint = f'ints and slices within a leaf of shape {tuple(shape)}'
+  fix = 'Read the leaf whole for other kinds of indexing.'
+  return IndexError(message('read', 'index', constraint, shortened(repr(index)), fix))
+
+
+def no_checkpoint(function: str, folder: str) -> ValueError:
+  constraint, got = 'a checkpoint', f'the folder {quoted(folder)}, which holds no safetensors file'
+  fix = 'Name the folder of the files; one of Orbax is read by jprune.io.open.'
+  return ValueError(message(function, 'path', constraint, got, fix))
+
+
+def several_checkpoints(function: str, folder: str, names: Sequence[str]) -> ValueError:
+  got = f'the folder {quoted(folder)} with {listed(names)}'
+  fix = 'Pass the path of the file or of the index that is meant.'
+  return ValueError(message(function, 'path', 'one checkpoint', got, fix))
+
+
+def closed(path: str, leaf: str) -> ValueError:
+  fix = 'Read inside of the with block of jprune.io.open.'
+  got = f'{quoted(path)}, which was closed'
+  return ValueError(message('read', 'path', 'open', got, fix, shortened(leaf)))
+
+
+def unfinished(function: str, path: str) -> ValueError:
+  got = f'{quoted(path)}, which Orbax has not finished'
+  fix = 'Its save was cut short; take an earlier step.'
+  return ValueError(message(function, 'path', 'a whole checkpoint', got, fix))
+
+
+def broken_orbax(function: str, path: str, error: Exception) -> ValueError:
+  got = f'{quoted(path)} ({shortened(error)})'
+  fix = 'It is damaged, or of a version of Orbax that is not installed.'
+  return ValueError(message(function, 'path', 'a checkpoint that Orbax can read', got, fix))
+
+
+def no_tensors(function: str, path: str) -> ValueError:
+  constraint = 'a file with at least one tensor'
+  return ValueError(message(function, 'path', constraint, f'{quoted(path)}, which has none'))
+
+
+def unknown_code(function: str, name: str, code: str, known: Sequence[str]) -> ValueError:
+  """A dtype of the safetensors format that NumPy can't count in."""
+  constraint = f'a file of tensors of {", ".join(known)}'
+  fix = 'Convert that tensor first.'
+  return ValueError(message(function, 'path', constraint, code, fix, shortened(name)))
+
+
+def one_of_several(function: str, path: str, which: str) -> ValueError:
+  got = f'{quoted(path)}, which is {shortened(which)}'
+  fix = 'Pass the folder, or the index.'
+  return ValueError(message(function, 'path', 'a whole checkpoint', got, fix))
+
+
+def index_missing(function: str, folder: str) -> ValueError:
+  got = f'the folder {quoted(folder)}, whose index is missing'
+  fix = 'Its save was cut short, or the copy of it; save or copy it again.'
+  return ValueError(message(function, 'path', 'a whole checkpoint', got, fix))
+
+
+def shard_missing(function: str, path: str, names: Sequence[str]) -> FileNotFoundError:
+  got = f'{quoted(path)}, without {listed(names)}'
+  fix = 'Copy the missing file there, or save all of them again.'
+  return FileNotFoundError(message(function, 'path', 'a whole checkpoint', got, fix))
+
+
+def broken_index(function: str, path: str, error: Exception) -> ValueError:
+  detail = error if type(error) is ValueError else repr(error)
+  got = f'{quoted(path)} ({shortened(detail)})'
+  fix = 'It is damaged or of another format; save it again.'
+  return ValueError(message(function, 'path', 'an index of safetensors files', got, fix))
+
+
+def tensor_twice(function: str, path: str, name: str, files: Sequence[str]) -> ValueError:
+  got = f"{quoted(path)}, of which {listed(files)} both hold tensor '{shortened(name)}'"
+  fix = 'They are of different saves; save them again.'
+  return ValueError(message(function, 'path', 'files that hold each tensor once', got, fix))
+
+
+def index_at_odds(
+  function: str, path: str, file: str, missing: Sequence[str], extra: Sequence[str]
+) -> ValueError:
+  parts = [f'lacks {listed(missing)}'] if missing else []
+  parts += [f'holds {listed(extra)}, which the index does not place there'] if extra else []
+  got = f"{quoted(path)}, whose file '{file}' {' and '.join(parts)}"
+  fix = 'Index and files are of different saves; save them again.'
+  return ValueError(message(function, 'path', 'an index that fits its files', got, fix))
+
+
+def index_expected(function: str, path: str) -> ValueError:
+  fix = 'Leave max_shard_size= out to write one file.'
+  got = f'{quoted(path)}, which is a file'
+  return ValueError(message(function, 'path', 'a folder', got, fix))
+
+
+# ----------------------------------------------------------------------------------- contents
 
 
 def newer_file(function: str, path: str, version: int, known: int) -> ValueError:

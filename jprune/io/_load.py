@@ -14,8 +14,9 @@ import numpy as np
 
 from jprune import _checks, tree
 from jprune._entry import explicit
-from jprune.io import _container, _errors, _leaf, _memory, _structure
+from jprune.io import _container, _errors, _leaf, _memory, _shards, _structure
 from jprune.io._save import CHECKSUM, KEY, VERSION
+from jprune.io._shards import Files
 from jprune.masks._pack import pack_leaf
 from jprune.typing import Masks, Params
 
@@ -63,7 +64,7 @@ def load(path: str | os.PathLike[str], like: Params | None = None) -> tuple[Para
 
 
 def read_all(
-  function: str, path: Any, like: Callable[[_container.Reader, dict[str, Any]], Any]
+  function: str, path: Any, like: Callable[[Files, dict[str, Any]], Any]
 ) -> tuple[Params, Masks]:
   """Params and masks, for a caller of that name.
 
@@ -73,7 +74,7 @@ def read_all(
     like: what :func:`load` takes as ``like``, by the file's reader and its metadata; called before
       any leaf is read, it may refuse the file.
   """
-  with _container.opened(function, path) as reader:
+  with _shards.opened(function, path) as reader:
     contents, plans, checksums = _contents(reader)
     order, treedef, shardings = _placement(function, like(reader, contents), plans)
     for plan in plans:
@@ -88,7 +89,7 @@ def read_all(
   return rebuild(params), rebuild(masks) if contents['masks'] else None
 
 
-def _contents(reader: _container.Reader) -> tuple[dict[str, Any], list[_leaf.Leaf], list[str]]:
+def _contents(reader: Files) -> tuple[dict[str, Any], list[_leaf.Leaf], list[str]]:
   """What the metadata says, checked as far as that goes without the data."""
   text = reader.metadata.get(KEY)
   if text is None:
@@ -117,7 +118,7 @@ def _contents(reader: _container.Reader) -> tuple[dict[str, Any], list[_leaf.Lea
 
 
 @contextlib.contextmanager
-def _damaged(reader: _container.Reader, leaf: Any = None) -> Iterator[None]:
+def _damaged(reader: Files, leaf: Any = None) -> Iterator[None]:
   """What metadata that nobody can have written makes of its reader."""
   try:
     yield
@@ -164,7 +165,7 @@ def _sharding(leaf: Any) -> Any:
 
 
 def read(
-  reader: _container.Reader, plan: _leaf.Leaf, checksum: str | None
+  reader: Files, plan: _leaf.Leaf, checksum: str | None
 ) -> tuple[np.ndarray, np.ndarray | None]:
   """One leaf and its mask, if it has one, on the host.
 
@@ -184,12 +185,30 @@ def read(
       raise ValueError('its data has another checksum')
     return _leaf.decode(plan, arrays)
   except ValueError as error:
-    raise _checks.damaged_file(reader.function, reader.path, error, plan.path) from None
+    file = reader.file_of(_leaf.tensors(plan)[0].name)
+    raise _checks.damaged_file(reader.function, file, error, plan.path) from None
   except MemoryError:
     raise _memory.too_large(reader.function, reader.path, plan) from None
 
 
-def _loaded(reader: _container.Reader, plan: _leaf.Leaf, checksum: str, sharding: Any) -> Any:
+def read_part(
+  reader: Files, plan: _leaf.Leaf, part: Callable[[_leaf.Tensor], np.ndarray]
+) -> np.ndarray:
+  """What a call reads of the values of a leaf that is stored dense, without its checksum.
+
+  Raises:
+    ValueError: if the file isn't as the metadata say.
+  """
+  (tensor, *_) = _leaf.tensors(plan)
+  try:
+    return part(tensor)
+  except ValueError as error:
+    raise _checks.damaged_file(
+      reader.function, reader.file_of(tensor.name), error, plan.path
+    ) from None
+
+
+def _loaded(reader: Files, plan: _leaf.Leaf, checksum: str, sharding: Any) -> Any:
   """One leaf and its mask, as jax arrays."""
   values, mask = read(reader, plan, checksum)
   try:

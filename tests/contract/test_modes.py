@@ -92,7 +92,9 @@ def saved_and_loaded(m):
     small = jprune.shrink(forward, m.params, m.channel_masks, m.x)
     jprune.save_shrunk(os.path.join(folder, 'small'), small)
     again = jprune.load_shrunk(os.path.join(folder, 'small'), forward)
-    return [io.load(path), again.params]
+    with io.open(path) as opened:
+      lazy = [leaf.read_masked() for leaf in jax.tree.leaves(opened.params)]
+    return [io.load(path), again.params, lazy]
 
 
 def shrunk_module(room, model, x):
@@ -175,7 +177,9 @@ CALLS = {
     graph.verify(forward, m.params, m.channel_masks, m.x).largest,
     graph.verify(forward, m.params, m.channel_masks, m.x, key=m.key).largest,
   ],
-  'io.load io.save load_shrunk save_shrunk': lambda m: saved_and_loaded(m),
+  'io.load io.save io.open io.Checkpoint io.LazyArray load_shrunk save_shrunk': lambda m: (
+    saved_and_loaded(m)
+  ),
   'masks.Block': lambda m: [
     jprune.prune(m.params, 0.5, pattern=Block((2, 2)), masks=m.masks),
     jprune.prune(m.params, 0.5, pattern=Block((3, 3), pad=True)),

@@ -1,0 +1,187 @@
+"""A checkpoint as trees of leaves that stay in their files."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from jprune import _checks, tree
+from jprune.io import _errors, _foreign, _leaf, _load, _orbax, _shards, _structure
+from jprune.io._boxes import Box, read_box
+from jprune.io._lazy import LazyArray
+from jprune.io._save import CHECKSUM, KEY
+from jprune.io._shards import Files
+from jprune.tree._quantised import scales_of
+from jprune.typing import Masks, Params
+
+
+class Checkpoint:
+  """What :func:`jprune.io.open` gives: trees of lazy leaves over open files.
+
+  As a context manager it closes the files at the end; :meth:`close` does so too. Leaves that are
+  read later raise.
+
+  Attributes:
+    path: of the file, folder or index, as it was given.
+    params: tree of :class:`LazyArray`: of a checkpoint of :func:`jprune.save` the saved tree (as
+      :func:`jprune.load` gives it), of Orbax the nested tree, of others a flat dict by the names of
+      the tensors, sorted.
+    masks: tree of the same structure, leaves :class:`LazyArray` of bools or ``None``; ``None`` if
+      the checkpoint was saved without.
+    metadata: texts of other tools in the files' headers, on which all files agree, and in the
+      index, such as ``{'format': 'pt'}``.
+    shards: which leaves each file holds: paths of leaves by the file's path.
+    scales: of a quantised checkpoint, the leaf that scales it by the path of each quantised leaf.
+
+  Examples:
+    >>> import os, tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...   path = os.path.join(folder, 'model.safetensors')
+    ...   jprune.save(path, {'fc': {'w': jnp.ones((2, 3)), 'b': jnp.zeros(2)}})
+    ...   with jprune.io.open(path) as model:
+    ...     model.params['fc']
+    {'b': LazyArray('fc/b', float32[2]), 'w': LazyArray('fc/w', float32[2, 3])}
+  """
+
+  def __init__(
+    self,
+    path: str,
+    params: Params,
+    masks: Masks,
+    metadata: dict[str, str],
+    shards: dict[str, tuple[str, ...]],
+    files: Files | None,
+  ):
+    self.path, self.params, self.masks = path, params, masks
+    self.metadata, self.shards, self._files = metadata, shards, files
+    paths, leaves, _ = tree.flatten(params)
+    by_path = dict(zip(paths, leaves))
+    dtypes = [leaf.dtype.name if tree.is_array(leaf) else None for leaf in leaves]
+    pairs = zip(paths, scales_of(paths, dtypes))
+    self.scales: dict[str, LazyArray] = {path: by_path[s] for path, s in pairs if s is not None}
+
+  def close(self) -> None:
+    """Closes the files; leaves can't be read any more."""
+    if self._files is not None:
+      self._files.close()
+
+  def __enter__(self) -> Checkpoint:
+    return self
+
+  def __exit__(self, *_: Any) -> None:
+    self.close()
+
+  def __repr__(self) -> str:
+    leaves = len(tree.flatten(self.params)[1])
+    return f'Checkpoint({self.path!r}, leaves={leaves}, files={len(self.shards)})'
+
+
+def open(path: str | os.PathLike[str]) -> Checkpoint:
+  """Opens a checkpoint of any size without reading its weights.
+
+  It may be a safetensors file, of :func:`jprune.save` or of another tool; a folder of such files
+  with their index, ``model.safetensors.index.json``, or that index; a folder of numbered files,
+  ``model-00001-of-00003.safetensors``, without one; a folder that Orbax's ``StandardCheckpointer``
+  or ``PyTreeCheckpointer`` wrote, on a local disk. All headers are read and compared with the
+  index, so that what is missing is said now.
+
+  The leaves are :class:`LazyArray`: ``leaf.read()`` reads one, ``leaf[i]`` one step of a stack of
+  layers. A tree of them goes wherever shapes are asked for (``jax.eval_shape``,
+  :func:`jprune.graph.channels`), and to :func:`jprune.save`, which reads one leaf at a time.
+
+  Args:
+    path: of the file, the folder or the index.
+
+  Returns:
+    A :class:`Checkpoint`, best used as a context manager.
+
+  Raises:
+    ImportError: if safetensors, or for its folders Orbax, is not installed.
+    FileNotFoundError: if there is no such file, or a file that belongs to it is missing.
+    OSError: if a file can't be read.
+    TypeError: if ``path`` is no path.
+    ValueError: if it is no checkpoint, or several; if a file is truncated or damaged; if index
+      and files don't fit; if two files hold one tensor.
+
+  Examples:
+    >>> import os, tempfile
+    >>> from safetensors.flax import save_file
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...   path = os.path.join(folder, 'model.safetensors')
+    ...   save_file({'fc.weight': jnp.ones((2, 3)), 'fc.bias': jnp.zeros(2)}, path)
+    ...   with jprune.io.open(path) as model:
+    ...     for name, leaf in model.params.items():
+    ...       print(name, leaf.shape, leaf.dtype, leaf.read().sum())
+    fc.bias (2,) float32 0.0
+    fc.weight (2, 3) float32 6.0
+  """
+  return open_for('open', path)
+
+
+def open_for(function: str, path: Any) -> Checkpoint:
+  """:func:`open`, for a caller of that name."""
+  name = _checks.as_path(function, path, folders=True)
+  folder = _orbax.folder_of(function, name)
+  if folder is not None:
+    params = _orbax.leaves(function, folder)
+    return Checkpoint(name, params, None, {}, {folder: tuple(tree.flatten(params)[0])}, None)
+  files = _shards.reader(function, name)
+  try:
+    return _checkpoint(name, files)
+  except BaseException:
+    files.close()
+    raise
+
+
+def _checkpoint(path: str, files: Files) -> Checkpoint:
+  """The trees of safetensors files, of ours or of others."""
+  if KEY in files.metadata:
+    contents, plans, checksums = _load._contents(files)
+    description, masked = contents['tree'], contents['masks']
+  else:
+    plans = _foreign.plans(files)
+    checksums = [None] * len(plans)
+    description, masked = _structure.describe({plan.path: 0 for plan in plans}), False
+  reads = [_reading(files, *pair) for pair in zip(plans, checksums, strict=True)]
+  leaves = [LazyArray(p.path, p.shape, jnp.dtype(p.dtype), r) for p, r in zip(plans, reads)]
+  masks = [_mask(*pair) for pair in zip(plans, reads)]
+  build = lambda flat: _structure.restore(description, flat)
+  metadata = {k: v for k, v in files.metadata.items() if k not in (KEY, CHECKSUM)}
+  shards = {
+    file: tuple(plan.path for plan in plans if _leaf.tensors(plan)[0].name in names)
+    for file, names in ((file, set(names)) for file, names in files.files.items())
+  }
+  return Checkpoint(path, build(leaves), build(masks) if masked else None, metadata, shards, files)
+
+
+def _reading(files: Files, plan: _leaf.Leaf, checksum: str | None) -> Any:
+  """Reads values and mask of a leaf in a box."""
+  dense = plan.format == 'dense' and plan.kept == plan.size
+
+  def read(box: Box | None) -> tuple[np.ndarray, np.ndarray | None]:
+    if files.closed:
+      raise _errors.closed(files.path, plan.path)
+    if box is not None and dense:
+      return _load.read_part(files, plan, lambda tensor: read_box(files, tensor, box)), None
+    values, mask = _load.read(files, plan, checksum)
+    if box is None:
+      return values, mask
+    return values[box].copy(), None if mask is None else mask[box].copy()
+
+  return read
+
+
+def _mask(plan: _leaf.Leaf, read: Any) -> LazyArray | None:
+  if plan.mask is None:
+    return None
+  return LazyArray(plan.path, plan.shape, np.bool_, lambda box: (_mask_in(plan, read, box), None))
+
+
+def _mask_in(plan: _leaf.Leaf, read: Any, box: Box | None) -> np.ndarray:
+  if plan.kept == plan.size:  # stored without one
+    shape = plan.shape if box is None else tuple(part.stop - part.start for part in box)
+    return np.ones(shape, bool)
+  return read(box)[1]
