@@ -66,6 +66,7 @@ def everyday(folder: pathlib.Path, x: jax.Array) -> None:
   params = jprune.apply(params, masks)
   jprune.save(folder / 'sparse.safetensors', params, masks)
   params, masks = jprune.load(str(folder / 'sparse.safetensors'), like=params)
+  jprune.save(folder / 'sharded', params, masks, max_shard_size='5GB')
   with jprune.io.open(folder / 'sparse.safetensors') as checkpoint:
     opened: jprune.io.Checkpoint = checkpoint
     leaf: jprune.io.LazyArray = opened.params['in']

@@ -19,6 +19,7 @@ from jprune._checks.files import as_path as as_path
 from jprune._checks.files import check_distinct as check_distinct
 from jprune._checks.files import check_output as check_output
 from jprune._checks.files import damaged_file as damaged_file
+from jprune._checks.files import folder_not_writable as folder_not_writable
 from jprune._checks.files import missing_library as missing_library
 from jprune._checks.files import no_plan_in_file as no_plan_in_file
 from jprune._checks.files import not_shrunk as not_shrunk

@@ -71,8 +71,7 @@ def check_output(function: str, path: str, argument: str = 'path') -> None:
       constraint, fix = 'in an existing folder', f'Create {quoted(folder)} first.'
       raise FileNotFoundError(message(function, argument, constraint, quoted(path), fix))
   if not os.access(folder, os.W_OK | os.X_OK):
-    constraint, fix = 'in a folder that can be written to', 'Choose another folder.'
-    raise PermissionError(message(function, argument, constraint, quoted(path), fix))
+    raise folder_not_writable(function, argument, path)
   if mode is None:
     return
   fix = 'Choose another name.'
@@ -85,6 +84,11 @@ def check_output(function: str, path: str, argument: str = 'path') -> None:
   if not os.access(path, os.W_OK):
     constraint = 'a file that can be written to'
     raise PermissionError(message(function, argument, constraint, quoted(path), fix))
+
+
+def folder_not_writable(function: str, argument: str, path: str) -> PermissionError:
+  constraint, fix = 'in a folder that can be written to', 'Choose another folder.'
+  return PermissionError(message(function, argument, constraint, quoted(path), fix))
 
 
 def not_written(function: str, argument: str, path: str, error: OSError) -> OSError:

@@ -14,7 +14,7 @@ import numpy as np
 from jprune import _checks, tree
 from jprune._cli import _errors
 from jprune.io import _container, _leaf, _load, _structure
-from jprune.io._save import CHECKSUM, KEY
+from jprune.io._writer import CHECKSUM, KEY
 
 # code of the format -> dtype; complex numbers and raw bytes share the codes of plain dtypes
 _DTYPES: dict[str, str] = {}

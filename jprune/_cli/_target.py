@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
-from collections.abc import Sequence
-from typing import Any, BinaryIO
-
 import jax.numpy as jnp
 import numpy as np
 
@@ -13,7 +9,7 @@ from jprune._cli import _errors
 from jprune._cli._scores import ranges
 from jprune._cli._select import Choice, Shown
 from jprune._cli._source import ModelSource
-from jprune.io import _atomic, _container, _leaf, _save
+from jprune.io import _container, _leaf, _writer
 from jprune.masks._storage import smallest_storage
 
 
@@ -38,55 +34,36 @@ def planned(source: ModelSource, choice: Choice, sparse: bool) -> list[_leaf.Lea
 def write(path: str, source: ModelSource, choice: Choice, sparse: bool, shown: Shown) -> None:
   """Writes all leaves; the file appears when it is complete."""
   plans = planned(source, choice, sparse)
-  tensors = [tensor for plan in plans for tensor in _leaf.tensors(plan)]
-  _check_names([tensor.name for tensor in tensors])
-  spans = _container.layout(tensors)
-  contents = {'version': _save.VERSION, 'masks': sparse, 'tree': source.description}
-
-  def header(checksums: Sequence[int]) -> bytes:
-    own = _save._metadata(contents, plans, checksums)
-    return _container.header(spans, {**source.metadata, **own})
-
-  start = len(header([0] * len(plans)))  # checksums are of one length, so this is final
-  with _atomic.replacing(path, source.reader.mode | 0o600, 'prune', 'OUT') as (file, temporary):
-    checksums = [
-      _write(file, start, spans, source, choice, i, plans[i])
-      for i in shown('writing', list(range(len(plans))))
-    ]
-    file.seek(0)
-    file.write(header(checksums))
-    file.flush()
-    _container.check_written('prune', _container.library('prune'), temporary)
+  _check_names([tensor.name for plan in plans for tensor in _leaf.tensors(plan)])
+  contents = {'masks': sparse, 'tree': source.description}
+  mode = source.reader.mode | 0o600
+  with _writer.one_file(
+    'prune', path, plans, contents, metadata=source.metadata, argument='OUT', mode=mode
+  ) as out:
+    for i in shown('writing', list(range(len(plans)))):
+      _put(out, source, choice, i, plans[i])
 
 
-def _write(
-  file: BinaryIO,
-  start: int,
-  spans: Any,
-  source: ModelSource,
-  choice: Choice,
-  i: int,
-  plan: _leaf.Leaf,
-) -> int:
-  """Writes one leaf; returns its checksum. All that it took is freed on return."""
-  checksum = 0
-  for tensor, array in zip(_leaf.tensors(plan), _pruned(source, choice, i, plan), strict=True):
-    raw = _container.write_at(file, start + spans[tensor.name].begin, array)
-    checksum = zlib.crc32(raw, checksum)
-  return checksum
+def _put(
+  out: _writer.Writer, source: ModelSource, choice: Choice, i: int, plan: _leaf.Leaf
+) -> None:
+  """Writes one leaf. All that it took is freed on return."""
+  out.put(plan.path, *_pruned(source, choice, i, plan))
 
 
-def _pruned(source: ModelSource, choice: Choice, i: int, plan: _leaf.Leaf) -> list[np.ndarray]:
-  """The contents of a leaf's tensors."""
+def _pruned(
+  source: ModelSource, choice: Choice, i: int, plan: _leaf.Leaf
+) -> tuple[np.ndarray, np.ndarray | None]:
+  """A leaf's values, and its mask if that is stored; else its zeros are among the values."""
   values, mask = source.read(i)
   if i in choice.kept:
     mask = choice.mask(i, values, mask).reshape(plan.shape)
     if np.count_nonzero(mask) != choice.kept[i]:
       raise _errors.input_changed(plan.path)
-  if mask is None or plan.format != 'dense':
-    return _leaf.encode(plan, values, mask)
+  if mask is None or plan.mask is not None:
+    return values, mask
   _zero(values, mask)
-  return [values, _leaf.packed(mask)] if plan.kept < plan.size else [values]
+  return values, None
 
 
 def _zero(values: np.ndarray, mask: np.ndarray) -> None:

@@ -48,7 +48,7 @@ def replacing(
     handle, temporary = _created(target, mode)
   try:
     with _held(handle):
-      with _said(worded, _FULL), open(handle, 'wb') as file:
+      with _said(worded, _FULL), open(handle, 'r+b') as file:
         yield file, temporary
         file.flush()
         with _said(worded):
@@ -90,7 +90,7 @@ def _temporary(target: str, token: str) -> tuple[str, str]:
 def _created(target: str, mode: int) -> tuple[int, str]:
   """A new temporary file, locked for as long as this process writes it."""
   # Not tempfile.mkstemp: its files are readable by their owner alone, whatever the umask says.
-  flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, 'O_BINARY', 0)
+  flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, 'O_BINARY', 0)
   while True:
     temporary = os.path.join(*_temporary(target, secrets.token_hex(8)))
     handle = os.open(temporary, flags, mode)

@@ -88,6 +88,20 @@ def foreign_file(function: str, path: str) -> ValueError:
   return ValueError(message(function, 'path', 'a file that jprune.save wrote', got, fix))
 
 
+def not_as_planned(function: str, plan: Any, values: Any, kept: int | None) -> ValueError:
+  """A leaf that changed between two looks at it, or a caller's mistake."""
+  constraint = f'{plan.dtype} of shape {plan.shape} with {plan.kept:,} kept weights, as before'
+  got = 'other counts' if values is None else kind(values)
+  got += '' if kept is None else f' with {kept:,}'
+  fix = 'Leave the weights alone until the file is written.'
+  return ValueError(message(function, 'params', constraint, got, fix, shortened(plan.path)))
+
+
+def not_all_put(function: str, paths: Sequence[str]) -> ValueError:
+  got = f'none for {listed(paths)}'
+  return ValueError(message(function, 'params', 'values for every leaf', got))
+
+
 # -------------------------------------------------------------------------------- several files
 
 
@@ -180,10 +194,30 @@ def index_at_odds(
   return ValueError(message(function, 'path', 'an index that fits its files', got, fix))
 
 
-def index_expected(function: str, path: str) -> ValueError:
+def not_a_folder(function: str, argument: str, path: str) -> ValueError:
   fix = 'Leave max_shard_size= out to write one file.'
   got = f'{quoted(path)}, which is a file'
-  return ValueError(message(function, 'path', 'a folder', got, fix))
+  return ValueError(message(function, argument, 'a folder for several files', got, fix))
+
+
+def folder_taken(function: str, argument: str, path: str, names: Sequence[str]) -> ValueError:
+  """Other weights, which loaders would take for those of the new set or before them."""
+  got = f'{quoted(path)}, which holds {listed(names)} of no index that is replaced'
+  fix = 'Choose another folder, or move these files away.'
+  constraint = 'a folder without other weights'
+  return ValueError(message(function, argument, constraint, got, fix))
+
+
+def bad_shard_size(function: str, size: Any) -> ValueError:
+  constraint = "a number of bytes, or a text such as '5GB' or '512MiB'"
+  fix = 'Leave it out to write one file.'
+  return ValueError(message(function, 'max_shard_size', constraint, repr(size), fix))
+
+
+def elsewhere_failed(function: str, processes: Sequence[int]) -> RuntimeError:
+  got = f'an error on process {", ".join(map(str, processes))}'
+  fix = 'See there what it was; the old checkpoint is as it was.'
+  return RuntimeError(message(function, 'path', 'written by all processes', got, fix))
 
 
 # ----------------------------------------------------------------------------------- contents

@@ -141,9 +141,8 @@ def encode(leaf: Leaf, array: np.ndarray, mask: np.ndarray | None) -> list[np.nd
     return [array]
   bits = packed(mask)
   if leaf.format == 'dense':
-    kept_only = np.zeros_like(array)  # selected, not multiplied: no NaN, no -0.0
-    kept_only[mask] = array[mask]
-    return [kept_only, bits]
+    zero = np.zeros((), array.dtype)  # selected, not multiplied: no NaN, no -0.0
+    return [np.where(mask, array, zero), bits]
   shape, values = np.array(leaf.shape, np.int64), array[mask]
   if leaf.format == 'index':
     return [shape, values, np.flatnonzero(mask).astype(tensors(leaf)[2].dtype)]

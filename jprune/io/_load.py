@@ -15,8 +15,8 @@ import numpy as np
 from jprune import _checks, tree
 from jprune._entry import explicit
 from jprune.io import _container, _errors, _leaf, _memory, _shards, _structure
-from jprune.io._save import CHECKSUM, KEY, VERSION
 from jprune.io._shards import Files
+from jprune.io._writer import CHECKSUM, KEY, VERSION
 from jprune.masks._pack import pack_leaf
 from jprune.typing import Masks, Params
 

@@ -12,8 +12,8 @@ from jprune import _checks, tree
 from jprune.io import _errors, _foreign, _leaf, _load, _orbax, _shards, _structure
 from jprune.io._boxes import Box, read_box
 from jprune.io._lazy import LazyArray
-from jprune.io._save import CHECKSUM, KEY
 from jprune.io._shards import Files
+from jprune.io._writer import CHECKSUM, KEY
 from jprune.tree._quantised import scales_of
 from jprune.typing import Masks, Params
 

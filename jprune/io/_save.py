@@ -2,29 +2,27 @@
 
 from __future__ import annotations
 
-import json
 import os
-import zlib
-from collections.abc import Sequence
-from typing import Any, BinaryIO
+from typing import Any
 
 import jax
 
 from jprune import _checks, tree
 from jprune._entry import explicit
-from jprune.io import _atomic, _container, _errors, _leaf, _structure
+from jprune.io import _container, _errors, _leaf, _structure, _writer
 from jprune.masks._apply import aligned
 from jprune.masks._pack import PackedMask
 from jprune.typing import Masks, Params
 
-VERSION = 1
-KEY = 'jprune'  # of the metadata: what the tensors stand for, as JSON
-CHECKSUM = 'jprune_crc32'  # of that text
-
 
 @explicit
-def save(path: str | os.PathLike[str], params: Params, masks: Masks = None) -> None:
-  """Saves params and masks as one safetensors file, each leaf in its smallest format.
+def save(
+  path: str | os.PathLike[str],
+  params: Params,
+  masks: Masks = None,
+  max_shard_size: int | str | None = None,
+) -> None:
+  """Saves params and masks as safetensors, in one file or in several, each leaf at its smallest.
 
   A leaf with a mask is stored as a bitmask and its kept values (the "sparse-bitmask" layout of
   compressed-tensors), as kept values and their positions, or dense, whichever takes the fewest
@@ -34,10 +32,20 @@ def save(path: str | os.PathLike[str], params: Params, masks: Masks = None) -> N
   that after a failure the old file is as it was. What a killed save left there goes with the
   next one to the same path.
 
+  With ``max_shard_size`` the path is that of a folder, and what appears in it all at once is a set
+  of files in the layout of Hugging Face: ``model-00001-of-00003.safetensors`` and so on, and
+  ``model.safetensors.index.json``, which names them and without which they are no checkpoint. A
+  set that is there is replaced, whole until the new one is complete, even if the process is killed;
+  other files of the folder, such as ``config.json``, stay.
+
   Args:
-    path: of the file; its folder must exist. A file that is there is replaced.
-    params: tree of arrays, of any dtype of JAX but typed random keys.
+    path: of the file; its folder must exist. A file that is there is replaced. With
+      ``max_shard_size`` that of a folder, which is made if it isn't there.
+    params: tree of arrays, of any dtype of JAX but typed random keys; leaves of
+      :func:`jprune.io.open` are read one at a time.
     masks: tree of the same structure; leaves bool or packed, of the param's shape, or ``None``.
+    max_shard_size: bytes of tensors in one file, as a number or as ``'5GB'`` (10^9) or ``'5GiB'``
+      (2^30); a leaf that is larger has a file to itself. ``None``: one file.
 
   Raises:
     ImportError: if safetensors is not installed.
@@ -46,9 +54,11 @@ def save(path: str | os.PathLike[str], params: Params, masks: Masks = None) -> N
       round in a circle, or the disk is full.
     TypeError: if a leaf is no array with values (a function, a key, a tracer, a shape), or a
       mask is not bool.
-    ValueError: if ``path`` is no name for a file, or that of a folder, a pipe or a device; if the
+    ValueError: if ``path`` is no name for a file, or that of a folder, a pipe or a device, or with
+      ``max_shard_size`` that of a file, or of a folder with weights that no index names; if the
       tree nests hundreds of containers deep, structure or shapes differ, two
-      leaves have one path, or an array lies in part on another process.
+      leaves have one path, or an array lies in part on another process; if ``max_shard_size`` is
+      no size.
 
   Examples:
     >>> import os, tempfile
@@ -58,35 +68,45 @@ def save(path: str | os.PathLike[str], params: Params, masks: Masks = None) -> N
     ...   save(os.path.join(folder, 'sparse.safetensors'), params, masks)
     ...   os.listdir(folder)
     ['sparse.safetensors']
+
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...   save(folder, params, masks, max_shard_size=20)
+    ...   sorted(os.listdir(folder))
+    ['model-00001-of-00002.safetensors',
+     'model-00002-of-00002.safetensors',
+     'model.safetensors.index.json']
   """
-  write('save', path, params, masks)
+  write('save', path, params, masks, max_shard_size)
 
 
-def write(function: str, path: Any, params: Params, masks: Masks = None, **more: Any) -> None:
+def write(
+  function: str, path: Any, params: Params, masks: Masks = None, size: Any = None, **more: Any
+) -> None:
   """Saves params and masks, and what else stands in the metadata, for a caller of that name."""
-  safetensors = _container.library(function)
-  target = _checks.as_path(function, path)
-  _checks.check_output(function, target)
+  _container.library(function)
+  target = _checks.as_path(function, path, folders=size is not None)
+  most = None if size is None else _writer.shard_bytes(function, size)
+  if most is None:
+    _checks.check_output(function, target)
+  else:
+    _writer.check_folder(function, target)
   description = _described(function, params)
   leaves, found = _checked(function, params, masks)
-  plans = [_leaf.plan(name, *pair) for name, *pair in zip(tree.flatten(params)[0], leaves, found)]
-  tensors = [tensor for plan in plans for tensor in _leaf.tensors(plan)]
-  _check_names(function, [tensor.name for tensor in tensors])
-  spans = _container.layout(tensors)
-  contents = {'version': VERSION, 'masks': masks is not None, 'tree': description, **more}
+  paths = tree.flatten(params)[0]
+  plans = [_leaf.plan(name, *pair) for name, *pair in zip(paths, leaves, found, strict=True)]
+  contents = {'masks': masks is not None, 'tree': description, **more}
+  if most is None:
+    writing = _writer.one_file(function, target, plans, contents)
+  else:
+    writing = _writer.several_files(function, target, _writer.groups(plans, most), contents)
+  with writing as out:
+    for each in zip(paths, leaves, found, strict=True):
+      _put(out, *each)
 
-  def header(checksums: Sequence[int]) -> bytes:
-    return _container.header(spans, _metadata(contents, plans, checksums))
 
-  start = len(header([0] * len(plans)))  # checksums are of one length, so this is final
-  with _atomic.replacing(target, function=function) as (file, temporary):
-    checksums = [
-      _write(file, start, spans, *each) for each in zip(plans, leaves, found, strict=True)
-    ]
-    file.seek(0)
-    file.write(header(checksums))
-    file.flush()
-    _container.check_written(function, safetensors, temporary)
+def _put(out: _writer.Writer, path: str, leaf: Any, mask: Any) -> None:
+  """Writes one leaf. What it gathered on the host is freed on return."""
+  out.put(path, _leaf.host(leaf), None if mask is None else _leaf.host_mask(mask))
 
 
 def _checked(function: str, params: Params, masks: Masks) -> tuple[list[Any], list[Any]]:
@@ -122,29 +142,3 @@ def _check_leaf(function: str, argument: str, path: str, leaf: Any) -> None:
   here = getattr(leaf, 'is_fully_addressable', True) or getattr(leaf, 'is_fully_replicated', True)
   if not here:
     raise _errors.not_addressable(function, argument, path, leaf)
-
-
-def _check_names(function: str, names: list[str]) -> None:
-  seen = {_container.METADATA}
-  for name in names:
-    if name in seen:
-      raise _errors.tensor_name_taken(function, name)
-    seen.add(name)
-
-
-def _write(file: BinaryIO, start: int, spans: Any, plan: _leaf.Leaf, leaf: Any, mask: Any) -> int:
-  """Writes one leaf; returns its checksum. What it gathered on the host is freed on return."""
-  mask = None if mask is None else _leaf.host_mask(mask)
-  checksum = 0
-  for tensor, array in zip(_leaf.tensors(plan), _leaf.encode(plan, _leaf.host(leaf), mask)):
-    raw = _container.write_at(file, start + spans[tensor.name].begin, array)
-    checksum = zlib.crc32(raw, checksum)
-  return checksum
-
-
-def _metadata(
-  contents: dict[str, Any], plans: list[_leaf.Leaf], checksums: Sequence[int]
-) -> dict[str, str]:
-  leaves = [[*plan, f'{checksum:08x}'] for plan, checksum in zip(plans, checksums, strict=True)]
-  text = json.dumps({**contents, 'leaves': leaves}, separators=(',', ':'))
-  return {KEY: text, CHECKSUM: f'{zlib.crc32(text.encode()):08x}'}
