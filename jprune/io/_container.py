@@ -177,12 +177,12 @@ class Reader:
     self._lock = threading.Lock()  # of the file's position
 
   def raw(self, tensor: Tensor) -> np.ndarray:
-    """The bytes of a tensor, which must be there with just this dtype and shape.
+    """The bytes of a tensor.
 
     Raises:
-      ValueError: if it isn't.
+      ValueError: as :meth:`span`.
     """
-    self._span(tensor)  # before that much memory is taken
+    self.span(tensor)  # before that much memory is taken
     array = np.empty(tensor.nbytes, np.uint8)
     self.read_into(tensor, 0, array)
     return array
@@ -191,9 +191,9 @@ class Reader:
     """Fills ``out`` with the bytes of a tensor that begin at a position in it.
 
     Raises:
-      ValueError: as :meth:`raw`.
+      ValueError: as :meth:`span`, or if the file ends before.
     """
-    span, rest = self._span(tensor), out.data
+    span, rest = self.span(tensor), out.data
     with self._lock:
       self._file.seek(self._start + span.begin + position)
       while rest.nbytes:  # a system reads at most 2 GiB at once
@@ -202,7 +202,12 @@ class Reader:
           raise ValueError(f"tensor '{tensor.name}' is cut short")
         rest = rest[count:]
 
-  def _span(self, tensor: Tensor) -> Span:
+  def span(self, tensor: Tensor) -> Span:
+    """Where a tensor lies, which must be there with just this dtype and shape.
+
+    Raises:
+      ValueError: if it isn't.
+    """
     span = self.spans.get(tensor.name)
     if span is None:
       raise ValueError(f"tensor '{tensor.name}' is missing")

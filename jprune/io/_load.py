@@ -114,6 +114,10 @@ def _contents(reader: Files) -> tuple[dict[str, Any], list[_leaf.Leaf], list[str
       raise ValueError('it has no leaves, or does not say whether it has masks')
     if len(names) != len(reader.spans) or set(names) != set(reader.spans):
       raise ValueError('its tensors are not those that its metadata lists')
+  for plan in plans:
+    with _damaged(reader, plan.path):
+      for tensor in _leaf.tensors(plan):
+        reader.span(tensor)
   return contents, plans, [row[-1] for row in rows]
 
 

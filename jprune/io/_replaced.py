@@ -88,13 +88,13 @@ class Place:
     """
     tokened = [self._tokened(i) for i in range(len(self.names))]
     try:
-      with _atomic._said(self._worded):
+      with self.cleared_on_failure(), _atomic._said(self._worded):
         for i, name in enumerate(tokened):
           os.replace(self.temporary(i), os.path.join(self.folder, name))
       _atomic._sync_folder(self.folder)
       self._write(index(tokened))
     except BaseException:
-      self._remove([*tokened, *(os.path.basename(self.temporary(i)) for i in range(len(tokened)))])
+      self._remove(tokened)
       raise
     self._remove(self._old - set(tokened))
     linked: list[str] = []
@@ -109,22 +109,28 @@ class Place:
       self._remove(tokened)
 
   @contextlib.contextmanager
+  def cleared_on_failure(self) -> Iterator[None]:
+    """After an exception no file is left of those that were written."""
+    try:
+      yield
+    except BaseException:
+      for i in range(len(self.names)):
+        _removed(self.temporary(i))
+      raise
+
+  @contextlib.contextmanager
   def writing(self, i: int, mode: int) -> Iterator[BinaryIO]:
-    """File ``i``, synced at the end; after an exception it is gone."""
+    """File ``i``, synced at the end."""
     name = self.temporary(i)
     with _atomic._said(self._worded):
       handle = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, 'O_BINARY', 0), mode)
-    try:
-      with _atomic._said(self._worded, _atomic._FULL), open(handle, 'r+b') as file:
-        yield file
-        file.flush()
-        with _atomic._said(self._worded):
-          os.fsync(file.fileno())
-          if self._mode is not None:
-            os.chmod(name, self._mode)
-    except BaseException:
-      _removed(name)
-      raise
+    with _atomic._said(self._worded, _atomic._FULL), open(handle, 'r+b') as file:
+      yield file
+      file.flush()
+      with _atomic._said(self._worded):
+        os.fsync(file.fileno())
+        if self._mode is not None:
+          os.chmod(name, self._mode)
 
   def _write(self, text: str) -> None:
     with _atomic.replacing(self.index, function=self.function, argument=self.argument) as (file, _):

@@ -210,6 +210,10 @@ class Shards:
     self._of.update(dict.fromkeys(found.spans, found))
     self.spans.update(found.spans)
 
+  def span(self, tensor: Tensor) -> Span:
+    """As :meth:`Reader.span`."""
+    return self._reader(tensor).span(tensor)
+
   def raw(self, tensor: Tensor) -> np.ndarray:
     """As :meth:`Reader.raw`."""
     return self._reader(tensor).raw(tensor)

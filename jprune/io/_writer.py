@@ -181,7 +181,7 @@ def growing_files(
   mode: int = 0o666,
 ) -> Iterator[list[Growing]]:
   """Some files of a set, complete and synced at the end under their temporary names."""
-  with contextlib.ExitStack() as stack:
+  with place.cleared_on_failure(), contextlib.ExitStack() as stack:
     files = []
     for i in mine:
       file = stack.enter_context(place.writing(i, mode))
