@@ -52,12 +52,6 @@ def not_storable(function: str, argument: str, path: str, leaf: Any) -> TypeErro
   return TypeError(message(function, argument, constraint, shown, fix, path))
 
 
-def not_addressable(function: str, argument: str, path: str, leaf: Any) -> ValueError:
-  fix = 'Gather it first with jax.experimental.multihost_utils.process_allgather(..., tiled=True).'
-  got = f'{kind(leaf)}, partly on other processes'
-  return ValueError(message(function, argument, 'on devices of this process', got, fix, path))
-
-
 def tensor_name_taken(function: str, name: str) -> ValueError:
   constraint = 'a tree whose leaves need differently named tensors in the file'
   fix = 'Rename the key that ends like that.'

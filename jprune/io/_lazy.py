@@ -62,9 +62,9 @@ class LazyArray:
   def read(self, index: Any = None) -> np.ndarray:
     """The values, or a part of them, exactly 0.0 where they were pruned.
 
-    Of a leaf that is stored dense only that part is read, give or take what lies between short
-    pieces of it; one that is stored sparse is read whole. Checksums are of whole leaves, and are
-    looked at where a leaf is read whole.
+    Only that part is read, give or take what lies between short pieces of it; of a leaf that is
+    stored as a bitmask whole steps of the first axis, of one stored as positions all of it.
+    Checksums are of whole leaves, and are looked at where a leaf is read whole.
 
     Args:
       index: an int, a slice, or a tuple of them, as NumPy has it; ``None`` for all values.

@@ -66,10 +66,15 @@ class Tensor(NamedTuple):
 
 def plan(path: str, leaf: Any, mask: Any) -> Leaf:
   """Which format a leaf gets. Counts the mask, reads no weights."""
+  kept = None if mask is None else int(np.count_nonzero(host_mask(mask)))
+  return plan_for(path, leaf, mask, kept)
+
+
+def plan_for(path: str, leaf: Any, mask: Any, kept: int | None) -> Leaf:
+  """:func:`plan` of a leaf whose mask is counted already."""
   shape, dtype = tuple(int(n) for n in leaf.shape), np.dtype(leaf.dtype)
-  if mask is None:
+  if mask is None or kept is None:
     return Leaf(path, dtype.name, shape, 'dense', math.prod(shape), None)
-  kept = int(np.count_nonzero(host_mask(mask)))
   kind = 'packed' if isinstance(mask, PackedMask) else 'bool'
   storage = smallest_storage(shape, kept, dtype.itemsize)
   return Leaf(path, dtype.name, shape, storage.format, kept, kind)
@@ -205,9 +210,14 @@ def host_mask(mask: Any) -> np.ndarray:
   """A mask leaf on the host, a bool for each weight."""
   if not isinstance(mask, PackedMask):
     return host(mask)
+  return unpacked_rows(host(mask.bits), mask)
+
+
+def unpacked_rows(bits: np.ndarray, mask: PackedMask) -> np.ndarray:
+  """A bool for each weight of a packed mask, whose bits are on the host."""
   count = 1 if mask.length is None else mask.length
-  bits = np.unpackbits(_rows(host(mask.bits)), axis=-1, count=count, bitorder='little')
-  return bits.reshape(mask.shape).astype(bool)
+  bools = np.unpackbits(_rows(bits), axis=-1, count=count, bitorder='little')
+  return bools.reshape(mask.shape).astype(bool)
 
 
 def _row_offsets(mask: np.ndarray) -> np.ndarray:

@@ -15,6 +15,10 @@ import numpy as np
 from jprune import _checks, tree
 from jprune._entry import explicit
 from jprune.io import _container, _errors, _leaf, _memory, _shards, _structure
+from jprune.io._boxes import box_of
+from jprune.io._read import Pair as Pair
+from jprune.io._read import read as read
+from jprune.io._read import read_part
 from jprune.io._shards import Files
 from jprune.io._writer import CHECKSUM, KEY, VERSION
 from jprune.masks._pack import pack_leaf
@@ -79,7 +83,8 @@ def read_all(
     order, treedef, shardings = _placement(function, like(reader, contents), plans)
     for plan in plans:
       _errors.check_x64(function, reader.path, plan.path, plan.dtype)
-    _memory.check_fit(function, reader.path, plans, together=jax.default_backend() == 'cpu')
+    here = [plan for plan, sharding in zip(plans, shardings) if not _spans(sharding)]
+    _memory.check_fit(function, reader.path, here, together=jax.default_backend() == 'cpu')
     leaves = [_loaded(reader, *each) for each in zip(plans, checksums, shardings, strict=True)]
   params, masks = [leaf for leaf, _ in leaves], [mask for _, mask in leaves]
   if treedef is None:
@@ -168,59 +173,16 @@ def _sharding(leaf: Any) -> Any:
   return getattr(leaf, 'sharding', None)
 
 
-def read(
-  reader: Files, plan: _leaf.Leaf, checksum: str | None
-) -> tuple[np.ndarray, np.ndarray | None]:
-  """One leaf and its mask, if it has one, on the host.
-
-  Raises:
-    ValueError: if it isn't as the metadata and the checksum (``None``: there is none) say, or
-      doesn't fit into memory.
-  """
-  _memory.check_fit(reader.function, reader.path, [plan])
-  arrays, found = [], 0
-  try:
-    for tensor in _leaf.tensors(plan):
-      raw = reader.raw(tensor)
-      if checksum is not None:
-        found = zlib.crc32(raw.data, found)
-      arrays.append(raw.view(tensor.dtype).reshape(tensor.shape))
-    if checksum is not None and f'{found:08x}' != checksum:
-      raise ValueError('its data has another checksum')
-    return _leaf.decode(plan, arrays)
-  except ValueError as error:
-    file = reader.file_of(_leaf.tensors(plan)[0].name)
-    raise _checks.damaged_file(reader.function, file, error, plan.path) from None
-  except MemoryError:
-    raise _memory.too_large(reader.function, reader.path, plan) from None
-
-
-def read_part(
-  reader: Files, plan: _leaf.Leaf, part: Callable[[_leaf.Tensor], np.ndarray]
-) -> np.ndarray:
-  """What a call reads of the values of a leaf that is stored dense, without its checksum.
-
-  Raises:
-    ValueError: if the file isn't as the metadata say.
-  """
-  (tensor, *_) = _leaf.tensors(plan)
-  try:
-    return part(tensor)
-  except ValueError as error:
-    raise _checks.damaged_file(
-      reader.function, reader.file_of(tensor.name), error, plan.path
-    ) from None
-
-
 def _loaded(reader: Files, plan: _leaf.Leaf, checksum: str, sharding: Any) -> Any:
   """One leaf and its mask, as jax arrays."""
-  values, mask = read(reader, plan, checksum)
   try:
-    values = _on_device(values, sharding)
-    if mask is None:
-      return values, None
-    placed = _on_device(mask, sharding)
-    return values, pack_leaf(placed) if plan.mask == 'packed' else placed
+    if _spans(sharding):
+      values, mask = _parts_on_devices(reader, plan, checksum, sharding)
+    else:
+      values, mask = read(reader, plan, checksum)
+      values = _on_device(values, sharding)
+      mask = None if mask is None else _on_device(mask, sharding)
+    return values, mask if mask is None or plan.mask == 'bool' else pack_leaf(mask)
   except (MemoryError, jax.errors.JaxRuntimeError) as error:  # of the device, or of its host
     if isinstance(error, MemoryError) or 'RESOURCE_EXHAUSTED' in str(error):
       raise _memory.too_large(reader.function, reader.path, plan) from None
@@ -229,3 +191,24 @@ def _loaded(reader: Files, plan: _leaf.Leaf, checksum: str, sharding: Any) -> An
 
 def _on_device(array: np.ndarray, sharding: Any) -> jax.Array:
   return jax.device_put(array, sharding)  # jnp.asarray compiles something for each shape
+
+
+def _spans(sharding: Any) -> bool:
+  """Whether other processes have a part in a leaf."""
+  return sharding is not None and not sharding.is_fully_addressable
+
+
+def _parts_on_devices(
+  reader: Files, plan: _leaf.Leaf, checksum: str, sharding: Any
+) -> tuple[jax.Array, jax.Array | None]:
+  """A leaf of which this process reads what its devices hold, and all where it's stored sparse."""
+  pairs: dict[str, Pair] = {}  # several devices may hold one part
+
+  def part(index: Any) -> Pair:
+    box, _ = box_of(plan.shape, index)
+    if str(box) not in pairs:
+      pairs[str(box)] = read_part(reader, plan, checksum, box)
+    return pairs[str(box)]
+
+  placed = lambda i: jax.make_array_from_callback(plan.shape, sharding, lambda at: part(at)[i])
+  return placed(0), None if plan.mask is None else placed(1)

@@ -36,6 +36,8 @@ def check_fit(function: str, path: str, leaves: Sequence[Leaf], together: bool =
   Raises:
     ValueError: that names the largest leaf.
   """
+  if not leaves:
+    return
   largest = max(leaves, key=needed)
   # each is copied once on its way to its device
   need = needed(largest) + (sum(map(needed, leaves)) if together else 0)

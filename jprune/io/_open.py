@@ -9,9 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from jprune import _checks, tree
-from jprune.io import _errors, _foreign, _leaf, _load, _orbax, _shards, _structure
-from jprune.io._boxes import Box, read_box
-from jprune.io._lazy import LazyArray
+from jprune.io import _errors, _foreign, _leaf, _load, _orbax, _read, _shards, _structure
+from jprune.io._boxes import Box
+from jprune.io._lazy import LazyArray, Read
+from jprune.io._read import Pair
 from jprune.io._shards import Files
 from jprune.io._writer import CHECKSUM, KEY
 from jprune.tree._quantised import scales_of
@@ -157,31 +158,22 @@ def _checkpoint(path: str, files: Files) -> Checkpoint:
   return Checkpoint(path, build(leaves), build(masks) if masked else None, metadata, shards, files)
 
 
-def _reading(files: Files, plan: _leaf.Leaf, checksum: str | None) -> Any:
+def _reading(files: Files, plan: _leaf.Leaf, checksum: str | None) -> Read:
   """Reads values and mask of a leaf in a box."""
-  dense = plan.format == 'dense' and plan.kept == plan.size
 
-  def read(box: Box | None) -> tuple[np.ndarray, np.ndarray | None]:
+  def read(box: Box | None) -> Pair:
     if files.closed:
       raise _errors.closed(files.path, plan.path)
-    if box is not None and dense:
-      return _load.read_part(files, plan, lambda tensor: read_box(files, tensor, box)), None
-    values, mask = _load.read(files, plan, checksum)
     if box is None:
-      return values, mask
-    return values[box].copy(), None if mask is None else mask[box].copy()
+      return _read.read(files, plan, checksum)
+    return _read.read_part(files, plan, checksum, box)
 
   return read
 
 
-def _mask(plan: _leaf.Leaf, read: Any) -> LazyArray | None:
+def _mask(plan: _leaf.Leaf, read: Read) -> LazyArray | None:
+  """The mask of a leaf, read as its values are."""
   if plan.mask is None:
     return None
-  return LazyArray(plan.path, plan.shape, np.bool_, lambda box: (_mask_in(plan, read, box), None))
-
-
-def _mask_in(plan: _leaf.Leaf, read: Any, box: Box | None) -> np.ndarray:
-  if plan.kept == plan.size:  # stored without one
-    shape = plan.shape if box is None else tuple(part.stop - part.start for part in box)
-    return np.ones(shape, bool)
-  return read(box)[1]
+  mask: Any = lambda box: read(box)[::-1]
+  return LazyArray(plan.path, plan.shape, np.bool_, mask)

@@ -9,7 +9,7 @@ import jax
 
 from jprune import _checks, tree
 from jprune._entry import explicit
-from jprune.io import _container, _errors, _leaf, _structure, _writer
+from jprune.io import _container, _errors, _leaf, _spread, _structure, _together, _writer
 from jprune.masks._apply import aligned
 from jprune.masks._pack import PackedMask
 from jprune.typing import Masks, Params
@@ -38,6 +38,10 @@ def save(
   set that is there is replaced, whole until the new one is complete, even if the process is killed;
   other files of the folder, such as ``config.json``, stay.
 
+  Where arrays span processes, all processes must make the call, with one path on a file system that
+  they share. Each writes some of the files; a leaf is gathered to the process that writes it. If
+  one of them fails, all raise.
+
   Args:
     path: of the file; its folder must exist. A file that is there is replaced. With
       ``max_shard_size`` that of a folder, which is made if it isn't there.
@@ -56,9 +60,9 @@ def save(
       mask is not bool.
     ValueError: if ``path`` is no name for a file, or that of a folder, a pipe or a device, or with
       ``max_shard_size`` that of a file, or of a folder with weights that no index names; if the
-      tree nests hundreds of containers deep, structure or shapes differ, two
-      leaves have one path, or an array lies in part on another process; if ``max_shard_size`` is
-      no size.
+      tree nests hundreds of containers deep, structure or shapes differ, or two leaves have one
+      path; if ``max_shard_size`` is no size.
+    RuntimeError: if another process could not write its part.
 
   Examples:
     >>> import os, tempfile
@@ -86,15 +90,15 @@ def write(
   _container.library(function)
   target = _checks.as_path(function, path, folders=size is not None)
   most = None if size is None else _writer.shard_bytes(function, size)
-  if most is None:
-    _checks.check_output(function, target)
-  else:
-    _writer.check_folder(function, target)
   description = _described(function, params)
   leaves, found = _checked(function, params, masks)
   paths = tree.flatten(params)[0]
-  plans = [_leaf.plan(name, *pair) for name, *pair in zip(paths, leaves, found, strict=True)]
   contents = {'masks': masks is not None, 'tree': description, **more}
+  if any(_together.spans(each, replicated=most is not None) for each in [*leaves, *found]):
+    _spread.write(function, target, most, paths, leaves, found, contents)
+    return
+  _writer.check_target(function, target, most)
+  plans = [_leaf.plan(name, *pair) for name, *pair in zip(paths, leaves, found, strict=True)]
   if most is None:
     writing = _writer.one_file(function, target, plans, contents)
   else:
@@ -139,6 +143,3 @@ def _check_leaf(function: str, argument: str, path: str, leaf: Any) -> None:
   shape_only = isinstance(leaf, jax.ShapeDtypeStruct)
   if not tree.is_array(leaf) or shape_only or tree.is_traced(leaf):
     raise _errors.not_storable(function, argument, path, leaf)
-  here = getattr(leaf, 'is_fully_addressable', True) or getattr(leaf, 'is_fully_replicated', True)
-  if not here:
-    raise _errors.not_addressable(function, argument, path, leaf)

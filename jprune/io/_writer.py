@@ -236,12 +236,13 @@ def check_names(function: str, plans: Sequence[_leaf.Leaf]) -> None:
       seen.add(tensor.name)
 
 
-def check_folder(function: str, path: str, argument: str = 'path') -> None:
-  """Refuses a name that can't become that of a folder of several files."""
-  if os.path.isdir(path):
-    if not os.access(path, os.W_OK | os.X_OK):
-      raise _checks.folder_not_writable(function, argument, path)
-  elif os.path.lexists(path):
-    raise _errors.not_a_folder(function, argument, path)
-  else:
+def check_target(function: str, path: str, most: int | None, argument: str = 'path') -> None:
+  """Refuses a name that can't become that of a file, or of a folder of several."""
+  if most is None:
+    _checks.check_output(function, path, argument)
+  elif not os.path.isdir(path):
+    if os.path.lexists(path):
+      raise _errors.not_a_folder(function, argument, path)
     _checks.check_output(function, os.path.normpath(path), argument)
+  elif not os.access(path, os.W_OK | os.X_OK):
+    raise _checks.folder_not_writable(function, argument, path)

@@ -66,11 +66,6 @@ def test_no_folder_and_no_file(tmp_path):
     load(tmp_path / 'nope')
 
 
-class Elsewhere:
-  shape, dtype = (3,), np.dtype(np.float32)
-  is_fully_addressable = is_fully_replicated = False
-
-
 BAD_LEAVES = {
   'function': (jnp.tanh, TypeError, r"got \w+ at leaf 'a/0'. Filter it out"),
   'number': (1.5, TypeError, r"got float at leaf 'a/0'.*jnp.asarray"),
@@ -78,7 +73,6 @@ BAD_LEAVES = {
   'shape': (jax.ShapeDtypeStruct((3,), 'float32'), TypeError, r'shape struct of shape \(3,\)'),
   'text': (np.array(['x']), TypeError, r"at leaf 'a/0'. Cast it to a dtype of JAX"),
   'objects': (np.array([None]), TypeError, r'got object of shape \(1,\)'),
-  'elsewhere': (Elsewhere(), ValueError, r"partly on other processes at leaf 'a/0'.*allgather"),
 }
 
 
