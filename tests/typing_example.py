@@ -240,9 +240,13 @@ def repairing(x: jax.Array) -> None:
   small, masks, report = jprune.reconstruct.sparsegpt(params, stats, 0.5)
   small, masks, report = jprune.reconstruct.alps(params, stats, 0.5, iterations=5)
   small, masks, report = jprune.reconstruct.prune(fn, params, [x], sparsity=0.5, progress=False)
+  small, masks, report = jprune.reconstruct.prune(
+    fn, params, iter([x]), sparsity=0.5, sequential=True, cache_dir='/tmp', progress=False
+  )
+  passes: float = report.passes
   repair: jprune.reconstruct.Repair = report
   row: jprune.reconstruct.LeafRepair = repair['in']
-  print(repair, row.error_after < row.error_before, jax.tree.structure((small, masks)))
+  print(repair, passes, row.error_after < row.error_before, jax.tree.structure((small, masks)))
 
 
 # --------------------------------------------------------------------------------------- training

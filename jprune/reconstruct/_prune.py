@@ -5,19 +5,20 @@ from __future__ import annotations
 import functools
 import inspect
 import itertools
+import os
 from collections.abc import Callable, Iterable
 from typing import Any
-
-import jax
 
 from jprune import _batches, _checks, distributions, scores, tree
 from jprune._entry import public
 from jprune.distributions._needs import needs_of
-from jprune.graph._capture.capture import Capturing
 from jprune.graph._capture.stats import Stats
 from jprune.masks import NOfM, Unstructured, apply
 from jprune.reconstruct import _errors, _leaves, _matrix_solvers, _scorers, _stages
+from jprune.reconstruct._caches import Caches
 from jprune.reconstruct._least_squares import least_squares
+from jprune.reconstruct._model import Model
+from jprune.reconstruct._one_pass import in_one_pass
 from jprune.reconstruct._report import Repair
 from jprune.reconstruct._run import NAME, Run
 from jprune.reconstruct._sparsegpt import sparsegpt
@@ -40,6 +41,7 @@ def prune(
   sample_weights: Callable[[Any], Any] | None = None,
   sequential: bool = False,
   chunked: bool = False,
+  cache_dir: str | os.PathLike[str] | None = None,
   progress: bool = True,
 ) -> tuple[Params, Masks, Repair]:
   """Prunes a trained model in one shot, without training, and repairs what is left.
@@ -53,8 +55,8 @@ def prune(
     fn: ``fn(params, *batch)``, any function that JAX traces.
     params: tree of arrays.
     batches: an iterable of batches; a tuple holds several arguments, all else is one. A list or a
-      loader that can be iterated over again, if more than one pass is needed (``sequential`` and
-      ``chunked``).
+      loader that can be iterated over again, if they are needed again (``chunked`` without
+      ``sequential``).
     sparsity: fraction of zeros in [0, 1], over the leaves that are pruned. Not for
       :class:`~jprune.masks.NOfM`.
     pattern: ``Unstructured()``, or an ``NOfM`` along an axis that the products sum over.
@@ -70,12 +72,18 @@ def prune(
       stays so, and an ``NOfM`` keeps at most ``n`` of every group. Leaves that are not pruned keep
       their mask.
     sample_weights: ``sample_weights(batch)`` are weights of tokens, such as a padding mask.
-    sequential: whether to run the model anew before each stage, so that what comes later makes up
-      for what was pruned before; leaves that share their inputs are one stage, and a scan over
-      layers goes layer by layer.
+    sequential: whether to prune stage by stage, each from what the stages before it left of the
+      model, so that what comes later makes up for what was pruned before; leaves that share their
+      inputs are one stage, and a scan over layers goes layer by layer. The model is run piece by
+      piece, about once in all: what is alive between two pieces waits on the host. Pieces that
+      are alike, such as layers, are compiled once. ``fn`` may not have effects.
     chunked: whether to hold the Gram matrices of one group of leaves at a time, those that share
       their inputs, with a pass over the batches (and a compilation) for each; two passes if the
-      distribution looks at scores of statistics.
+      distribution looks at scores of statistics. ``sequential`` does so by itself, but for such
+      a distribution.
+    cache_dir: of ``sequential``: a folder for what waits between two pieces, the batches and
+      activations of all of them; by default they wait in the memory of the host. Files are deleted
+      at the end.
     progress: whether to show bars, if tqdm is installed.
 
   Returns:
@@ -103,60 +111,50 @@ def prune(
   _check(sparsity, pattern, distribution, method, masks is not None)
   held = _matrix_solvers.earlier(NAME, params, masks)
   if masks is not None:
-    params = apply(params, jax.tree.structure(params).unflatten(held))
+    params = apply(params, tree.flatten(params)[2].unflatten(held))
   with_stats = _scorers.takes_stats(NAME, scorer)
   selected = _leaves.real(NAME, params, where)
-  first, batches = _peeked(batches, sequential or chunked)
-  capturing = functools.partial(
-    Capturing, NAME, fn, gram=True, sample_weights=sample_weights, split=True
-  )
-  shapes = capturing(selected).shapes(params, first)
+  model = Model(NAME, fn, params, batches, sample_weights, again=chunked and not sequential)
+  shapes = model.shapes(params, selected)
   usable, why = _leaves.usable(shapes)
-  paths, leaves, _ = tree.flatten(params)
+  _check_leaves(params, shapes, usable, why, pattern)
+  run = Run(params, sparsity, pattern, method, scorer, usable, held, dict(shapes.uses))
+  groups = _stages.groups_of(shapes, usable)
+  with Caches(cache_dir) as caches:
+    kept = model.keep(caches, progress) if sequential else []
+    stats = None if sequential or chunked else model.captured(usable, params, progress)
+    if not isinstance(pattern, NOfM):
+      by_scores = needs_of(distribution).needs_scores
+      if by_scores and not with_stats:
+        run.score(None)
+      elif by_scores:
+        for paths in [group.paths for group in groups] if chunked else [usable]:
+          run.score(stats or model.captured(paths, params, progress))
+      run.distribute(distribution)
+    if sequential:
+      stages = _stages.in_turn(groups, shapes)
+    else:  # all at once, unless their Gram matrices are too many
+      whole = _stages.Stage(tuple(path for group in groups for path in group.paths))
+      stages = groups if chunked else [whole]
+    if stats is not None:
+      found = itertools.repeat(stats)
+    elif chunked and not sequential:
+      found = (model.captured(stage.paths, params) for stage in stages)
+    else:
+      found = in_one_pass(model, run, selected, stages, shapes, kept, caches)
+    for stage in _batches.shown(NAME, stages, progress, unit='stage'):
+      run.stage(stage, next(found))
+  return run.result(why, model.passes)
+
+
+def _check_leaves(
+  params: Params, shapes: Stats, usable: list[str], why: list[tuple[str, str]], pattern: Any
+) -> None:
   if not usable:
     raise _errors.nothing_captured(NAME, why)
-  for path, leaf in zip(paths, leaves):
+  for path, leaf in zip(*tree.flatten(params)[:2]):
     if path in usable:
       _matrix_solvers.check_pattern(NAME, path, leaf, shapes[path], pattern)
-  compiled = functools.cache(lambda chosen: capturing([path in chosen for path in paths]))
-
-  def captured(chosen: Iterable[str], params: Params, progress: bool = False) -> Stats:
-    return compiled(tuple(chosen))(params, batches, progress)
-
-  run = Run(params, sparsity, pattern, method, scorer, usable, held)
-  groups = _stages.groups_of(shapes, usable)
-  stats = None if sequential or chunked else captured(usable, params, progress)
-  if not isinstance(pattern, NOfM):
-    by_scores = needs_of(distribution).needs_scores
-    if by_scores and not with_stats:
-      run.score(None)
-    elif by_scores:
-      for paths_of in [group.paths for group in groups] if chunked else [usable]:
-        run.score(stats or captured(paths_of, params, progress))
-    run.distribute(distribution)
-  if sequential:
-    stages = _stages.in_turn(groups, shapes)
-  else:  # all at once, unless their Gram matrices are too many
-    whole = _stages.Stage(tuple(path for group in groups for path in group.paths))
-    stages = groups if chunked else [whole]
-  for stage in _batches.shown(NAME, stages, progress, unit='stage'):
-    if stats is None or sequential or chunked:
-      current = run.params if sequential else params
-      stats = captured(stage.paths if chunked else usable, current)
-    run.stage(stage, stats)
-  return run.result(why)
-
-
-def _peeked(batches: Any, again: bool) -> tuple[Any, Iterable[Any]]:
-  """The first batch, and all of them."""
-  _checks.check_batches(NAME, batches)
-  iterator = iter(batches)
-  if again and iterator is batches:
-    raise _errors.batches_read_once(NAME)
-  first = next(iterator, NAME)
-  if first is NAME:
-    raise _checks.no_batches(NAME)
-  return first, itertools.chain([first], iterator) if iterator is batches else batches
 
 
 def _check(sparsity: Any, pattern: Any, distribution: Any, method: Any, with_masks: bool) -> None:

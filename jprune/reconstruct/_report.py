@@ -66,6 +66,8 @@ class Repair:
     method: the function that made it.
     rows: a :class:`LeafRepair` for each leaf that was worked on, in tree order.
     skipped: pairs of a path and the reason, for all other leaves.
+    passes: how often :func:`prune` ran the model over all batches, by multiply-adds; 0 where
+      statistics were given.
     peak_bytes: the most memory that :func:`prune` saw in use on a device of this process, whatever
       holds it; 0 where it wasn't looked at.
     peak_source: what said so: the allocator of the device, or, where there is none, the arrays that
@@ -91,6 +93,7 @@ class Repair:
   method: str
   rows: tuple[LeafRepair, ...]
   skipped: tuple[tuple[str, str], ...] = ()
+  passes: float = 0.0
   peak_bytes: int = 0
   peak_source: str = ''
 
@@ -127,13 +130,17 @@ class Repair:
     """Everything as plain, JSON-serialisable Python values.
 
     Returns:
-      ``{'method': ..., 'leaves': [...], 'skipped': {path: reason}}`` and what is known of the
-      memory; each leaf with the attributes and properties of its :class:`LeafRepair`.
+      ``{'method': ..., 'leaves': [...], 'skipped': {path: reason}, 'passes': ...}`` and what is
+      known of the memory; each leaf with the attributes and properties of its :class:`LeafRepair`.
     """
     rows = [
       dataclasses.asdict(row)
       | {'shape': list(row.shape), 'size': row.size, 'sparsity': row.sparsity}
       for row in self.rows
     ]
-    out = {'method': self.method, 'leaves': rows, 'skipped': dict(self.skipped)}
-    return out | {'peak_bytes': self.peak_bytes, 'peak_source': self.peak_source}
+    skipped, known = (
+      dict(self.skipped),
+      {'peak_bytes': self.peak_bytes, 'peak_source': self.peak_source},
+    )
+    out = {'method': self.method, 'leaves': rows, 'skipped': skipped, 'passes': self.passes}
+    return out | known

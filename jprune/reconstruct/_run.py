@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -14,11 +14,11 @@ from jprune import _checks, tree
 from jprune._entry import explicit
 from jprune.distributions import global_
 from jprune.distributions._needs import needs_of
-from jprune.graph._capture.stats import Stats
+from jprune.graph._capture.stats import Stats, Use
 from jprune.masks import NOfM
 from jprune.reconstruct import _leaves, _scorers, _stages, _units
+from jprune.reconstruct._at_hand import AtHand, part_of
 from jprune.reconstruct._counts import spread
-from jprune.reconstruct._devices import returned, untyped
 from jprune.reconstruct._empty_statistics import alike, without_unseen
 from jprune.reconstruct._least_squares import least_squares
 from jprune.reconstruct._memory import Watch
@@ -63,11 +63,13 @@ class Run:
     scorer: Any,
     chosen: list[str],
     masks: list[Any],
+    uses: Mapping[str, Sequence[Use]],
   ) -> None:
     """``masks`` are earlier ones along the leaves, or ``None``, and the params have zeros there."""
     self.paths, leaves, self.treedef = tree.flatten(params)
     self._before = dict(zip(self.paths, masks, strict=True))
-    self.leaves = dict(zip(self.paths, leaves))
+    self.at_hand = AtHand(dict(zip(self.paths, leaves)))
+    self._uses = uses
     self._dense = params
     self._sparsity = sparsity
     self._pattern = pattern
@@ -77,13 +79,15 @@ class Run:
     self._scores: dict[str, Any] = {}
     self._sparsities: dict[str, float] = {}
     self._unseen: dict[str, None] = {}
-    self._masks: dict[str, jax.Array] = {}
+    self._blind: dict[str, int] = {}
+    self._lost: dict[str, list[int]] = {}
     self._rows: dict[str, list[LeafRepair]] = {}
     self._watch = Watch()
 
   @property
   def params(self) -> Params:
-    return self.treedef.unflatten(list(self.leaves.values()))
+    """As they are now."""
+    return self.treedef.unflatten([self.at_hand.whole(path) for path in self.paths])
 
   @explicit
   def score(self, stats: Stats | None) -> None:
@@ -103,7 +107,7 @@ class Run:
     """Sets the sparsity of each leaf, by scores if there are any, else by shapes alone."""
     given = {
       path: jax.ShapeDtypeStruct(jnp.shape(leaf), jnp.float32)
-      for path, leaf in self.leaves.items()
+      for path, leaf in self.at_hand.leaves.items()
       if path in self._chosen
     }
     given = self._scores or given
@@ -126,71 +130,67 @@ class Run:
   @explicit
   def stage(self, stage: _stages.Stage, stats: Stats) -> None:
     """Prunes the leaves of a stage, together."""
-    known, unseen = without_unseen(stats)
-    self._unseen.update({path: None for path in unseen if path in stage.paths})
+    unseen = without_unseen(stats)[1]
+    if stage.step is None:
+      self._unseen.update({path: None for path in unseen if path in stage.paths})
     paths = [path for path in stage.paths if path not in self._unseen]
     if stage.step is None:
+      jobs = [self._job(path, stats) for path in paths]
+      for job, done in zip(jobs, self._solved(jobs), strict=True):
+        self.at_hand.put(job.path, done.leaf, done.mask)
+        self._rows[job.path] = [done.row]
+    else:
+      like = alike(stats) if any(path in unseen for path in paths) else stats
       jobs = [
-        _Job(
-          path,
-          jnp.asarray(self.leaves[path]),
-          stats,
-          self._pattern,
-          self._sparsities.get(path),
-          self._before[path],
-        )
+        self._job_of_step(stage, stage.step, path, like if path in unseen else stats)
         for path in paths
       ]
       for job, done in zip(jobs, self._solved(jobs), strict=True):
-        self._put(job.path, *done)
-      self._watch.look()
-      return
-    leaves = {path: jnp.asarray(self.leaves[path]) for path in paths}
-    masks = {path: (self._masks.get(path), self._before[path]) for path in paths}
-    with untyped(leaves, masks, known.inputs) as (moved, masks, inputs):
-      own = dataclasses.replace(known, inputs=inputs)
-      found = self._step(stage, stage.step, moved, masks, own)
-    for path, (new, mask, row) in found.items():
-      self._put(path, returned(new, leaves[path]), returned(mask, leaves[path]), row)
+        self._put_step(stage, stage.step, job.path, done, job.path not in unseen)
     self._watch.look()
 
-  def _step(
-    self,
-    stage: _stages.Stage,
-    step: int,
-    leaves: dict[str, jax.Array],
-    masks: dict[str, tuple[Any, Any]],
-    stats: Stats,
-  ) -> dict[str, tuple[jax.Array, jax.Array, LeafRepair]]:
-    """The parts of leaves that one step of a scan uses, put back into them and their masks."""
-    uses = {path: use for path, (use,) in stats.uses if path in leaves}
-    of_step = _stages.stats_of_step(stats, stage.paths, step)
-    blind = [path for path in without_unseen(of_step)[1] if path in leaves]
-    like = alike(of_step) if blind else of_step
-    jobs = []
-    for path, leaf in leaves.items():
-      use, before = uses[path], masks[path][1]
-      part = _stages.step_of(leaf, use, step)
-      pattern = _stages.pattern_of_step(self._pattern, leaf, use)
-      parts: list[jax.Array | None] = [None] * stage.steps
-      if before is not None:
-        parts = [_stages.step_of(before, use, i) for i in range(stage.steps)]
-      share = self._sparsities.get(path)
-      share = None if share is None else _share(share, tree.size(part), step, parts)
-      jobs.append(_Job(path, part, like if path in blind else of_step, pattern, share, parts[step]))
-    out = {}
-    for (path, *_), (new, kept, row) in zip(jobs, self._solved(jobs), strict=True):
-      if path in blind:
-        row = dataclasses.replace(row, note=f'no rows for step {step}')
-      leaf, mask = leaves[path], masks[path][0]
-      mask = jnp.ones(leaf.shape, bool) if mask is None else mask
-      put = lambda leaf, part, path=path: _stages.with_step(leaf, uses[path], step, part)
-      out[path] = put(leaf, new), put(mask, kept), row
-    return out
+  def _job(self, path: str, stats: Stats) -> _Job:
+    """A whole leaf."""
+    leaf = jnp.asarray(self.at_hand.whole(path))
+    share, before = self._sparsities.get(path), self._before[path]
+    return _Job(path, leaf, stats, self._pattern, share, before)
 
-  def _put(self, path: str, leaf: jax.Array, mask: jax.Array, row: LeafRepair) -> None:
-    self.leaves[path], self._masks[path] = leaf, mask
+  def _job_of_step(self, stage: _stages.Stage, step: int, path: str, stats: Stats) -> _Job:
+    """The part of a leaf that one step of a scan uses."""
+    (use,) = self._uses[path]
+    axis = _stages.axis_of(use)
+    part = self.at_hand.part(path, axis, step)
+    pattern = _stages.pattern_of_step(self._pattern, len(use.box), use)
+    before, gone = self._before[path], [0] * stage.steps
+    if before is not None:
+      gone = self._gone(path, axis)
+      before = part_of(before, axis, step)
+    share = self._sparsities.get(path)
+    share = None if share is None else _share(share, tree.size(part), step, gone)
+    return _Job(path, part, stats, pattern, share, before)
+
+  def _put_step(
+    self, stage: _stages.Stage, step: int, path: str, done: _units.Outcome, seen: bool
+  ) -> None:
+    """Keeps what became of a part of a leaf."""
+    row = done.row
+    if not seen:
+      row = dataclasses.replace(row, note=f'no rows for step {step}')
+      self._blind[path] = self._blind.get(path, 0) + 1
+    self.at_hand.put_part(path, _stages.axis_of(self._uses[path][0]), step, done.leaf, done.mask)
     self._rows.setdefault(path, []).append(row)
+    if self._blind.get(path, 0) == stage.steps:  # which nobody knows before the last one
+      self._unseen[path] = None
+      self.at_hand.drop(path)
+      del self._rows[path]
+
+  def _gone(self, path: str, axis: int) -> list[int]:
+    """How many weights of each step an earlier mask has pruned."""
+    if path not in self._lost:
+      mask = np.asarray(self._before[path])
+      others = tuple(i for i in range(mask.ndim) if i != axis)
+      self._lost[path] = [int(n) for n in np.count_nonzero(~mask, axis=others)]
+    return self._lost[path]
 
   def _solved(self, jobs: Sequence[_Job]) -> list[_units.Outcome]:
     """What comes of leaves, or of the parts of them that a step uses; alike ones in one call."""
@@ -234,8 +234,9 @@ class Run:
     return per_output(scores, job.stats, given, pattern=job.pattern, where=where, masks=before)
 
   @explicit
-  def result(self, why: Sequence[tuple[str, str]]) -> tuple[Params, Masks, Repair]:
+  def result(self, why: Sequence[tuple[str, str]], passes: float) -> tuple[Params, Masks, Repair]:
     """The params, their masks, and the report of all leaves."""
+    self.at_hand.join()
     known = dict(why) | dict.fromkeys(self._unseen, 'no batch runs a product with it')
     if not self._rows and self._unseen:
       raise _checks.no_rows(NAME, next(iter(self._unseen)))
@@ -246,10 +247,10 @@ class Run:
       for path in self.paths
       if path not in self._rows
     ]
-    masks = [self._masks.get(path, self._before[path]) for path in self.paths]
+    masks = [self.at_hand.masks.get(path, self._before[path]) for path in self.paths]
     method = getattr(self._method, 'func', self._method)
     name = 'masks alone' if method is None else getattr(method, '__name__', 'method')
-    report = Repair(name, tuple(rows), tuple(left), *self._watch.peak())
+    report = Repair(name, tuple(rows), tuple(left), passes, *self._watch.peak())
     return self.params, self.treedef.unflatten(masks), report
 
 
@@ -281,13 +282,12 @@ def _masked(
   return {path: done._replace(row=_leaves.noted(done.row, stats)) for path, done in found}
 
 
-def _share(sparsity: float, size: int, step: int, masks: Sequence[Any]) -> float:
+def _share(sparsity: float, size: int, step: int, gone: Sequence[int]) -> float:
   """What a step gives, such that all of them together give exactly what the leaf has to.
 
-  ``masks`` are the earlier ones of all steps, or ``None``; what they pruned counts.
+  ``gone`` is what earlier masks have pruned of each step, which counts.
   """
-  gone = [0 if mask is None else size - int(np.count_nonzero(mask)) for mask in masks]
-  count = round(sparsity * size * len(masks))
+  count = round(sparsity * size * len(gone))
   more = spread(max(count - sum(gone), 0), [size - each for each in gone])
   return (gone[step] + more[step]) / size if size else 0.0
 

@@ -78,20 +78,11 @@ def _loop_of(uses: Sequence[Use]) -> tuple[int, range] | None:
   return (use.loop, steps[::-1] if use.backwards else steps) if whole else None
 
 
-def step_of(leaf: jax.Array, use: Use, step: int) -> jax.Array:
-  """The part of a leaf that a step of its scan uses."""
-  return leaf.take(step, axis=_axis(use))
-
-
-def with_step(leaf: jax.Array, use: Use, step: int, part: jax.Array) -> jax.Array:
-  """The leaf with that part replaced."""
-  index = (*(slice(None) for _ in range(_axis(use))), step)
-  return leaf.at[index].set(part)
-
-
-def stats_of_step(stats: Stats, paths: Sequence[str], step: int) -> Stats:
-  """Statistics of the parts that a step uses, as if those were leaves."""
-  uses = [(path, use) for path, (use,) in stats.uses if path in paths]
+def stats_of(stage: Stage, stats: Stats) -> Stats:
+  """From statistics of leaves those that a stage needs: of a step, as if its parts were leaves."""
+  if (step := stage.step) is None:
+    return stats
+  uses = [(path, use) for path, (use,) in stats.uses if path in stage.paths]
   places = sorted({use.source for _, use in uses})
   inputs = []
   for place in places:
@@ -99,24 +90,26 @@ def stats_of_step(stats: Stats, paths: Sequence[str], step: int) -> Stats:
     each = use.sizes[0] // use.shape[use.batch[0]]
     cut = slice(step * each, (step + 1) * each)
     inputs.append(jax.tree.map(lambda x, cut=cut: x[cut], stats.inputs[place]))
-  parts = tuple((path, (_without_loop(use, places.index(use.source)),)) for path, use in uses)
+  parts = tuple((path, (without_loop(use, places.index(use.source)),)) for path, use in uses)
   return Stats(tuple(inputs), parts, notes=stats.notes)
 
 
-def pattern_of_step(pattern: Any, leaf: jax.Array, use: Use) -> Any:
+def pattern_of_step(pattern: Any, rank: int, use: Use) -> Any:
   """A pattern of the leaf for its parts, which lack the axis of the scan."""
   if not isinstance(pattern, NOfM) or pattern.axis is None:
     return pattern
-  axis = pattern.axis % leaf.ndim
-  return dataclasses.replace(pattern, axis=axis - (axis > _axis(use)))
+  axis = pattern.axis % rank
+  return dataclasses.replace(pattern, axis=axis - (axis > axis_of(use)))
 
 
-def _axis(use: Use) -> int:
+def axis_of(use: Use) -> int:
+  """The axis of a leaf along which a scan takes its steps."""
   return use.axes[use.batch[0]]
 
 
-def _without_loop(use: Use, source: int) -> Use:
-  gone, axis = use.batch[0], _axis(use)
+def without_loop(use: Use, source: int) -> Use:
+  """The use of the part of a leaf that a step takes."""
+  gone, axis = use.batch[0], axis_of(use)
   shift = lambda places: tuple(i - (i > gone) for i in places)
   drop = lambda values, place: (*values[:place], *values[place + 1 :])
   return dataclasses.replace(

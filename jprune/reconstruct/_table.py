@@ -56,6 +56,8 @@ def _notes(report: Repair, width: int | None) -> list[str]:
   out = [
     f'By {report.method}. Errors: squared, of the outputs, relative to those of the dense leaf.'
   ]
+  if report.passes:
+    out.append(f'The model was run {report.passes:.3g} times over all batches.')
   if report.peak_bytes:
     out.append(f'Most memory of a device: {byte_size(report.peak_bytes)}, by {report.peak_source}.')
   if any(row.escalated for row in report.rows):

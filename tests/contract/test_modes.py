@@ -240,9 +240,10 @@ CALLS = {
     [str(repaired[2]), [row.path for row in repaired[2].rows]],
   ],
   'reconstruct.per_output': lambda m: reconstruct.per_output(m.params, m.stats, 0.5),
-  'reconstruct.prune reconstruct.sparsegpt': lambda m: reconstruct.prune(
-    forward, m.params, [m.x], sparsity=0.5, progress=False
-  )[:2],
+  'reconstruct.prune reconstruct.sparsegpt': lambda m: [
+    reconstruct.prune(forward, m.params, [m.x], sparsity=0.5, sequential=each, progress=False)[:2]
+    for each in (False, True)
+  ],
   'report.tally report.Tally report.LeafTally': lambda m: [
     (counted := jprune.tally(m.params, m.channel_masks, fn=forward, args=(m.x,))).to_dict(),
     [str(counted), repr(counted.rows), jprune.tally(m.params, masks.pack(m.masks)).nonzero],

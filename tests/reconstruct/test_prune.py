@@ -432,7 +432,7 @@ def test_batches_of_several_arguments(batches):
     ({'sparsity': 0.5, 'batches': []}, ValueError, r'`batches` must be at least one'),
     ({'sparsity': 0.5, 'batches': jnp.ones((2, WIDTH))}, TypeError, r'an iterable of batches'),
     (
-      {'sparsity': 0.5, 'batches': iter([jnp.ones((2, WIDTH))]), 'sequential': True},
+      {'sparsity': 0.5, 'batches': iter([jnp.ones((2, WIDTH))]), 'chunked': True},
       TypeError,
       r'can be read several times; got an iterator',
     ),

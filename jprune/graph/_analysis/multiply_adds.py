@@ -31,11 +31,12 @@ def total_macs(frame: Frame, sizes: Sizes) -> int:
   for index, eqn in enumerate(frame.jaxpr.eqns):
     total += macs_of(frame, index, sizes)
     if index in frame.children:
-      total += _of_children(eqn, frame.children[index], sizes)
+      total += of_children(eqn, frame.children[index], sizes)
   return total
 
 
-def _of_children(eqn: Any, children: dict[Any, Frame], sizes: Sizes) -> int:
+def of_children(eqn: Any, children: dict[Any, Frame], sizes: Sizes) -> int:
+  """Those of the jaxprs that an equation calls; of branches the most."""
   call = call_of(eqn)
   totals = [total_macs(children[role], sizes) for role in call.roles]
   return max(totals) if call.branches else sum(totals) * (1 if call.turns is None else call.turns)

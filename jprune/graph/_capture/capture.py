@@ -161,7 +161,7 @@ def capture_batches(
 
 
 _PROGRAMS = Compiled()
-_add = jax.jit(Stats.merge, donate_argnums=0)
+add = jax.jit(Stats.merge, donate_argnums=0)
 
 
 def _compiled(
@@ -203,17 +203,25 @@ class Capturing:
     _checks.check_batches(self._function, batches)
     total: Stats | None = None
     for number, batch in enumerate(_batches.shown(self._function, batches, progress)):
-      given = params, *self._arguments(batch)
-      stats, finite = self._step(*given, split=_split(jax.tree.leaves(given), self._split))
-      _check_finite(self._function, stats, jax.device_get(finite), number)
-      total = stats if total is None else _add(total, stats)
+      stats = self.of(params, *self.arguments(batch), number)
+      total = stats if total is None else add(total, stats)
     if total is None:
       raise _checks.no_batches(self._function)
     return total
 
-  def shapes(self, params: Params, batch: Any) -> Stats:
-    """What a batch would give, without running anything."""
-    return jax.eval_shape(self._step, params, *self._arguments(batch))[0]
+  def of(
+    self,
+    params: Params,
+    args: Any,
+    sample_weights: Any,
+    number: int,
+    name: Callable[[str], str] = str,
+  ) -> Stats:
+    """Statistics of one batch; its number and what ``name`` makes of paths are for messages."""
+    given = params, args, sample_weights
+    stats, finite = self._step(*given, split=_split(jax.tree.leaves(given), self._split))
+    _check_finite(self._function, stats, jax.device_get(finite), number, name)
+    return stats
 
   def places(self, params: Params, args: Any) -> Stats:
     """Where leaves are multiplied, without any moments: of shapes, in less time."""
@@ -221,7 +229,12 @@ class Capturing:
     joint = Joint(traced, Survey(traced, self._chosen, None))
     return Stats((), tuple(joint.uses), tuple(joint.skipped), tuple(joint.notes))
 
-  def _arguments(self, batch: Any) -> tuple[Any, Any]:
+  def shapes(self, params: Params, args: Any, sample_weights: Any) -> Stats:
+    """What a batch would give, without running anything."""
+    return jax.eval_shape(self._step, params, args, sample_weights)[0]
+
+  def arguments(self, batch: Any) -> tuple[Any, Any]:
+    """Of a batch the arguments, and the weights of their tokens, checked."""
     args = batch if isinstance(batch, tuple) else (batch,)
     sample_weights = None if self._sample_weights is None else self._sample_weights(batch)
     return args, _given(self._function, args, sample_weights)
@@ -295,7 +308,7 @@ def _run(
   split: Split | None = None,
 ) -> tuple[Any, Stats]:
   traced = Traced(function, fn, params, args, exact=False)
-  tokens = None if sample_weights is None else _tokens(function, traced, args, sample_weights)
+  tokens = None if sample_weights is None else tokens_of(function, traced, args, sample_weights)
   survey = Survey(traced, chosen, tokens)
   joint = Joint(traced, survey)
   wanted = sorted({survey.parts[i].input for sources in joint.sources for i in sources})
@@ -312,7 +325,7 @@ def _together(found: Sequence[Moments]) -> Moments:
   return functools.reduce(merged, found)
 
 
-def _tokens(function: str, traced: Traced, args: Any, sample_weights: Any) -> Sequence[Any]:
+def tokens_of(function: str, traced: Traced, args: Any, sample_weights: Any) -> Sequence[Any]:
   """The dimensions of the argument that the axes of the weights number."""
   shape = np.shape(sample_weights)
   for leaf, dims in zip(jax.tree.leaves(args), traced.inputs):
@@ -321,8 +334,10 @@ def _tokens(function: str, traced: Traced, args: Any, sample_weights: Any) -> Se
   raise _errors.other_tokens(function, shape, [np.shape(leaf) for leaf in jax.tree.leaves(args)])
 
 
-def _check_finite(function: str, stats: Stats, finite: np.ndarray, batch: int) -> None:
+def _check_finite(
+  function: str, stats: Stats, finite: np.ndarray, batch: int, name: Callable[[str], str]
+) -> None:
   bad = [(u.source, path) for path, uses in stats.uses for u in uses if not finite[u.source]]
   if bad:  # the first to run: what follows from it is no more finite
     _, path = min(bad, key=lambda each: each[0])
-    raise _errors.not_finite_inputs(function, path, batch)
+    raise _errors.not_finite_inputs(function, name(path), batch)

@@ -54,6 +54,9 @@ class Survey:
     vectors: places of leaves of which each step of a scan uses a vector, such as stacked biases.
     changed: by place of a leaf, what changes its entries before a product, as text.
     hot: frames in which, or below which, something is recorded.
+    places: by place of a leaf, the frames and equations of all products of its uses.
+    moved: for values, the atoms of tokens along which their entries are at other places.
+    loops: by their bodies, numbers of loops, and whether they run backwards.
   """
 
   def __init__(
@@ -66,15 +69,16 @@ class Survey:
     self.vectors: set[int] = set()
     self.changed: dict[int, list[str]] = {i: [] for i in self.uses}
     self.hot: set[Frame] = set()
+    self.places: dict[int, list[tuple[Frame, int]]] = {i: [] for i in self.uses}
+    self.loops: dict[Frame, tuple[int, bool]] = {}
     self._shapes = [leaf.shape for leaf in traced.leaves]
     self._stacks: dict[int, Stack] = {}
     self._weights: dict[Frame | None, Sequence[Any]] = {} if tokens is None else {None: tokens}
     self._sources = sources(traced.frame, self._shapes[:])
     self._origins = origins(traced.frame, len(traced.leaves))
-    self._moved = {} if tokens is None else moved(traced.frame, tokens, self._origins)
+    self.moved = {} if tokens is None else moved(traced.frame, tokens, self._origins)
     self._numbers = Numbers()
     self._known: dict[Any, int] = {}
-    self._loops: dict[Frame, tuple[int, bool]] = {}
     self._known_steps: dict[Frame, dict[int, np.ndarray]] = {}
     self._above: list[Frame] = []
     views = [view_of(i, shape) if i in self.uses else None for i, shape in enumerate(self._shapes)]
@@ -221,7 +225,7 @@ class Survey:
     known: Mapping[int, np.ndarray] = MappingProxyType({}),
   ) -> tuple[list[Held], list[Held]]:
     """What is carried round unchanged; and what is lost, as the body changes or collects it."""
-    self._loops[body] = len(self._loops), backwards
+    self.loops[body] = len(self.loops), backwards
     ins = body.jaxpr.invars[len(consts) :]
     same = [out is var for var, out in zip(ins[: len(carry)], body.jaxpr.outvars)]
     kept = [x if yes else None for x, yes in zip(carry, same)]
@@ -251,6 +255,7 @@ class Survey:
           continue
         for leaf, use in found:
           self.uses[leaf].append(use)
+          self.places[leaf].append((frame, index))
           if view.via:
             self.changed[leaf].append(view.via)
 
@@ -287,7 +292,7 @@ class Survey:
     factors = tuple(sorted((factor.number, factor.divides) for factor in view.factors))
     key = (region, number, roles.layout, frozenset(stacked.items()), factors)
     first = next(iter(stacked), None)  # the outermost
-    loop = self._loops[first] if first and stacked[first] is None else (None, False)
+    loop = self.loops[first] if first and stacked[first] is None else (None, False)
     part = InputPart(self._known.get(key, len(self.inputs)), view.scale)
     use = use_of(view, self._shapes[view.leaf], roles, 0, loop, place(eqn, frame))
     if isinstance(use, str):
@@ -305,7 +310,7 @@ class Survey:
     found = {}
     for body, dims in self._weights.items():
       if body is None or body in self._above:
-        away = body is None and self._moved[frame].get(eqn.invars[operand])
+        away = body is None and self.moved[frame].get(eqn.invars[operand])
         how = None if rows is None or away else weighing(dims, rows)
         if how is None:
           these = 'those of a vmapped while' if body else 'the tokens that weights are given for'
