@@ -106,7 +106,7 @@ class LazyArray:
     return self._read(None)
 
   def __getitem__(self, index: Any) -> np.ndarray:
-    return self.read(index)
+    return self.read(index if isinstance(index, tuple) else (index,))
 
   def __len__(self) -> int:
     if not self.shape:
