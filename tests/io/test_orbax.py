@@ -74,3 +74,14 @@ def test_training_goes_on_from_a_restored_optimizer_state(tmp_path, form):
   assert_same(restarted, going_on)
   pruned = jax.tree.map(lambda x, m: m is None or bool(jnp.all(x[~m] == 0)), going_on[0], masks)
   assert all(jax.tree.leaves(pruned))
+
+
+def test_zeros_take_no_room(tmp_path):
+  """A checkpoint that is 90 % pruned against a dense one: TensorStore compresses the zeros."""
+  params = {'w': jax.random.normal(jax.random.key(0), (512, 512))}
+  masks = {'w': abs(params['w']) > 1.64}  # a tenth
+  pruned = jax.tree.map(lambda x, m: jnp.where(m, x, 0), params, masks)
+  saved_and_restored(tmp_path / 'dense', params)
+  saved_and_restored(tmp_path / 'pruned', {'params': pruned, 'masks': pack(masks)})
+  size = lambda name: sum(f.stat().st_size for f in (tmp_path / name).rglob('*') if f.is_file())
+  assert size('pruned') < 0.2 * size('dense')
