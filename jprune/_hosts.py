@@ -6,7 +6,8 @@ reads what it holds, and what it found is. All processes make these calls, and g
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import builtins
+from collections.abc import Callable, Iterator
 from typing import Any, cast
 
 import jax
@@ -56,13 +57,24 @@ def from_all(values: Any) -> np.ndarray:
   return np.frombuffer(found.tobytes(), values.dtype).reshape(-1, *values.shape)
 
 
-def of_first(text: str) -> str:
-  """What the first process has to say."""
+def by_first(work: Callable[[], str]) -> str:
+  """What a function gives that the first process alone calls; what it raises is raised by all."""
+  text, raised = '', None
+  if jax.process_index() == 0:
+    try:
+      text = f'+{work()}'
+    except Exception as error:
+      text, raised = f'{type(error).__name__}+{error}', error
   size = int(from_all(np.int64(len(text.encode())))[0])
   held = np.zeros(size, np.uint8)
   if jax.process_index() == 0:
     held[:] = np.frombuffer(text.encode(), np.uint8)
-  return from_all(held)[0].tobytes().decode()
+  kind, _, said = from_all(held)[0].tobytes().decode().partition('+')
+  if raised is not None:
+    raise raised
+  if kind:
+    raise getattr(builtins, kind, RuntimeError)(said)
+  return said
 
 
 def automatic(sharding: Any) -> Any:

@@ -97,7 +97,8 @@ def curves(
   masked = Masked(params, _touched(params, found))
   kind = 'channels' if graph is not None else repr(pattern)
   header = functools.partial(_header, params, found, scored, kind, points, evaluate)
-  record = Table(_NAME, table, header, {group.name: group.sizes for group in found}, points)
+  sizes, together = {group.name: group.sizes for group in found}, _hosts.spans(params)
+  record = Table(_NAME, table, header, sizes, points, together)
   if ('', 0.0) not in record.points:
     record.add('', 0.0, measured(_NAME, evaluate, masked({}), 'of the dense params'), {})
   _measure(evaluate, masked, found, points, record, progress)

@@ -7,11 +7,11 @@ import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 
 from jprune import _checks, tree
 from jprune.graph import ChannelGraph
+from jprune.graph._channels.read_masks import read
 from jprune.masks import NOfM
 from jprune.masks._channels import channels as _channels
 from jprune.masks._channels.part import taking_part
@@ -147,8 +147,8 @@ def _kept(graph: ChannelGraph, group: Any, masks: Mapping[int, Any]) -> int:
   kept = np.zeros(group.size, bool)
   seen = np.zeros(group.size, bool)
   for path, axis, position in group.members:
-    mask = np.asarray(jax.device_get(masks[places[path]]))
-    alive = mask.any(axis=tuple(i for i in range(mask.ndim) if i != axis))
+    (mask,) = read([masks[places[path]]])
+    alive = mask.alive[axis]
     inside = position.units >= 0
     kept[position.units[inside & alive]] = True
     seen[position.units[inside]] = True

@@ -6,8 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 
-from jprune import _checks, tree
+from jprune import _checks, _hosts, tree
 from jprune._entry import check_dtypes, explicit
 from jprune.masks._apply import zero_where_pruned
 from jprune.sensitivity import _errors
@@ -24,8 +25,15 @@ def measured(
   argument: str = 'evaluate',
   finite: bool = True,
 ) -> float:
-  """``evaluate(params)`` as a float; ``when`` says in the message what was evaluated."""
-  return _errors.as_metric(function, argument, evaluate(params), when, finite) + 0.0  # no -0.0
+  """``evaluate(params)`` as a float; ``when`` says in the message what was evaluated.
+
+  Of params that span processes it is what the first process has found, so that all go on alike.
+  """
+  value = evaluate(params)
+  if _hosts.spans(params):
+    metric = _errors.as_metric(function, argument, value, when, finite=False)
+    value = float(_hosts.from_all(np.float64(metric))[0])
+  return _errors.as_metric(function, argument, value, when, finite) + 0.0  # no -0.0
 
 
 def check_params(function: str, params: Params) -> None:

@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jprune import _checks, tree
+from jprune import _checks, _hosts, tree
 from jprune.sensitivity import _errors
 
 _FORMAT, _VERSION = 'jprune.sensitivity.curves', 1
@@ -38,19 +38,37 @@ class Table:
     header: Callable[[], dict[str, Any]],
     sizes: Mapping[str, Mapping[str, int]],
     sparsities: Sequence[float],
+    together: bool = False,
   ) -> None:
+    """``together`` says that several processes add the same: the first one reads and writes."""
+    self._together = together
     self.points: dict[tuple[str, float], tuple[float, dict[str, int]]] = {}
     self._sizes = {('', 0.0): {}} | {(g, s): sizes[g] for g in sizes for s in sparsities if s}
     self._path = None if path is None else _checks.as_path(function, path, 'table')
     if self._path is not None:
-      _checks.check_output(function, self._path, 'table')
       whole = {'format': _FORMAT, 'version': _VERSION, **header()}
-      self._open(function, self._path, json.loads(json.dumps(whole)))
+      self._start(function, self._path, json.loads(json.dumps(whole)))
 
   def add(self, group: str, sparsity: float, metric: float, pruned: dict[str, int]) -> None:
     """Adds a point; once this returns, it is on disk."""
     self.points[group, sparsity] = metric, pruned
-    self._append({'group': group, 'sparsity': sparsity, 'metric': metric, 'pruned': pruned})
+    row = {'group': group, 'sparsity': sparsity, 'metric': metric, 'pruned': pruned}
+    if self._together and self._path is not None:
+      _hosts.by_first(lambda: self._append(row) or '')
+    else:
+      self._append(row)
+
+  def _start(self, function: str, path: str, header: dict[str, Any]) -> None:
+    def held() -> str:
+      _checks.check_output(function, path, 'table')
+      self._open(function, path, header)
+      return json.dumps([[*point, *found] for point, found in self.points.items()])
+
+    if not self._together:
+      held()
+      return
+    for group, sparsity, metric, pruned in json.loads(_hosts.by_first(held)):
+      self.points[group, sparsity] = metric, pruned
 
   def _open(self, function: str, path: str, header: dict[str, Any]) -> None:
     try:

@@ -82,7 +82,7 @@ class MethodFrame:
     table = self.when.table(self.how.counts(along))
     memory = self.method.remember(weights) if self.method.remember else ()
     # a copy: a donated state must leave the caller their key
-    key = () if self.how.key is None else jnp.copy(jax.random.key_data(self.how.key))
+    key = () if self.how.key[0] is None else jnp.copy(self.how.key[0])
     masks = self._started(along, params, memory, table[0], key)
     inner = self.inner.init(params if self.method.dense else _masked(along, masks))
     if self.method.regrows and not self.method.dense:
@@ -151,7 +151,7 @@ class MethodFrame:
       (),
       jnp.zeros((0, 0, 2), jnp.uint32),
       jnp.zeros((), jnp.float32),
-      () if self.how.key is None else jax.random.key_data(self.how.key),
+      () if self.how.key[0] is None else jnp.asarray(self.how.key[0]),
     )
 
   def update(

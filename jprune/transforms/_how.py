@@ -29,7 +29,7 @@ class How:
     scorer: as for :func:`jprune.prune`.
     asked: distribution, pattern, and so on.
     where: which leaves are pruned.
-    key: a random key, or ``None``.
+    key: the data of a random key and what makes one of them, or twice ``None``.
     final: the last sparsity.
   """
 
@@ -37,7 +37,7 @@ class How:
   scorer: Any
   asked: Asked
   where: Any
-  key: Any
+  key: tuple[Any, Any]
   final: float
 
   def leaves(self, params: Params) -> Any:
@@ -88,8 +88,7 @@ class How:
   ) -> Step:
     """What the method sees of a call; ``key`` is the data of a key in a state."""
     if isinstance(key, jax.Array):
-      impl = jax.random.key_impl(self.key)
-      key = jax.random.fold_in(jax.random.wrap_key_data(key, impl=impl), count)
+      key = jax.random.fold_in(jax.random.wrap_key_data(key, impl=self.key[1]), count)
       if not along.has_updates:  # `init`: else the first change would grow what it has just dropped
         key = jax.random.fold_in(key, 1)
     else:

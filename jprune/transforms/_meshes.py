@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any, cast
 
 import jax
+import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
 from jprune import tree
@@ -144,8 +145,11 @@ class OnMeshes:
   def _untyped(self) -> MethodFrame:
     """The frame with the user's arrays, without types."""
     frame, how = self.frame, self.frame.how
-    masks, scorer, key = jax.tree.map(_concrete_untyped, (frame.masks, how.scorer, how.key))
-    how = dataclasses.replace(how, scorer=scorer, key=key)
+    masks, scorer = jax.tree.map(_concrete_untyped, (frame.masks, how.scorer))
+    data, impl = how.key
+    if _explicit(data) and not tree.is_traced(data):
+      data = np.asarray(data)
+    how = dataclasses.replace(how, scorer=scorer, key=(data, impl))
     return dataclasses.replace(frame, masks=masks, how=how)
 
 

@@ -175,11 +175,16 @@ def sparse_training(
   _errors.check_optimizer(method.name, inner)
   changes = when(method.name, sparsity, every, end, method.regrows)
   method = averaged(method, average_params, average_grads)
-  how = How(method, scorer, asked, where, key, changes.final)
+  how = How(method, scorer, asked, where, _data_of(key), changes.final)
   inner = optax.with_extra_args_support(inner)
   frame = MethodFrame(method, inner, changes, how, masks, packed, clock)
   meshes = OnMeshes(frame)
   return transformation(meshes.init, meshes.update)
+
+
+def _data_of(key: Any) -> tuple[Any, Any]:
+  """A random key as its data and what makes a key of them; both ``None`` without one."""
+  return (None, None) if key is None else (jax.random.key_data(key), jax.random.key_impl(key))
 
 
 def _check_scorer(method: Method, scorer: Any, key: Any) -> None:

@@ -25,7 +25,7 @@ def _batch(number):
   return np.random.default_rng(number + 1).standard_normal((8, 8), np.float32)
 
 
-def _trained(tx, state, params, put, steps=4):
+def _trained(tx, state, params, put, steps=3):
   """A few compiled steps, which donate what they replace."""
 
   def step(params, state, x):
@@ -78,10 +78,9 @@ def check_init_under_jit(world):
           jax.jit(make(held).init)(params)
 
 
-def _train_to_sparsity(params, put, compiled_init):
-  inner = optax.adam(1e-2)
-  tx = transforms.rigl(inner, 0.5, every=2, key=jax.random.key(1))
-  state = (jax.jit(tx.init) if compiled_init else tx.init)(params)
+def _train_to_sparsity(params, put, init=lambda tx: tx.init):
+  tx = transforms.rigl(optax.sgd(1e-2), 0.5, every=2, key=jax.random.key(1))
+  state = init(tx)(params)
   start = jprune.apply(params, transforms.masks_of(state))
   trained, state = _trained(tx, state, start, put)
   return trained, transforms.masks_of(state), transforms.metrics(state)
@@ -90,8 +89,5 @@ def _train_to_sparsity(params, put, compiled_init):
 def check_sparse_training_compiled(world):
   params = _params()
   with jax.set_mesh(world.mesh):
-    for compiled_init in (False, True):
-      found = _train_to_sparsity(world.put(params), world.put, compiled_init)
-      world.same(
-        found, lambda: _train_to_sparsity(params, jnp.asarray, False), rtol=1e-5, atol=1e-6
-      )
+    found = _train_to_sparsity(world.put(params), world.put, lambda tx: jax.jit(tx.init))
+    world.same(found, lambda: _train_to_sparsity(params, jnp.asarray), rtol=1e-5, atol=1e-6)

@@ -61,11 +61,12 @@ def read_masks(function: str, params: Params, masks: Masks) -> list[ReadMask | N
       if tree.is_traced(mask) or isinstance(mask, jax.ShapeDtypeStruct):
         raise _errors.mask_without_values(function, path, mask)
     found.append(mask)
-  read = iter(_read([mask for mask in found if mask is not None]))
-  return [None if mask is None else next(read) for mask in found]
+  facts = iter(read([mask for mask in found if mask is not None]))
+  return [None if mask is None else next(facts) for mask in found]
 
 
-def _read(masks: Sequence[Any]) -> list[ReadMask]:
+def read(masks: Sequence[Any]) -> list[ReadMask]:
+  """What all processes together can say of masks at hand."""
   own = [_read_here(mask) for mask in masks]
   apart = [i for i, mask in enumerate(masks) if not getattr(mask, 'is_fully_addressable', True)]
   if apart:
