@@ -28,6 +28,7 @@ else:
   process, processes, port = args.local
   os.environ['JAX_PLATFORMS'] = 'cpu'
   jax.config.update('jax_cpu_collectives_implementation', 'gloo')
+  jax.config.update('jax_num_cpu_devices', 2)
   jax.distributed.initialize(f'127.0.0.1:{port}', processes, process)
 
 import decoder
