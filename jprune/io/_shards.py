@@ -157,6 +157,7 @@ class Shards:
     path: of the index, or of the folder.
     readers: the files by name.
     metadata: texts of the index, and those on which all files agree.
+    index_metadata: all that the index says besides.
     spans: the tensors of all files.
   """
 
@@ -193,6 +194,7 @@ class Shards:
       raise
     common = [set(each.metadata.items()) for each in self.readers.values()]
     texts = {key: text for key, text in metadata.items() if isinstance(text, str)}
+    self.index_metadata = metadata
     self.metadata = {**dict(sorted(set.intersection(*common))), **texts}
     self.metadata.pop(SHARD, None)
     self.mode = next(iter(self.readers.values())).mode

@@ -145,6 +145,7 @@ def several_files(
   stem: str = 'model',
   names: Sequence[str] | None = None,
   order: Sequence[str] | None = None,
+  index: Mapping[str, Any] | None = None,
 ) -> Iterator[Writer]:
   """Files in a folder, and their index, which appears at the end; see :mod:`_replaced`.
 
@@ -158,6 +159,7 @@ def several_files(
     mode: the permissions that new files may have at most.
     stem: how the names begin, that of the index too.
     names: of the files, by default numbered.
+    index: what else the index says.
     order: paths of the leaves as they are numbered in ``tree``; by default as in the groups.
 
   Raises:
@@ -175,7 +177,7 @@ def several_files(
     with growing_files(place, groups, range(len(groups)), metadata, mode) as files:
       out = Writer(files)
       yield out
-    place.commit(lambda names: index_text(groups, contents, out.checksums, names, order))
+    place.commit(lambda names: index_text(groups, contents, out.checksums, names, order, index))
 
 
 @contextlib.contextmanager
@@ -220,13 +222,15 @@ def index_text(
   checksums: Mapping[str, int],
   names: Sequence[str],
   order: Sequence[str] | None = None,
+  more: Mapping[str, Any] | None = None,
 ) -> str:
   """The index as Hugging Face writes it, with jprune's own metadata among the others."""
   plans = [plan for group in groups for plan in group]
   if order is not None:
     by_path = {plan.path: plan for plan in plans}
     plans = [by_path[path] for path in order]
-  metadata = {'total_size': sum(map(nbytes, plans)), **described(contents, plans, checksums)}
+  size = {'total_size': sum(map(nbytes, plans))}
+  metadata = {**(more or {}), **size, **described(contents, plans, checksums)}
   weight_map = {
     tensor.name: name
     for name, group in zip(names, groups, strict=True)
