@@ -55,6 +55,11 @@ def output_exists(path: str) -> ValueError:
   return ValueError(message('prune', 'OUT', 'a new file', got, 'Pass --force to replace it.'))
 
 
+def output_beside_input(path: str) -> ValueError:
+  got, fix = f'{path!r}, which lies there', 'Name OUT last, in another folder.'
+  return ValueError(message('prune', 'OUT', 'no file of the folder of IN', got, fix))
+
+
 def file_for_several(path: str) -> ValueError:
   fix = 'Name a folder; an OUT that ends with .safetensors is one file, without --max-shard-size.'
   constraint, got = 'a folder for several files', f'{path!r}, the name of a file'

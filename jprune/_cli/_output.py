@@ -48,6 +48,8 @@ def output(path: str, source: ModelSource, most: int | None, force: bool) -> Out
     _checks.check_output('prune', _checks.as_path('prune', path, 'OUT'), 'OUT')
     if os.path.exists(name):
       _check_replaced(name, source.paths, force)
+      if _is_beside(name, source):
+        raise _errors.output_beside_input(name)
     return Output(name, name, False, None)
   _check_folder(name)
   if os.path.isdir(name):
@@ -89,6 +91,12 @@ def _check_folder(name: str) -> None:
   if os.path.lexists(name) and not os.path.isdir(name):
     raise _errors.file_for_several(name)
   _writer.check_folder('prune', name, 'OUT')
+
+
+def _is_beside(name: str, source: ModelSource) -> bool:
+  """Whether a file lies among those of a model, as the last of a list whose OUT was forgotten."""
+  folder = os.path.dirname(os.path.abspath(name))
+  return source.folder is not None and os.path.samefile(folder, source.folder or os.curdir)
 
 
 def _check_replaced(name: str, taken: Sequence[str], force: bool) -> None:

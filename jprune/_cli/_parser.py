@@ -13,7 +13,7 @@ from jprune.io._writer import shard_bytes
 
 PROGRAM = 'python -m jprune'
 
-_ABOUT = 'Tally and prune safetensors files, one leaf in memory at a time.'
+_ABOUT = 'Tally and prune checkpoints of any size, one leaf in memory at a time.'
 _EPILOG = """\
 exit codes:
   0  done
@@ -24,28 +24,34 @@ exit codes:
 examples:
   python -m jprune tally model.safetensors
   python -m jprune prune model.safetensors sparse.safetensors --sparsity 0.5
+  python -m jprune prune llama/ llama-sparse/ --sparsity 0.5 --distribution global
 """
 _TALLY = """\
 Counts the zeros of every leaf: shape, dtype, sparsity, bytes as they are and as the smallest
 sparse format would store them. A file that jprune wrote with masks is counted by its masks.
+All files of a folder, an index or a glob are one model.
 """
 _PRUNE = """\
 Sets a fraction of the weights of IN to zero and writes OUT, which appears whole or not at all.
 Exactly as many weights go as asked; the masks are those of jprune.prune on the loaded file.
+If IN is a folder, its files are one model and OUT is a folder of the same files, with what lies
+beside them (config.json, the tokenizer); an OUT that ends with .safetensors is one file.
 """
 _PRUNE_EPILOG = """\
 by default all floating leaves with two axes longer than 1 are pruned but biases, norms, class
 tokens, position tables and running statistics, as far as names tell; the others are copied, and the
-table says why. --where narrows that; a leaf's exact path chooses it whatever it is.
+table says why. --where narrows that; a leaf's exact path chooses it whatever it is. int8 and
+float8 weights are ranked with their scales, which are never pruned.
 
 --axis, where it is not given, follows the file: 1 if its metadata says format=pt, so kernels
-are (out, in, ...); -1 for format=mlx; -2 for format=flax or tf and for files that jprune wrote,
-(..., in, out). A file that says nothing needs it.
+are (out, in, ...); -1 for format=mlx; -2 for format=flax or tf and for what jprune or Orbax
+wrote, (..., in, out). A file that says nothing needs it.
 
 examples:
   python -m jprune prune in.safetensors out.safetensors --sparsity 0.9 --distribution erk
   python -m jprune prune in.safetensors out.safetensors --n-of-m 2:4 --format dense
   python -m jprune prune in.safetensors out.safetensors --sparsity 0.5 --where 'mlp.*weight$'
+  python -m jprune prune llama/ sparse/ --n-of-m 2:4 --format dense --where 'layers.*(mlp|attn)'
   python -m jprune prune in.safetensors out.safetensors --sparsity 0.5 \\
     --where '^(?!.*(embed|lm_head))'     all matrices but those of some layers
 """

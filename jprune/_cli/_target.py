@@ -13,7 +13,7 @@ from jprune._cli._output import Output
 from jprune._cli._scores import ranges
 from jprune._cli._select import Choice, Shown
 from jprune._cli._source import ModelSource
-from jprune.io import _container, _leaf, _replaced, _writer
+from jprune.io import _container, _leaf, _replaced, _shards, _writer
 from jprune.masks._storage import smallest_storage
 
 
@@ -62,7 +62,9 @@ def _writing(
   """The file or the files."""
   common = {'metadata': source.metadata, 'argument': 'OUT', 'mode': source.mode | 0o600}
   if output.file is None:
-    named = {**_output.names(source, output.most), 'order': [plan.path for plan in source.plans]}
+    index = source.files.index_metadata if isinstance(source.files, _shards.Shards) else None
+    order = [plan.path for plan in source.plans]
+    named = {**_output.names(source, output.most), 'order': order, 'index': index}
     with _writer.several_files('prune', output.path, groups, contents, **named, **common) as out:
       yield out
     return

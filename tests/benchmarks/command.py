@@ -1,6 +1,6 @@
 """What the command line takes for a file of 1 GiB: time and peak resident memory.
 
-Run it with ``python -m tests.benchmarks.command``; it needs 2 GiB of disk in the temporary folder
+Run it with ``python -m tests.benchmarks.command``; it needs 4 GiB of disk in the temporary folder
 and about 1 GiB of memory. Each command is a process of its own, measured by the system: the peak is
 all that was resident at once, Python and JAX included; the time is also given as that of the
 processors, which doesn't count what others do. The last line holds the numbers as JSON;
@@ -36,6 +36,13 @@ COMMANDS = {
       '--n-of-m 2:4',
     )
   },
+  'to a folder, --sparsity .5': [
+    *('prune', 'IN', 'FOLDER', '--sparsity', '.5', '--format', 'dense'),
+    *('--max-shard-size', '300MB'),
+  ],
+  'of a folder, --distribution global': [
+    *('prune', 'FOLDER', 'FOLDER2', '--sparsity', '.7', '--distribution', 'global'),
+  ],
 }
 
 
@@ -70,7 +77,7 @@ def main(given=None):
   chosen = parser.parse_args(given)
   numbers = {}
   with tempfile.TemporaryDirectory() as folder:
-    names = {'IN': os.path.join(folder, 'in'), 'OUT': os.path.join(folder, 'out')}
+    names = {name: os.path.join(folder, name) for name in ('IN', 'OUT', 'FOLDER', 'FOLDER2')}
     # in a process of its own: a child's peak counts from what its parent held at the fork
     given = f'{names["IN"]!r}, {chosen.leaves}'
     make = f'from tests.benchmarks.command import write; print(write({given}))'
