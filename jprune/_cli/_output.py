@@ -90,7 +90,7 @@ def names(source: ModelSource, most: int | None) -> dict[str, Any]:
 def _check_folder(name: str) -> None:
   if os.path.lexists(name) and not os.path.isdir(name):
     raise _errors.file_for_several(name)
-  _writer.check_folder('prune', name, 'OUT')
+  _writer.check_target('prune', name, 1, 'OUT')
 
 
 def _is_beside(name: str, source: ModelSource) -> bool:
