@@ -16,7 +16,6 @@ from jprune import _checks, tree
 from jprune._entry import explicit
 from jprune.io import _container, _errors, _leaf, _memory, _shards, _structure
 from jprune.io._boxes import box_of
-from jprune.io._read import Pair as Pair
 from jprune.io._read import read as read
 from jprune.io._read import read_part
 from jprune.io._shards import Files
@@ -201,14 +200,20 @@ def _spans(sharding: Any) -> bool:
 def _parts_on_devices(
   reader: Files, plan: _leaf.Leaf, checksum: str, sharding: Any
 ) -> tuple[jax.Array, jax.Array | None]:
-  """A leaf of which this process reads what its devices hold, and all where it's stored sparse."""
-  pairs: dict[str, Pair] = {}  # several devices may hold one part
+  """A leaf of which this process reads the part that spans what its devices hold."""
+  places = sharding.addressable_devices_indices_map(plan.shape).values()
+  boxes = [box_of(plan.shape, index)[0] for index in places]
+  hull = tuple(
+    slice(min(part.start for part in along), max(part.stop for part in along))
+    for along in zip(*boxes)
+  )
+  values, mask = read_part(reader, plan, checksum, hull)
 
-  def part(index: Any) -> Pair:
-    box, _ = box_of(plan.shape, index)
-    if str(box) not in pairs:
-      pairs[str(box)] = read_part(reader, plan, checksum, box)
-    return pairs[str(box)]
+  def placed(found: np.ndarray) -> jax.Array:
+    def part(index: Any) -> np.ndarray:
+      box, _ = box_of(plan.shape, index)
+      return found[tuple(slice(b.start - h.start, b.stop - h.start) for b, h in zip(box, hull))]
 
-  placed = lambda i: jax.make_array_from_callback(plan.shape, sharding, lambda at: part(at)[i])
-  return placed(0), None if plan.mask is None else placed(1)
+    return jax.make_array_from_callback(plan.shape, sharding, part, dtype=found.dtype)
+
+  return placed(values), None if mask is None else placed(mask)

@@ -159,14 +159,9 @@ def numbered(stem: str, i: int, count: int) -> str:
 @contextlib.contextmanager
 def folder_for(function: str, argument: str, path: str) -> Iterator[None]:
   """Makes the folder, and locks it; one that was made goes again if nothing came into it."""
-  worded = lambda error: _checks.not_written(function, argument, path, error)
-  made = False
-  try:
-    if not os.path.isdir(path):
-      os.mkdir(path)
-      made = True
-  except OSError as error:
-    raise worded(error) from None
+  made = not os.path.isdir(path)
+  with _atomic._said(lambda error: _checks.not_written(function, argument, path, error)):
+    os.makedirs(path, exist_ok=True)  # another process may have made it meanwhile
   try:
     with _locked(path):
       yield

@@ -27,7 +27,6 @@ from jprune.io._leaf import Tensor
 INDEX = '.safetensors.index.json'  # the end of an index's name
 SHARD = 'jprune_shard'  # of the metadata of one file of several: which one it is
 _NUMBERED = re.compile(r'(.+)-(\d{5,})-of-(\d{5,})\.safetensors')
-_SHOWN = 1000  # missing files that are counted
 _MOST = 2**30  # bytes of an index
 
 
@@ -97,7 +96,7 @@ def _without_index(function: str, folder: str, files: list[str]) -> Shards:
   ((stem, last),) = stems
   width = max(len(match[2]) for match in matches if match)  # 5 for 000163 files too
   wanted = (f'{stem}-{i:0{width}}-of-{last}.safetensors' for i in range(1, int(last) + 1))
-  missing = list(itertools.islice((name for name in wanted if name not in files), _SHOWN))
+  missing = list(itertools.islice((name for name in wanted if name not in files), 3))
   if missing:
     raise _errors.shard_missing(function, folder, missing)
   found = Shards(function, folder, folder, dict.fromkeys(files), {})
