@@ -54,7 +54,7 @@ class Checkpoint:
     masks: Masks,
     metadata: dict[str, str],
     shards: dict[str, tuple[str, ...]],
-    files: Files | None,
+    files: Any,
   ):
     self.path, self.params, self.masks = path, params, masks
     self.metadata, self.shards, self._files = metadata, shards, files
