@@ -42,8 +42,9 @@ def following(
     automatic = jax.sharding.auto_axes(inside, axes=mesh.explicit_axes, out_sharding=shardings)
     automatic = cast(Callable[..., list[jax.Array]], automatic)
     return automatic(list(xs), [held[i] for i in traced])
+  xs_here, args = jax.tree.map(_without_type, (list(xs), args))
   with jax.set_mesh(_automatic(_mesh(xs[explicit]))):
-    masks = function([jax.device_put(x, _hosts.automatic(x.sharding)) for x in xs], *args)
+    masks = function(xs_here, *args)
   return [jax.device_put(mask, x.sharding) for mask, x in zip(masks, xs)]
 
 
@@ -67,6 +68,10 @@ def unsharded(x: jax.Array) -> jax.Array:
   if tree.is_traced(x):
     return jax.sharding.reshard(x, jax.sharding.PartitionSpec(*[None] * x.ndim))
   return jax.device_put(x, _hosts.automatic(x.sharding))
+
+
+def _without_type(x: Any) -> Any:
+  return jax.device_put(x, _hosts.automatic(x.sharding)) if isinstance(x, jax.Array) else x
 
 
 def placed(mask: Any, x: jax.Array) -> jax.Array:

@@ -142,5 +142,11 @@ def bernoulli(params: Params, rate: Any, *, key: jax.Array, where: Where = None)
 
 
 def _drawn(key: jax.Array, leaf: Any, keep: Any) -> jax.Array:
-  draw = lambda xs: [jax.random.bernoulli(key, keep, x.shape) for x in xs]
-  return following(draw, [leaf])[0] if isinstance(leaf, jax.Array) else draw([leaf])[0]
+  impl = jax.random.key_impl(key)  # keys have a mesh in their type too; their data need not
+
+  def draw(xs: Any, data: jax.Array) -> list[jax.Array]:
+    key = jax.random.wrap_key_data(data, impl=impl)
+    return [jax.random.bernoulli(key, keep, x.shape) for x in xs]
+
+  data = jax.random.key_data(key)
+  return following(draw, [leaf], data)[0] if isinstance(leaf, jax.Array) else draw([leaf], data)[0]

@@ -108,4 +108,7 @@ def _diagonal(
 def _signs(leaf: jax.Array, key: jax.Array) -> jax.Array:
   """Random signs for a leaf, drawn where it lies."""
   drawn = jax.random.rademacher(key, leaf.shape, jnp.float32)
+  sharding = jax.typeof(leaf).sharding
+  if sharding.mesh.explicit_axes and jax.typeof(drawn).sharding != sharding:
+    drawn = jax.sharding.reshard(drawn, sharding)
   return jnp.where(leaf == leaf, drawn, drawn)  # only an operation on both ties them together

@@ -39,7 +39,7 @@ def check_table(world):
     path.write_text('something else')
   with pytest.raises(ValueError, match='table'):
     measure(evaluate, world.put(params), table=path)
-  with pytest.raises(ValueError, match='existing folder'):
+  with pytest.raises(FileNotFoundError, match='existing folder'):
     measure(evaluate, world.put(params), table=world.folder / 'none' / 'curves.jsonl')
 
 
