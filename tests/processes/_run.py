@@ -61,8 +61,10 @@ def _child(group, rank, count, devices, port, checks):
       ('jax_numpy_dtype_promotion', 'strict'),
       ('jax_numpy_rank_promotion', 'raise'),
       ('jax_disable_most_optimizations', True),
+      ('jax_share_binary_between_hosts', True),
     ):
       jax.config.update(name, value)
+    _share_programs()
     jax.distributed.initialize(f'127.0.0.1:{port}', count, rank, initialization_timeout=60)
     assert jax.process_count() == count
     _meet()
@@ -77,6 +79,15 @@ def _child(group, rank, count, devices, port, checks):
     traceback.print_exc()
   finally:
     os._exit(code)
+
+
+def _share_programs():
+  """Lets the first process compile for all: JAX would, if it knew one machine when it sees it."""
+  keys = importlib.import_module('jax._src.cache_key')
+  if hasattr(keys, '_hash_accelerator_config'):
+    keys._hash_accelerator_config = lambda hashed, devices: hashed.update(b'%d' % devices.size)
+  else:  # as slow as many processes are
+    jax.config.update('jax_share_binary_between_hosts', False)
 
 
 def _meet():
