@@ -15,7 +15,11 @@ def _check(names, world):
   world.same(found, lambda: table.expected(names), rtol=1e-4, atol=1e-6)
 
 
+# No arrays are split in these, or not yet.
+_OTHERS = 'schedules.', 'tree.', 'transforms.Settings', 'io.'
+_LATER = 'reconstruct.alps', 'reconstruct.least_squares', 'reconstruct.prune'
+
 for _names in table.CALLS:
-  if not _names.startswith(('schedules.', 'tree.', 'transforms.Settings')):
+  if not _names.startswith(_OTHERS + _LATER):
     _name = _names.split()[0].replace('.', '_')
     vars()[f'check_{_name}'] = functools.partial(_check, _names)

@@ -36,7 +36,17 @@ def hard_inputs(args: Any) -> Iterator[tuple[str, Any]]:
 
 def _without(leaf: Any, axis: int, size: int) -> Any:
   shape = np.shape(leaf)
-  return leaf[(slice(None),) * axis + (slice(0),)] if shape[axis : axis + 1] == (size,) else leaf
+  if shape[axis : axis + 1] != (size,):
+    return leaf
+  if _hosts.spans(leaf):
+    return _like(leaf, np.zeros((*shape[:axis], 0, *shape[axis + 1 :]), leaf.dtype))
+  return leaf[(slice(None),) * axis + (slice(0),)]
+
+
+def _like(leaf: jax.Array, values: np.ndarray) -> jax.Array:
+  """Values that all processes have, split over them as an array is."""
+  take = lambda index: values[index]
+  return jax.make_array_from_callback(values.shape, leaf.sharding, take)
 
 
 def _varied(leaf: Any, vary: Callable[[np.ndarray], Any]) -> Any:
@@ -44,9 +54,7 @@ def _varied(leaf: Any, vary: Callable[[np.ndarray], Any]) -> Any:
     return leaf
   x = _hosts.whole(leaf)
   varied = np.broadcast_to(vary(x), x.shape).astype(x.dtype)
-  if not _hosts.spans(leaf):
-    return jnp.asarray(varied)
-  return jax.make_array_from_callback(x.shape, leaf.sharding, lambda index: varied[index])
+  return _like(leaf, varied) if _hosts.spans(leaf) else jnp.asarray(varied)
 
 
 def _real(floats: float, integers: Callable[[Any], int], bools: bool) -> Callable[[Any], Any]:
