@@ -21,6 +21,8 @@ from tests import networks
 
 TOY = '--small --depths 1 2 --size 16 --width 8 --rounds 1'
 SMALL = {'hidden': 64, 'heads': 4, 'mlp': 128, 'size': 32, 'patch': 8, 'num_classes': 10}
+# Llama-3.1-405B (arXiv:2407.21783), on 2^15 tokens.
+LARGE = {'layers': 126, 'hidden': 16384, 'heads': 128, 'mlp': 53248, 'batch': 4, 'length': 8192}
 DECODER = {'hidden': 64, 'heads': 4, 'kv_heads': 2, 'head_dim': 16, 'mlp': 128, 'vocab': 50}
 
 
@@ -70,6 +72,23 @@ def llama(**sizes):
     fn, variables, args = networks.llama(**sizes, scan=scan)
     _, times[name] = timed(lambda: jprune.graph.channels(fn, variables, *args))  # noqa: B023
   return times
+
+
+def large(**sizes):
+  """Seconds of what works on shapes alone, and what it counts, exactly."""
+  found = {}
+  for name, scan in (('scanned', True), ('unrolled', False)):
+    fn, variables, args = networks.llama(**sizes, scan=scan)
+    graph, found[f'{name}: groups'] = timed(lambda: jprune.graph.channels(fn, variables, *args))  # noqa: B023
+    halves = [np.arange(group.size) % 2 == 0 for group in graph.groups]
+    left, found[f'{name}: count of half'] = timed(lambda: graph.params_at(halves))  # noqa: B023
+    tally, found[f'{name}: tally'] = timed(lambda: jprune.tally(variables, fn=fn, args=args))  # noqa: B023
+    _, found[f'{name}: erk'] = timed(
+      lambda: jprune.distributions.erk(variables, variables, 0.5)  # noqa: B023
+    )
+    counts = {'params': tally.size, 'params left': left, 'multiply-adds': tally.macs.dense}
+    found |= {f'{name}: {key}': count for key, count in counts.items()}
+  return found
 
 
 def groups_afresh(fn, variables, *args):
@@ -130,7 +149,7 @@ def compared(ways, x, rounds):
   }
 
 
-PARTS = ('vit', 'llama', 'layers', 'latency')
+PARTS = ('vit', 'llama', 'large', 'layers', 'latency')
 
 
 def options(given):
@@ -147,10 +166,12 @@ def options(given):
 def main(given=None):
   chosen = options(given)
   image, decoder = ({'layers': 2} | sizes if chosen.small else {} for sizes in (SMALL, DECODER))
+  largest = decoder if chosen.small else LARGE
   small = ', two small layers' if chosen.small else ''
   parts = {
     'vit': (f'ViT-B/16{small}, seconds', lambda: vit(**image)),
     'llama': (f'Llama-3.1-8B shapes{small}, seconds', lambda: llama(**decoder)),
+    'large': (f'Llama-3.1-405B shapes{small}, seconds and counts', lambda: large(**largest)),
     'layers': ('small ViT of some layers, seconds and growth', lambda: layers(chosen.depths)),
     'latency': (
       f'ResNet-18 of one {chosen.size} x {chosen.size} image, half of the channels',
@@ -163,7 +184,7 @@ def main(given=None):
     numbers[part] = measure()
     print(f'\n{title}')
     for key, value in numbers[part].items():
-      print(f'  {key:34} {value:14,.3f}')
+      print(f'  {key:34} {value:26,.3f}')
   print(json.dumps(numbers))
 
 
