@@ -177,24 +177,24 @@ def test_a_race_of_one_long_leaf(size):
   times = [size // 3, size // 7, 2**31, 0]
   times[3] = size - sum(times)
 
-  def blocks(window, shift):
-    away = (jnp.maximum(keys, window[0]) - window[0]) >> shift[0]
-    hit = (away[None] == jnp.arange(8, dtype=jnp.uint32)[:, None])[..., None]
-    each = jnp.stack([_wide.constant(n) for n in times])[None]
-    return _wide.total(jnp.where(hit, each, 0), axis=1)[None]
+  def count(edges, blocks):
+    each = jnp.stack([_wide.constant(n) for n in times])[:, None]
+    hit = (jnp.asarray(keys)[:, None] > edges)[..., None]
+    return _wide.total(jnp.where(hit, each, 0), axis=0)[None]
 
   @jax.jit
   def run(k):
     total = jnp.asarray(_wide.constant(size))[None]
     start = _search.start(k, total, jnp.uint32, None)
-    return _search.run(blocks, lambda b: b, start, k, total)
+    blocks = _search.Blocks(total, jnp.zeros_like(total))
+    return _search.run(count, lambda counts: counts, start, k, blocks, np.zeros(1, np.int32))
 
   for k in (1, times[3], times[3] + 1, size // 2, size - 1):
-    state, ties = run(jnp.asarray(_wide.constant(k))[None])
+    state, blocks = run(jnp.asarray(_wide.constant(k))[None])
     above = int(np.searchsorted(np.cumsum(times[::-1]), k))
     low, upto = int(state.low[0]), sum(times[3 - above :])
     assert _wide.value(state.upto[0]) == sum(n for key, n in zip(keys, times) if key >= low)
     if upto != k:
       assert low == keys[3 - above]
       assert _wide.value(state.above[0]) == upto - times[3 - above]
-      assert _wide.value(ties[0]) == times[3 - above]
+      assert _wide.value(blocks.inside()[0]) == times[3 - above]

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 import jprune
+from jprune.masks._selection import driven as _driven
 from jprune.masks._selection import flat as _flat
 from jprune.masks._selection import keys as _keys
 from jprune.masks._selection import native as _native
@@ -40,7 +41,7 @@ KINDS = {
   'denormal': lambda rng, n: rng.standard_normal(n) * 1e-41,
   'infinite': lambda rng, n: rng.choice([np.inf, -np.inf, 0.0, 1.0], n),
 }
-CHUNK = 4096  # see small_chunks
+CHUNK = 4096  # see short_rows: 64 rows
 SHAPES = (
   [(1,)],
   [()],
@@ -54,12 +55,12 @@ SHAPES = (
 
 
 @pytest.fixture(autouse=True, scope='module')
-def small_chunks():
-  """Chunks of 64 x 64 keys, so that small leaves have many; two tests go without."""
+def short_rows():
+  """Rows of 64 keys, so that small leaves have many; one test goes without."""
   with pytest.MonkeyPatch.context() as patch:
     patch.setattr(_flat, 'LANES', 64)
-    patch.setattr(_select, 'ON_HOST', CHUNK)
-    jax.clear_caches()  # what was compiled counted on other chunks
+    patch.setattr(_driven, 'ON_HOST', CHUNK)
+    jax.clear_caches()  # what was compiled counted on other rows
     yield
   jax.clear_caches()
 
@@ -150,11 +151,11 @@ def test_nan_ranks_lowest_under_a_trace():
       np.testing.assert_array_equal(mask, reference.top_k(x, k))
 
 
-def test_chunks_of_their_real_size():
+def test_rows_of_their_real_length():
   with pytest.MonkeyPatch.context() as patch:
     patch.undo()
-    patch.setattr(_flat, 'LANES', 4096)
-    patch.setattr(_select, 'ON_HOST', 64 * 4096)
+    patch.setattr(_flat, 'LANES', 1024)
+    patch.setattr(_driven, 'ON_HOST', 2**18)
     jax.clear_caches()
     for kind in ('magnitudes', 'repeated', 'all equal'):
       xs = leaves_of([(64 * 4096 + 8192 + 5,), (300, 300)], 'float32', kind)
@@ -175,7 +176,7 @@ def test_dtypes_are_compared_by_value():
 def test_guesses_that_fail_cost_passes_not_exactness():
   # the sample is taken at places that hold nothing of what matters
   x = np.full(10 * CHUNK, 1.0, np.float32)
-  x[_flat.jittered(x.size, _select.SAMPLE)] = 100.0
+  x[_flat.jittered(x.size, _driven.SAMPLE)] = 100.0
   x[7] = 0.5
   for k in (1, 2, 2047, 2048, 2049, x.size - 1):
     np.testing.assert_array_equal(_select.largest([jnp.asarray(x)], [k])[0], reference.top_k(x, k))
@@ -241,9 +242,7 @@ def test_rows(leaf, sparsity, axis):
 
 
 @pytest.mark.parametrize('dtype', ['float32', 'bfloat16', 'float8_e5m2'])
-@pytest.mark.parametrize('way', ['flat', 'native'])
-def test_rows_by_both_ways(way, dtype, monkeypatch):
-  monkeypatch.setattr(_select, 'way', lambda x: {'flat': _flat, 'native': _native}[way])
+def test_many_rows(dtype):
   x = leaves_of([(3, 130, 50)], dtype, 'repeated')[0]
   for axis in range(3):
     got = jprune.masks.top_k_rows([x], 0.7, axis=axis)[0]
@@ -310,8 +309,10 @@ def test_keys_order_as_the_floats_do(dtype):
   keys = _keys.host_keys(x)
   less = (value[:, None] < value) | (nan[:, None] & ~nan)
   np.testing.assert_array_equal(keys[:, None] < keys, less)
-  for key in np.unique(keys):
-    np.testing.assert_array_equal(_keys.host_ties(x, int(key)), keys == key)
+  for low in np.unique(keys).tolist():
+    for high in (low, int(np.median(keys)), int(keys.max())):
+      found = _keys.host_between(x, low, high)
+      np.testing.assert_array_equal(found, (keys >= low) & (keys <= high))
   with jax.enable_x64(dtype == 'float64'):
     np.testing.assert_array_equal(_keys.keys(jnp.asarray(x)), keys)
 
@@ -346,23 +347,25 @@ def test_a_race_of_more_than_two_to_the_36(seed):
   size = int(times.astype(object).sum())
   assert size > 2**36
 
-  def blocks(window, shift):
-    held = jnp.asarray(keys)
-    away = (jnp.maximum(held, window[0]) - window[0]) >> shift[0]
-    in_bin = away[:, None] == jnp.arange(8, dtype=jnp.uint32)[None]
-    return jnp.where(in_bin, jnp.asarray(times)[:, None], jnp.uint32(0))
+  def passed(edges, blocks):
+    hit = jnp.asarray(keys)[:, None] > edges
+    return jnp.where(hit, jnp.asarray(times)[:, None], jnp.uint32(0))
 
-  bins = lambda counts: _wide.total(_wide.wide(counts), axis=0)[None]
   total = jnp.asarray(_wide.constant(size))[None]
-  search = jax.jit(
-    lambda k: _search.run(blocks, bins, _search.start(k, total, jnp.uint32, None), k, total)
-  )
+  totals = lambda counts: _wide.total(_wide.wide(counts), axis=0)[None]
+
+  @jax.jit
+  def search(k):
+    start = _search.start(k, total, jnp.uint32, None)
+    blocks = _search.Blocks(jnp.asarray(times), jnp.zeros(40, jnp.uint32))
+    return _search.run(passed, totals, start, k, blocks, np.zeros(40, np.int32))
+
   for k in (1, size // 3, 2**33 + 1, size - 1, int(times[np.argmax(keys)])):
-    state, ties = search(jnp.asarray(_wide.constant(k))[None])
+    state, blocks = search(jnp.asarray(_wide.constant(k))[None])
     low, upto = int(state.low[0]), _wide.value(state.upto[0])
     count = lambda chosen: int(times[chosen].astype(object).sum())
     assert upto == count(keys >= low) >= k
     if upto != k:
       above = _wide.value(state.above[0])
       assert above == count(keys > low) < k
-      assert int(np.asarray(ties).astype(object).sum()) == upto - above
+      assert int(np.asarray(blocks.inside()).astype(object).sum()) == upto - above

@@ -1,138 +1,188 @@
-"""Counting on one CPU device: leaves are read as flat runs of lanes.
+"""Counting on one CPU device: leaves are read as flat rows of lanes, where they lie.
 
-XLA's CPU backend counts ``sum(key > t)`` at a tenth of the speed of memory: a long reduction
-becomes a tree whose input is written out first. Here a *chunk* of 64 x 4,096 keys is counted by
-sums over an axis of eight with long contiguous lanes, which fuse and vectorise: a key's bin
-becomes a nibble of a uint32 word, eight words are added, split into bytes, and eight of those
-are added again before they are widened. A pass then costs about two plain reads, and its
-temporaries stay in the cache.
-
-Leaves of at least 16 rows of lanes are read in place, chunk by chunk; the last chunk overlaps
-the one before it, and skips the rows that were counted. What does not fill a row, and smaller
-leaves, are copied into one matrix of rows, as bits, with padding that ranks with NaN.
+All edges are counted by one reduction of as many arrays as there are edges, along rows: XLA's CPU
+backend makes one read of it that stores nothing. (Of a sum of more than 32 numbers of a single
+array it makes a tree, whose input is written out first.) Counts of rows are what ties are found by;
+and once the keys that are left lie in few rows, only these are read.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+import itertools
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from jprune.masks._selection import apart as _apart
 from jprune.masks._selection import keys as _keys
 from jprune.masks._selection import search as _search
 from jprune.masks._selection import wide as _wide
-from jprune.masks._selection.bins import chunk_bins, keys_of, row_bins
 
-LANES = 4096
-ROWS = (64, 16)  # of a chunk: the first for leaves that fill one, the second for smaller leaves
+LANES = 1024
+SOME = 4  # rows are read by themselves once no more than one in so many has to be
+FEW = 8  # leaves, at most, of which rows are read by themselves: each is a branch to compile
 _U32 = jnp.uint32
 
 
-class Stretch(NamedTuple):
-  """Chunks of one size; all but ``rows`` are static arrays with one entry for each chunk.
-
-  Attributes:
-    rows: rows of lanes in a chunk.
-    slot: the leaf it is in.
-    start: the flat index in that leaf at which it is read.
-    skip: how many of its rows an earlier chunk has counted.
-  """
-
-  rows: int
-  slot: np.ndarray
-  start: np.ndarray
-  skip: np.ndarray
-
-
 class Flat(NamedTuple):
-  """Leaves of one dtype, laid out. Blocks are the chunks of all runs, then the rows of the rest.
+  """Leaves of one dtype. Blocks are rows: all of the first leaf, then all of the next.
 
   Attributes:
-    leaves: every leaf, flat: floats of 32 bits and more, or the bits of 16-bit floats (XLA:CPU
-      would widen a slice of those to float32).
-    rest: ``(B, LANES)``, rows of smaller leaves and of remainders: bits.
-    form: constants of the keys.
-    runs: what is read in place.
-    block_slot: for each block, the leaf it is in.
-    block_start: for each block, the flat index in that leaf at which it is read.
+    leaves: every leaf, flat.
+    race: for each leaf, the race it takes part in; static, as all that follows but ``numbers``.
+    slot: for each block, its leaf.
+    start: for each block, where it begins in its leaf.
+    size: for each block, how many elements it has.
+    numbers: of the leaves, see :mod:`.apart`.
   """
 
   leaves: list[jax.Array]
-  rest: jax.Array
-  form: _keys.KeyLayout
-  runs: list[Stretch]
-  block_slot: np.ndarray
-  block_start: np.ndarray
+  race: np.ndarray
+  slot: np.ndarray
+  start: np.ndarray
+  size: np.ndarray
+  numbers: list[Any]
 
 
-def prepare(xs: Sequence[jax.Array]) -> Flat:
-  """Lays out leaves of one floating dtype, each of fewer than 2**31 elements."""
-  xs = [_keys.widen(x).reshape(-1) for x in xs]
-  form = _keys.layout(xs[0])
-  if form.signed == 'int16':
-    xs = [_keys.bits(x) for x in xs]
-  runs = [_run(rows, xs) for rows in ROWS]
-  rows, slots, starts = [], [], []
-  for slot, x in enumerate(xs):
-    in_place = x.size // LANES * LANES if _chunk_rows(x.size) else 0
-    if in_place < x.size:
-      rows.append(_padded_rows(x[in_place:]))
-      slots += [slot] * rows[-1].shape[0]
-      starts += range(in_place, x.size, LANES)
-  rest = jnp.concatenate(rows) if rows else jnp.zeros((0, LANES), form.signed)
-  runs = [run for run in runs if run.slot.size]
-  slots = np.concatenate([*(run.slot for run in runs), np.asarray(slots, np.int32)])
-  starts = np.concatenate([*(run.start for run in runs), np.asarray(starts, np.int32)])
-  return Flat(xs, rest, form, runs, slots, starts)
+def prepare(xs: Sequence[jax.Array], race: np.ndarray, unknown: jax.Array) -> Flat:
+  """Lays out leaves of one floating dtype."""
+  leaves = [_keys.widen(x).reshape(-1) for x in xs]
+  starts = [np.arange(0, x.size, LANES) for x in leaves]
+  sizes = [np.minimum(LANES, x.size - begin) for x, begin in zip(leaves, starts)]
+  slot = np.repeat(np.arange(len(xs), dtype=np.int32), [begin.size for begin in starts])
+  start, size = np.concatenate(starts), np.concatenate(sizes).astype(np.uint32)
+  return Flat(leaves, race, slot, start, size, _apart.numbers(len(xs), unknown))
 
 
-def _chunk_rows(size: int) -> int:
-  """Rows of the chunks in which a leaf is read; 0 for a leaf that is copied."""
-  return next((rows for rows in ROWS if size >= rows * LANES), 0)
+def begin(held: Flat) -> _search.Blocks:
+  """The blocks before a search."""
+  return _search.Blocks(jnp.asarray(held.size), jnp.zeros(held.size.shape, _U32))
 
 
-def _run(rows: int, xs: Sequence[jax.Array]) -> Stretch:
-  """The chunks of all leaves that are read in chunks of so many rows."""
-  slots, starts, skips = [], [], []
-  for slot, x in enumerate(xs):
-    if _chunk_rows(x.size) != rows:
-      continue
-    in_place = x.size // LANES * LANES
-    for begin in range(0, in_place, rows * LANES):
-      slots.append(slot)
-      starts.append(min(begin, in_place - rows * LANES))
-      skips.append((begin - starts[-1]) // LANES)
-  return Stretch(rows, *(np.asarray(values, np.int32) for values in (slots, starts, skips)))
+def races(held: Flat) -> np.ndarray:
+  """The race of each block."""
+  return held.race[held.slot]
 
 
-def counted(size: int) -> int:
-  """How many keys a leaf brings to the count: padding, which ranks with NaN, included."""
-  return -(-size // LANES) * LANES
-
-
-def per_leaf(flat: Flat, blocks: jax.Array) -> jax.Array:
-  """Counts of blocks, uint32 ``(blocks, ...)``, to wide counts of leaves ``(leaves, ..., 2)``."""
+def per_leaf(held: Flat, blocks: jax.Array) -> jax.Array:
+  """Counts of blocks, uint32 ``(B, ...)``, to wide counts of leaves ``(leaves, ..., 2)``."""
   counts = _wide.wide(blocks)
-  leaves = jnp.zeros((len(flat.leaves), *counts.shape[1:]), _U32)
-  return _wide.carried(leaves.at[flat.block_slot].add(counts))
+  if len(held.leaves) == 1:
+    return _wide.total(counts, axis=0)[None]
+  ends = np.searchsorted(held.slot, np.arange(len(held.leaves) + 1))
+  leaves = jnp.zeros((len(held.leaves), *counts.shape[1:]), _U32)
+  if (ends[1:] - ends[:-1]).max() < 1 << _wide.BASE:
+    return _wide.carried(leaves.at[held.slot].add(counts, indices_are_sorted=True))
+  parts = [_wide.total(counts[a:b], axis=0) for a, b in itertools.pairwise(ends)]
+  return jnp.stack(parts)
 
 
-def nan_key(flat: Flat) -> int:
-  """The key of NaN, and of padding."""
-  return flat.form.nan
+def all_leaves(held: Flat, blocks: jax.Array) -> jax.Array:
+  """Counts of blocks to wide counts of all leaves together, ``(1, ..., 2)``."""
+  del held
+  return _wide.total(_wide.wide(blocks), axis=0)[None]
 
 
-def masks(flat: Flat, xs: Sequence[jax.Array], key: jax.Array, cut: jax.Array) -> list[jax.Array]:
-  """The :func:`mask` of each leaf."""
-  del flat
-  return [mask(x, key[i], cut[i]) for i, x in enumerate(xs)]
+def count(held: Flat, edges: jax.Array, blocks: _search.Blocks) -> jax.Array:
+  """One pass: keys above each edge, uint32 ``(B, E)``, from the edges of races ``(G, E)``."""
+  rows = held.slot.size
+  sizes = [x.size for x in held.leaves]
+  many = len(sizes) > FEW or rows < 16 * SOME
+  if many or max(sizes) >= 2**31 or edges.dtype.itemsize == 2:  # of 16 bits most are ties
+    return every(held, edges)
+  alive = blocks.upto != blocks.above
+  number = jnp.sum(alive, dtype=jnp.int32)
+  some = lambda: _some(held, edges, blocks.above, alive, number)
+  return lax.cond(number * SOME < rows, some, lambda: every(held, edges))
 
 
+def every(held: Flat, edges: jax.Array) -> jax.Array:
+  """As :func:`count`, all rows read."""
+  # without the barrier the loop would compute all keys once and store them
+  leaves, edges = lax.optimization_barrier((held.leaves, edges))
+  parts = []
+  for x, number, race in zip(leaves, held.numbers, held.race):
+    if x.size:
+      mine = _apart.at(edges, number if len(leaves) == edges.shape[0] else race)
+      parts += _of_leaf(x, mine)
+  if not parts:
+    return jnp.zeros((0, edges.shape[1]), _U32)
+  # edge by edge: what is joined then lies in memory, and is copied
+  return jnp.stack([jnp.concatenate(each) for each in zip(*parts)], axis=1)
+
+
+@jax.jit  # leaves of one shape are traced once
+def _of_leaf(x: jax.Array, edges: jax.Array) -> list[list[jax.Array]]:
+  whole = x.size // LANES * LANES
+  out = []
+  if whole:
+    out.append(counts(_keys.keys(x[:whole].reshape(-1, LANES)), edges))
+  if whole < x.size:
+    out.append(counts(_keys.keys(x[whole:])[None], edges))
+  return out
+
+
+def _some(
+  held: Flat, edges: jax.Array, above: jax.Array, alive: jax.Array, number: jax.Array
+) -> jax.Array:
+  """Counts of the rows in which some keys are left; all others have what they had above."""
+  rows = jnp.nonzero(alive, size=max(1, alive.size // SOME), fill_value=0)[0]
+  known = [jnp.asarray(each) for each in (held.slot, races(held), *_places(held))]
+  ways = [functools.partial(_read, x) for x in held.leaves]
+  form, lane = _keys.layout(held.leaves[0]), lax.iota(jnp.int32, LANES)
+
+  def one(i: jax.Array, out: jax.Array) -> jax.Array:
+    slot, race, start, first, last = (each[rows[i]] for each in known)
+    keys = _keys.key_of_bits(lax.switch(slot, ways, start), form)
+    mine = edges[race] if edges.shape[0] > 1 else edges[0]
+    found = counts(keys[None], mine, ((lane >= first) & (lane < last))[None])
+    return out.at[rows[i]].set(jnp.concatenate(found))
+
+  none = jnp.broadcast_to(above[:, None], (above.size, edges.shape[1]))
+  return lax.fori_loop(0, number, one, none)
+
+
+def counts(keys: jax.Array, edges: jax.Array, inside: jax.Array | None = None) -> list[jax.Array]:
+  """For each edge, how many keys of each row ``(R, lanes)`` lie above it, uint32 ``(R,)``."""
+  hits = [keys > edges[j] for j in range(edges.shape[0])]
+  if inside is not None:
+    hits = [each & inside for each in hits]
+  narrow = keys.dtype.itemsize == 2 and keys.shape[1] < 2**16  # as many lanes as keys
+  found = _wide.sums(hits, [1], jnp.uint16 if narrow else _U32)
+  return [each.astype(_U32) for each in found]
+
+
+@jax.jit
+def _read(x: jax.Array, start: jax.Array) -> jax.Array:
+  """The bits of ``LANES`` elements of a leaf; of a shorter one, with padding."""
+  if x.size < LANES:
+    bits = _keys.bits(x)
+    return jnp.pad(bits, (0, LANES - x.size), constant_values=_keys.mark(bits.dtype))
+  if x.dtype.itemsize == 2:  # XLA's CPU backend would widen all of them for a slice
+    return _keys.bits(x[start + lax.iota(_U32, LANES)])
+  return _keys.bits(lax.dynamic_slice(x, (start,), (LANES,)))
+
+
+def _places(held: Flat) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+  """For each block where the elements begin that are read for it, and which of them are its own."""
+  sizes = np.asarray([x.size for x in held.leaves])
+  start = np.minimum(held.start, np.maximum(sizes - LANES, 0)[held.slot])
+  first = (held.start - start).astype(np.int32)
+  return start.astype(np.uint32), first, first + held.size.astype(np.int32)
+
+
+def masks(held: Flat, xs: Sequence[jax.Array], key: jax.Array, cut: jax.Array) -> list[jax.Array]:
+  """The :func:`mask` of each leaf, from keys ``(leaves,)`` and wide cuts ``(leaves, 2)``."""
+  one = lambda x, i: mask(x, _apart.at(key, i), _apart.at(cut, i))
+  return [one(x, number) for x, number in zip(xs, held.numbers)]
+
+
+@jax.jit
 def mask(x: jax.Array, key: jax.Array, cut: jax.Array) -> jax.Array:
   """Keeps the keys above ``key``, and its ties before flat index ``cut``, a wide count."""
   keys = _keys.keys(x.reshape(-1))
@@ -140,86 +190,41 @@ def mask(x: jax.Array, key: jax.Array, cut: jax.Array) -> jax.Array:
   return ((keys > key) | ((keys == key) & before)).reshape(x.shape)
 
 
-def count(flat: Flat, window: jax.Array, shift: jax.Array) -> jax.Array:
-  """One pass: keys in each bin, uint32 ``(blocks, 8)``, from per-leaf windows and shifts."""
-  parts = [_run_bins(flat, run, window, shift) for run in flat.runs]
-  rows = flat.rest.shape[0]
-  if rows:
-    slot = flat.block_slot[flat.block_slot.size - rows :]
-    parts.append(rows_bins(flat.rest, flat.form, window[slot], shift[slot]))
-  return jnp.concatenate(parts) if parts else jnp.zeros((0, _search.BINS), _U32)
-
-
-def _run_bins(flat: Flat, run: Stretch, window: jax.Array, shift: jax.Array) -> jax.Array:
-  slots, skips = jnp.asarray(run.slot), jnp.asarray(run.skip)
-
-  def one(i: jax.Array, out: jax.Array) -> jax.Array:
-    keys = keys_of(_chunk(flat, run, i), flat.form)
-    slot = slots[i] if len(flat.leaves) > 1 else 0
-    return out.at[i].set(chunk_bins(keys, window[slot], shift[slot], skips[i]))
-
-  return lax.fori_loop(0, run.slot.size, one, jnp.zeros((run.slot.size, _search.BINS), _U32))
-
-
-def rows_bins(
-  rows: jax.Array, form: _keys.KeyLayout, window: jax.Array, shift: jax.Array
-) -> jax.Array:
-  """uint32 ``(R, 8)`` of rows ``(R, lanes)``, each by its own window and shift, some at a time."""
-  step = min(rows.shape[0], max(1, ROWS[0] * LANES // rows.shape[1]))
-
-  def some(i: jax.Array, out: jax.Array) -> jax.Array:
-    begin = jnp.minimum(i * step, rows.shape[0] - step)  # rows counted twice are written twice
-    part = lambda values: lax.dynamic_slice_in_dim(values, begin, step)
-    bins = row_bins(keys_of(part(rows), form), part(window), part(shift))
-    return lax.dynamic_update_slice_in_dim(out, bins, begin, axis=0)
-
-  out = jnp.zeros((rows.shape[0], _search.BINS), _U32)
-  return lax.fori_loop(0, -(-rows.shape[0] // step), some, out)
-
-
-def cuts(flat: Flat, key: jax.Array, keep: jax.Array, ties: jax.Array) -> jax.Array:
+def cuts(held: Flat, key: jax.Array, keep: jax.Array, ties: jax.Array) -> jax.Array:
   """Where to cut the ties: wide, the least index that has ``keep`` ties of ``key`` before it.
 
   Args:
-    flat: the leaves.
+    held: the leaves.
     key: ``(leaves,)``, the key whose ties are cut.
     keep: wide ``(leaves, 2)``, how many to keep; at most as many as there are.
-    ties: uint32 ``(blocks,)``, how many there are in each block.
+    ties: uint32 ``(B,)``, how many there are in each block.
   """
-  keep = _wide.narrow(keep)
-  order = np.lexsort((flat.block_start, flat.block_slot)).astype(np.int32)
-  slot = flat.block_slot[order]
-  ties = ties[order]
-  through = jnp.cumsum(ties)
-  # differences stay exact when the sum over all leaves wraps round
-  first = np.searchsorted(slot, np.arange(len(flat.leaves)))
-  first = np.minimum(first, max(slot.size - 1, 0))
-  before = through - ties - (through - ties)[first][slot]
-  wanted = keep[slot]
-  hit = (before < wanted) & (wanted <= before + ties)
-  position = (
-    jnp.zeros(len(flat.leaves), jnp.int32)
-    .at[slot]
-    .add(jnp.where(hit, jnp.arange(slot.size, dtype=jnp.int32), 0))
-  )
-
-  def cut(leaf: jax.Array) -> jax.Array:
-    at = position[leaf]
-    row, start, left = _row_with(flat, jnp.asarray(order)[at], key[leaf], keep[leaf] - before[at])
-    seen = jnp.cumsum((row == key[leaf]).astype(_U32))
-    return (start + jnp.sum(seen < left, dtype=jnp.int32) + 1).astype(_U32)
-
-  one = lambda leaf: lax.cond(keep[leaf] > 0, cut, lambda _: _U32(0), leaf)
-  return _wide.wide(lax.map(one, jnp.arange(len(flat.leaves), dtype=jnp.int32)))
+  keep, slot = _wide.narrow(keep), held.slot
+  if not slot.size:
+    return _wide.wide(jnp.zeros_like(keep))
+  first = np.searchsorted(slot, np.arange(len(held.leaves)))
+  first = np.minimum(first, slot.size - 1)
+  through = jnp.cumsum(ties)  # differences stay exact when the sum over all leaves wraps round
+  before = through - ties
+  before = before - before[first][slot]
+  full = before + ties < keep[slot]  # these blocks keep all of their ties
+  full = jnp.zeros(len(held.leaves), jnp.int32).at[slot].add(full.astype(jnp.int32))
+  at = jnp.minimum(jnp.asarray(first, jnp.int32) + full, slot.size - 1)
+  start, own, end = (jnp.asarray(each)[at] for each in _places(held))
+  rows = [_read(x, _apart.at(start, number)) for x, number in zip(held.leaves, held.numbers)]
+  keys = _keys.key_of_bits(jnp.stack(rows), _keys.layout(held.leaves[0]))
+  lane = lax.iota(jnp.int32, LANES)[None]
+  tied = (keys == key[:, None]) & (lane >= own[:, None]) & (lane < end[:, None])
+  seen = jnp.cumsum(tied, axis=1, dtype=_U32)
+  # lanes before the block's own have seen nothing, and count as well
+  lanes = jnp.sum(seen < (keep - before[at])[:, None], axis=1, dtype=_U32)
+  return _wide.wide(jnp.where(keep > 0, start + lanes + 1, _U32(0)))
 
 
-def sample(flat: Flat, sizes: Sequence[int]) -> list[jax.Array]:
-  """Keys at jittered, evenly spread places, so many from each leaf."""
-  out = []
-  for leaf, size in zip(flat.leaves, sizes):
-    picked = leaf[jittered(leaf.size, size).astype(np.int32)]
-    out.append(keys_of(picked, flat.form))
-  return out
+def sample(held: Flat, sizes: Sequence[int]) -> list[jax.Array]:
+  """Keys at jittered, evenly spread places, so many from each leaf; nothing from one with none."""
+  taken = [(x, jittered(x.size, size)) for x, size in zip(held.leaves, sizes) if size]
+  return [_keys.keys(x[at.astype(np.uint32)]) for x, at in taken]
 
 
 def jittered(size: int, places: int) -> np.ndarray:
@@ -228,46 +233,3 @@ def jittered(size: int, places: int) -> np.ndarray:
   hashed = np.arange(places, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15) >> np.uint64(40)
   offset = (hashed * (edges[1:] - edges[:-1]).astype(np.uint64)) >> np.uint64(24)
   return np.minimum(edges[:-1] + offset.astype(np.int64), size - 1)
-
-
-def _row_with(
-  flat: Flat, block: jax.Array, key: jax.Array, tie: jax.Array
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-  """The row of a block that holds its tie number ``tie``: keys, flat index, ties still to go."""
-  start = jnp.asarray(flat.block_start)[block]
-  firsts = np.cumsum([0] + [run.slot.size for run in flat.runs])
-
-  def in_run(run: Stretch, first: int) -> tuple[jax.Array, jax.Array, jax.Array]:
-    i = jnp.clip(block - first, 0, run.slot.size - 1)
-    rows = _chunk(flat, run, i)
-    window = jnp.broadcast_to(key - 1, (run.rows,))
-    ties = row_bins(keys_of(rows, flat.form), window, jnp.zeros_like(window))[:, 1]
-    ties = jnp.where(jnp.arange(run.rows, dtype=jnp.int32) < jnp.asarray(run.skip)[i], 0, ties)
-    through = jnp.cumsum(ties)
-    at = jnp.sum(through < tie, dtype=jnp.int32)
-    return keys_of(rows[at], flat.form), start + at * LANES, tie - (through - ties)[at]
-
-  ways: list[Callable[[], tuple[jax.Array, jax.Array, jax.Array]]]
-  ways = [functools.partial(in_run, run, int(first)) for run, first in zip(flat.runs, firsts)]
-  if flat.rest.shape[0]:
-    row = lambda: keys_of(flat.rest[jnp.maximum(block - int(firsts[-1]), 0)], flat.form)
-    ways.append(lambda: (row(), start, tie))
-  which = jnp.sum(block >= jnp.asarray(firsts[1:], jnp.int32), dtype=jnp.int32)
-  return lax.switch(which, ways)
-
-
-def _chunk(flat: Flat, run: Stretch, i: jax.Array) -> jax.Array:
-  """Chunk number ``i`` of a run, ``(rows, LANES)``, read from whichever leaf it is in."""
-  slots, which = np.unique(run.slot, return_inverse=True)
-  read = lambda leaf: lambda start: lax.dynamic_slice(leaf, (start,), (run.rows * LANES,))
-  reads = [read(flat.leaves[slot]) for slot in slots]
-  start = jnp.asarray(run.start)[i]
-  chunk = lax.switch(jnp.asarray(which, jnp.int32)[i], reads, start)
-  return chunk.reshape(run.rows, LANES)
-
-
-def _padded_rows(x: jax.Array) -> jax.Array:
-  """The bits of floats, in rows."""
-  bits = _keys.bits(x)
-  mark = _keys.mark(bits.dtype)
-  return jnp.pad(bits, (0, -x.size % LANES), constant_values=mark).reshape(-1, LANES)

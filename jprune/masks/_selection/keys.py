@@ -24,7 +24,7 @@ class KeyLayout(NamedTuple):
 
   Attributes:
     signed: name of the int dtype that carries the bits.
-    key: name of the uint dtype of the keys (16-bit floats use 32-bit keys).
+    key: name of the uint dtype of the keys.
     rotate: added to the reflected bits, so that the NaNs wrap round to the bottom.
     nan: the key that all NaNs get.
     low: the lowest int of ``signed``.
@@ -40,9 +40,7 @@ class KeyLayout(NamedTuple):
 def _layout(bits: int, highest: int) -> KeyLayout:
   """``highest`` are the bits that get the highest key; infinity's among floats."""
   rotate = 2**bits - 1 - highest
-  return KeyLayout(
-    f'int{bits}', f'uint{max(bits, 32)}', rotate, rotate - highest - 1, -(2 ** (bits - 1))
-  )
+  return KeyLayout(f'int{bits}', f'uint{bits}', rotate, rotate - highest - 1, -(2 ** (bits - 1)))
 
 
 _LAYOUTS = {
@@ -125,15 +123,14 @@ def unmarked(b: jax.Array, dtype: Any) -> tuple[jax.Array, jax.Array]:
 
 def key_of_bits(b: jax.Array, form: KeyLayout) -> jax.Array:
   """Keys from bits; elementwise, so that XLA fuses it into whatever reads it."""
-  unsigned = jnp.dtype('u' + form.signed)
-  reflected = jnp.where(b < 0, jnp.asarray(form.low, b.dtype) - b, b)
-  rotated = lax.bitcast_convert_type(reflected, unsigned) + jnp.asarray(form.rotate, unsigned)
   key = jnp.dtype(form.key)
-  return jnp.maximum(rotated.astype(key), jnp.asarray(form.nan, key))
+  reflected = jnp.where(b < 0, jnp.asarray(form.low, b.dtype) - b, b)
+  rotated = lax.bitcast_convert_type(reflected, key) + jnp.asarray(form.rotate, key)
+  return jnp.maximum(rotated, jnp.asarray(form.nan, key))
 
 
 def keys(x: jax.Array) -> jax.Array:
-  """Keys of a floating array: uint32 (uint64 for float64), same shape."""
+  """Keys of a floating array: unsigned ints of as many bits (16 for floats of 8), same shape."""
   x = widen(x)
   return key_of_bits(bits(x), layout(x))
 
@@ -143,20 +140,18 @@ def host_keys(x: np.ndarray) -> np.ndarray:
   x = widen(np.ascontiguousarray(x))
   form = layout(x)
   b = x.view(form.signed)
-  unsigned = np.dtype('u' + form.signed)
+  key = np.dtype(form.key)
   reflected = np.where(b < 0, np.subtract(b.dtype.type(form.low), b), b)
-  rotated = reflected.view(unsigned) + unsigned.type(form.rotate)
-  return np.maximum(rotated.astype(form.key), np.dtype(form.key).type(form.nan))
+  return np.maximum(reflected.view(key) + key.type(form.rotate), key.type(form.nan))
 
 
-def host_ties(x: np.ndarray, key: int) -> np.ndarray:
-  """``host_keys(x) == key``, by the bits: one comparison instead of the whole image."""
+def host_between(x: np.ndarray, low: int, high: int) -> np.ndarray:
+  """Where the keys of an array are from ``low`` to ``high``; of positive numbers by their bits."""
   x = widen(np.ascontiguousarray(x))
   form = layout(x)
-  if key == form.nan:
-    return host_keys(x) == key
-  b = x.view(form.signed)
-  reflected = (int(key) - form.rotate) % (-2 * form.low)
-  if reflected == 0:
-    return (b == 0) | (b == form.low)  # both zeros
-  return b == (reflected if reflected < -form.low else -form.low - reflected)
+  key = np.dtype(form.key)
+  first, last = ((end - form.rotate) % (-2 * form.low) for end in (low, high))
+  if 0 < first <= last < -form.low and low > form.nan:  # of positive numbers only
+    return (x.view(key) - key.type(first)) <= key.type(last - first)
+  keys = host_keys(x)
+  return (keys >= key.type(low)) & (keys <= key.type(high))

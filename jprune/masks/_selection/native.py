@@ -1,8 +1,8 @@
 """Counting on accelerators and on sharded arrays: every leaf in its own shape.
 
-Only elementwise work and one reduction of all bins at once over whole leaves. Backends fuse it into
-one read with a counter for each bin (eight sums side by side would be eight arrays of the leaf's
-size on CPUs), and the partitioner turns it into a local count and the exchange of eight numbers: no
+Only elementwise work and one reduction of all edges at once over whole leaves. Backends fuse it
+into one read with a counter for each edge (sums side by side would be as many arrays of the leaf's
+size on CPUs), and the partitioner turns it into a local count and the exchange of some numbers: no
 reshape, no slice, nothing that would move scores between devices.
 """
 
@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from jprune.masks._selection import apart as _apart
 from jprune.masks._selection import keys as _keys
 from jprune.masks._selection import search as _search
 from jprune.masks._selection import wide as _wide
@@ -27,36 +28,63 @@ _U32 = jnp.uint32
 _ONE = np.uint32(1)
 
 
-def prepare(xs: Sequence[jax.Array]) -> list[jax.Array]:
+class Native(NamedTuple):
+  """Leaves of one dtype, each of which is a block.
+
+  Attributes:
+    leaves: every leaf, in its own shape.
+    race: for each leaf, the race it takes part in; static.
+    numbers: of the leaves, see :mod:`.apart`.
+  """
+
+  leaves: list[jax.Array]
+  race: np.ndarray
+  numbers: list[Any]
+
+
+def prepare(xs: Sequence[jax.Array], race: np.ndarray, unknown: jax.Array) -> Native:
   """Nothing to lay out."""
-  return list(xs)
+  return Native(list(xs), race, _apart.numbers(len(xs), unknown))
 
 
-def counted(size: int) -> int:
-  """How many keys a leaf brings to the count: no padding."""
-  return size
+def begin(held: Native) -> _search.Blocks:
+  """The blocks before a search."""
+  sizes = jnp.asarray(_wide.constant([math.prod(x.shape) for x in held.leaves]))
+  return _search.Blocks(sizes, jnp.zeros_like(sizes))
 
 
-def nan_key(xs: Sequence[jax.Array]) -> int:
-  """The key of NaN."""
-  return _keys.layout(_keys.widen(xs[0])).nan
+def races(held: Native) -> np.ndarray:
+  """The race of each block."""
+  return held.race
 
 
-def count(xs: Sequence[jax.Array], window: jax.Array, shift: jax.Array) -> jax.Array:
-  """One pass: keys in each bin, wide ``(leaves, 8, 2)``, from per-leaf windows and shifts."""
-  return _count(lambda x, i, one: _keys.keys(x), xs, window, shift)
-
-
-def per_leaf(xs: Sequence[jax.Array], blocks: jax.Array) -> jax.Array:
+def per_leaf(held: Native, blocks: jax.Array) -> jax.Array:
   """Counts of blocks, which are leaves here."""
-  del xs
+  del held
   return blocks
 
 
-def masks(held: Any, xs: Sequence[jax.Array], key: jax.Array, cut: jax.Array) -> list[jax.Array]:
-  """The :func:`mask` of each leaf."""
+def all_leaves(held: Native, blocks: jax.Array) -> jax.Array:
+  """Counts of blocks to wide counts of all leaves together, ``(1, ..., 2)``."""
   del held
-  return [mask(x, key[i], cut[i]) for i, x in enumerate(xs)]
+  return _wide.total(blocks, axis=0)[None]
+
+
+def count(held: Native, edges: jax.Array, blocks: _search.Blocks) -> jax.Array:
+  """One pass: keys above each edge, wide ``(leaves, E, 2)``, from the edges of races ``(G, E)``."""
+  del blocks
+  return every(held, edges)
+
+
+def every(held: Native, edges: jax.Array) -> jax.Array:
+  """As :func:`count`."""
+  return _count(lambda x, i, one: _keys.keys(x), held, edges)
+
+
+def masks(held: Native, xs: Sequence[jax.Array], key: jax.Array, cut: jax.Array) -> list[jax.Array]:
+  """The :func:`mask` of each leaf, from keys ``(leaves,)`` and wide cuts ``(leaves, 2)``."""
+  one = lambda x, i: mask(x, _apart.at(key, i), _apart.at(cut, i))
+  return [one(x, number) for x, number in zip(xs, held.numbers)]
 
 
 def mask(x: jax.Array, key: jax.Array, cut: jax.Array) -> jax.Array:
@@ -69,12 +97,13 @@ def mask(x: jax.Array, key: jax.Array, cut: jax.Array) -> jax.Array:
   return (keys > key) | ((keys == key) & before)
 
 
-def cuts(xs: Sequence[jax.Array], key: jax.Array, keep: jax.Array, ties: jax.Array) -> jax.Array:
+def cuts(held: Native, key: jax.Array, keep: jax.Array, ties: jax.Array) -> jax.Array:
   """Where to cut the ties, as :func:`jprune.masks._selection.flat.cuts`: a second race, of indices.
 
   Ties race with the complement of their flat index as key, all others with 0. In leaves of 2**32
   elements and more the high words of the indices race first, then the low ones behind the winner.
   """
+  xs = held.leaves
   out: dict[int, jax.Array] = {}
   for long in (False, True):
     places = [i for i, x in enumerate(xs) if _is_long(x) == long]
@@ -132,16 +161,18 @@ def _race(
   low: jax.Array,
 ) -> _search.State:
   """The k highest of other keys, uint32: of ``number`` from ``low`` on, the rest being 0."""
-  total = jnp.stack([_wide.constant(math.prod(x.shape)) for x in xs])
-  blocks = lambda window, shift: _count(keys_of, xs, window, shift)
+  held = prepare(xs, np.arange(len(xs), dtype=np.int32), number[0, 1])
+  count = lambda edges, blocks: _count(keys_of, held, edges)
   start = _search.within(k, number, low)
-  return _search.run(blocks, lambda b: b, start, k, total)[0]
+  return _search.run(count, lambda counts: counts, start, k, begin(held))[0]
 
 
-def sample(xs: Sequence[jax.Array], sizes: Sequence[int]) -> list[jax.Array]:
-  """Keys at jittered, evenly spread places, so many from each leaf."""
+def sample(held: Native, sizes: Sequence[int]) -> list[jax.Array]:
+  """Keys at jittered, evenly spread places, so many from each leaf; nothing from one with none."""
   out = []
-  for x, places in zip(xs, sizes):
+  for x, places in zip(held.leaves, sizes):
+    if not places:
+      continue
     if not x.shape:
       out.append(jnp.broadcast_to(_keys.keys(x), places))
       continue
@@ -212,16 +243,13 @@ def flat_index(shape: tuple[int, ...], one: Any = _ONE) -> jax.Array:
 
 
 def _count(
-  keys_of: Callable[[jax.Array, int, jax.Array], jax.Array],
-  xs: Sequence[jax.Array],
-  window: jax.Array,
-  shift: jax.Array,
+  keys_of: Callable[[jax.Array, int, jax.Array], jax.Array], held: Native, edges: jax.Array
 ) -> jax.Array:
   # without the barrier the loop would compute all keys once and store them
-  held = lax.optimization_barrier((list(xs), window, shift, _U32(1)))
-  xs, window, shift, one = held
+  xs, edges, one = lax.optimization_barrier((held.leaves, edges, _U32(1)))
   counts = []
   for i, x in enumerate(xs):
-    away = (jnp.maximum(keys_of(x, i, one), window[i]) - window[i]) >> shift[i]
-    counts.append(_wide.counts([away == j for j in range(_search.BINS)]))
+    mine = _apart.at(edges, held.numbers[i] if len(xs) == edges.shape[0] else held.race[i])
+    keys = keys_of(x, i, one)
+    counts.append(_wide.counts([keys > mine[j] for j in range(edges.shape[1])]))
   return jnp.stack(counts)

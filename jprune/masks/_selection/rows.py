@@ -43,27 +43,34 @@ def largest(x: jax.Array, k: Any, axis: int | tuple[int, ...]) -> jax.Array:
     one = lambda row: _select.largest([row], [k])[0]
     masks = jax.vmap(one)(rows.reshape(-1, x.shape[axis]))
     return jnp.moveaxis(masks.reshape(rows.shape), -1, axis)
-  way = _select.way(x)
-  if way is _flat and x.size <= _sorted.MOST:
+  if _select.way(x) is _flat and x.size <= _sorted.MOST:
     return _sorted.largest_of_rows(x, k, axis)
-  return _largest(x, k, axis, way)
+  return _largest(x, k, axis)
 
 
-@functools.partial(jax.jit, static_argnames=['axis', 'way'])
-def _largest(x: jax.Array, k: jax.Array, axis: int, way: Any) -> jax.Array:
+@functools.partial(jax.jit, static_argnames=['axis'])
+def _largest(x: jax.Array, k: jax.Array, axis: int) -> jax.Array:
   x = _keys.widen(x)
   size = x.shape[axis]
   races = x.size // size
   lead = tuple(n for i, n in enumerate(x.shape) if i != axis)
-  count, padding = _in_lanes(x, axis) if way is _flat else _in_place(x, axis)
+  lined_up = lambda v: jnp.expand_dims(v.reshape(lead), axis)
+
+  def count(edges: jax.Array, blocks: _search.Blocks) -> jax.Array:
+    del blocks
+    held, edges = lax.optimization_barrier((x, edges))
+    keys = _keys.keys(held)
+    hits = [keys > lined_up(edges[:, j]) for j in range(edges.shape[1])]
+    return jnp.stack([each.reshape(-1) for each in _wide.sums(hits, [axis])], axis=-1)
+
   ks = jnp.broadcast_to(k[None], (races, 2))
-  total = jnp.broadcast_to(jnp.asarray(_wide.constant(size + padding))[None], (races, 2))
-  key_dtype = jnp.dtype(_keys.layout(x).key)
-  state = _search.start(ks, total, key_dtype, None)
-  state, _ = _search.run(count, _wide.wide, state, ks, total)
+  total = jnp.broadcast_to(jnp.asarray(_wide.constant(size))[None], (races, 2))
+  state = _search.start(ks, total, jnp.dtype(_keys.layout(x).key), None)
+  none = jnp.zeros(races, _U32)
+  blocks = _search.Blocks(jnp.full(races, size, _U32), none)
+  state, _ = _search.run(count, _wide.wide, state, ks, blocks)
   exact = _wide.equal(state.upto, ks)
   left = _wide.narrow(_wide.subtract(ks, jnp.where(exact[:, None], ks, state.above)))
-  lined_up = lambda v: jnp.expand_dims(v.reshape(lead), axis)
   keys, key = _keys.keys(x), lined_up(state.low)
   ties = keys == key
 
@@ -72,30 +79,3 @@ def _largest(x: jax.Array, k: jax.Array, axis: int, way: Any) -> jax.Array:
     return ties & (lined_up(exact) | (before <= lined_up(left)))
 
   return (keys > key) | lax.cond(jnp.all(exact), lambda: ties, cut)
-
-
-def _in_lanes(x: jax.Array, axis: int) -> tuple[Any, int]:
-  """Counts rows as :mod:`~jprune.masks._selection.flat` counts its rest: copied, in whole words."""
-  form = _keys.layout(x)
-  rows = _keys.bits(jnp.moveaxis(x, axis, -1).reshape(-1, x.shape[axis]))
-  padding = -rows.shape[1] % 64
-  rows = jnp.pad(rows, ((0, 0), (0, padding)), constant_values=_keys.mark(rows.dtype))
-
-  def count(window: jax.Array, shift: jax.Array) -> jax.Array:
-    return _flat.rows_bins(rows, form, window, shift)
-
-  return count, padding
-
-
-def _in_place(x: jax.Array, axis: int) -> tuple[Any, int]:
-  """Counts along the axis where the array lies, for accelerators and the partitioner."""
-  lead = tuple(n for i, n in enumerate(x.shape) if i != axis)
-
-  def count(window: jax.Array, shift: jax.Array) -> jax.Array:
-    held, window, shift = lax.optimization_barrier((x, window, shift))
-    lined_up = lambda v: jnp.expand_dims(v.reshape(lead), axis)
-    away = (jnp.maximum(_keys.keys(held), lined_up(window)) - lined_up(window)) >> lined_up(shift)
-    bins = _wide.sums([away == j for j in range(_search.BINS)], [axis])
-    return jnp.stack([each.reshape(-1) for each in bins], axis=-1)
-
-  return count, 0

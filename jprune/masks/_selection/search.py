@@ -2,60 +2,102 @@
 
 A *race* is a set of keys that compete for k places; several races run side by side. A search
 keeps, for each race, a bracket of keys that holds the wanted one, with exact counts at both
-ends. A pass counts how many keys fall into eight bins of width ``2**shift``; the bracket shrinks
-to one bin. Windows are guessed (first from a sorted sample, then by interpolating the rank
-between the ends of the bracket, a few standard deviations wide), so a pass gains far more than
-three bits as long as the guesses hold; the counts show a guess that failed, and the next pass
-then divides the bracket plainly. Guesses decide how many passes it takes, never the answer.
+ends. A pass counts how many keys lie above each of a few edges; the bracket shrinks to what lies
+between two of them. Edges are guessed (first from a sorted sample, then by interpolating the rank
+between the ends of the bracket, as densities of two neighbouring bins have it, a few standard
+deviations wide), so a pass gains far more than two bits as long as the guesses hold; the counts
+show a guess that failed, and the next pass then divides the bracket plainly. Guesses decide how
+many passes it takes, never the answer.
+
+What is counted lies in *blocks*. How many keys of each block lie within the bracket is known all
+the while: a pass may leave out the blocks in which there are none, and at the end, when the bracket
+is one key, these are the ties.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from jprune.masks._auto import varying
 from jprune.masks._selection import wide as _wide
 
-BINS = 8
 # wider windows miss more seldom, narrower ones gain more: a miss costs one plain pass
 _SIGMAS = 2.5
 
 
 class State(NamedTuple):
-  """A search over G races; keys are uint32, or uint64 for float64 scores.
+  """A search over G races; keys are unsigned ints of any width.
 
   Attributes:
     low: key ``(G,)``; the wanted key is at least this.
     high: key ``(G,)``; and at most this.
     upto: wide count ``(G, 2)`` of keys ``>= low``; at least k.
     above: wide count ``(G, 2)`` of keys ``> high``; less than k.
-    window: key ``(G,)``, where bin 0 of the next pass begins; all keys below fall into bin 0.
-    shift: key ``(G,)``; bins of the next pass are ``2**shift`` wide.
+    edges: keys ``(G, E)``, ascending, of the next pass, which counts the keys above each.
     plain: bool ``(G,)``; whether the next pass divides the whole bracket.
     done: bool ``(G,)``; the bracket is one key, or exactly k keys are ``>= low``.
+    bend: float32 ``(G,)``; by how much the density of keys rises from key to key, relatively.
   """
 
   low: jax.Array
   high: jax.Array
   upto: jax.Array
   above: jax.Array
-  window: jax.Array
-  shift: jax.Array
+  edges: jax.Array
   plain: jax.Array
   done: jax.Array
+  bend: jax.Array
 
 
-def start(k: jax.Array, total: jax.Array, dtype: jnp.dtype, sample: jax.Array | None) -> State:
-  """The first bracket: all keys; its first window straddles rank k in a sample.
+class Narrowed(NamedTuple):
+  """What a pass has told of G races.
+
+  Attributes:
+    place: int ``(G,)``; how many edges the wanted key lies above.
+    rises: bool ``(G,)``; whether the last of those is below the bracket now.
+    falls: bool ``(G,)``; whether the one after it ends the bracket now.
+  """
+
+  place: jax.Array
+  rises: jax.Array
+  falls: jax.Array
+
+
+class Blocks(NamedTuple):
+  """For each of B blocks: uint32 counts ``(B,)``, or wide counts ``(B, 2)``.
+
+  Attributes:
+    upto: of keys ``>= low``.
+    above: of keys ``> high``.
+  """
+
+  upto: Any
+  above: Any
+
+  def inside(self) -> jax.Array:
+    """Of the keys in the bracket."""
+    return self.upto - self.above if self.upto.ndim == 1 else _wide.subtract(*self)
+
+
+def edges_for(dtype: Any) -> int:
+  """How many edges a pass counts at, three at least: each of them costs CPUs time."""
+  if jax.default_backend() != 'cpu':
+    return 7
+  return 5 if jnp.dtype(dtype).itemsize == 2 else 3
+
+
+def start(k: jax.Array, total: jax.Array, dtype: Any, sample: jax.Array | None) -> State:
+  """The first bracket: all keys; its first edges straddle rank k in a sample.
 
   Args:
     k: wide counts ``(G, 2)``, places to win.
-    total: wide counts ``(G, 2)`` of all keys, padding included.
+    total: wide counts ``(G, 2)`` of all keys.
     dtype: of the keys.
     sample: keys ``(G, S)`` in any order, or ``None``.
   """
@@ -65,10 +107,11 @@ def start(k: jax.Array, total: jax.Array, dtype: jnp.dtype, sample: jax.Array | 
   nothing = _wide.equal(k, jnp.zeros_like(k))
   done = nothing | _wide.equal(k, total)
   low = jnp.where(nothing, top, jnp.zeros(races, dtype))
-  false = jnp.zeros(races, bool)
-  state = State(low, top, total, jnp.zeros_like(total), low, low, ~false, done)
+  edges = jnp.zeros((races, edges_for(dtype)), dtype)
+  plain, bend = jnp.ones(races, bool), jnp.zeros(races, jnp.float32)
+  state = State(low, top, total, jnp.zeros_like(total), edges, plain, done, bend)
   if sample is None:
-    return state._replace(**_plain_window(state))
+    return state._replace(edges=_division(state))
   size = sample.shape[1]
   ordered = jnp.sort(sample, axis=1)
   kept = _wide.approximate(k) / jnp.maximum(_wide.approximate(total), 1.0)
@@ -79,7 +122,7 @@ def start(k: jax.Array, total: jax.Array, dtype: jnp.dtype, sample: jax.Array | 
   last = jnp.ceil(position + spread).astype(jnp.int32)
   lower = jnp.where(first < 0, jnp.zeros_like(low), pick(first))
   upper = jnp.where(last >= size, top, pick(last))
-  return state._replace(plain=false, **_window(state, lower, upper))
+  return state._replace(plain=~state.plain, edges=_window(state, lower, upper))
 
 
 def within(k: jax.Array, number: jax.Array, low: jax.Array) -> State:
@@ -94,91 +137,102 @@ def within(k: jax.Array, number: jax.Array, low: jax.Array) -> State:
   nothing = _wide.equal(k, jnp.zeros_like(k))
   low = jnp.where(nothing, top, low)
   done = nothing | _wide.equal(k, number)
-  none = jnp.zeros_like(number)
-  state = State(low, top, number, none, low, low, jnp.zeros(low.shape, bool), done)
-  return state._replace(**_next_window(state, k))
+  edges = jnp.zeros((*low.shape, edges_for(low.dtype)), low.dtype)
+  plain, bend = jnp.zeros(low.shape, bool), jnp.zeros(low.shape, jnp.float32)
+  state = State(low, top, number, jnp.zeros_like(number), edges, plain, done, bend)
+  return state._replace(**_next_edges(state, k))
 
 
-def advance(state: State, bins: jax.Array, k: jax.Array, total: jax.Array) -> State:
+def advance(state: State, counts: jax.Array, k: jax.Array) -> tuple[State, Narrowed]:
   """Narrows the brackets by the counts of one pass.
 
   Args:
     state: before the pass.
-    bins: wide counts ``(G, 8, 2)``: keys in each bin; bin 0 holds all keys below bin 1 too.
+    counts: wide counts ``(G, E, 2)``: keys above each edge.
     k: wide counts ``(G, 2)``.
-    total: wide counts ``(G, 2)``.
   """
-  # at_edge[:, j] counts the keys from the lower edge of bin j + 1 on
-  beyond = _wide.subtract(total, _wide.total(bins, axis=1))
-  from_top = jnp.concatenate([beyond[:, None], jnp.flip(bins[:, 1:], axis=1)], axis=1)
-  at_edge = jnp.flip(_wide.running_total(from_top, axis=1), axis=1)
-  enough = _wide.at_least(at_edge, k[:, None])
-  bin_ = jnp.sum(enough, axis=1, dtype=jnp.int32)  # the wanted key is in bin 0..8; 8 is beyond
-  count_at = lambda j: jnp.take_along_axis(at_edge, jnp.clip(j, 0, BINS - 1)[:, None, None], 1)[
-    :, 0
-  ]
-  lower, _ = _edge(state, bin_)
-  upper, wrapped = _edge(state, bin_ + 1)
-  rises = (bin_ > 0) & (lower > state.low) & ~state.done
-  falls = (bin_ < BINS) & ~wrapped & (upper <= state.high) & ~state.done
-  low = jnp.where(rises, lower, state.low)
-  high = jnp.where(falls, upper - 1, state.high)
-  upto = jnp.where(rises[:, None], count_at(bin_ - 1), state.upto)
-  above = jnp.where(falls[:, None], count_at(bin_), state.above)
-  missed = ~state.plain & ((bin_ == 0) | (bin_ == BINS))
+  last = state.edges.shape[1] - 1
+  place = jnp.sum(_wide.at_least(counts, k[:, None]), axis=1, dtype=jnp.int32)
+  before, after = jnp.clip(place - 1, 0, last), jnp.clip(place, 0, last)
+  edge_at = lambda j: jnp.take_along_axis(state.edges, j[:, None], 1)[:, 0]
+  count_at = lambda j: jnp.take_along_axis(counts, j[:, None, None], 1)[:, 0]
+  rises = (place > 0) & (edge_at(before) >= state.low) & ~state.done
+  falls = (place <= last) & (edge_at(after) < state.high) & ~state.done
+  low = jnp.where(rises, edge_at(before) + 1, state.low)
+  high = jnp.where(falls, edge_at(after), state.high)
+  upto = jnp.where(rises[:, None], count_at(before), state.upto)
+  above = jnp.where(falls[:, None], count_at(after), state.above)
+  missed = ~state.plain & ((place == 0) | (place > last))
   done = state.done | (low == high) | _wide.equal(upto, k)
-  state = state._replace(low=low, high=high, upto=upto, above=above, plain=missed, done=done)
-  return state._replace(**_next_window(state, k))
+  state = State(low, high, upto, above, state.edges, missed, done, _bend(state, counts, place))
+  return state._replace(**_next_edges(state, k)), Narrowed(place, rises, falls)
+
+
+def narrowed(blocks: Blocks, counts: Any, found: Narrowed) -> Blocks:
+  """The blocks after a pass.
+
+  Args:
+    blocks: before it.
+    counts: of keys above each edge: ``(B, E)``, or wide ``(B, E, 2)``.
+    found: ``(B,)``, for each block what is known of its race.
+  """
+  (upto, above), (place, rises, falls) = blocks, found
+  like = lambda hits: hits if counts.ndim == 2 else hits[:, None]
+  for j in range(counts.shape[1]):
+    upto = jnp.where(like(rises & (place == j + 1)), counts[:, j], upto)
+    above = jnp.where(like(falls & (place == j)), counts[:, j], above)
+  return Blocks(upto, above)
 
 
 def run(
-  blocks: Callable[[jax.Array, jax.Array], jax.Array],
-  bins: Callable[[jax.Array], jax.Array],
+  count: Callable[[jax.Array, Blocks], jax.Array],
+  total: Callable[[jax.Array], jax.Array],
   state: State,
   k: jax.Array,
-  total: jax.Array,
-) -> tuple[State, jax.Array]:
-  """Searches inside a trace, and counts the ties with the keys that were found.
+  blocks: Blocks,
+  race: np.ndarray | None = None,
+) -> tuple[State, Blocks]:
+  """Searches inside a trace.
 
   Args:
-    blocks: ``(window, shift)`` to counts ``(B, 8)``, for as many blocks as the caller has parts to
-      count: uint32, or wide.
-    bins: those to wide counts ``(G, 8, 2)``.
+    count: edges ``(G, E)`` and the blocks to counts ``(B, E)``, or wide ``(B, E, 2)``.
+    total: those to wide counts ``(G, E, 2)``.
     state: from :func:`start`.
     k: wide counts ``(G, 2)``.
-    total: wide counts ``(G, 2)``.
-
-  Returns:
-    The last state; and ``(B,)`` ties with ``low``, of use where ``upto`` is not ``k``. They
-    are the last pass of the same loop, so that the code that counts is compiled only once.
+    blocks: before the search: all keys of each, and none.
+    race: int ``(B,)``, of each block; ``None`` where each block is a race.
   """
 
-  def body(carry: tuple[State, jax.Array, jax.Array]) -> tuple[State, jax.Array, jax.Array]:
-    state, _, _ = carry
-    found = jnp.all(state.done)
-    window = jnp.where(found, state.low - 1, state.window)  # the ties are bin 1
-    counts = blocks(window, jnp.where(found, jnp.zeros_like(state.shift), state.shift))
-    return advance(state, bins(counts), k, total), counts[:, 1], found
+  def body(carry: tuple[State, Blocks]) -> tuple[State, Blocks]:
+    state, blocks = carry
+    counts = count(state.edges, blocks)
+    state, found = advance(state, total(counts), k)
+    if race is not None and k.shape[0] == 1:
+      found = Narrowed(*(jnp.broadcast_to(each, race.shape) for each in found))
+    elif race is not None:
+      found = Narrowed(*(each[race] for each in found))
+    return state, narrowed(blocks, counts, found)
 
-  def unfinished(carry: tuple[State, jax.Array, jax.Array]) -> jax.Array:
-    state, _, tied = carry
-    return ~jnp.all(state.done) | ~(tied | jnp.all(_wide.equal(state.upto, k)))
-
-  shape = jax.eval_shape(blocks, state.window, state.shift)
-  none = jnp.zeros(shape.shape[:1] + shape.shape[2:], jnp.uint32)
-  carry = (state, none, jnp.bool_(False))
-  state, ties, _ = lax.while_loop(unfinished, body, varying(carry, jax.eval_shape(body, carry)))
-  return state, ties
+  carry = varying((state, blocks), jax.eval_shape(body, (state, blocks)))
+  return lax.while_loop(lambda carry: ~jnp.all(carry[0].done), body, carry)
 
 
-def _edge(state: State, j: jax.Array) -> tuple[jax.Array, jax.Array]:
-  """Lower edge of bin j, and whether it lies past the highest key."""
-  offset = j.astype(state.window.dtype) << state.shift
-  edge = state.window + offset
-  return edge, edge < offset
+def _bend(state: State, counts: jax.Array, place: jax.Array) -> jax.Array:
+  """How the density changes from the bin with the wanted key to the next, or the one before."""
+  edges, above = state.edges.astype(jnp.float32), _wide.approximate(counts)
+  width = jnp.maximum(edges[:, 1:] - edges[:, :-1], 1.0)
+  density = (above[:, :-1] - above[:, 1:]) / width
+  last = density.shape[1] - 1
+  here = jnp.clip(place - 1, 0, last)
+  beside = jnp.where(here < last, here + 1, here - 1)
+  of = lambda values, j: jnp.take_along_axis(values, j[:, None], 1)[:, 0]
+  rise = (of(density, beside) - of(density, here)) / jnp.maximum(of(density, here), 1e-30)
+  apart = (of(width, here) + of(width, beside)) / 2
+  known = (place > 0) & (place <= last + 1)
+  return jnp.where(known, rise / jnp.where(beside > here, apart, -apart), 0.0)
 
 
-def _next_window(state: State, k: jax.Array) -> dict[str, jax.Array]:
+def _next_edges(state: State, k: jax.Array) -> dict[str, jax.Array]:
   """Interpolates rank k in the bracket; divides it plainly where that gains nothing."""
   span = (state.high - state.low).astype(jnp.float32)
   inside = jnp.maximum(_wide.approximate(_wide.subtract(state.upto, state.above)), 1.0)
@@ -186,35 +240,40 @@ def _next_window(state: State, k: jax.Array) -> dict[str, jax.Array]:
   sigma = jnp.sqrt(inside * dropped * (1 - dropped)) + 0.5
   reach = _SIGMAS * sigma / inside * span + 1.0
   offset = dropped * span
-  # below, float32 rounding may push a guess outside the bracket: it is clipped to it
+  curved = state.bend * offset * (span - offset) / 2
+  offset = offset + jnp.clip(curved, -0.2 * span, 0.2 * span)
+  # float32 rounding may push a guess outside the bracket: it is clipped to it
   step = lambda x: jnp.minimum(
     jnp.clip(x, 0.0, 0.99 * span).astype(state.low.dtype), state.high - state.low
   )
   guess = _window(state, state.low + step(offset - reach), state.low + step(offset + reach))
-  plain = state.plain | (reach > 0.4 * span)
-  division = _plain_window(state)
-  return {
-    'plain': plain,
-    **{name: jnp.where(plain, division[name], guess[name]) for name in guess},
-  }
+  count = state.edges.shape[1]
+  plain = state.plain | (reach > (count - 1) / (2 * count + 2) * span)
+  return {'plain': plain, 'edges': jnp.where(plain[:, None], _division(state), guess)}
 
 
-def _shift_for(width: jax.Array, bins: int) -> jax.Array:
-  """The least shift at which so many bins are wider than ``width``; eight never wrap round."""
-  length = jnp.iinfo(width.dtype).bits
-  shifts = jnp.arange(length - 4, dtype=width.dtype)
-  return jnp.sum((width[:, None] >> shifts[None]) >= bins, axis=1).astype(width.dtype)
+def _division(state: State) -> jax.Array:
+  """Edges that divide the bracket into equal parts; nothing wraps round where these are large."""
+  count = state.edges.shape[1]
+  span = state.high - state.low
+  part = span // (count + 1) + 1
+  return _inside(state, [jnp.minimum(part * (j + 1) - 1, span) for j in range(count)])
 
 
-def _plain_window(state: State) -> dict[str, jax.Array]:
-  return {'window': state.low, 'shift': _shift_for(state.high - state.low, BINS)}
+def _window(state: State, lower: jax.Array, upper: jax.Array) -> jax.Array:
+  """Edges from ``lower`` to ``upper``, about equally far apart, and one at least."""
+  last = state.edges.shape[1] - 1
+  lower = jnp.clip(lower, state.low, state.high)
+  width = jnp.maximum(upper, lower) - lower
+  one = jnp.ones_like(width)
+  steps = [jnp.maximum(width // last * j, one * j) for j in range(last)]
+  steps.append(jnp.maximum(width, one * last))
+  most = state.high - lower
+  return _inside(state, [lower - state.low + jnp.minimum(each, most) for each in steps])
 
 
-def _window(state: State, lower: jax.Array, upper: jax.Array) -> dict[str, jax.Array]:
-  """Bins 1 to 7 over [lower, upper]; bin 0 takes what lies below."""
-  one = jnp.ones_like(lower)
-  shift = _shift_for(jnp.maximum(upper, lower) - lower, BINS - 1)
-  first = jnp.maximum(
-    jnp.maximum(lower, state.low + (state.low < state.high).astype(one.dtype)), one << shift
-  )
-  return {'window': first - (one << shift), 'shift': shift}
+def _inside(state: State, offsets: list[jax.Array]) -> jax.Array:
+  """Edges at these offsets from the lower end; none of them where nothing is to be learnt."""
+  span = state.high - state.low
+  last = jnp.maximum(span, jnp.ones_like(span)) - 1
+  return jnp.stack([state.low + jnp.minimum(each, last) for each in offsets], axis=1)

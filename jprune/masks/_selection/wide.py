@@ -75,11 +75,11 @@ def counts(hits: Sequence[jax.Array]) -> jax.Array:
   return total(wide(jnp.stack([each.reshape(-1) for each in sums(hits, summed)])), axis=1)
 
 
-def sums(hits: Sequence[jax.Array], axes: Sequence[int]) -> list[jax.Array]:
-  """How many of each of some arrays of bools are true along axes, uint32, in one reduction."""
-  none = np.uint32(0)
+def sums(hits: Sequence[jax.Array], axes: Sequence[int], dtype: Any = 'uint32') -> list[jax.Array]:
+  """How many of each of some arrays of bools are true along axes, in one reduction."""
+  none = np.zeros((), dtype)
   add = lambda a, b: tuple(x + y for x, y in zip(a, b))
-  numbers = tuple(each.astype(jnp.uint32) for each in hits)
+  numbers = tuple(each.astype(dtype) for each in hits)
   return list(lax.reduce(numbers, (none,) * len(numbers), add, tuple(axes)))
 
 

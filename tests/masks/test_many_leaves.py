@@ -1,4 +1,4 @@
-"""Selection from many leaves under jit on one CPU device, where they are one array."""
+"""Selection from many leaves under jit on one CPU device: leaves of one shape share their code."""
 
 import functools
 
@@ -9,7 +9,7 @@ import pytest
 
 import jprune
 from jprune.masks._caps import Caps
-from jprune.masks._selection import joined as _joined
+from jprune.masks._selection import flat as _flat
 from jprune.masks._selection import select as _select
 from jprune.masks._top_k import select, select_global
 from tests import reference
@@ -19,7 +19,7 @@ LANES = 64
 SHAPES = [
   *([(0,), (), (1,), (LANES,), (LANES - 1,), (2, LANES), (3, 5), (0, 4), (LANES + 1,)] * 2),
   *((n,) for n in range(2, 13)),
-  (4 * LANES + 3,),  # begins and ends amid rows
+  (4 * LANES + 3,),
   (5, 2 * LANES),
   (7, 3, 2),
   (1, 1),
@@ -30,15 +30,17 @@ SIZES = [int(np.prod(shape)) for shape in SHAPES]
 
 @pytest.fixture(autouse=True)
 def one_device_and_short_rows(monkeypatch):
-  """What a process with one device does; and rows so short that leaves begin and end amid them."""
+  """What a process with one device does; and rows so short that leaves have several."""
   monkeypatch.setattr(jax, 'device_count', lambda: 1)
-  monkeypatch.setattr(_joined, 'LANES', LANES)
-  monkeypatch.setattr(_joined, '_ROWS', 8)
+  monkeypatch.setattr(_flat, 'LANES', LANES)
+  jax.clear_caches()
+  yield
+  jax.clear_caches()
 
 
 @functools.partial(jit, static_argnames='together')
 def masks_of(xs, ks, together):
-  assert _select._way_of(xs) is _joined
+  assert _select._way_of(xs) is _flat
   return _select._traced(xs, ks, together=together)
 
 
@@ -122,9 +124,9 @@ def test_caps():
 
 
 def test_rows_of_their_real_length(monkeypatch):
-  monkeypatch.setattr(_joined, 'LANES', 4096)
-  monkeypatch.setattr(_joined, '_ROWS', 64)
-  shapes = [*((300 + 7 * i, 11) for i in range(_select.MANY)), (4096,), (70 * 4096 + 5,)]
+  monkeypatch.setattr(_flat, 'LANES', 1024)
+  jax.clear_caches()
+  shapes = [*((300 + 7 * (i % 3), 11) for i in range(_select.MANY)), (1024,), (70 * 1024 + 5,)]
   xs = leaves_of(shapes, 'float32', 'repeated')
   run = jit(lambda xs, ks: _select._traced(xs, ks, together=False))
   for share in (0.1, 0.5):
