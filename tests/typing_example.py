@@ -245,8 +245,11 @@ def repairing(x: jax.Array) -> None:
   )
   passes: float = report.passes
   repair: jprune.reconstruct.Repair = report
+  told: jprune.reconstruct.Plan = jprune.reconstruct.plan(fn, params, x, sequential=True)
+  stage: jprune.reconstruct.StagePlan = told.stages[0]
   row: jprune.reconstruct.LeafRepair = repair['in']
   print(repair, passes, row.error_after < row.error_before, jax.tree.structure((small, masks)))
+  print(told, told.peak_bytes, stage.unit_bytes)
 
 
 # --------------------------------------------------------------------------------------- training

@@ -54,13 +54,14 @@ class Owners:
 
   def dealt(self, pieces: Sequence[jax.Array]) -> jax.Array:
     """One piece for each device, as one array whose first axis is split over them."""
-    whole = jnp.concatenate(pieces)
     if self.count == 1:
-      return whole
-    if whole.ndim < 3:
-      return self._constrained(whole, self.each)
-    axes, rows = self.each[0], whole.shape[1]
-    whole = self._constrained(self._divisible(whole), PartitionSpec(None, axes))
+      return jnp.concatenate(pieces)
+    if pieces[0].ndim < 3:
+      return self._constrained(jnp.concatenate(pieces), self.each)
+    axes, rows = self.each[0], pieces[0].shape[1]
+    by_rows = lambda x: self._constrained(self._divisible(x), PartitionSpec(None, axes))
+    # one by one, lest all of them be whole somewhere on the way
+    whole = by_rows(jnp.concatenate([by_rows(piece) for piece in pieces]))
     swap = lambda x: lax.all_to_all(x, axes, 0, 1, tiled=True)
     return self._mapped(swap, PartitionSpec(None, axes), self.each)(whole)[:, :rows]
 

@@ -239,6 +239,10 @@ CALLS = {
     (repaired := reconstruct.least_squares(m.params, m.stats, m.masks, damping=0.1))[:2],
     [str(repaired[2]), [row.path for row in repaired[2].rows]],
   ],
+  'reconstruct.plan reconstruct.Plan reconstruct.StagePlan': lambda m: (
+    (told := reconstruct.plan(forward, m.params, m.x)).to_dict(),
+    vars(told.stages[0]),
+  ),
   'reconstruct.per_output': lambda m: reconstruct.per_output(m.params, m.stats, 0.5),
   'reconstruct.prune reconstruct.sparsegpt': lambda m: [
     reconstruct.prune(forward, m.params, [m.x], sparsity=0.5, sequential=each, progress=False)[:2]

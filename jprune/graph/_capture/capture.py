@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jax.sharding import Mesh, NamedSharding
 
 from jprune import _batches, _checks, tree
@@ -161,7 +162,22 @@ def capture_batches(
 
 
 _PROGRAMS = Compiled()
-add = jax.jit(Stats.merge, donate_argnums=0)
+
+
+def add(total: Stats, stats: Stats) -> Stats:
+  """Of the rows of both, where the first ones lie, which are gone then."""
+  lies = [x.sharding for x in jax.tree.leaves(total)]
+  free = all(isinstance(each, NamedSharding) and not each.mesh.explicit_axes for each in lies)
+  return _added(total, stats, where=tuple(lies) if free else None)
+
+
+@functools.partial(jax.jit, static_argnames='where', donate_argnums=0)
+def _added(total: Stats, stats: Stats, *, where: tuple[Any, ...] | None) -> Stats:
+  both = total.merge(stats)
+  if where is None:  # on one device, or as types say
+    return both
+  leaves, treedef = jax.tree.flatten(both)
+  return treedef.unflatten(map(lax.with_sharding_constraint, leaves, where))
 
 
 def _compiled(
