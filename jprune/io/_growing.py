@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import BinaryIO
@@ -46,6 +47,7 @@ class Growing:
     self._spans = _container.layout(t for plan in plans for t in _leaf.tensors(plan))
     self._start = len(_container.header(self._spans, metadata(dict.fromkeys(self.plans, 0))))
     self._steps: dict[str, dict[int, int]] = {}  # how many weights each step keeps
+    self._turns: dict[str, int] = {}  # how many steps there are
     self.checksums: dict[str, int] = {}
 
   def put(self, path: str, values: np.ndarray, mask: np.ndarray | None = None) -> None:
@@ -64,19 +66,26 @@ class Growing:
       checksum = zlib.crc32(raw, checksum)
     self.checksums[path] = checksum
 
-  def put_step(self, path: str, i: int, values: np.ndarray, mask: np.ndarray | None = None) -> None:
-    """Writes step ``i`` along the first axis of a leaf that is stored dense.
+  def put_step(
+    self,
+    path: str,
+    i: int,
+    values: np.ndarray,
+    mask: np.ndarray | None = None,
+    axis: int = 0,
+  ) -> None:
+    """Writes step ``i`` along an axis, with a mask the first, of a leaf that is stored dense.
 
     Raises:
       ValueError: if it isn't as it was planned.
     """
     plan = self.plans[path]
-    steps, *each = plan.shape or (0,)
-    fits = (values.dtype.name, values.shape) == (plan.dtype, tuple(each))
-    in_bytes = mask is None or each  # else steps share bytes of the mask
+    before, (steps, *after) = plan.shape[:axis], plan.shape[axis:] or (0,)
+    fits = (values.dtype.name, values.shape) == (plan.dtype, (*before, *after))
+    in_bytes = mask is None or (after and not axis)  # else steps share bytes of the mask
     if not (fits and in_bytes and plan.format == 'dense' and 0 <= i < steps):
       raise _errors.not_as_planned(self._function, plan, values, None)
-    step = plan._replace(shape=tuple(each), kept=values.size)
+    step = plan._replace(shape=values.shape, kept=values.size)
     if mask is not None:
       step = step._replace(kept=int(np.count_nonzero(mask)))
     arrays = _leaf.encode(step, values, mask)
@@ -84,8 +93,12 @@ class Growing:
     if len(tensors) == 2 and len(arrays) == 1:  # of this step nothing is pruned
       arrays.append(_leaf.packed(np.ones(values.shape, bool)))
     for tensor, array in zip(tensors, arrays):
-      _container.write_at(self._file, self._position(tensor) + i * array.nbytes, array)
+      pieces = array.reshape(math.prod(before), -1)
+      for k, piece in enumerate(pieces):
+        place = self._position(tensor) + (k * steps + i) * piece.nbytes
+        _container.write_at(self._file, place, piece)
     self._steps.setdefault(path, {})[i] = step.kept
+    self._turns[path] = steps
 
   def seal(self) -> None:
     """Writes the header, once all leaves are there.
@@ -96,7 +109,7 @@ class Growing:
     """
     for path, steps in self._steps.items():
       plan = self.plans[path]
-      if len(steps) == plan.shape[0]:
+      if len(steps) == self._turns[path]:
         if sum(steps.values()) != plan.kept:
           raise _errors.not_as_planned(self._function, plan, None, sum(steps.values()))
         self.checksums[path] = self._checksum(plan)

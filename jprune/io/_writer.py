@@ -84,9 +84,16 @@ class Writer:
     """As :meth:`Growing.put`."""
     self._of[path].put(path, values, mask)
 
-  def put_step(self, path: str, i: int, values: np.ndarray, mask: np.ndarray | None = None) -> None:
+  def put_step(
+    self,
+    path: str,
+    i: int,
+    values: np.ndarray,
+    mask: np.ndarray | None = None,
+    axis: int = 0,
+  ) -> None:
     """As :meth:`Growing.put_step`."""
-    self._of[path].put_step(path, i, values, mask)
+    self._of[path].put_step(path, i, values, mask, axis)
 
   def __contains__(self, path: str) -> bool:
     """Whether one of these files is to hold a leaf."""

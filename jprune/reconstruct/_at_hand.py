@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.sharding import NamedSharding, PartitionSpec
+
+from jprune.graph._segments.program import Leaf
 
 
 class AtHand:
@@ -46,6 +49,9 @@ class AtHand:
   def put_part(self, path: str, axis: int, step: int, leaf: jax.Array, mask: jax.Array) -> None:
     """Replaces a part."""
     self._parts.setdefault(path, _Parts(axis)).done[step] = leaf, mask
+
+  def release(self, needed: Iterable[Leaf]) -> None:
+    """Lets go of nothing: all of it is asked for at the end."""
 
   def drop(self, path: str) -> None:
     """Forgets what was done to a leaf."""

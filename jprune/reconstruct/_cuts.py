@@ -20,7 +20,7 @@ from jprune.graph._capture.capture import tokens_of
 from jprune.graph._capture.find_products import Survey
 from jprune.graph._capture.stats import Stats, Use
 from jprune.graph._program.sharding import struct
-from jprune.graph._segments.program import Leaf, Program
+from jprune.graph._segments.program import Leaf, Program, overlap
 from jprune.graph._segments.segment import (
   Segment,
   alive,
@@ -150,7 +150,7 @@ class Cuts:
     for j in reversed(range(len(self.stages))):
       limits.append(limit)
       pruned = {self._leaf(j, path) for path in self.stages[j].paths}
-      reads = [at for leaf, at in first.items() if any(_overlap(leaf, own) for own in pruned)]
+      reads = [at for leaf, at in first.items() if any(overlap(leaf, own) for own in pruned)]
       limit = min([limit, *self._products[j], *(reads if j < len(self.stages) - 1 else ())])
     return limits[::-1]
 
@@ -193,6 +193,11 @@ class Cuts:
   def waits(self, value: int, j: int) -> bool:
     """Whether a value that was made is read after a stage."""
     return self._reads.get(value, -1) >= self.ends[j]
+
+  def given(self, j: int) -> set[Leaf]:
+    """The leaves, or parts, that the segments of a stage are given."""
+    segments = [segment for segment in (self.capturing(j), self.running(j)) if segment is not None]
+    return {self.program.leaves[value] for segment in segments for value in segment.leaves}
 
   def shapes(self, values: Iterable[int]) -> list[Any]:
     """Types of values."""
@@ -241,13 +246,6 @@ class Cuts:
         return None
       out.append((path, tuple(dataclasses.replace(u, source=sources[_form(u)]) for u in wanted)))
     return Stats(found.inputs, tuple(out), notes=tuple(n for n in notes if n[0] in stage.paths))
-
-
-def _overlap(one: Leaf, other: Leaf) -> bool:
-  """Whether they are, or may be, of the same weights."""
-  steps = one.step, other.step
-  apart = None not in steps and one.axis == other.axis and one.step != other.step
-  return one.place == other.place and not apart
 
 
 def _form(use: Use) -> Use:

@@ -130,3 +130,30 @@ def not_a_scorer(function: str, scorer: Any) -> TypeError:
   fix = 'For example jprune.scores.wanda, or lambda params: scores for those that are known.'
   got = repr(scorer) if isinstance(scorer, str) else type(scorer).__name__
   return TypeError(message(function, 'scorer', 'a function', got, fix))
+
+
+def check_out(function: str, checkpoint: Any, out: Any) -> None:
+  """Refuses a folder for params in memory, and a checkpoint without one."""
+  if checkpoint is None and out is not None:
+    fix = 'Save what comes back with jprune.save, or pass params as jprune.io.open(path).'
+    raise TypeError(message(function, 'out', 'None for params in memory', repr(out), fix))
+  if checkpoint is not None and out is None:
+    fix = 'Leaves are written to it as they are pruned.'
+    raise TypeError(message(function, 'out', 'a folder for params of a checkpoint', 'None', fix))
+
+
+def checkpoint_in_turn(function: str) -> ValueError:
+  fix = 'Leaves are read, pruned and written one after the other.'
+  return ValueError(message(function, 'sequential', 'True for a checkpoint', 'False', fix))
+
+
+def checkpoint_masked(function: str) -> ValueError:
+  fix = 'To prune further, read its params with jprune.load.'
+  return ValueError(message(function, 'masks', 'None for a checkpoint', 'a tree', fix))
+
+
+def checkpoint_scored(function: str, distribution: Any) -> ValueError:
+  name = getattr(distribution, '__name__', repr(distribution))
+  fix = 'Scores of all leaves would have to be in memory: uniform, er, erk and fixed need none.'
+  constraint = 'one that looks at shapes alone, for a checkpoint'
+  return ValueError(message(function, 'distribution', constraint, name, fix))

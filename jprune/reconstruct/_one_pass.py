@@ -91,7 +91,7 @@ def _kinds(
 ) -> list[Cuts]:
   """The pieces for each kind of batch, which every batch is given."""
   kinds: dict[Hashable, Cuts] = {}
-  params = run.params
+  params = run.given
   known = _types(params), tuple(selected), stages, jax.sharding.get_abstract_mesh()
   for batch in batches:
     given = batch.given()
@@ -104,7 +104,8 @@ def _kinds(
 
 def _types(values: Any) -> Hashable:
   leaves, treedef = jax.tree.flatten(values)
-  return treedef, tuple(jax.typeof(leaf) for leaf in leaves)
+  of = lambda leaf: leaf if isinstance(leaf, jax.ShapeDtypeStruct) else jax.typeof(leaf)
+  return treedef, tuple(map(of, leaves))
 
 
 def _fitted(made: _Made, kinds: Sequence[Cuts]) -> bool:
@@ -150,9 +151,17 @@ class _Passing:
 
   def over(self, notes: Sequence[tuple[str, str]]) -> Iterator[Stats]:
     """Stage after stage."""
-    for j in range(len(self._batches[0].cuts.stages)):
+    count = len(self._batches[0].cuts.stages)
+    last = self._last(count)
+    for j in range(count):
       yield self._stats(j, notes)
       self._advance(j)
+      self._run.at_hand.release(leaf for leaf, at in last.items() if at > j)
+
+  def _last(self, count: int) -> dict[Leaf, int]:
+    """The last stage for which each leaf, or part, is asked for."""
+    kinds = {id(batch.cuts): batch.cuts for batch in self._batches}.values()
+    return {leaf: j for j in range(count) for cuts in kinds for leaf in cuts.given(j)}
 
   def _stats(self, j: int, notes: Sequence[tuple[str, str]]) -> Stats:
     """What the leaves of a stage are multiplied by."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 import itertools
@@ -13,9 +14,13 @@ from jprune import _batches, _checks, distributions, scores, tree
 from jprune._entry import public
 from jprune.distributions._needs import needs_of
 from jprune.graph._capture.stats import Stats
+from jprune.io import Checkpoint
+from jprune.io._open import open_for
+from jprune.io._rewrite import rewriting
 from jprune.masks import NOfM, Unstructured, apply
 from jprune.reconstruct import _errors, _leaves, _matrix_solvers, _scorers, _stages
 from jprune.reconstruct._caches import Caches
+from jprune.reconstruct._in_files import InFiles, in_memory_types
 from jprune.reconstruct._least_squares import least_squares
 from jprune.reconstruct._model import Model
 from jprune.reconstruct._one_pass import in_one_pass
@@ -42,6 +47,8 @@ def prune(
   sequential: bool = False,
   chunked: bool = False,
   cache_dir: str | os.PathLike[str] | None = None,
+  out: str | os.PathLike[str] | None = None,
+  max_shard_size: int | str = '5GB',
   progress: bool = True,
 ) -> tuple[Params, Masks, Repair]:
   """Prunes a trained model in one shot, without training, and repairs what is left.
@@ -53,7 +60,9 @@ def prune(
 
   Args:
     fn: ``fn(params, *batch)``, any function that JAX traces.
-    params: tree of arrays.
+    params: tree of arrays; or what :func:`jprune.io.open` gives of a model that may be larger than
+      memory: leaves are read when their turn comes, and written to ``out``. ``fn`` is given the
+      tree of its ``params``. With ``sequential``, a distribution by shapes, and without ``masks``.
     batches: an iterable of batches; a tuple holds several arguments, all else is one. A list or a
       loader that can be iterated over again, if they are needed again (``chunked`` without
       ``sequential``).
@@ -84,20 +93,26 @@ def prune(
     cache_dir: of ``sequential``: a folder for what waits between two pieces, the batches and
       activations of all of them; by default they wait in the memory of the host. Files are deleted
       at the end.
+    out: for params of a checkpoint, and for these alone: the folder that the pruned ones are
+      written to, in the layout of Hugging Face, stored dense; files appear at the end.
+    max_shard_size: of the files in ``out``, in bytes or as ``'5GB'``.
     progress: whether to show bars, if tqdm is installed.
 
   Returns:
     ``(params, masks, report)``: params of the same shapes and dtypes with exactly 0.0 where pruned;
     bool masks, for other leaves the earlier ones or ``None``; a :class:`Repair`, in which selected
     leaves that could not be pruned stand with the reason, those that no batch makes use of among
-    them.
+    them. For a checkpoint the one in ``out``, opened; and masks on the host, packed as by
+    :func:`jprune.masks.pack`.
 
   Raises:
     ValueError: if nothing is selected, no selected leaf is multiplied by anything, there is no
       batch, activations are not finite (leaf and batch are named), a sparsity is outside [0, 1],
       the pattern doesn't fit a leaf, a repaired weight is too large for the leaf's dtype, or
-      batches that can be read once are needed again.
-    TypeError: if ``fn`` is no function or can't be traced, or an argument is of another type.
+      a checkpoint is pruned in a way that needs all of it at once.
+    OSError: if ``out`` can't be written.
+    TypeError: if ``fn`` is no function or can't be traced, an argument is of another type, or batches
+      that can be read once are needed again.
 
   Examples:
     >>> fn = lambda params, x: jax.nn.relu(x @ params['in']) @ params['out']
@@ -109,27 +124,36 @@ def prune(
     (64, True)
   """
   _check(sparsity, pattern, distribution, method, masks is not None)
+  checkpoint = params if isinstance(params, Checkpoint) else None
+  _errors.check_out(NAME, checkpoint, out)
+  if checkpoint is not None:
+    _check_checkpoint(sequential, masks, distribution)
+    params = in_memory_types(checkpoint)
   held = _matrix_solvers.earlier(NAME, params, masks)
   if masks is not None:
     params = apply(params, tree.flatten(params)[2].unflatten(held))
-  with_stats = _scorers.takes_stats(NAME, scorer)
+  by_stats = _scorers.takes_stats(NAME, scorer)
   selected = _leaves.real(NAME, params, where)
   model = Model(NAME, fn, params, batches, sample_weights, again=chunked and not sequential)
   shapes = model.shapes(params, selected)
   usable, why = _leaves.usable(shapes)
   _check_leaves(params, shapes, usable, why, pattern)
-  run = Run(params, sparsity, pattern, method, scorer, usable, held, dict(shapes.uses))
-  groups = _stages.groups_of(shapes, usable)
-  with Caches(cache_dir) as caches:
+  with contextlib.ExitStack() as stack:
+    files = None
+    if checkpoint is not None:
+      writing = rewriting(NAME, checkpoint, out or '', max_shard_size, 'out')
+      files = InFiles(checkpoint, stack.enter_context(writing))
+    caches = stack.enter_context(Caches(cache_dir))
     kept = model.keep(caches, progress) if sequential else []
+    run = Run(params, sparsity, pattern, method, scorer, usable, held, dict(shapes.uses), files)
+    groups = _stages.groups_of(shapes, usable)
     stats = None if sequential or chunked else model.captured(usable, params, progress)
     if not isinstance(pattern, NOfM):
-      by_scores = needs_of(distribution).needs_scores
-      if by_scores and not with_stats:
-        run.score(None)
-      elif by_scores:
-        for paths in [group.paths for group in groups] if chunked else [usable]:
-          run.score(stats or model.captured(paths, params, progress))
+      if needs_of(distribution).needs_scores:
+        parts = [group.paths for group in groups] if chunked else [usable]
+        each = lambda paths: stats or model.captured(paths, params, progress)
+        for found in map(each, parts) if by_stats else [None]:
+          run.score(found)
       run.distribute(distribution)
     if sequential:
       stages = _stages.in_turn(groups, shapes)
@@ -138,13 +162,24 @@ def prune(
       stages = groups if chunked else [whole]
     if stats is not None:
       found = itertools.repeat(stats)
-    elif chunked and not sequential:
+    elif not sequential:
       found = (model.captured(stage.paths, params) for stage in stages)
     else:
       found = in_one_pass(model, run, selected, stages, shapes, kept, caches)
     for stage in _batches.shown(NAME, stages, progress, unit='stage'):
       run.stage(stage, next(found))
-  return run.result(why, model.passes)
+    done = run.result(why, model.passes)
+  return done if checkpoint is None else (open_for(NAME, out), *done[1:])
+
+
+def _check_checkpoint(sequential: bool, masks: Any, distribution: Any) -> None:
+  """Refuses what would need all of a checkpoint at once."""
+  if not sequential:
+    raise _errors.checkpoint_in_turn(NAME)
+  if masks is not None:
+    raise _errors.checkpoint_masked(NAME)
+  if needs_of(distribution).needs_scores:
+    raise _errors.checkpoint_scored(NAME, distribution)
 
 
 def _check_leaves(

@@ -20,6 +20,7 @@ from jprune.reconstruct import _leaves, _scorers, _stages, _units
 from jprune.reconstruct._at_hand import AtHand, part_of
 from jprune.reconstruct._counts import spread
 from jprune.reconstruct._empty_statistics import alike, without_unseen
+from jprune.reconstruct._in_files import InFiles
 from jprune.reconstruct._least_squares import least_squares
 from jprune.reconstruct._memory import Watch
 from jprune.reconstruct._per_output import per_output
@@ -64,11 +65,16 @@ class Run:
     chosen: list[str],
     masks: list[Any],
     uses: Mapping[str, Sequence[Use]],
+    at_hand: AtHand | InFiles | None = None,
   ) -> None:
-    """``masks`` are earlier ones along the leaves, or ``None``, and the params have zeros there."""
+    """Sets out to prune params, of which nothing is pruned yet.
+
+    ``masks`` are earlier ones along the leaves, or ``None``, and the params have zeros there;
+    ``at_hand`` has the leaves if they aren't in the params.
+    """
     self.paths, leaves, self.treedef = tree.flatten(params)
     self._before = dict(zip(self.paths, masks, strict=True))
-    self.at_hand = AtHand(dict(zip(self.paths, leaves)))
+    self.at_hand = AtHand(dict(zip(self.paths, leaves))) if at_hand is None else at_hand
     self._uses = uses
     self._dense = params
     self._sparsity = sparsity
@@ -86,8 +92,13 @@ class Run:
 
   @property
   def params(self) -> Params:
-    """As they are now."""
+    """The leaves as they are now."""
     return self.treedef.unflatten([self.at_hand.whole(path) for path in self.paths])
+
+  @property
+  def given(self) -> Params:
+    """Of the same types, in memory as far as they were given so."""
+    return self.treedef.unflatten([self.at_hand.leaves[path] for path in self.paths])
 
   @explicit
   def score(self, stats: Stats | None) -> None:
@@ -241,7 +252,7 @@ class Run:
     if not self._rows and self._unseen:
       raise _checks.no_rows(NAME, next(iter(self._unseen)))
     rows = [_joined(self._rows[path]) for path in self.paths if path in self._rows]
-    skipped = dict(zip(self.paths, _leaves.why_left(self.params)))
+    skipped = dict(zip(self.paths, _leaves.why_left(self.given)))
     left = [
       (path, known.get(path) or skipped[path] or 'not selected')
       for path in self.paths
@@ -251,7 +262,7 @@ class Run:
     method = getattr(self._method, 'func', self._method)
     name = 'masks alone' if method is None else getattr(method, '__name__', 'method')
     report = Repair(name, tuple(rows), tuple(left), passes, *self._watch.peak())
-    return self.params, self.treedef.unflatten(masks), report
+    return self.given, self.treedef.unflatten(masks), report
 
 
 @dataclasses.dataclass(frozen=True)

@@ -40,6 +40,13 @@ class Leaf(NamedTuple):
   step: int | None = None
 
 
+def overlap(one: Leaf, other: Leaf) -> bool:
+  """Whether they are, or may be, of the same weights."""
+  steps = one.step, other.step
+  apart = None not in steps and one.axis == other.axis and one.step != other.step
+  return one.place == other.place and not apart
+
+
 class Value(NamedTuple):
   """What is known of a value.
 
