@@ -10,6 +10,7 @@ from jprune import _checks
 from jprune._cli import _errors
 from jprune._cli._source import ModelSource
 from jprune.io import _leaf, _shards, _writer
+from jprune.io._container import Reader
 from jprune.io._shards import INDEX
 
 _FILE = '.safetensors'
@@ -55,7 +56,7 @@ def output(path: str, source: ModelSource, most: int | None, force: bool) -> Out
   if os.path.isdir(name):
     taken = [] if source.folder is None else [source.folder]
     _check_replaced(name, taken, force or not os.listdir(name))
-  alone = most is None and len(source.paths) == 1
+  alone = most is None and isinstance(source.files, Reader)
   file = os.path.join(name, os.path.basename(source.paths[0])) if alone else None
   if file and os.path.isdir(name):
     _check_alone(name, file)

@@ -22,7 +22,6 @@ from jprune.tree._quantised import Quantised
 
 _OUTPUTS_LAST = ('kernel', 'w')
 
-
 Of = Callable[[int], Chunk | None]
 """``leaf -> the scales`` of its weights between two flat indices, float32; ``None`` without."""
 

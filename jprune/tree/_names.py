@@ -83,7 +83,7 @@ TABLE = (
   ),
   Known(
     'a zero point or another constant of a quantisation',
-    r'(.*_)?(zero_?points?(_.+)?|qzeros|zeros?|zps?|absmax|quant_map|scb|amax|amax_history'
+    r'(.*_)?(zero_?points?(_.+)?|[wq]?zeros?|zps?|absmax|quant_map|scb|amax|amax_history'
     r'|codebooks?|centroids)',
     '',
     'safetensors: GPTQ and AWQ `qzeros`, compressed-tensors `weight_zero_point`, HQQ `zero`, '
@@ -92,14 +92,14 @@ TABLE = (
   ),
   Known(
     'a scale',
-    r'(.*_)?(scales?|gamma|gain)(_(inv|tril|weight|input)|_?\d+)?|layer_scale(_.*)?|lambda_?\d*'
+    r'(.*_)?([wq]?t?scales?|scaling_factors?|gamma|gain)(_(inv|tril|weight|input)|_?\d+)?|layer_scale(_.*)?|lambda_?\d*'
     r'|(.+_)?weight_g|negative_slope|prelu(_weight)?|alpha|(.+_)?a_logs?|scale_shift_table'
     r'|(.*_)?decay|time_(mix(_[a-z]+)?|first|faaaa)',
     '',
     'linen, NNX, Haiku and MaxText `scale`; Keras and ConvNeXt `gamma`; BEiT `lambda_1`; DiT '
     '`scale_shift_table`; PReLU `negative_slope`, `alpha`; wav2vec 2 `weight_g`; decays of Mamba '
     '`A_log` and RWKV `time_decay`; of quantised weights `weight_scale`, '
-    '`weight_scale_inv`, `scales`',
+    '`weight_scale_inv`, `scales`, `weights_scaling_factor`',
   ),
   Known(
     'an offset',

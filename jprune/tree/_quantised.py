@@ -10,10 +10,10 @@ from jprune.tree._names import Named, known
 
 _NARROW = re.compile(r'float[48]|u?int([248]|32)$')
 _PLAIN = re.compile(r'int8|float8_e[345]')
-_SCALES = re.compile(r'(.*_)?scales?(_.+)?|(.*_)?absmax|scb')
+_SCALES = re.compile(r'(.*_)?[wq]?t?scales?(_.+)?|(.*_)?(absmax|scaling_factors?)|scb')
 _PACKED = re.compile(r'(.+_)?(weight|kernel)(_packed)?|qweight|(.+_)?blocks|_data|qvalue')
 _ENDING = re.compile(r'_(packed|blocks|q?data)$|qvalue$')  # of a leaf that its scales go without
-_ZERO_POINTS = '_?(zero_?points?|q?zeros?|zps?)'
+_ZERO_POINTS = '_?(zero_?points?|[wq]?zeros?|zps?)'
 _MORE = '_?(scale_2|global_scale|biases|shift|nested_absmax)'
 
 

@@ -126,6 +126,13 @@ def test_a_folder_of_one_file(tmp_path, params):
   assert set(found) == set(params)
 
 
+def test_a_folder_of_one_numbered_file_keeps_its_index(tmp_path, params):
+  sharded(tmp_path / 'in', params, 1)
+  run('prune', tmp_path / 'in', tmp_path / 'out', *GLOBAL, '--quiet')
+  assert set(os.listdir(tmp_path / 'out')) == {'model-00001-of-00001.safetensors', INDEX}
+  assert_same(tmp_path / 'out', *pruned(params))
+
+
 def test_names_that_are_odd(tmp_path, params):
   """The index of a diffusion model, numbers as DeepSeek has them, and a set without an index."""
   folder = sharded(tmp_path / 'in', params)
