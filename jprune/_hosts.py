@@ -12,6 +12,7 @@ from typing import Any, cast
 
 import jax
 import numpy as np
+from jax.core import Tracer
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 
@@ -19,7 +20,7 @@ def spans(*trees: Any) -> bool:
   """Whether any array has parts that only other processes can read."""
   return any(
     isinstance(x, jax.Array)
-    and not isinstance(x, jax.core.Tracer)
+    and not isinstance(x, Tracer)
     and not (x.is_fully_addressable or x.is_fully_replicated)
     for x in jax.tree.leaves(trees)
   )

@@ -44,7 +44,8 @@ def curves(
 
   Scores are computed once. ``evaluate`` is called once for the dense params, and once for every
   group and every sparsity above 0; always with params of the same structure, shapes and dtypes, so
-  that what it compiles, it compiles once.
+  that what it compiles, it compiles once. Of params that span processes all make the same call; the
+  metric is what the first process finds, and it alone reads and writes the table.
 
   Args:
     evaluate: ``evaluate(params) -> float`` on validation data, higher = better: an accuracy, or

@@ -74,7 +74,9 @@ def keep_pruned(masks: Masks) -> optax.GradientTransformationExtraArgs:
   Raises:
     ValueError: by ``init``, if structure or shapes differ from the params', or a pruned weight
       is infinite or NaN (nothing can be added to it that gives zero; looked for outside of
-      ``jit`` only); by ``update``, if ``params`` is missing, or a structure differs.
+      ``jit`` only), or it is compiled while the masks span processes: call it outside of
+      ``jax.jit``, or hand masks over, ``jax.jit(lambda p, m: keep_pruned(m).init(p))(params,
+      masks)``; by ``update``, if ``params`` is missing, or a structure differs.
     TypeError: by ``init``, if a mask is not bool, or prunes a param that is not floating.
 
   Examples:

@@ -232,3 +232,17 @@ def test_masks_are_swapped_without_compiling_anew(kind, compilations):
   assert compiled == [1, 0, 0]
   assert params['w'].sharding == wide.sharding
   assert int((params['w'] == 0).sum()) == 96
+
+
+@pytest.mark.parametrize('make', [keep_pruned, jprune.mask_updates, jprune.transforms.growing])
+def test_masks_that_no_program_can_hold(make, monkeypatch):
+  """As those that span processes, of which there is one here."""
+  monkeypatch.setattr('jprune._hosts.spans', lambda *trees: True)
+  params = {'w': jnp.ones((2, 3))}
+  masks = {'w': jnp.ones((2, 3), bool)}
+  for held in (masks, pack(masks)):
+    expected = jax.eval_shape(lambda m: make(m).init(params), held)
+    assert jax.eval_shape(make(held).init, params) == expected
+    match = 'must be arguments .*; got (bool|uint8).*, closed over. Call tx.init outside of jax.jit'
+    with pytest.raises(ValueError, match=match):
+      jax.jit(make(held).init)(params)
