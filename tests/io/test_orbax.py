@@ -6,9 +6,11 @@ import numpy as np
 import optax
 import orbax.checkpoint as ocp
 import pytest
-from jax.sharding import NamedSharding
+from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+import jprune
+from jprune import transforms
 from jprune.masks import pack, unpack
 from jprune.transforms import keep_pruned
 
@@ -76,12 +78,85 @@ def test_training_goes_on_from_a_restored_optimizer_state(tmp_path, form):
   assert all(jax.tree.leaves(pruned))
 
 
-def test_zeros_take_no_room(tmp_path):
-  """A checkpoint that is 90 % pruned against a dense one: TensorStore compresses the zeros."""
+def on_mesh(tree, shape):
+  """A tree on a mesh of so many devices: matrices split along both axes where they divide."""
+  mesh = jax.make_mesh(shape, ('x', 'y'), axis_types=(AxisType.Auto,) * 2)
+
+  def put(x):
+    whole = x.ndim != 2 or any(n % ways for n, ways in zip(x.shape, shape, strict=True))
+    return jax.device_put(x, NamedSharding(mesh, P() if whole else P('x', 'y')))
+
+  return jax.tree.map(put, tree)
+
+
+def sparse_training(name):
+  """A method, a step of it, params and a state in the middle of training."""
+  how = {'every': 2, 'key': jax.random.key(0)}
+  tx = getattr(transforms, name)(optax.adam(1e-2), 0.75, **how)
+  noise = lambda i, shape: jnp.asarray(np.random.default_rng(i).standard_normal(shape), jnp.float32)
+  params = {'w': noise(0, (16, 8)), 'v': noise(1, (8, 4)), 'bias': jnp.ones(4)}
+
+  @jax.jit
+  def step(params, state, i):
+    grads = jax.tree.map(lambda p: jnp.sin(p * (3 + i).astype(p.dtype)), params)
+    with jax.numpy_dtype_promotion('standard'):  # optax itself mixes dtypes
+      updates, state = tx.update(grads, state, params)
+    return optax.apply_updates(params, updates), state
+
+  return step, params, tx.init(params)
+
+
+METHODS = [('rigl', [(2, 4), (1, 1)]), ('gradual', [(2, 2)])]
+
+
+@pytest.mark.parametrize(('name', 'shapes'), METHODS)
+def test_sparse_training_goes_on_upon_another_mesh(tmp_path, name, shapes):
+  step, params, state = sparse_training(name)
+  params, state = on_mesh((params, state), (4, 2))
+  for i in range(3):
+    params, state = step(params, state, jnp.int32(i))
+  tree = {'params': params, 'state': state, 'masks': optax.tree.get(state, 'masks')}
+  with ocp.StandardCheckpointer() as checkpointer:
+    checkpointer.save(tmp_path / 'checkpoint', tree)
+  going_on = step(*step(params, state, jnp.int32(3)), jnp.int32(4))
+  for shape in shapes:
+    target = on_mesh(jax.tree.map(jnp.zeros_like, tree), shape)
+    with ocp.StandardCheckpointer() as checkpointer:
+      found = checkpointer.restore(
+        tmp_path / 'checkpoint', jax.tree.map(ocp.utils.to_shape_dtype_struct, target)
+      )
+    assert found['params']['w'].sharding == target['params']['w'].sharding
+    assert found['masks']['w'].sharding == target['masks']['w'].sharding
+    again = step(*step(found['params'], found['state'], jnp.int32(3)), jnp.int32(4))
+    for new, old in zip(jax.tree.leaves(again), jax.tree.leaves(going_on), strict=True):
+      np.testing.assert_array_equal(as_numbers(new), as_numbers(old))
+    zeros = np.asarray(found['params']['w'] == 0)
+    np.testing.assert_array_equal(zeros, ~np.asarray(found['masks']['w']))
+
+
+def as_numbers(x):
+  return np.asarray(jax.random.key_data(x) if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else x)
+
+
+def size(folder):
+  return sum(file.stat().st_size for file in folder.rglob('*') if file.is_file())
+
+
+def test_zeros_take_little_room_on_disk(tmp_path):
   params = {'w': jax.random.normal(jax.random.key(0), (512, 512))}
-  masks = {'w': abs(params['w']) > 1.64}  # a tenth
-  pruned = jax.tree.map(lambda x, m: jnp.where(m, x, 0), params, masks)
-  saved_and_restored(tmp_path / 'dense', params)
-  saved_and_restored(tmp_path / 'pruned', {'params': pruned, 'masks': pack(masks)})
-  size = lambda name: sum(f.stat().st_size for f in (tmp_path / name).rglob('*') if f.is_file())
-  assert size('pruned') < 0.2 * size('dense')
+  masks = jprune.prune(params, 0.9)
+  trees = {
+    'dense': params,
+    'sparse': jprune.apply(params, masks),
+    'bool': masks,
+    'packed': pack(masks),
+  }
+  with ocp.StandardCheckpointer() as checkpointer:
+    for name, tree in trees.items():
+      checkpointer.save(tmp_path / name, tree)
+      checkpointer.wait_until_finished()
+  taken = {name: size(tmp_path / name) for name in trees}
+  assert taken['sparse'] < 0.2 * taken['dense']
+  assert taken['packed'] < taken['bool'] < 0.25 * taken['dense']
+  found = jprune.masks.from_zeros(trees['sparse'])
+  np.testing.assert_array_equal(found['w'], masks['w'])
