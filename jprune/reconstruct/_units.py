@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -138,7 +139,7 @@ class _Work:
     self.mask = owners.settled(task.mask)
     self.moments = [owners.settled(part.moments) for part in task.parts]
     self.sharding = self.leaf.sharding
-    if owners.count > 1 and (lies := _without_batch(self.leaf, task.parts, owners)):
+    if owners.count > 1 and (lies := _without_batch(self.leaf, task.parts)):
       self.sharding = lies
       move = jax.jit(lambda x: x, out_shardings=lies)
       self.leaf, self.mask = jax.tree.map(move, (self.leaf, self.mask))
@@ -236,21 +237,30 @@ def _finished(
   return _solving.chosen(options, which)
 
 
-def _without_batch(leaf: Any, parts: Sequence[Part], owners: Owners) -> NamedSharding | None:
+def _without_batch(leaf: Any, parts: Sequence[Part]) -> NamedSharding | None:
   """Where a leaf lies while it is solved, if it is split over axes that number matrices."""
   sharding = leaf.sharding
   if not isinstance(sharding, NamedSharding):
     return None
   spec = [*sharding.spec, *[None] * (leaf.ndim - len(sharding.spec))]
-  numbering = {part.use.axes[place] for part in parts for place in part.use.batch}
+  numbering = sorted({part.use.axes[place] for part in parts for place in part.use.batch})
   if all(spec[axis] is None for axis in numbering):
     return None
+  names = [list(_names(each)) for each in spec]
+  ways = lambda axis: math.prod(sharding.mesh.shape[name] for name in names[axis])
   free = [axis for axis in range(leaf.ndim) if axis not in numbering]
-  fits = [axis for axis in free if leaf.shape[axis] % owners.count == 0]
-  axes: list[Any] = [None] * leaf.ndim
-  if fits:
-    axes[max(fits, key=lambda axis: leaf.shape[axis])] = owners.each[0]
-  return NamedSharding(sharding.mesh, PartitionSpec(*axes))
+  for name in [name for axis in numbering for name in names[axis]]:  # each in one exchange
+    count = sharding.mesh.shape[name]
+    fits = [axis for axis in free if leaf.shape[axis] % (ways(axis) * count) == 0]
+    if fits:
+      names[max(fits, key=lambda axis: leaf.shape[axis] // ways(axis))].append(name)
+  kept = [() if axis in numbering else tuple(each) for axis, each in enumerate(names)]
+  return NamedSharding(sharding.mesh, PartitionSpec(*[each or None for each in kept]))
+
+
+def _names(of_axis: Any) -> tuple[str, ...]:
+  """The axes of a mesh over which an axis is split, from an entry of a spec."""
+  return () if of_axis is None else (of_axis,) if isinstance(of_axis, str) else tuple(of_axis)
 
 
 @jax.jit

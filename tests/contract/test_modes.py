@@ -240,8 +240,8 @@ CALLS = {
     [str(repaired[2]), [row.path for row in repaired[2].rows]],
   ],
   'reconstruct.plan reconstruct.Plan reconstruct.StagePlan': lambda m: (
-    (told := reconstruct.plan(forward, m.params, m.x)).to_dict(),
-    vars(told.stages[0]),
+    (told := reconstruct.plan(forward, m.params, m.x)).macs,
+    told.stages[0].gram_bytes,
   ),
   'reconstruct.per_output': lambda m: reconstruct.per_output(m.params, m.stats, 0.5),
   'reconstruct.prune reconstruct.sparsegpt': lambda m: [
