@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 
 import jax
 import jax.numpy as jnp
@@ -258,6 +259,18 @@ def test_what_fails_midway_leaves_nothing(tmp_path, capsys, monkeypatch, folder,
   assert ('No space left on device' if when == 'copy' else 'interrupted') in said
   assert contents(tmp_path) == before
   assert out.exists() != is_new
+
+
+def test_a_disk_that_is_full(tmp_path, capsys, folder):
+  before, (soft, hard) = contents(tmp_path), resource.getrlimit(resource.RLIMIT_FSIZE)
+  resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+  try:
+    said = refused(capsys, 'prune', folder, tmp_path / 'out', *GLOBAL, '--quiet')
+  finally:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+  assert f"a file that can be written; got '{tmp_path / 'out'}' (File too large). Make" in said
+  assert contents(tmp_path) == before
+  assert os.listdir(tmp_path) == ['in']
 
 
 def test_another_set_is_replaced(tmp_path, folder, params):
