@@ -42,7 +42,7 @@ def python(*args, **variables):
 
 def tests(platform):
   """The last line of the tests that are marked; they all have to pass."""
-  args = ('-m', 'pytest', '-m', 'gpu', '-p', 'no:cacheprovider', '-n', '0', 'tests/gpu')
+  args = ('-m', 'pytest', '-m', 'gpu', '-p', 'no:cacheprovider', '-n', '0', 'tests/test_gpu.py')
   return python(*args, JPRUNE_GPU_TESTS=platform).rstrip().splitlines()[-1]
 
 
