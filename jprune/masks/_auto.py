@@ -42,9 +42,10 @@ def following(
     automatic = jax.sharding.auto_axes(inside, axes=mesh.explicit_axes, out_sharding=shardings)
     automatic = cast(Callable[..., list[jax.Array]], automatic)
     return automatic(list(xs), [held[i] for i in traced])
-  xs_here, args = jax.tree.map(_without_type, (list(xs), args))
+  untyped = [jax.device_put(x, _hosts.automatic(x.sharding)) for x in xs]
+  args = jax.tree.map(_without_type, args)
   with jax.set_mesh(_automatic(_mesh(xs[explicit]))):
-    masks = function(xs_here, *args)
+    masks = function(untyped, *args)
   return [jax.device_put(mask, x.sharding) for mask, x in zip(masks, xs)]
 
 
@@ -71,7 +72,9 @@ def unsharded(x: jax.Array) -> jax.Array:
 
 
 def _without_type(x: Any) -> Any:
-  return jax.device_put(x, _hosts.automatic(x.sharding)) if isinstance(x, jax.Array) else x
+  if not isinstance(x, jax.Array) or not jax.typeof(x).sharding.mesh.explicit_axes:
+    return x  # to put it where it is would tie it to that place
+  return jax.device_put(x, _hosts.automatic(x.sharding))
 
 
 def placed(mask: Any, x: jax.Array) -> jax.Array:

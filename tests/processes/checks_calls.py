@@ -18,8 +18,14 @@ def _check(names, world):
 # No arrays are split in these, or not yet.
 _OTHERS = 'schedules.', 'tree.', 'transforms.Settings', 'io.'
 _LATER = 'reconstruct.alps', 'reconstruct.least_squares', 'reconstruct.prune'
+# One frame brings all methods of sparse training onto meshes with explicit axes.
+_SOME = ('gradual', 'srigl', 'group_lasso', 'growing', 'keep_pruned', 'mask_updates')
 
 for _names in table.CALLS:
   if not _names.startswith(_OTHERS + _LATER):
-    _name = _names.split()[0].replace('.', '_')
-    vars()[f'check_{_name}'] = functools.partial(_check, _names)
+    _name, _own = _names.split()[0].replace('.', '_'), functools.partial(_check, _names)
+    if _name == 'transforms_srigl':
+      _own.kinds = ('explicit',)
+    elif _name.startswith('transforms_') and not _name.endswith(_SOME):
+      _own.kinds = ('auto',)
+    vars()[f'check_{_name}'] = _own

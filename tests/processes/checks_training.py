@@ -91,3 +91,6 @@ def check_sparse_training_compiled(world):
   with jax.set_mesh(world.mesh):
     found = _train_to_sparsity(world.put(params), world.put, lambda tx: jax.jit(tx.init))
     world.same(found, lambda: _train_to_sparsity(params, jnp.asarray), rtol=1e-5, atol=1e-6)
+
+
+check_sparse_training_compiled.kinds = ('explicit',)

@@ -20,21 +20,18 @@ HERE = pathlib.Path(__file__).parent
 TIMEOUT = 500  # seconds for all groups
 
 
-def _checks():
+def _checks(group):
   for file in sorted(HERE.glob('checks_*.py')):
-    module = importlib.import_module(f'tests.processes.{file.stem}')
-    for name in vars(module):
+    if group == MANY and file.stem == 'checks_calls':
+      continue
+    for name, check in vars(importlib.import_module(f'tests.processes.{file.stem}')).items():
       if name.startswith('check_'):
-        yield f'{file.stem}.{name}'
+        for kind in getattr(check, 'kinds', ('auto', 'explicit')):
+          yield f'{kind}.{file.stem}.{name}'
 
 
-# Processes and devices of each; each check on meshes whose axes are of each kind.
-CHECKS = [
-  (group, f'{kind}.{check}')
-  for group in ('2x2', '4x1')
-  for check in _checks()
-  for kind in ('auto', 'explicit')
-]
+FEW, MANY = '2x2', '4x1'  # processes, and devices of each
+CHECKS = [(group, check) for group in (FEW, MANY) for check in _checks(group)]
 
 
 @pytest.fixture(scope='module')
