@@ -1,4 +1,4 @@
-"""``python -m jprune``: tally and prune safetensors files without a script."""
+"""``python -m jprune``: tally and prune checkpoints without a script."""
 
 import os
 import signal
