@@ -118,6 +118,7 @@ def test_each_device_prunes_its_shard(kind):
       'rows': jprune.masks.top_k_rows(scores, 0.5)['b'],
       'n of m': jprune.masks.n_of_m(scores, 2, 4)['b'],
       'prune': jprune.prune(scores, 0.7, scorer=scores, min_keep=9)['b'],
+      'magnitude': jprune.prune(scores, 0.7)['b'],
     }
 
   with jax.set_mesh(mesh(kind)):
@@ -132,6 +133,7 @@ def test_each_device_prunes_its_shard(kind):
       'rows': reference.top_k_rows(-part, 2, -2),
       'n of m': reference.n_of_m(-part, 2, 4, -2),
       'prune': reference.top_k(-part, 32 - round(0.7 * 32)),
+      'magnitude': reference.top_k(abs(part), 32 - round(0.7 * 32)),
     }
     for name, expected in want.items():
       np.testing.assert_array_equal(masks[name][4 * i : 4 * i + 4], expected, err_msg=name)
