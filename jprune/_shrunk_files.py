@@ -15,7 +15,7 @@ from jprune._shrink.plan import as_bools
 from jprune.graph._program.outputs import Filter
 from jprune.graph._program.sharding import divided
 from jprune.graph._shrunk.program import Program
-from jprune.io._container import Reader
+from jprune.io._shards import Files
 from jprune.io._load import read_all
 from jprune.io._save import write
 from jprune.typing import Params
@@ -113,7 +113,7 @@ def load_shrunk(
     raise _checks.not_a_function('load_shrunk', fn)
   plans: list[Plan] = []
 
-  def prepare(reader: Reader, contents: dict[str, Any]) -> Any:
+  def prepare(reader: Files, contents: dict[str, Any]) -> Any:
     plans.append(_plan_of(reader, contents))
     return None if like is None else _small_structs(plans[0], like)
 
@@ -129,7 +129,7 @@ def load_shrunk(
   return Shrunk(Program(fn, shapes, treedef, as_bools(plan), small_outputs), params, plan)
 
 
-def _plan_of(reader: Reader, contents: dict[str, Any]) -> Plan:
+def _plan_of(reader: Files, contents: dict[str, Any]) -> Plan:
   if _PLAN not in contents:
     raise _checks.no_plan_in_file(reader.function, reader.path)
   try:
