@@ -244,6 +244,11 @@ def repairing(x: jax.Array) -> None:
     fn, params, iter([x]), sparsity=0.5, sequential=True, cache_dir='/tmp', progress=False
   )
   passes: float = report.passes
+  with jprune.io.open('model') as model:
+    pruned, masks, report = jprune.reconstruct.prune(
+      fn, model, [x], sparsity=0.5, sequential=True, out='pruned', max_shard_size='5GB'
+    )
+    pruned.close()
   repair: jprune.reconstruct.Repair = report
   row: jprune.reconstruct.LeafRepair = repair['in']
   print(repair, passes, row.error_after < row.error_before, jax.tree.structure((small, masks)))

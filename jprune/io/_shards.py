@@ -121,7 +121,8 @@ def read_index(function: str, path: str) -> tuple[dict[str, str], dict[str, Any]
   _errors.check_input(function, path)
   try:
     with open(path, 'rb') as file:
-      contents = json.loads(file.read(_MOST), object_pairs_hook=_unique)
+      size = min(_MOST, os.fstat(file.fileno()).st_size)  # which read(size) takes at once
+      contents = json.loads(file.read(size), object_pairs_hook=_unique)
     weight_map, metadata = contents['weight_map'], contents.get('metadata') or {}
     if not (isinstance(weight_map, dict) and weight_map and isinstance(metadata, dict)):
       raise ValueError('its weight_map is no object with tensors')

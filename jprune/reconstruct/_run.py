@@ -18,9 +18,9 @@ from jprune.graph._capture.stats import Stats, Use
 from jprune.masks import NOfM
 from jprune.reconstruct import _leaves, _scorers, _stages
 from jprune.reconstruct._at_hand import AtHand, part_of
-from jprune.reconstruct._in_files import InFiles
 from jprune.reconstruct._counts import spread
 from jprune.reconstruct._empty_statistics import alike, without_unseen
+from jprune.reconstruct._in_files import InFiles
 from jprune.reconstruct._least_squares import least_squares
 from jprune.reconstruct._per_output import per_output
 from jprune.reconstruct._report import LeafRepair, Repair
