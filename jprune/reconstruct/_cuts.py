@@ -16,9 +16,8 @@ import numpy as np
 
 from jprune.graph._analysis.traced import Traced
 from jprune.graph._axes.atoms import resolve
-from jprune.graph._capture.capture import tokens_of
+from jprune.graph._capture.capturing import tokens_of
 from jprune.graph._capture.find_products import Survey
-from jprune.graph._capture.stats import Stats, Use
 from jprune.graph._program.sharding import struct
 from jprune.graph._segments.program import Leaf, Program, overlap
 from jprune.graph._segments.segment import (
@@ -29,6 +28,7 @@ from jprune.graph._segments.segment import (
   macs_of,
   needed,
 )
+from jprune.graph._statistics.stats import Stats, Use
 from jprune.reconstruct import _stages
 from jprune.reconstruct._stages import Stage
 

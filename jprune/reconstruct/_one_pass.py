@@ -9,11 +9,11 @@ from typing import Any
 import jax
 import numpy as np
 
-from jprune.graph._capture.capture import Capturing, add
-from jprune.graph._capture.stats import Stats
+from jprune.graph._capture.capturing import Capturing, add
 from jprune.graph._program.compiled import Compiled
 from jprune.graph._segments.program import Leaf
 from jprune.graph._segments.segment import Segment
+from jprune.graph._statistics.stats import Stats
 from jprune.reconstruct import _stages
 from jprune.reconstruct._caches import Caches
 from jprune.reconstruct._cuts import Cuts, cuts_of

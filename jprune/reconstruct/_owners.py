@@ -21,8 +21,8 @@ import jax.numpy as jnp
 from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from jprune.graph._capture.moments import Moments
-from jprune.graph._capture.stats import Use
+from jprune.graph._statistics.moments import Moments
+from jprune.graph._statistics.stats import Use
 from jprune.reconstruct._devices import mesh_of, settled
 
 

@@ -12,8 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
-from jprune.graph._capture.moments import Moments
-from jprune.graph._capture.stats import Use
+from jprune.graph._statistics.moments import Moments
+from jprune.graph._statistics.stats import Use
 from jprune.reconstruct import _errors, _owners, _solving
 from jprune.reconstruct._devices import read, returned, untyped
 from jprune.reconstruct._owners import Owners, Source
