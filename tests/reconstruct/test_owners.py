@@ -127,7 +127,7 @@ def test_matrices_are_dealt_out_without_gathering_any():
   ((use, moments),) = stats['layers']
   with _owners.owners_of(params, stats) as owners:
     leaf = jax.device_put(params['layers'], NamedSharding(owners.mesh, P()))
-    sources = [_owners.Source(leaf, None, moments)]
+    sources = [_owners.Given(leaf, None, moments)]
     how = {'owners': owners, 'use': use, 'places': (0,) * 8, 'per': 1}
     starts = np.arange(8, dtype=np.int32)
     sent = exchanged(_owners.dealt.lower(sources, starts, **how).compile())
