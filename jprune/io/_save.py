@@ -1,4 +1,4 @@
-"""Params and masks to one file."""
+"""Params and masks to one file, or to several."""
 
 from __future__ import annotations
 

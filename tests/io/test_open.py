@@ -270,14 +270,21 @@ def test_folders_in_which_it_is_not_clear_what_is_meant(tmp_path):
   with pytest.raises(ValueError, match=f"one checkpoint; got .*'b{INDEX}', '{INDEX}'"):
     jprune.io.open(tmp_path / 'y')
   (tmp_path / 'z').mkdir()
-  with pytest.raises(ValueError, match='a checkpoint; got the folder .* holds no safetensors'):
+  with pytest.raises(ValueError, match='a checkpoint; got the folder .* or that of .* Orbax'):
     jprune.io.open(tmp_path / 'z')
+  with pytest.raises(ValueError, match='holds no safetensors file.*is read by jprune.io.open'):
+    load(tmp_path / 'z')
+  with pytest.raises(FileNotFoundError, match='an existing file'):
+    jprune.io.open(f'{tmp_path}/nowhere/')
 
 
 def test_tensors_that_cannot_be_opened(tmp_path):
   safetensors.numpy.save_file({}, tmp_path / 'empty')
   with pytest.raises(ValueError, match='open: `path` must be a file with at least one tensor'):
     jprune.io.open(tmp_path / 'empty')
+  safetensors.numpy.save_file({'': np.ones(2)}, tmp_path / 'unnamed')
+  with pytest.raises(ValueError, match='open: `path` must be a file whose tensors have names'):
+    jprune.io.open(tmp_path / 'unnamed')
   header = json.dumps({'w': {'dtype': 'F8_E8M0', 'shape': [2], 'data_offsets': [0, 2]}}).encode()
   (tmp_path / 'odd').write_bytes(struct.pack('<Q', len(header)) + header + b'ab')
   with pytest.raises(ValueError, match=r'of tensors of BF16, .*|complete safetensors file'):
