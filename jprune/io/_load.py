@@ -49,8 +49,9 @@ def load(path: str | os.PathLike[str], like: Params | None = None) -> tuple[Para
     FileNotFoundError: if there is no such file, or one of several is missing.
     OSError: if it can't be read.
     ValueError: if a file is truncated, damaged, or not written by :func:`save`, or if it is a
-      pipe or a device; if an index is missing or doesn't fit its files; if the leaves don't fit into memory; if ``like`` does not fit it; if it
-      holds 64-bit numbers and ``jax_enable_x64`` is off.
+      pipe or a device; if an index is missing or doesn't fit its files; if the leaves don't fit
+      into memory; if ``like`` does not fit them; if there are 64-bit numbers and
+      ``jax_enable_x64`` is off.
 
   Examples:
     >>> import os, tempfile

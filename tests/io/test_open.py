@@ -158,6 +158,17 @@ def test_lazy_leaves_stand_for_their_shapes(tmp_path):
     assert jprune.tree.skipped(opened.params) == jprune.tree.skipped(params)
 
 
+def test_lazy_leaves_are_pruned(path):
+  params, _ = load(path)
+  with jprune.io.open(path) as opened:
+    masks = jprune.prune(opened.params, 0.5)
+    pruned = jprune.apply(opened.params, masks)
+    assert jprune.tally(opened.params).to_dict() == jprune.tally(params).to_dict()
+  jax.tree.map(np.testing.assert_array_equal, masks, jprune.prune(params, 0.5))
+  jax.tree.map(np.testing.assert_array_equal, pruned, jprune.apply(params, masks))
+  assert all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(pruned))
+
+
 def test_lazy_leaves_are_saved_one_at_a_time(path):
   with jprune.io.open(path) as opened:
     save(path.parent / 'set', opened.params, opened.masks, max_shard_size=2000)
