@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 import jax
@@ -214,6 +215,18 @@ def bad_shard_size(function: str, size: Any) -> ValueError:
   constraint = "a positive int, of bytes, or a text such as '5GB' or '512MiB'"
   fix = 'Leave it out to write one file.'
   return ValueError(message(function, 'max_shard_size', constraint, repr(size), fix))
+
+
+def check_metadata(function: str, metadata: Any, own: Sequence[str]) -> None:
+  """Refuses what is no dict of texts, and the names of jprune's own."""
+  constraint, given = 'a dict of texts by their names', {} if metadata is None else metadata
+  if not isinstance(given, Mapping) or not all(isinstance(x, str) for x in chain(*given.items())):
+    got, fix = shortened(repr(given)), 'Make other things texts, such as with json.dumps.'
+    raise ValueError(message(function, 'metadata', constraint, got, fix))
+  taken = [name for name in own if name in given]
+  if taken:
+    got, fix = f"{listed(taken)}, jprune's own", 'Choose another name.'
+    raise ValueError(message(function, 'metadata', constraint, got, fix))
 
 
 def elsewhere_failed(function: str, processes: Sequence[int]) -> RuntimeError:

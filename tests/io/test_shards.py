@@ -362,6 +362,31 @@ def test_folders_that_hold_other_weights(folder):
   assert contents(folder) == before
 
 
+@pytest.mark.parametrize('size', [None, 150])
+def test_metadata_for_other_tools(tmp_path, size):
+  texts = {'format': 'pt', 'note': 'ü'}
+  save(tmp_path / 'x', PARAMS, MASKS, max_shard_size=size, metadata=texts)
+  assert_same(load(tmp_path / 'x')[0], jprune.apply(PARAMS, MASKS))
+  files = [tmp_path / 'x'] if size is None else sorted((tmp_path / 'x').glob('*.safetensors'))
+  assert size is None or len(files) > 1
+  for file in files:  # transformers looks into each
+    assert safetensors.safe_open(file, 'numpy').metadata().items() >= texts.items()
+  with jprune.io.open(tmp_path / 'x') as opened:
+    assert opened.metadata == texts
+    save(tmp_path / 'y', opened.params, opened.masks, size, opened.metadata)
+  if size is None:
+    assert (tmp_path / 'x').read_bytes() == (tmp_path / 'y').read_bytes()
+  else:
+    assert contents(tmp_path / 'x') == contents(tmp_path / 'y')
+
+
+@pytest.mark.parametrize('metadata', ['pt', {'format': 1}, {1: 'pt'}, {'jprune': ''}, [('a', 'b')]])
+def test_metadata_that_are_none(tmp_path, metadata):
+  with pytest.raises(ValueError, match='save: `metadata` must be a dict of texts by their names'):
+    save(tmp_path / 'x', PARAMS, metadata=metadata)
+  assert os.listdir(tmp_path) == []
+
+
 NO_SIZES = ['5', 'GB', '5XB', '0GB', 'GIB', '5BB', '9' * 400 + 'GB', 0, -1, True, 5e9]
 
 
