@@ -63,8 +63,8 @@ def save(
     TypeError: if a leaf is no array with values (a function, a key, a tracer, a shape), or a
       mask is not bool.
     ValueError: if ``path`` is no name for a file, or that of a folder, a pipe or a device, or with
-      ``max_shard_size`` that of a file, or of a folder with weights that no index names; if the
-      tree nests hundreds of containers deep, structure or shapes differ, or two leaves have one
+      ``max_shard_size`` that of a file, or of a folder with weights that no index names, or of
+      Orbax; if the tree nests hundreds of containers deep, structure or shapes differ, or two leaves have one
       path; if ``max_shard_size`` is no size, or ``metadata`` no dict of texts.
     RuntimeError: if another process could not write its part.
 

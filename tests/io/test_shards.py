@@ -212,7 +212,8 @@ def test_a_disk_that_is_full(tmp_path):
 
 def test_folders_that_hold_other_weights(folder):
   before = contents(folder)
-  for name in ('model.safetensors', 'model-00001-of-00009.safetensors', f'x{INDEX}'):
+  orbax = ('_METADATA', '_CHECKPOINT_METADATA')  # as which the folder would be opened
+  for name in ('model.safetensors', 'model-00001-of-00009.safetensors', f'x{INDEX}', *orbax):
     (folder / name).write_bytes(b'mine')
     with pytest.raises(
       ValueError, match=f"without other weights; got .*holds '{name}' of no index"
