@@ -14,6 +14,7 @@ from jprune.graph._segments.program import Leaf, overlap
 from jprune.io import Checkpoint, LazyArray
 from jprune.io._writer import Writer
 from jprune.masks import PackedMask
+from jprune.reconstruct._at_hand import part_of
 from jprune.typing import Params
 
 _AT_ONCE = 1 << 26  # bytes, above which a leaf is copied step by step
@@ -59,22 +60,29 @@ class InFiles:
     if leaf in self._new:
       return self._new[leaf]
     if leaf not in self._read:
-      self._read[leaf] = jnp.asarray(self._lazy[path].read(_index(leaf)))
+      solved = any(overlap(leaf, new) for new in self._new)
+      read = lambda: jnp.asarray(self._lazy[path].read(_index(leaf)))
+      self._read[leaf] = part_of(self.whole(path), axis, step) if solved else read()
     return self._read[leaf]
 
   def put(self, path: str, leaf: jax.Array, mask: jax.Array) -> None:
     """Replaces a leaf."""
-    self._new[Leaf(self._place[path])] = leaf
+    self._solved(Leaf(self._place[path]), leaf)
     self.masks[path] = PackedMask(_bits(mask), mask.shape[-1])
     self._out.put(path, self._stored(path, leaf))
 
   def put_part(self, path: str, axis: int, step: int, leaf: jax.Array, mask: jax.Array) -> None:
     """Replaces a part."""
-    self._new[Leaf(self._place[path], axis, step)] = leaf
+    self._solved(Leaf(self._place[path], axis, step), leaf)
     along_rows = axis == mask.ndim  # where bits of one byte are of several steps
     parts = self._parts.setdefault(path, (axis, {}))[1]
     parts[step] = np.asarray(mask) if along_rows else _bits(mask)
     self._out.put_step(path, step, self._stored(path, leaf), axis=axis)
+
+  def _solved(self, leaf: Leaf, values: jax.Array) -> None:
+    """Keeps what was solved, and lets go of what was read of it before."""
+    self._new[leaf] = values
+    self._read = {each: x for each, x in self._read.items() if not overlap(each, leaf)}
 
   def drop(self, path: str) -> None:
     """Forgets what was done to a leaf, which is then written anew."""
