@@ -63,7 +63,7 @@ def batch(seed):
   return jax.make_array_from_callback(tokens.shape, by_row, lambda index: tokens[index])
 
 
-batches = [batch(seed) for seed in range(8)]
+batches = [batch(1000 + seed) for seed in range(8)]
 
 # 5. What it will take, before anything runs.
 how = {'sparsity': args.sparsity, 'where': 'layers/.*kernel', 'sequential': True}

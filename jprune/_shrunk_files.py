@@ -15,9 +15,9 @@ from jprune._shrink.plan import as_bools
 from jprune.graph._program.outputs import Filter
 from jprune.graph._program.sharding import divided
 from jprune.graph._shrunk.program import Program
-from jprune.io._shards import Files
 from jprune.io._load import read_all
 from jprune.io._save import write
+from jprune.io._shards import Files
 from jprune.typing import Params
 
 _PLAN = 'plan'  # of the metadata

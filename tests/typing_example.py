@@ -244,6 +244,11 @@ def repairing(x: jax.Array) -> None:
     fn, params, iter([x]), sparsity=0.5, sequential=True, cache_dir='/tmp', progress=False
   )
   passes: float = report.passes
+  with jprune.io.open('model') as model:
+    pruned, masks, report = jprune.reconstruct.prune(
+      fn, model, [x], sparsity=0.5, sequential=True, out='pruned', max_shard_size='5GB'
+    )
+    pruned.close()
   repair: jprune.reconstruct.Repair = report
   told: jprune.reconstruct.Plan = jprune.reconstruct.plan(fn, params, x, sequential=True)
   stage: jprune.reconstruct.StagePlan = told.stages[0]

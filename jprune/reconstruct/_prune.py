@@ -111,8 +111,8 @@ def prune(
       the pattern doesn't fit a leaf, a repaired weight is too large for the leaf's dtype, or
       a checkpoint is pruned in a way that needs all of it at once.
     OSError: if ``out`` can't be written.
-    TypeError: if ``fn`` is no function or can't be traced, an argument is of another type, or batches
-      that can be read once are needed again.
+    TypeError: if ``fn`` is no function or can't be traced, an argument is of another type, or
+      batches that can be read once are needed again.
 
   Examples:
     >>> fn = lambda params, x: jax.nn.relu(x @ params['in']) @ params['out']

@@ -81,3 +81,25 @@ def test_in_a_context_of_the_caller():
   assert 'HIGHEST' not in trace()
   with jax.default_matmul_precision('highest'):
     assert trace().count('HIGHEST') >= 2
+
+
+def test_masks_on_other_devices_than_the_params():
+  mesh = jax.make_mesh((4,), ('d',), axis_types=(AxisType.Auto,))
+  kept = np.arange(8) < 4
+  params = {'in': np.arange(16, dtype=np.float32).reshape(2, 8), 'out': np.ones((8, 4), np.float32)}
+  params = jax.device_put(params, NamedSharding(mesh, PartitionSpec(None, 'd')))
+  params['again'] = params['in']  # one array under two paths
+  masks = {
+    'in': np.stack([kept] * 2),
+    'out': np.stack([kept] * 4, 1),
+    'again': np.stack([kept] * 2),
+  }
+  masks = {n: jax.device_put(m, jax.devices()[i + 1]) for i, (n, m) in enumerate(masks.items())}
+
+  def fn(params, x):
+    return jax.nn.relu(x @ params['in'] + x @ params['again']) @ params['out']
+
+  small = jprune.shrink(fn, params, masks, jnp.ones((1, 2)))
+  assert small.params['in'].shape == (2, 4)
+  assert small.params['in'] is small.params['again']
+  assert jprune.graph.verify(fn, params, masks, jnp.ones((1, 2))).largest == 0

@@ -43,7 +43,12 @@ class ReadMask:
     """Whether it keeps the same entries."""
     if self.kept != other.kept or not all(map(np.array_equal, self.alive, other.alive)):
       return False
-    return self.array is other.array or bool((self.array == other.array).all())
+    if self.array is other.array:
+      return True
+    if not _hosts.spans(self.array, other.array):
+      return np.array_equal(self.array, other.array)
+    there = jax.device_put(other.array, self.array.sharding)
+    return bool((self.array == there).all())
 
 
 def read_masks(function: str, params: Params, masks: Masks) -> list[ReadMask | None]:

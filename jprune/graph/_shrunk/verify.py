@@ -226,9 +226,14 @@ def masked_leaf(leaf: Any, mask: ReadMask | None) -> Any:
   """Zero where pruned, of the leaf's dtype."""
   if mask is None or mask.keeps_all:
     return leaf
-  if isinstance(leaf, np.ndarray) and not _hosts.spans(mask.array):
-    return np.where(mask.array, leaf, np.zeros((), leaf.dtype))
-  return jnp.where(mask.array, leaf, jnp.zeros((), leaf.dtype))
+  keep = mask.array
+  if not _hosts.spans(keep):
+    keep = np.asarray(keep)  # which goes to wherever the leaf is
+    if isinstance(leaf, np.ndarray):
+      return np.where(keep, leaf, np.zeros((), leaf.dtype))
+  elif _hosts.spans(leaf):
+    keep = jax.device_put(keep, leaf.sharding)
+  return jnp.where(keep, leaf, jnp.zeros((), leaf.dtype))
 
 
 def sliced_leaf(leaf: Any, kept: dict[int, np.ndarray]) -> Any:
