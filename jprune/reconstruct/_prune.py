@@ -30,7 +30,7 @@ from jprune.reconstruct._sparsegpt import sparsegpt
 from jprune.typing import Distribution, Masks, Params, Scorer, Where
 
 
-@functools.partial(public, name='reconstruct.prune')
+@functools.partial(public, name='reconstruct.prune', opened=True)
 def prune(
   fn: Callable[..., Any],
   params: Params,
