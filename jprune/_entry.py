@@ -26,12 +26,19 @@ _GUARDS = ('host_to_device', 'device_to_device', 'device_to_host')
 _TREES = ('params', 'scores')
 
 
-def public(function: Callable[P, R], name: str | None = None) -> Callable[P, R]:
+class Opened:
+  """What holds the trees of a checkpoint, and is none itself."""
+
+
+def public(
+  function: Callable[P, R], name: str | None = None, opened: bool = False
+) -> Callable[P, R]:
   """The function, explicit in its transfers, once its trees hold nothing that JAX can't.
 
   Args:
     function: whose arguments ``params`` and ``scores`` are looked at.
     name: of the function in messages, if it isn't its own.
+    opened: whether it takes an opened checkpoint in place of a tree.
   """
   places = {
     argument: place
@@ -43,7 +50,8 @@ def public(function: Callable[P, R], name: str | None = None) -> Callable[P, R]:
   def call(*args: P.args, **kwargs: P.kwargs) -> R:
     for argument, place in places.items():
       given = args[place] if place < len(args) else kwargs.get(argument)
-      check_dtypes(name or function.__name__, given, argument)
+      if not (opened and isinstance(given, Opened)):
+        check_dtypes(name or function.__name__, given, argument)
     with _explicit():
       return function(*args, **kwargs)
 
@@ -72,9 +80,14 @@ def _explicit() -> Iterator[None]:
 
 
 def check_dtypes(function: str, given: Any, argument: str = 'params') -> None:
-  """Refuses leaves of dtypes that JAX lacks, by name. Leaves that are no arrays are let through."""
+  """Refuses leaves of dtypes that JAX lacks, by name. Leaves that are no arrays are let through.
+
+  A checkpoint isn't: as a leaf it would be passed over without a word.
+  """
   if all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(given)):
     return
   for path, leaf in zip(*tree.flatten(given)[:2]):
+    if isinstance(leaf, Opened):
+      raise _checks.opened(function, argument, path, leaf)
     if tree.is_array(leaf):
       _checks.check_dtype(function, argument, path, leaf)

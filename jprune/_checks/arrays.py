@@ -22,6 +22,13 @@ def check_shape(function: str, argument: str, path: str, leaf: Any, shape: tuple
     raise ValueError(message(function, argument, f'of shape {tuple(shape)}', kind(leaf), fix, path))
 
 
+def opened(function: str, argument: str, path: str, checkpoint: Any) -> TypeError:
+  """A checkpoint in place of the tree that it holds."""
+  fix = f'Pass what it holds: {argument}=checkpoint.params.'
+  where = path or None
+  return TypeError(message(function, argument, 'a tree of arrays', kind(checkpoint), fix, where))
+
+
 def check_dtype(function: str, argument: str, path: str, leaf: Any) -> None:
   """Refuses what NumPy has and JAX lacks: text, objects, dates, records, long doubles."""
   dtype = leaf.dtype

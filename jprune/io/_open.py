@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jprune import _checks, tree
+from jprune._entry import Opened
 from jprune.io import _errors, _foreign, _leaf, _load, _orbax, _read, _shards, _structure
 from jprune.io._boxes import Box
 from jprune.io._lazy import LazyArray, Read
@@ -19,7 +20,7 @@ from jprune.tree._quantised import scales_of
 from jprune.typing import Masks, Params
 
 
-class Checkpoint:
+class Checkpoint(Opened):
   """What :func:`jprune.io.open` gives: trees of lazy leaves over open files.
 
   As a context manager it closes the files at the end; :meth:`close` does so too. Leaves that are

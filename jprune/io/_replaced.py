@@ -76,9 +76,11 @@ class Place:
         continue
       if own.fullmatch(name) or (interrupted and plain.fullmatch(name)):
         _removed(os.path.join(self.folder, name))
-      elif name in (f'{self._stem}.safetensors', *MARKS) or name.endswith(INDEX):
-        others.append(name)
-      elif plain.fullmatch(name):
+      elif (
+        name in (f'{self._stem}.safetensors', *MARKS)
+        or name.endswith(INDEX)
+        or plain.fullmatch(name)
+      ):
         others.append(name)
     if others:
       raise _errors.folder_taken(self.function, self.argument, self.folder, others)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
-from jprune._checks.words import kind, listed, message
+from jprune import _checks
+from jprune._checks.words import kind, listed, message, quoted
 from jprune.graph import Stats
 
 _EXCLUDE = 'Exclude the leaf with where=.'
@@ -140,6 +142,19 @@ def check_out(function: str, checkpoint: Any, out: Any) -> None:
   if checkpoint is not None and out is None:
     fix = 'Leaves are written to it as they are pruned.'
     raise TypeError(message(function, 'out', 'a folder for params of a checkpoint', 'None', fix))
+
+
+def check_cache_dir(function: str, folder: Any, sequential: bool) -> None:
+  """Refuses a folder that isn't there, or for what nothing waits in."""
+  if folder is None:
+    return
+  name = _checks.as_path(function, folder, 'cache_dir', folders=True)
+  if not sequential:
+    fix = 'Nothing waits where the model is run as a whole.'
+    raise ValueError(message(function, 'cache_dir', 'None unless sequential', quoted(name), fix))
+  if not os.path.isdir(name):
+    constraint, fix = 'an existing folder', 'Create it first.'
+    raise FileNotFoundError(message(function, 'cache_dir', constraint, quoted(name), fix))
 
 
 def checkpoint_in_turn(function: str) -> ValueError:

@@ -153,7 +153,8 @@ def plan(
 
   Args:
     fn: as for :func:`prune`.
-    params: tree of arrays or shape structs.
+    params: tree of arrays or shape structs; that of an opened checkpoint counts as if it were in
+      memory.
     *args: one batch, the arguments of ``fn`` after the params, arrays or shape structs.
     sparsity: fraction of zeros; what :func:`least_squares` takes depends on it.
     method: :func:`sparsegpt`, :func:`alps`, :func:`least_squares` (options bound with

@@ -30,7 +30,7 @@ from jprune.reconstruct._sparsegpt import sparsegpt
 from jprune.typing import Distribution, Masks, Params, Scorer, Where
 
 
-@functools.partial(public, name='reconstruct.prune')
+@functools.partial(public, name='reconstruct.prune', opened=True)
 def prune(
   fn: Callable[..., Any],
   params: Params,
@@ -90,9 +90,9 @@ def prune(
       their inputs, with a pass over the batches (and a compilation) for each; two passes if the
       distribution looks at scores of statistics. ``sequential`` does so by itself, but for such
       a distribution.
-    cache_dir: of ``sequential``: a folder for what waits between two pieces, the batches and
-      activations of all of them; by default they wait in the memory of the host. Files are deleted
-      at the end.
+    cache_dir: of ``sequential`` alone: an existing folder for what waits between two pieces, the
+      batches and activations of all of them; by default they wait in the memory of the host. Files
+      are deleted at the end.
     out: for params of a checkpoint, and for these alone: the folder that the pruned ones are
       written to, in the layout of Hugging Face, stored dense; files appear at the end.
     max_shard_size: of the files in ``out``, in bytes or as ``'5GB'``.
@@ -108,9 +108,10 @@ def prune(
   Raises:
     ValueError: if nothing is selected, no selected leaf is multiplied by anything, there is no
       batch, activations are not finite (leaf and batch are named), a sparsity is outside [0, 1],
-      the pattern doesn't fit a leaf, a repaired weight is too large for the leaf's dtype, or
-      a checkpoint is pruned in a way that needs all of it at once.
-    OSError: if ``out`` can't be written.
+      the pattern doesn't fit a leaf, a repaired weight is too large for the leaf's dtype,
+      a checkpoint is pruned in a way that needs all of it at once, or ``cache_dir`` is given
+      without ``sequential``.
+    OSError: if ``out`` can't be written, or there is no ``cache_dir``.
     TypeError: if ``fn`` is no function or can't be traced, an argument is of another type, or
       batches that can be read once are needed again.
 
@@ -126,6 +127,7 @@ def prune(
   _check(sparsity, pattern, distribution, method, masks is not None)
   checkpoint = params if isinstance(params, Checkpoint) else None
   _errors.check_out(NAME, checkpoint, out)
+  _errors.check_cache_dir(NAME, cache_dir, sequential)
   if checkpoint is not None:
     _check_checkpoint(sequential, masks, distribution)
     params = in_memory_types(checkpoint)

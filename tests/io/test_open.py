@@ -169,6 +169,24 @@ def test_lazy_leaves_are_pruned(path):
   assert all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(pruned))
 
 
+@pytest.mark.parametrize(
+  ('name', 'call'),
+  [
+    ('magnitude', jprune.scores.magnitude),
+    ('tally', jprune.tally),
+    ('prune', lambda model: jprune.prune(model, 0.5)),
+    ('reconstruct.plan', lambda model: jprune.reconstruct.plan(lambda params: params, model)),
+  ],
+)
+def test_a_checkpoint_is_no_tree(name, call, path):
+  told = rf'{name}: `params` must be a tree of arrays; got Checkpoint%s\. Pass .*checkpoint.params'
+  with jprune.io.open(path) as model:
+    with pytest.raises(TypeError, match=told % ''):
+      call(model)
+    with pytest.raises(TypeError, match=told % " at leaf 'a'"):
+      call({'a': model})
+
+
 def test_lazy_leaves_are_saved_one_at_a_time(path):
   with jprune.io.open(path) as opened:
     save(path.parent / 'set', opened.params, opened.masks, max_shard_size=2000)

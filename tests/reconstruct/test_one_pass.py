@@ -260,6 +260,19 @@ def test_values_wait_in_files(batches, tmp_path, monkeypatch):
   assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+  ('how', 'error', 'message'),
+  [
+    ({'cache_dir': 'none'}, FileNotFoundError, 'an existing folder; got .*none.*Create it first'),
+    ({'cache_dir': 'none', 'sequential': False}, ValueError, 'None unless sequential; got .*none'),
+    ({'cache_dir': 3}, TypeError, 'a str or os.PathLike; got int'),
+  ],
+)
+def test_folders_that_do_not_do(how, error, message, batches):
+  with pytest.raises(error, match=r'reconstruct\.prune: `cache_dir` must be ' + message):
+    reconstruct.prune(unrolled, decoder(1), batches, **{**HOW, **how})
+
+
 def test_scores_and_the_pass_read_the_batches_once(batches):
   distribution = functools.partial(jprune.distributions.owl, lam=0.2)
   call = functools.partial(
