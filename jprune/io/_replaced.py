@@ -71,16 +71,13 @@ class Place:
     interrupted = any(re.fullmatch(self._pattern(_TOKEN), name) for name in self._old)
     others, plain = [], re.compile(self._pattern(None))
     own = re.compile(rf'{self._pattern(_TOKEN)}|\.{self._pattern(_TOKEN)}\.tmp')
+    taken = {f'{self._stem}.safetensors', *MARKS}
     for name in sorted(os.listdir(self.folder)):
       if name in self._old or name == self._stem + INDEX:
         continue
       if own.fullmatch(name) or (interrupted and plain.fullmatch(name)):
         _removed(os.path.join(self.folder, name))
-      elif (
-        name in (f'{self._stem}.safetensors', *MARKS)
-        or name.endswith(INDEX)
-        or plain.fullmatch(name)
-      ):
+      elif name in taken or name.endswith(INDEX) or plain.fullmatch(name):
         others.append(name)
     if others:
       raise _errors.folder_taken(self.function, self.argument, self.folder, others)

@@ -64,8 +64,8 @@ def save(
       mask is not bool.
     ValueError: if ``path`` is no name for a file, or that of a folder, a pipe or a device, or with
       ``max_shard_size`` that of a file, or of a folder with weights that no index names, or of
-      Orbax; if the tree nests hundreds of containers deep, structure or shapes differ, or two leaves have one
-      path; if ``max_shard_size`` is no size, or ``metadata`` no dict of texts.
+      Orbax; if the tree nests hundreds of containers deep, structure or shapes differ, or two
+      leaves have one path; if ``max_shard_size`` is no size, or ``metadata`` no dict of texts.
     RuntimeError: if another process could not write its part.
 
   Examples:
