@@ -47,7 +47,7 @@ def shares_alike(option: str) -> str:
 
 def output_is_input(path: str) -> ValueError:
   fix = 'Write to a new name; the old file can be deleted afterwards.'
-  return ValueError(message('prune', 'OUT', 'another file than IN', repr(path), fix))
+  return ValueError(message('prune', 'OUT', 'another file or folder than IN', repr(path), fix))
 
 
 def output_exists(path: str) -> ValueError:

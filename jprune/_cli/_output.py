@@ -11,6 +11,7 @@ from jprune._cli import _errors
 from jprune._cli._source import ModelSource
 from jprune.io import _leaf, _shards, _writer
 from jprune.io._container import Reader
+from jprune.io._orbax import MARKS
 from jprune.io._shards import INDEX
 
 _FILE = '.safetensors'
@@ -54,7 +55,8 @@ def output(path: str, source: ModelSource, most: int | None, force: bool) -> Out
     return Output(name, name, False, None)
   _check_folder(name)
   if os.path.isdir(name):
-    taken = [] if source.folder is None else [source.folder]
+    # that of a lone file too, which may belong to the set that would be replaced
+    taken = [os.path.dirname(path) for path in source.paths] or [source.folder or '']
     _check_replaced(name, taken, force or not os.listdir(name))
   alone = most is None and isinstance(source.files, Reader)
   file = os.path.join(name, os.path.basename(source.paths[0])) if alone else None
@@ -110,5 +112,5 @@ def _check_replaced(name: str, taken: Sequence[str], force: bool) -> None:
 def _check_alone(folder: str, file: str) -> None:
   """Refuses a folder in which other weights would lie beside a file."""
   for other in sorted(os.listdir(folder)):
-    if other.endswith((_FILE, INDEX)) and other != os.path.basename(file):
+    if other in MARKS or (other.endswith((_FILE, INDEX)) and other != os.path.basename(file)):
       raise _errors.other_weights(folder, other)

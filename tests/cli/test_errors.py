@@ -151,7 +151,7 @@ def test_output(tmp_path, capsys, into):
   link.symlink_to(into)
   for path in (into, link):
     for more in ([], ['--force']):
-      assert '`OUT` must be another file than IN' in prune(path, *more)
+      assert '`OUT` must be another file or folder than IN' in prune(path, *more)
   assert into.read_bytes() == before
   assert 'prune: `OUT` must be in an existing folder' in prune(tmp_path / 'no' / 'out')
   assert "prune: `OUT` must be the name of a file; got ''." in prune('')

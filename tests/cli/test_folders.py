@@ -207,7 +207,11 @@ def test_outputs(tmp_path, capsys, folder, params):
   prune = lambda out, *more: refused(capsys, 'prune', folder, out, *GLOBAL, *more)
   before = contents(tmp_path)
   for same in (folder, f'{folder}/', folder / '..' / 'in'):
-    assert '`OUT` must be another file than IN' in prune(same, '--force')
+    assert '`OUT` must be another file or folder than IN' in prune(same, '--force')
+  first = folder / 'model-00001-of-00003.safetensors'  # would go with the set that it belongs to
+  said = refused(capsys, 'prune', first, folder, *GLOBAL, '--force', '--max-shard-size', '1GB')
+  assert f"another file or folder than IN; got '{folder}'" in said
+  assert contents(tmp_path) == before
   (tmp_path / 'file').write_text('precious')
   said = prune(tmp_path / 'file', '--force')
   assert f"`OUT` must be a folder for several files; got '{tmp_path / 'file'}', the name of" in said
@@ -223,11 +227,16 @@ def test_outputs(tmp_path, capsys, folder, params):
   foreign(tmp_path / 'other' / 'model.safetensors', params)
   assert "which holds 'model.safetensors' of no index" in prune(tmp_path / 'other', '--force')
   assert (tmp_path / 'other' / 'config.json').read_text() == '{}'
+  (tmp_path / 'orbax').mkdir()
+  (tmp_path / 'orbax' / '_METADATA').write_text('{}')
+  assert "which holds '_METADATA' of no index" in prune(tmp_path / 'orbax', '--force')
   single = tmp_path / 'single'
   single.mkdir()
   foreign(single / 'weights.safetensors', params, {'format': 'pt'})
   said = refused(capsys, 'prune', single, tmp_path / 'other', *GLOBAL, '--force')
   assert f"without other weights; got '{tmp_path / 'other'}', which holds 'model.safetens" in said
+  said = refused(capsys, 'prune', single, tmp_path / 'orbax', *GLOBAL, '--force')
+  assert "which holds '_METADATA'" in said
   assert contents(tmp_path).items() >= before.items()
 
 
