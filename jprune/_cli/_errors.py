@@ -56,8 +56,8 @@ def output_exists(path: str) -> ValueError:
 
 
 def output_beside_input(path: str) -> ValueError:
-  got, fix = f'{path!r}, which lies there', 'Name OUT last, in another folder.'
-  return ValueError(message('prune', 'OUT', 'no file of the folder of IN', got, fix))
+  constraint, fix = 'outside of the folder of IN', 'Name OUT last, in another folder.'
+  return ValueError(message('prune', 'OUT', constraint, repr(path), fix))
 
 
 def file_for_several(path: str) -> ValueError:

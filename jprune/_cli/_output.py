@@ -50,8 +50,8 @@ def output(path: str, source: ModelSource, most: int | None, force: bool) -> Out
     _checks.check_output('prune', _checks.as_path('prune', path, 'OUT'), 'OUT')
     if os.path.exists(name):
       _check_replaced(name, source.paths, force)
-      if _is_beside(name, source):
-        raise _errors.output_beside_input(name)
+    if _is_beside(name, source):
+      raise _errors.output_beside_input(name)
     return Output(name, name, False, None)
   _check_folder(name)
   if os.path.isdir(name):
@@ -97,7 +97,10 @@ def _check_folder(name: str) -> None:
 
 
 def _is_beside(name: str, source: ModelSource) -> bool:
-  """Whether a file lies among those of a model, as the last of a list whose OUT was forgotten."""
+  """Whether a file lies among those of a model: it would be one of them, or is.
+
+  So is the last of a list whose OUT was forgotten.
+  """
   folder = os.path.dirname(os.path.abspath(name))
   return source.folder is not None and os.path.samefile(folder, source.folder or os.curdir)
 

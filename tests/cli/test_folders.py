@@ -219,7 +219,8 @@ def test_outputs(tmp_path, capsys, folder, params):
   assert 'ends with .safetensors is one file, without --max-shard-size.\n' in said
   files = sorted(folder.glob('*.safetensors'))  # as with a glob, when OUT is forgotten
   said = refused(capsys, 'prune', *files, *GLOBAL, '--force')
-  assert f"`OUT` must be no file of the folder of IN; got '{files[-1]}', which lies there" in said
+  assert f"`OUT` must be outside of the folder of IN; got '{files[-1]}'. Name OUT last" in said
+  assert '`OUT` must be outside of' in prune(folder / 'model.safetensors')  # as which it is read
   assert '`OUT` must be in an existing folder' in prune(tmp_path / 'no' / 'out')
   (tmp_path / 'other').mkdir()
   (tmp_path / 'other' / 'config.json').write_text('{}')
