@@ -172,9 +172,9 @@ def test_a_checkpoint_is_no_tree(name, call, path):
     rf'{name}: `params` must be a tree of arrays; got Checkpoint%s\. Pass .*checkpoint.params'
   )
   with jprune.io.open(path) as model:
-    with pytest.raises(TypeError, match=told % ''):
+    with pytest.raises(TypeError, match=wanted % ''):
       call(model)
-    with pytest.raises(TypeError, match=told % " at leaf 'a'"):
+    with pytest.raises(TypeError, match=wanted % " at leaf 'a'"):
       call({'a': model})
 
 
