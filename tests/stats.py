@@ -2,8 +2,8 @@
 
 import jax.numpy as jnp
 
-from jprune.graph._capture.moments import moments_of
-from jprune.graph._capture.stats import Stats, Use
+from jprune.graph._statistics.moments import moments_of
+from jprune.graph._statistics.stats import Stats, Use
 
 
 def of_inputs(inputs, outputs, weights=None, gram=True):

@@ -71,6 +71,7 @@ def everyday(folder: pathlib.Path, x: jax.Array) -> None:
     opened: jprune.io.Checkpoint = checkpoint
     leaf: jprune.io.LazyArray = opened.params['in']
     print(leaf.read().sum(), leaf[0], opened.masks, opened.shards)
+    jprune.save(folder / 'again', opened.params, metadata=opened.metadata)
   report: jprune.report.Tally = jprune.tally(params, masks)
   rows: tuple[jprune.report.LeafTally, ...] = report.rows
   sparsest: float = max(row.sparsity for row in rows)

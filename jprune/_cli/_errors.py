@@ -76,6 +76,13 @@ def several_folders(function: str, folders: Sequence[str]) -> ValueError:
   return ValueError(message(function, 'path', constraint, f'those of {listed(folders)}', fix))
 
 
+def no_part(function: str, path: str) -> ValueError:
+  """Of several names, one of what is a model by itself, or of no weights at all."""
+  constraint, got = 'one model', f'{path!r} among others'
+  fix = "Pass one folder or one index alone, or files, such as those of '*.safetensors'."
+  return ValueError(message(function, 'path', constraint, got, fix))
+
+
 def without_index(function: str, path: str) -> ValueError:
   got = f'some of several, {path!r} among them, without what their index says'
   return ValueError(message(function, 'path', 'a whole checkpoint', got, 'Pass the folder.'))

@@ -124,6 +124,9 @@ def _files(function: str, names: list[str]) -> _shards.Files:
   """Opens a checkpoint, or several files as one; with their index, if they are all of its."""
   if len(names) == 1:
     return _shards.reader(function, names[0])
+  for name in names:
+    if os.path.isdir(name) or name.endswith('.json'):
+      raise _errors.no_part(function, name)
   folders = sorted({os.path.dirname(_checks.as_path(function, name)) for name in names})
   if len(folders) > 1:
     raise _errors.several_folders(function, folders)

@@ -9,9 +9,6 @@ from jprune._roles import Role as Role
 from jprune._roles import Roles as Roles
 from jprune.graph._capture.capture import capture as capture
 from jprune.graph._capture.capture import capture_batches as capture_batches
-from jprune.graph._capture.moments import Moments as Moments
-from jprune.graph._capture.stats import Stats as Stats
-from jprune.graph._capture.stats import Use as Use
 from jprune.graph._channels.graph import ChannelGraph as ChannelGraph
 from jprune.graph._channels.graph import channels as channels
 from jprune.graph._channels.groups import Group as Group
@@ -24,3 +21,6 @@ from jprune.graph._macs.products import Product as Product
 from jprune.graph._roles.leaf_roles import roles as roles
 from jprune.graph._shrunk.verify import Verification as Verification
 from jprune.graph._shrunk.verify import verify as verify
+from jprune.graph._statistics.moments import Moments as Moments
+from jprune.graph._statistics.stats import Stats as Stats
+from jprune.graph._statistics.stats import Use as Use

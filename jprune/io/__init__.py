@@ -1,7 +1,11 @@
-"""Params and masks on disk: one safetensors file, each leaf in its smallest format.
+"""Params and masks on disk: safetensors, in one file or several, each leaf at its smallest.
 
-A leaf becomes the tensors that ``_leaf`` lists, ``_container`` places them in the file,
-``_structure`` describes the tree around them, ``_atomic`` makes the file appear all at once.
+A leaf becomes the tensors that ``_leaf`` lists, ``_container`` places them in a file,
+``_structure`` describes the tree around them, ``_writer`` puts leaves into their files one at a
+time, ``_atomic`` makes a file appear all at once and ``_replaced`` a set of them. ``_shards`` opens
+all files of a checkpoint as if they were one, ``_read`` gets leaves or parts of them out; ``_lazy``
+and ``_orbax`` are what :func:`open` gives. ``_spread`` and ``_together`` are saving by several
+processes.
 """
 
 from jprune.io._lazy import LazyArray as LazyArray

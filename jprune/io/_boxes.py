@@ -18,7 +18,7 @@ Box = tuple[slice, ...]
 """A slice for each axis, from a start to a stop within it, step 1."""
 
 
-class Source(Protocol):
+class ReadInto(Protocol):
   """What gives the bytes of a tensor."""
 
   def read_into(self, tensor: Tensor, position: int, out: np.ndarray) -> None: ...
@@ -65,7 +65,7 @@ def _along(shape: Sequence[int], index: Any, n: int, part: Any) -> tuple[slice, 
   return slice(start, start + 1), 0
 
 
-def read_box(source: Source, tensor: Tensor, box: Box) -> np.ndarray:
+def read_box(source: ReadInto, tensor: Tensor, box: Box) -> np.ndarray:
   """The part of a tensor in a box, row-major.
 
   Runs of bytes are read one by one where they are long; where they are short, what lies between
@@ -92,7 +92,7 @@ def read_box(source: Source, tensor: Tensor, box: Box) -> np.ndarray:
   return out
 
 
-def _thinned(source: Source, tensor: Tensor, box: Box, axis: int, out: np.ndarray) -> np.ndarray:
+def _thinned(source: ReadInto, tensor: Tensor, box: Box, axis: int, out: np.ndarray) -> np.ndarray:
   """Reads all along an axis, and keeps what is in the box."""
   wide = [*box[:axis], slice(0, tensor.shape[axis]), *box[axis + 1 :]]
   each = math.prod(part.stop - part.start for part in wide[1:]) * tensor.dtype.itemsize

@@ -167,7 +167,8 @@ class Reader:
     try:
       (length,) = LENGTH.unpack(file.read(LENGTH.size))
       with safetensors.safe_open(path, framework='numpy') as judged:
-        self.metadata = judged.metadata() or {}
+        # sorted, as the library gives them in another order each time
+        self.metadata = dict(sorted((judged.metadata() or {}).items()))
       entries = json.loads(file.read(min(length, size)))
       entries.pop(METADATA, None)
       self.spans = {name: _parsed(entry) for name, entry in entries.items()}

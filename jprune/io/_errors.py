@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 import jax
@@ -107,7 +108,9 @@ def bad_index(shape: Sequence[int], index: Any) -> IndexError:
 
 def no_checkpoint(function: str, folder: str) -> ValueError:
   constraint, got = 'a checkpoint', f'the folder {quoted(folder)}, which holds no safetensors file'
-  fix = 'Name the folder of the files; one of Orbax is read by jprune.io.open.'
+  fix = 'Name the folder of the files, or that of a checkpoint of Orbax.'
+  if function == 'load':
+    fix = 'Name the folder of the files; one of Orbax is read by jprune.io.open.'
   return ValueError(message(function, 'path', constraint, got, fix))
 
 
@@ -140,6 +143,12 @@ def no_tensors(function: str, path: str) -> ValueError:
   return ValueError(message(function, 'path', constraint, f'{quoted(path)}, which has none'))
 
 
+def unnamed_tensor(function: str, path: str) -> ValueError:
+  constraint = 'a file whose tensors have names'
+  fix = 'Save that tensor under a name first.'
+  return ValueError(message(function, 'path', constraint, f"{quoted(path)} with a tensor ''", fix))
+
+
 def unknown_code(function: str, name: str, code: str, known: Sequence[str]) -> ValueError:
   """A dtype of the safetensors format that NumPy can't count in."""
   constraint = f'a file of tensors of {", ".join(known)}'
@@ -148,7 +157,7 @@ def unknown_code(function: str, name: str, code: str, known: Sequence[str]) -> V
 
 
 def one_of_several(function: str, path: str, which: str) -> ValueError:
-  got = f'{quoted(path)}, which is {shortened(which)}'
+  got = f"{quoted(path)}, which is one file of several, '{shortened(which)}'"
   fix = 'Pass the folder, or the index.'
   return ValueError(message(function, 'path', 'a whole checkpoint', got, fix))
 
@@ -203,9 +212,21 @@ def folder_taken(function: str, argument: str, path: str, names: Sequence[str]) 
 
 
 def bad_shard_size(function: str, size: Any) -> ValueError:
-  constraint = "a number of bytes, or a text such as '5GB' or '512MiB'"
+  constraint = "a positive int, of bytes, or a text such as '5GB' or '512MiB'"
   fix = 'Leave it out to write one file.'
   return ValueError(message(function, 'max_shard_size', constraint, repr(size), fix))
+
+
+def check_metadata(function: str, metadata: Any, own: Sequence[str]) -> None:
+  """Refuses what is no dict of texts, and the names of jprune's own."""
+  constraint, given = 'a dict of texts by their names', {} if metadata is None else metadata
+  if not isinstance(given, Mapping) or not all(isinstance(x, str) for x in chain(*given.items())):
+    got, fix = shortened(repr(given)), 'Make other things texts, such as with json.dumps.'
+    raise ValueError(message(function, 'metadata', constraint, got, fix))
+  taken = [name for name in own if name in given]
+  if taken:
+    got, fix = f"{listed(taken)}, jprune's own", 'Choose another name.'
+    raise ValueError(message(function, 'metadata', constraint, got, fix))
 
 
 def elsewhere_failed(function: str, processes: Sequence[int]) -> RuntimeError:

@@ -20,10 +20,12 @@ def plans(files: Files) -> list[_leaf.Leaf]:
   """The leaves, sorted by their names, which may hold anything.
 
   Raises:
-    ValueError: if there is none, or one of a dtype that NumPy hasn't.
+    ValueError: if there is none, one without a name, or one of a dtype that NumPy hasn't.
   """
   if not files.spans:
     raise _errors.no_tensors(files.function, files.path)
+  if '' in files.spans:  # the path of a leaf that is a tree by itself, stored under another name
+    raise _errors.unnamed_tensor(files.function, files.file_of(''))
   return [_plan(files, name, files.spans[name]) for name in sorted(files.spans)]
 
 

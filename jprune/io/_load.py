@@ -1,4 +1,4 @@
-"""One file to params and masks."""
+"""A file, or the files of a folder, to params and masks."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ from jprune.typing import Masks, Params
 def load(path: str | os.PathLike[str], like: Params | None = None) -> tuple[Params, Masks]:
   """Loads what :func:`save` saved: params, exactly 0.0 where they were pruned, and masks.
 
-  Dicts, lists, tuples and ``None`` come back as they were. The file can't name other containers
+  Dicts, lists, tuples and ``None`` come back as they were. A file can't name other containers
   (``FrozenDict``, ``nnx.State``, dataclasses, named tuples): pass a tree that has them as
   ``like``, else they come back as plain dicts, with the keys or field names that the leaf paths
   show.
 
   Args:
-    path: of a file that :func:`save` wrote.
+    path: of a file that :func:`save` wrote; of several files their folder, or their index.
     like: tree with the leaf paths of the saved params: params, or shape structs as
       ``jax.eval_shape`` gives them. Shapes and dtypes must be those of the file; shardings of
       shape structs and of committed arrays are followed, by params and masks.
@@ -46,11 +46,12 @@ def load(path: str | os.PathLike[str], like: Params | None = None) -> tuple[Para
 
   Raises:
     ImportError: if safetensors is not installed.
-    FileNotFoundError: if there is no such file.
+    FileNotFoundError: if there is no such file, or one of several is missing.
     OSError: if it can't be read.
-    ValueError: if the file is truncated, damaged, or not written by :func:`save`, or if it is a
-      pipe or a device; if its leaves don't fit into memory; if ``like`` does not fit it; if it
-      holds 64-bit numbers and ``jax_enable_x64`` is off.
+    ValueError: if a file is truncated, damaged, or not written by :func:`save`, or if it is a
+      pipe or a device; if an index is missing or doesn't fit its files; if the leaves don't fit
+      into memory; if ``like`` does not fit them; if there are 64-bit numbers and
+      ``jax_enable_x64`` is off.
 
   Examples:
     >>> import os, tempfile
@@ -101,7 +102,7 @@ def _contents(reader: Files) -> tuple[dict[str, Any], list[_leaf.Leaf], list[str
   if reader.metadata.get(CHECKSUM) != f'{zlib.crc32(text.encode()):08x}':
     raise _checks.damaged_file(reader.function, reader.path, 'its metadata has another checksum')
   with _damaged(reader):
-    contents = json.loads(text, object_pairs_hook=_unique)
+    contents = json.loads(text, object_pairs_hook=_shards.unique)
     version, rows = contents['version'], contents['leaves']
     if type(version) is not int or version < 1:
       raise ValueError(f'its version is {version!r}')
@@ -135,13 +136,6 @@ def _damaged(reader: Files, leaf: Any = None) -> Iterator[None]:
   except (ValueError, LookupError, TypeError) as error:
     detail = error if isinstance(error, ValueError) else repr(error)
     raise _checks.damaged_file(reader.function, reader.path, detail, leaf) from None
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-  found = dict(pairs)
-  if len(found) < len(pairs):
-    raise ValueError('it has a key twice')
-  return found
 
 
 def _placement(

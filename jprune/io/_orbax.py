@@ -15,7 +15,8 @@ from jprune.io._boxes import Box
 from jprune.io._lazy import LazyArray
 from jprune.io._leaf import Leaf
 
-_METADATA, _STEP, _UNFINISHED = '_METADATA', '_CHECKPOINT_METADATA', '.orbax-checkpoint-tmp'
+MARKS = _METADATA, _STEP = '_METADATA', '_CHECKPOINT_METADATA'  # files of a checkpoint's folder
+_UNFINISHED = '.orbax-checkpoint-tmp'
 
 
 def folder_of(function: str, path: str) -> str | None:

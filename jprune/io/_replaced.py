@@ -26,6 +26,7 @@ from typing import BinaryIO
 
 from jprune import _checks
 from jprune.io import _atomic, _errors
+from jprune.io._orbax import MARKS
 from jprune.io._shards import INDEX, read_index
 
 try:
@@ -75,7 +76,9 @@ class Place:
         continue
       if own.fullmatch(name) or (interrupted and plain.fullmatch(name)):
         _removed(os.path.join(self.folder, name))
-      elif name == f'{self._stem}.safetensors' or name.endswith(INDEX) or plain.fullmatch(name):
+      elif name in (f'{self._stem}.safetensors', *MARKS) or name.endswith(INDEX):
+        others.append(name)
+      elif plain.fullmatch(name):
         others.append(name)
     if others:
       raise _errors.folder_taken(self.function, self.argument, self.folder, others)

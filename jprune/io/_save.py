@@ -1,15 +1,16 @@
-"""Params and masks to one file."""
+"""Params and masks to one file, or to several."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from typing import Any
 
 import jax
 
 from jprune import _checks, tree
 from jprune._entry import explicit
-from jprune.io import _container, _errors, _leaf, _spread, _structure, _together, _writer
+from jprune.io import _container, _errors, _leaf, _shards, _spread, _structure, _together, _writer
 from jprune.masks._apply import aligned
 from jprune.masks._pack import PackedMask
 from jprune.typing import Masks, Params
@@ -21,6 +22,7 @@ def save(
   params: Params,
   masks: Masks = None,
   max_shard_size: int | str | None = None,
+  metadata: Mapping[str, str] | None = None,
 ) -> None:
   """Saves params and masks as safetensors, in one file or in several, each leaf at its smallest.
 
@@ -50,6 +52,8 @@ def save(
     masks: tree of the same structure; leaves bool or packed, of the param's shape, or ``None``.
     max_shard_size: bytes of tensors in one file, as a number or as ``'5GB'`` (10^9) or ``'5GiB'``
       (2^30); a leaf that is larger has a file to itself. ``None``: one file.
+    metadata: texts for other tools, in the header of each file; :func:`jprune.io.open` gives those
+      of a checkpoint. ``{'format': 'pt'}`` is what transformers asks for.
 
   Raises:
     ImportError: if safetensors is not installed.
@@ -59,9 +63,9 @@ def save(
     TypeError: if a leaf is no array with values (a function, a key, a tracer, a shape), or a
       mask is not bool.
     ValueError: if ``path`` is no name for a file, or that of a folder, a pipe or a device, or with
-      ``max_shard_size`` that of a file, or of a folder with weights that no index names; if the
-      tree nests hundreds of containers deep, structure or shapes differ, or two leaves have one
-      path; if ``max_shard_size`` is no size.
+      ``max_shard_size`` that of a file, or of a folder with weights that no index names, or of
+      Orbax; if the tree nests hundreds of containers deep, structure or shapes differ, or two leaves have one
+      path; if ``max_shard_size`` is no size, or ``metadata`` no dict of texts.
     RuntimeError: if another process could not write its part.
 
   Examples:
@@ -80,29 +84,37 @@ def save(
      'model-00002-of-00002.safetensors',
      'model.safetensors.index.json']
   """
-  write('save', path, params, masks, max_shard_size)
+  write('save', path, params, masks, max_shard_size, metadata)
 
 
 def write(
-  function: str, path: Any, params: Params, masks: Masks = None, size: Any = None, **more: Any
+  function: str,
+  path: Any,
+  params: Params,
+  masks: Masks = None,
+  size: Any = None,
+  metadata: Any = None,
+  **more: Any,
 ) -> None:
-  """Saves params and masks, and what else stands in the metadata, for a caller of that name."""
+  """Saves params and masks, and what else jprune's own metadata say, for a caller of that name."""
   _container.library(function)
   target = _checks.as_path(function, path, folders=size is not None)
   most = None if size is None else _writer.shard_bytes(function, size)
+  _errors.check_metadata(function, metadata, (_writer.KEY, _writer.CHECKSUM, _shards.SHARD))
   description = _described(function, params)
   leaves, found = _checked(function, params, masks)
   paths = tree.flatten(params)[0]
   contents = {'masks': masks is not None, 'tree': description, **more}
   if any(_together.spans(each, replicated=most is not None) for each in [*leaves, *found]):
-    _spread.write(function, target, most, paths, leaves, found, contents)
+    _spread.write(function, target, most, paths, leaves, found, contents, metadata)
     return
   _writer.check_target(function, target, most)
   plans = [_leaf.plan(name, *pair) for name, *pair in zip(paths, leaves, found, strict=True)]
   if most is None:
-    writing = _writer.one_file(function, target, plans, contents)
+    writing = _writer.one_file(function, target, plans, contents, metadata=metadata)
   else:
-    writing = _writer.several_files(function, target, _writer.groups(plans, most), contents)
+    groups = _writer.groups(plans, most)
+    writing = _writer.several_files(function, target, groups, contents, metadata=metadata)
   with writing as out:
     for each in zip(paths, leaves, found, strict=True):
       _put(out, *each)

@@ -53,7 +53,7 @@ def reader(function: str, path: Any) -> Files:
     return _of_folder(function, name)
   if name.endswith('.index.json'):
     return _of_index(function, name)
-  return _alone(_container.reader(function, _checks.as_path(function, path)))
+  return _alone(_container.reader(function, name))
 
 
 def _of_folder(function: str, folder: str) -> Files:
@@ -124,7 +124,7 @@ def read_index(function: str, path: str) -> tuple[dict[str, str], dict[str, Any]
   try:
     with open(path, 'rb') as file:
       size = os.fstat(file.fileno()).st_size  # so much is set aside before it is read
-      contents = json.loads(file.read(min(size, _MOST)), object_pairs_hook=_unique)
+      contents = json.loads(file.read(min(size, _MOST)), object_pairs_hook=unique)
     weight_map, metadata = contents['weight_map'], contents.get('metadata') or {}
     if not (isinstance(weight_map, dict) and weight_map and isinstance(metadata, dict)):
       raise ValueError('its weight_map is no object with tensors')
@@ -141,7 +141,8 @@ def read_index(function: str, path: str) -> tuple[dict[str, str], dict[str, Any]
   return weight_map, metadata
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+  """An object of JSON, for ``object_pairs_hook``, of which no key is read twice."""
   found = dict(pairs)
   if len(found) < len(pairs):
     raise ValueError('it has a key twice')

@@ -22,6 +22,7 @@ def write(
   leaves: Sequence[Any],
   masks: Sequence[Any],
   contents: Mapping[str, Any],
+  metadata: Mapping[str, str] | None,
 ) -> None:
   """Saves leaves and masks; all processes must call.
 
@@ -32,7 +33,8 @@ def write(
     paths: of the leaves.
     leaves: of the params.
     masks: of each leaf, or ``None``.
-    contents: what the metadata say besides.
+    contents: what jprune's metadata say besides.
+    metadata: texts of other tools.
   """
   attempt = Attempt(function)
   attempt.do(_writer.check_target, function, target, most)
@@ -42,9 +44,10 @@ def write(
   each = dict(zip(paths, zip(leaves, masks, strict=True)))
   with attempt.cleared():
     if most is None:
-      _one_file(function, target, plans, each, contents, attempt)
+      _one_file(function, target, plans, each, contents, metadata, attempt)
     else:
-      _several_files(function, target, _writer.groups(plans, most), each, contents, attempt)
+      groups = _writer.groups(plans, most)
+      _several_files(function, target, groups, each, contents, metadata, attempt)
 
 
 def _one_file(
@@ -53,13 +56,14 @@ def _one_file(
   plans: Sequence[_leaf.Leaf],
   each: Mapping[str, tuple[Any, Any]],
   contents: Mapping[str, Any],
+  metadata: Mapping[str, str] | None,
   attempt: Attempt,
 ) -> None:
   """The first process writes."""
   out: Any = None
   with contextlib.ExitStack() as stack:
     if jax.process_index() == 0:
-      file = _writer.one_file(function, target, plans, contents)
+      file = _writer.one_file(function, target, plans, contents, metadata=metadata)
       out = attempt.do(stack.enter_context, file)
     attempt.agree()
     for plan in plans:
@@ -75,6 +79,7 @@ def _several_files(
   groups: Sequence[Sequence[_leaf.Leaf]],
   each: Mapping[str, tuple[Any, Any]],
   contents: Mapping[str, Any],
+  metadata: Mapping[str, str] | None,
   attempt: Attempt,
 ) -> None:
   """Each process writes its files; the first one makes room for them, and puts up the index."""
@@ -91,7 +96,7 @@ def _several_files(
     attempt.agree()
     stack.enter_context(place.cleared_on_failure())
     files = stack.enter_context(contextlib.ExitStack())
-    begun = _writer.growing_files(place, groups, mine, metadata=None)
+    begun = _writer.growing_files(place, groups, mine, metadata)
     growing: Any = attempt.do(files.enter_context, begun)
     attempt.agree()
     out = _writer.Writer(growing)

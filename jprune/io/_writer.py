@@ -37,7 +37,7 @@ VERSION = 1
 KEY = 'jprune'  # of the metadata: what the tensors stand for, as JSON
 CHECKSUM = 'jprune_crc32'  # of that text
 
-_SIZE = re.compile(r'\s*(\d+(?:\.\d+)?)\s*([KMGT]?)(I?)B\s*', re.IGNORECASE)
+_SIZE = re.compile(r'\s*([0-9]{1,18}(?:\.[0-9]{1,18})?)\s*([KMGT]?)(I?)B\s*', re.IGNORECASE)
 
 
 def shard_bytes(function: str, size: Any) -> int:
@@ -207,11 +207,6 @@ def growing_files(
     yield files
     for file in files:
       file.seal()
-
-
-def _same(texts: dict[str, str], _: Mapping[str, int]) -> dict[str, str]:
-  """A header's texts, which no checksum changes: those of several files stand in the index."""
-  return texts
 
 
 def described(

@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jprune import _checks, tree
 from jprune._entry import explicit, public
@@ -45,7 +46,7 @@ def apply(params: Params, masks: Masks) -> Params:
   A selection, not a product: NaN, infinities and ``-0.0`` under a ``False`` become ``0.0`` too.
 
   Args:
-    params: tree of arrays.
+    params: tree of arrays; leaves of :func:`jprune.io.open` are read.
     masks: tree of the same structure; leaves bool or packed, of the param's shape, or ``None``.
 
   Returns:
@@ -64,7 +65,15 @@ def apply(params: Params, masks: Masks) -> Params:
   found = aligned('apply', params, masks)
   for path, leaf in zip(paths, leaves):
     _checks.check_values('apply', path, leaf)
-  return treedef.unflatten([zero_where_pruned(leaf, mask) for leaf, mask in zip(leaves, found)])
+  return treedef.unflatten(
+    [zero_where_pruned(_at_hand(leaf), mask) for leaf, mask in zip(leaves, found)]
+  )
+
+
+def _at_hand(leaf: Any) -> Any:
+  """An array that lies elsewhere, such as in a file, is fetched; others stay what they are."""
+  known = isinstance(leaf, (jax.Array, np.ndarray, np.generic))
+  return leaf if known or not tree.is_array(leaf) else jnp.asarray(leaf)
 
 
 def zero_where_pruned(leaf: Any, mask: Any) -> Any:

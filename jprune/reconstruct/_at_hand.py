@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.sharding import NamedSharding, PartitionSpec
 
-from jprune.graph._segments.program import Leaf
+from jprune.graph._segments.program import LeafPart
 
 
 class AtHand:
@@ -50,7 +50,7 @@ class AtHand:
     """Replaces a part."""
     self._parts.setdefault(path, _Parts(axis)).done[step] = leaf, mask
 
-  def release(self, needed: Iterable[Leaf]) -> None:
+  def release(self, needed: Iterable[LeafPart]) -> None:
     """Lets go of nothing: all of it is asked for at the end."""
 
   def drop(self, path: str) -> None:

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jprune import _checks, tree
-from jprune.graph._capture.stats import Use
+from jprune.graph._statistics.stats import Use
 from jprune.masks import NOfM, Unstructured
 from jprune.reconstruct import _errors
 from jprune.reconstruct._devices import read, untyped

@@ -16,11 +16,10 @@ import numpy as np
 
 from jprune.graph._analysis.traced import Traced
 from jprune.graph._axes.atoms import resolve
-from jprune.graph._capture.capture import tokens_of
+from jprune.graph._capture.capturing import tokens_of
 from jprune.graph._capture.find_products import Survey
-from jprune.graph._capture.stats import Stats, Use
 from jprune.graph._program.sharding import struct
-from jprune.graph._segments.program import Leaf, Program, overlap
+from jprune.graph._segments.program import LeafPart, Unrolled, overlap
 from jprune.graph._segments.segment import (
   Segment,
   alive,
@@ -29,6 +28,7 @@ from jprune.graph._segments.segment import (
   macs_of,
   needed,
 )
+from jprune.graph._statistics.stats import Stats, Use
 from jprune.reconstruct import _stages
 from jprune.reconstruct._stages import Stage
 
@@ -82,7 +82,7 @@ class Cuts:
     numbers = {self._loop(stage) for stage in self.stages if stage.step is not None}
     unrolled = {body for body, (number, _) in loops.items() if number in numbers}
     while True:
-      self.program = Program(traced, unrolled)
+      self.program = Unrolled(traced, unrolled)
       numbers = {loops[body][0] for body in unrolled}
       self.apart = [s.step is not None and self._loop(s) in numbers for s in self.stages]
       bad = [s for j, s in enumerate(self.stages) if not self._comes_apart(j)]
@@ -104,13 +104,13 @@ class Cuts:
       )
     )
 
-  def _leaf(self, j: int, path: str) -> Leaf:
+  def _leaf(self, j: int, path: str) -> LeafPart:
     """What a stage prunes of a leaf."""
     if not self.apart[j]:
-      return Leaf(self._place[path])
-    return Leaf(self._place[path], _stages.axis_of(self._uses[path][0]), self.stages[j].step)
+      return LeafPart(self._place[path])
+    return LeafPart(self._place[path], _stages.axis_of(self._uses[path][0]), self.stages[j].step)
 
-  def _reads_of(self, path: str, j: int) -> list[list[Leaf]]:
+  def _reads_of(self, path: str, j: int) -> list[list[LeafPart]]:
     """By operation that multiplies by a leaf, what it reads of it; of others, other steps."""
     place = self._place[path]
     found = []
@@ -141,7 +141,7 @@ class Cuts:
     The last stage may change what was read before: nobody looks at it any more.
     """
     program = self.program
-    first: dict[Leaf, int] = {}
+    first: dict[LeafPart, int] = {}
     for place in running:
       if program.by_data(place):
         for leaf in program.used(place):
@@ -194,7 +194,7 @@ class Cuts:
     """Whether a value that was made is read after a stage."""
     return self._reads.get(value, -1) >= self.ends[j]
 
-  def given(self, j: int) -> set[Leaf]:
+  def given(self, j: int) -> set[LeafPart]:
     """The leaves, or parts, that the segments of a stage are given."""
     segments = [segment for segment in (self.capturing(j), self.running(j)) if segment is not None]
     return {self.program.leaves[value] for segment in segments for value in segment.leaves}

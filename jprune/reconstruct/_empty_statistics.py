@@ -7,8 +7,8 @@ import dataclasses
 import jax.numpy as jnp
 import numpy as np
 
-from jprune.graph._capture.moments import Moments, exponents
-from jprune.graph._capture.stats import Stats
+from jprune.graph._statistics.moments import Moments, exponents
+from jprune.graph._statistics.stats import Stats
 
 _LEAST = -(2**20)
 

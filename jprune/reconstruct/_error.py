@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from jprune import _powers
-from jprune.graph._capture.moments import Moments, exponents
+from jprune.graph._statistics.moments import Moments, exponents
 from jprune.reconstruct._hessian import one_by_one
 
 _NOTHING = -(2**20)

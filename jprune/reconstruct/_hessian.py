@@ -11,7 +11,7 @@ from jax import lax
 from jax.scipy.linalg import solve_triangular
 
 from jprune import _powers
-from jprune.graph._capture.moments import Moments
+from jprune.graph._statistics.moments import Moments
 
 _TRIES = 12
 _FIRST = 1e-6  # what is tried after no damping at all

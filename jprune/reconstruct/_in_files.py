@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jprune import tree
-from jprune.graph._segments.program import Leaf, overlap
+from jprune.graph._segments.program import LeafPart, overlap
 from jprune.io import Checkpoint, LazyArray
 from jprune.io._writer import Writer
 from jprune.masks import PackedMask
@@ -37,13 +37,13 @@ class InFiles:
     self.masks: dict[str, PackedMask] = {}
     self._lazy, self._out = lazy, out
     self._place = {path: place for place, path in enumerate(lazy)}
-    self._read: dict[Leaf, jax.Array] = {}
-    self._new: dict[Leaf, jax.Array] = {}
+    self._read: dict[LeafPart, jax.Array] = {}
+    self._new: dict[LeafPart, jax.Array] = {}
     self._parts: dict[str, tuple[int, dict[int, np.ndarray]]] = {}
 
   def whole(self, path: str) -> jax.Array:
     """A leaf as it is now."""
-    leaf = Leaf(self._place[path])
+    leaf = LeafPart(self._place[path])
     if leaf in self._new:
       return self._new[leaf]
     if leaf not in self._read:
@@ -56,7 +56,7 @@ class InFiles:
 
   def part(self, path: str, axis: int, step: int) -> jax.Array:
     """Its part at an index along an axis."""
-    leaf = Leaf(self._place[path], axis, step)
+    leaf = LeafPart(self._place[path], axis, step)
     if leaf in self._new:
       return self._new[leaf]
     if leaf not in self._read:
@@ -67,19 +67,19 @@ class InFiles:
 
   def put(self, path: str, leaf: jax.Array, mask: jax.Array) -> None:
     """Replaces a leaf."""
-    self._solved(Leaf(self._place[path]), leaf)
+    self._solved(LeafPart(self._place[path]), leaf)
     self.masks[path] = PackedMask(_bits(mask), mask.shape[-1])
     self._out.put(path, self._stored(path, leaf))
 
   def put_part(self, path: str, axis: int, step: int, leaf: jax.Array, mask: jax.Array) -> None:
     """Replaces a part."""
-    self._solved(Leaf(self._place[path], axis, step), leaf)
+    self._solved(LeafPart(self._place[path], axis, step), leaf)
     along_rows = axis == mask.ndim  # where bits of one byte are of several steps
     parts = self._parts.setdefault(path, (axis, {}))[1]
     parts[step] = np.asarray(mask) if along_rows else _bits(mask)
     self._out.put_step(path, step, self._stored(path, leaf), axis=axis)
 
-  def _solved(self, leaf: Leaf, values: jax.Array) -> None:
+  def _solved(self, leaf: LeafPart, values: jax.Array) -> None:
     """Keeps what was solved, and lets go of what was read of it before."""
     self._new[leaf] = values
     self._read = {each: x for each, x in self._read.items() if not overlap(each, leaf)}
@@ -89,7 +89,7 @@ class InFiles:
     self._parts.pop(path, None)
     self._new = {leaf: x for leaf, x in self._new.items() if leaf.place != self._place[path]}
 
-  def release(self, needed: Iterable[Leaf]) -> None:
+  def release(self, needed: Iterable[LeafPart]) -> None:
     """Lets go of what was read, which can be read again, and of what was solved unless needed."""
     needed = set(needed)
     self._read.clear()
@@ -129,7 +129,7 @@ def _type(leaf: LazyArray) -> jax.ShapeDtypeStruct:
   return jax.ShapeDtypeStruct(leaf.shape, jax.dtypes.canonicalize_dtype(leaf.dtype))
 
 
-def _index(leaf: Leaf) -> Any:
+def _index(leaf: LeafPart) -> Any:
   """Where a part is in its leaf."""
   return (*(slice(None) for _ in range(leaf.axis or 0)), leaf.step)
 

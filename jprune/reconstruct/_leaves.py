@@ -17,8 +17,8 @@ import numpy as np
 
 from jprune import _checks, tree
 from jprune.graph import Stats
-from jprune.graph._capture.moments import Moments, merged
-from jprune.graph._capture.stats import Use
+from jprune.graph._statistics.moments import Moments, merged
+from jprune.graph._statistics.stats import Use
 from jprune.masks._apply import zero_where_pruned
 from jprune.masks._auto import placed as where_it_lies
 from jprune.reconstruct import _errors

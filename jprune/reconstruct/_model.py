@@ -10,8 +10,8 @@ from typing import Any
 import jax
 
 from jprune import _batches, _checks, tree
-from jprune.graph._capture.capture import Capturing
-from jprune.graph._capture.stats import Stats
+from jprune.graph._capture.capturing import Capturing
+from jprune.graph._statistics.stats import Stats
 from jprune.reconstruct import _errors
 from jprune.reconstruct._caches import Cached, Caches
 from jprune.typing import Params

@@ -9,11 +9,11 @@ from typing import Any
 import jax
 import numpy as np
 
-from jprune.graph._capture.capture import Capturing, add
-from jprune.graph._capture.stats import Stats
+from jprune.graph._capture.capturing import Capturing, add
 from jprune.graph._program.compiled import Compiled
-from jprune.graph._segments.program import Leaf
+from jprune.graph._segments.program import LeafPart
 from jprune.graph._segments.segment import Segment
+from jprune.graph._statistics.stats import Stats
 from jprune.reconstruct import _stages
 from jprune.reconstruct._caches import Caches
 from jprune.reconstruct._cuts import Cuts, cuts_of
@@ -158,7 +158,7 @@ class _Passing:
       self._advance(j)
       self._run.at_hand.release(leaf for leaf, at in last.items() if at > j)
 
-  def _last(self, count: int) -> dict[Leaf, int]:
+  def _last(self, count: int) -> dict[LeafPart, int]:
     """The last stage for which each leaf, or part, is asked for."""
     kinds = {id(batch.cuts): batch.cuts for batch in self._batches}.values()
     return {leaf: j for j in range(count) for cuts in kinds for leaf in cuts.given(j)}
@@ -197,7 +197,7 @@ class _Passing:
       batch.values |= {value: self._caches.keep(out) for value, out in zip(segment.outs, outs)}
       self._count(cuts.macs_of_running(j))
 
-  def _leaf(self, leaf: Leaf) -> Any:
+  def _leaf(self, leaf: LeafPart) -> Any:
     path = self._run.paths[leaf.place]
     if leaf.axis is None or leaf.step is None:
       return self._run.at_hand.whole(path)

@@ -21,8 +21,8 @@ import jax.numpy as jnp
 from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from jprune.graph._capture.moments import Moments
-from jprune.graph._capture.stats import Use
+from jprune.graph._statistics.moments import Moments
+from jprune.graph._statistics.stats import Use
 from jprune.reconstruct._devices import mesh_of, settled
 
 
@@ -109,7 +109,7 @@ def owners_of(*trees: Any) -> Iterator[Owners]:
 # ---------------------------------------------------------------------- from leaves to units, back
 
 
-class Source(NamedTuple):
+class Given(NamedTuple):
   """What units are cut from: arrays of one shape, and the moments of a use."""
 
   leaf: jax.Array
@@ -133,7 +133,7 @@ class Dealt(NamedTuple):
 
 @functools.partial(jax.jit, static_argnames=['owners', 'use', 'places', 'per'])
 def dealt(
-  sources: Sequence[Source],
+  sources: Sequence[Given],
   starts: jax.Array,
   *,
   owners: Owners,
@@ -143,7 +143,7 @@ def dealt(
 ) -> Dealt:
   """A unit for each owner: which source it is cut from, and its first matrix."""
 
-  def all_of(take: Callable[[Source, Any], Any]) -> Any:
+  def all_of(take: Callable[[Given, Any], Any]) -> Any:
     found = [take(sources[place], starts[i]) for i, place in enumerate(places)]
     return jax.tree.map(lambda *pieces: owners.dealt(pieces), *found)
 

@@ -13,7 +13,7 @@ import numpy as np
 from jprune import _checks, tree
 from jprune._entry import public
 from jprune.graph import Stats
-from jprune.graph._capture.stats import Use
+from jprune.graph._statistics.stats import Use
 from jprune.masks import NOfM, Unstructured
 from jprune.reconstruct import _choose, _counts, _hessian, _leaves, _matrix_solvers
 from jprune.reconstruct._devices import read, returned, untyped

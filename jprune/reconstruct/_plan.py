@@ -13,16 +13,17 @@ from jax.sharding import NamedSharding
 
 from jprune import _checks, tree
 from jprune._entry import public
-from jprune.graph._capture.capture import Capturing
-from jprune.graph._capture.split import Split
-from jprune.graph._capture.stats import Use
-from jprune.reconstruct import _errors, _leaves, _plan_table, _run, _stages, _units
+from jprune.graph._capture.capturing import Capturing
+from jprune.graph._statistics.split import Split
+from jprune.graph._statistics.stats import Use
+from jprune.reconstruct import _errors, _leaves, _plan_table, _stages, _units
 from jprune.reconstruct._alps import ALPS, alps
 from jprune.reconstruct._least_squares import LeastSquares, least_squares
+from jprune.reconstruct._masked import Masked
 from jprune.reconstruct._sparsegpt import SparseGPT, sparsegpt
 from jprune.typing import Params, Where
 
-_SOLVERS = {sparsegpt: SparseGPT, alps: ALPS, least_squares: LeastSquares, None: _run.Masked}
+_SOLVERS = {sparsegpt: SparseGPT, alps: ALPS, least_squares: LeastSquares, None: Masked}
 _FLOAT = 4
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from jprune import _batches, _checks, distributions, scores, tree
 from jprune._entry import public
 from jprune.distributions._needs import needs_of
-from jprune.graph._capture.stats import Stats
+from jprune.graph._statistics.stats import Stats
 from jprune.io import Checkpoint
 from jprune.io._open import open_for
 from jprune.io._rewrite import rewriting

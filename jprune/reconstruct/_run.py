@@ -14,7 +14,7 @@ from jprune import _checks, tree
 from jprune._entry import explicit
 from jprune.distributions import global_
 from jprune.distributions._needs import needs_of
-from jprune.graph._capture.stats import Stats, Use
+from jprune.graph._statistics.stats import Stats, Use
 from jprune.masks import NOfM
 from jprune.reconstruct import _leaves, _scorers, _stages, _units
 from jprune.reconstruct._at_hand import AtHand, part_of
@@ -22,10 +22,10 @@ from jprune.reconstruct._counts import spread
 from jprune.reconstruct._empty_statistics import alike, without_unseen
 from jprune.reconstruct._in_files import InFiles
 from jprune.reconstruct._least_squares import least_squares
+from jprune.reconstruct._masked import masked
 from jprune.reconstruct._memory import Watch
 from jprune.reconstruct._per_output import per_output
 from jprune.reconstruct._report import LeafRepair, Repair
-from jprune.reconstruct._solving import Matrices, Solved, Solver, macs_of_errors
 from jprune.tree._along import along_for, by_leaf_for
 from jprune.typing import Distribution, Masks, Params
 
@@ -230,7 +230,7 @@ class Run:
     if method is None or method is least_squares:
       masks = {path: mask for job in jobs for path, mask in self._by_scores(job).items()}
       if method is None:
-        return _masked(leaves, masks, stats)
+        return masked(NAME, leaves, masks, stats)
       new, masks, report = self._method(leaves, stats, masks, where=how['where'])
     else:
       new, masks, report = self._method(leaves, stats, given, **how)
@@ -263,34 +263,6 @@ class Run:
     name = 'masks alone' if method is None else getattr(method, '__name__', 'method')
     report = Repair(name, tuple(rows), tuple(left), passes, *self._watch.peak())
     return self.given, self.treedef.unflatten(masks), report
-
-
-@dataclasses.dataclass(frozen=True)
-class Masked(Solver):
-  """What is kept as it is."""
-
-  def solve(self, program: None, given: Matrices, state: None) -> Solved:
-    none = jnp.zeros(given.weights.shape[0], jnp.float32)
-    return Solved(jnp.where(given.mask, given.weights, 0.0), given.mask, none)
-
-  @classmethod
-  def floats(cls, sizes: tuple[int, int, int], sparsity: float) -> int:
-    return 4 * sizes[1] * sizes[2]
-
-  @classmethod
-  def macs(cls, sizes: tuple[int, int, int], sparsity: float, **options: Any) -> int:
-    return macs_of_errors(sizes)
-
-
-def _masked(
-  leaves: dict[str, jax.Array], masks: dict[str, jax.Array], stats: Stats
-) -> dict[str, _units.Outcome]:
-  tasks = []
-  for path, leaf in leaves.items():
-    uses = _leaves.uses_of(NAME, stats, path, leaf)
-    tasks.append(_leaves.masked_task(path, leaf, uses, masks[path], Masked(), 0.0))
-  found = zip(leaves, _units.solved(NAME, tasks), strict=True)
-  return {path: done._replace(row=_leaves.noted(done.row, stats)) for path, done in found}
 
 
 def _share(sparsity: float, size: int, step: int, gone: Sequence[int]) -> float:

@@ -6,7 +6,7 @@ import inspect
 from typing import Any
 
 from jprune import _checks
-from jprune.graph._capture.stats import Stats
+from jprune.graph._statistics.stats import Stats
 from jprune.reconstruct import _errors
 from jprune.reconstruct._empty_statistics import alike
 from jprune.typing import Params, Scorer

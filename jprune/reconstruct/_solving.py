@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jprune import _powers
-from jprune.graph._capture.moments import Moments
+from jprune.graph._statistics.moments import Moments
 from jprune.reconstruct import _hessian
 from jprune.reconstruct._error import energy, exponent
 from jprune.reconstruct._owners import Dealt, Owners

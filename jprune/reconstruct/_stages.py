@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from jprune.graph._capture.stats import Stats, Use
+from jprune.graph._statistics.stats import Stats, Use
 from jprune.masks import NOfM
 
 

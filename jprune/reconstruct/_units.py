@@ -12,11 +12,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
-from jprune.graph._capture.moments import Moments
-from jprune.graph._capture.stats import Use
+from jprune.graph._statistics.moments import Moments
+from jprune.graph._statistics.stats import Use
 from jprune.reconstruct import _errors, _owners, _solving
 from jprune.reconstruct._devices import read, returned, untyped
-from jprune.reconstruct._owners import Owners, Source
+from jprune.reconstruct._owners import Given, Owners
 from jprune.reconstruct._report import LeafRepair
 
 _MOST = 64  # units that the matrices of a use are at least worth, if there are as many
@@ -196,7 +196,7 @@ def _round(function: str, owners: Owners, work: Sequence[_Work], units: Sequence
     'per': per,
   }
   begin = np.array([unit.start for unit in dealt_to], np.int32)
-  sources = [Source(work[i].leaf, work[i].mask, work[i].moments[j]) for i, j in keys]
+  sources = [Given(work[i].leaf, work[i].mask, work[i].moments[j]) for i, j in keys]
   dealt = _owners.dealt(sources, begin, **how)
   counts = None
   if part.counts is not None:

@@ -147,5 +147,10 @@ def test_files_that_are_no_checkpoint(tmp_path, capsys, folder):
   said = refused(capsys, 'tally', some, other)
   assert "tally: `FILE` must be files of one folder; got those of '" in said
   said = refused(capsys, 'tally', folder / '*')
-  assert f"complete safetensors file; got '{folder / INDEX}'" in said
+  assert f"`FILE` must be one model; got '{folder / INDEX}' among others. Pass one folder" in said
+  assert f"one model; got '{folder}' among others" in refused(capsys, 'tally', other, folder)
   assert "an existing file; got '" in refused(capsys, 'tally', folder / 'nope*')
+  assert "an existing file; got '" in refused(capsys, 'tally', f'{tmp_path}/nope/')
+  odd = foreign(tmp_path / 'b.safetensors', {'': np.ones((2, 2)), 'params': np.ones((2, 2))})
+  said = refused(capsys, 'prune', odd, tmp_path / 'out', '--sparsity', '.5')
+  assert "`IN` must be a file whose tensors have names; got '" in said

@@ -13,8 +13,8 @@ import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from jprune import scores, tree
-from jprune.graph._capture.moments import Moments
-from jprune.graph._capture.stats import Stats, Use
+from jprune.graph._statistics.moments import Moments
+from jprune.graph._statistics.stats import Stats, Use
 
 NARROW = [jnp.bfloat16, jnp.float16, jnp.float8_e4m3fn, jnp.float8_e5m2, jnp.float8_e4m3b11fnuz]
 VALUES = np.random.default_rng(1).normal(size=(3, 5))

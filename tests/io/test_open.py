@@ -178,6 +178,17 @@ def test_a_checkpoint_is_no_tree(name, call, path):
       call({'a': model})
 
 
+def test_lazy_leaves_are_pruned(path):
+  params, _ = load(path)
+  with jprune.io.open(path) as opened:
+    masks = jprune.prune(opened.params, 0.5)
+    pruned = jprune.apply(opened.params, masks)
+    assert jprune.tally(opened.params).to_dict() == jprune.tally(params).to_dict()
+  jax.tree.map(np.testing.assert_array_equal, masks, jprune.prune(params, 0.5))
+  jax.tree.map(np.testing.assert_array_equal, pruned, jprune.apply(params, masks))
+  assert all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(pruned))
+
+
 def test_lazy_leaves_are_saved_one_at_a_time(path):
   with jprune.io.open(path) as opened:
     save(path.parent / 'set', opened.params, opened.masks, max_shard_size=2000)
@@ -290,14 +301,21 @@ def test_folders_in_which_it_is_not_clear_what_is_meant(tmp_path):
   with pytest.raises(ValueError, match=f"one checkpoint; got .*'b{INDEX}', '{INDEX}'"):
     jprune.io.open(tmp_path / 'y')
   (tmp_path / 'z').mkdir()
-  with pytest.raises(ValueError, match='a checkpoint; got the folder .* holds no safetensors'):
+  with pytest.raises(ValueError, match='a checkpoint; got the folder .* or that of .* Orbax'):
     jprune.io.open(tmp_path / 'z')
+  with pytest.raises(ValueError, match='holds no safetensors file.*is read by jprune.io.open'):
+    load(tmp_path / 'z')
+  with pytest.raises(FileNotFoundError, match='an existing file'):
+    jprune.io.open(f'{tmp_path}/nowhere/')
 
 
 def test_tensors_that_cannot_be_opened(tmp_path):
   safetensors.numpy.save_file({}, tmp_path / 'empty')
   with pytest.raises(ValueError, match='open: `path` must be a file with at least one tensor'):
     jprune.io.open(tmp_path / 'empty')
+  safetensors.numpy.save_file({'': np.ones(2)}, tmp_path / 'unnamed')
+  with pytest.raises(ValueError, match='open: `path` must be a file whose tensors have names'):
+    jprune.io.open(tmp_path / 'unnamed')
   header = json.dumps({'w': {'dtype': 'F8_E8M0', 'shape': [2], 'data_offsets': [0, 2]}}).encode()
   (tmp_path / 'odd').write_bytes(struct.pack('<Q', len(header)) + header + b'ab')
   with pytest.raises(ValueError, match=r'of tensors of BF16, .*|complete safetensors file'):

@@ -13,6 +13,8 @@ from jax.sharding import PartitionSpec as P
 import jprune
 from jprune.io import _container, _read, _together
 
+TEXTS = {'format': 'pt'}
+
 
 def _params():
   rng = np.random.default_rng(0)
@@ -47,9 +49,9 @@ def check_one_file(world):
   """The same bytes as one process writes."""
   params, masks, spread, spread_masks = _both(world)
   with jax.set_mesh(world.mesh):
-    jprune.save(world.folder / 'together', spread, spread_masks)
+    jprune.save(world.folder / 'together', spread, spread_masks, metadata=TEXTS)
   if world.first:
-    jprune.save(world.folder / 'alone', params, masks)
+    jprune.save(world.folder / 'alone', params, masks, metadata=TEXTS)
     assert (world.folder / 'together').read_bytes() == (world.folder / 'alone').read_bytes()
 
 
@@ -61,13 +63,13 @@ def check_several_files(world):
   _container.write_at = lambda file, *args: written.append(file.name) or real(file, *args)
   try:
     for _ in range(2):  # the second replaces the first
-      jprune.save(world.folder / 'together', spread, jprune.masks.pack(spread_masks), 512)
+      jprune.save(world.folder / 'together', spread, jprune.masks.pack(spread_masks), 512, TEXTS)
   finally:
     _container.write_at = real
   counts = multihost_utils.process_allgather(np.array([len(set(written))], np.int32))
   assert (counts > 0).all()
   if world.first:
-    jprune.save(world.folder / 'alone', params, jprune.masks.pack(masks), 512)
+    jprune.save(world.folder / 'alone', params, jprune.masks.pack(masks), 512, TEXTS)
     names = sorted(os.listdir(world.folder / 'alone'))
     assert len(names) > 4
     assert sorted(os.listdir(world.folder / 'together')) == names

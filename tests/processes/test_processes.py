@@ -20,18 +20,21 @@ HERE = pathlib.Path(__file__).parent
 TIMEOUT = 500  # seconds for all groups
 
 
-def _checks(group):
+def _checks():
+  """Names of checks, and the kinds of mesh that they are for."""
   for file in sorted(HERE.glob('checks_*.py')):
-    if group == MANY and file.stem == 'checks_calls':
-      continue
     for name, check in vars(importlib.import_module(f'tests.processes.{file.stem}')).items():
       if name.startswith('check_'):
-        for kind in getattr(check, 'kinds', ('auto', 'explicit')):
-          yield f'{kind}.{file.stem}.{name}'
+        yield f'{file.stem}.{name}', getattr(check, 'kinds', ('auto', 'explicit'))
 
 
 FEW, MANY = '2x2', '4x1'  # processes, and devices of each
-CHECKS = [(group, check) for group in (FEW, MANY) for check in _checks(group)]
+CHECKS = [(FEW, f'{kind}.{check}') for check, kinds in _checks() for kind in kinds]
+CHECKS += [  # each on one kind of mesh: from one process to two is further than from two to four
+  (MANY, f'{kinds[place % 2]}.{check}')
+  for place, (check, kinds) in enumerate(_checks())
+  if len(kinds) == 2 and not check.startswith('checks_calls')
+]
 
 
 @pytest.fixture(scope='module')

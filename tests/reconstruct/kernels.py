@@ -6,8 +6,8 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from jprune.graph._capture.moments import moments_of
-from jprune.graph._capture.stats import Stats, Use
+from jprune.graph._statistics.moments import moments_of
+from jprune.graph._statistics.stats import Stats, Use
 from tests.reference_repair import decaying
 
 

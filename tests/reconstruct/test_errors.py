@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jprune.graph._capture.moments import moments_of, no_rows
-from jprune.graph._capture.stats import Stats, Use
+from jprune.graph._statistics.moments import moments_of, no_rows
+from jprune.graph._statistics.stats import Stats, Use
 from jprune.masks import Block, NOfM, Unstructured
 from jprune.reconstruct import alps, least_squares, per_output, sparsegpt
 from tests.reconstruct.kernels import KERNELS, inputs_of, leaf_of, stats_of

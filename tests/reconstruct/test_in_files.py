@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import jprune
-from jprune.graph._segments.program import Leaf
+from jprune.graph._segments.program import LeafPart
 from jprune.reconstruct._at_hand import AtHand
 from jprune.reconstruct._in_files import InFiles
 
@@ -47,7 +47,7 @@ def test_step_by_step(both, order, axis, released):
     for held in both:
       held.put_part('w', axis, step, new, new > 1)
     if released:
-      both[1].release([Leaf(0)])
+      both[1].release([LeafPart(0)])
     check_same(both)
   for held in both:
     held.join()

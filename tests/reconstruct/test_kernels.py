@@ -6,8 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jprune.graph._capture.moments import moments_of
-from jprune.graph._capture.stats import Stats, Use
+from jprune.graph._statistics.moments import moments_of
+from jprune.graph._statistics.stats import Stats, Use
 from jprune.masks import NOfM
 from jprune.reconstruct import alps, least_squares, per_output, sparsegpt
 from tests import reference_repair as reference

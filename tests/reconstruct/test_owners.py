@@ -13,7 +13,7 @@ from jax.sharding import PartitionSpec as P
 
 import jprune
 from jprune import reconstruct
-from jprune.graph._capture.capture import Capturing, _split
+from jprune.graph._capture.capturing import Capturing, split_of
 from jprune.reconstruct import _owners, _units
 
 SIZE = 16  # of all matrices, so that one program solves all of them
@@ -127,7 +127,7 @@ def test_matrices_are_dealt_out_without_gathering_any():
   ((use, moments),) = stats['layers']
   with _owners.owners_of(params, stats) as owners:
     leaf = jax.device_put(params['layers'], NamedSharding(owners.mesh, P()))
-    sources = [_owners.Source(leaf, None, moments)]
+    sources = [_owners.Given(leaf, None, moments)]
     how = {'owners': owners, 'use': use, 'places': (0,) * 8, 'per': 1}
     starts = np.arange(8, dtype=np.int32)
     sent = exchanged(_owners.dealt.lower(sources, starts, **how).compile())
@@ -158,13 +158,13 @@ def test_grams_are_never_whole_on_a_device(kind):
   np.testing.assert_allclose(moments.products[0], expected, rtol=1e-4, atol=1e-3)
   np.testing.assert_array_equal(moments.products[0], moments.products[0].T)
   assert moments.mean.sharding.is_fully_replicated
-  split = _split([batch], True)
+  split = split_of([batch], True)
   sent = exchanged(capturing._step.lower(params, (batch,), None, split=split).compile())
   assert max(sent.values()) <= size * size // 4  # a strip
 
 
 def test_grams_that_no_device_count_divides_are_split_as_far_as_it_goes():
-  spec = lambda *shape: _split([spread(AxisType.Auto)[0]['q']], True).spec(shape)
+  spec = lambda *shape: split_of([spread(AxisType.Auto)[0]['q']], True).spec(shape)
   assert spec(1, 24, 24) == P(None, ('d', 'm'))
   assert spec(1, 12, 12) == P(None, ('d',))
   assert spec(1, 6, 6) == P(None, ('m',))

@@ -14,7 +14,7 @@ from jax.sharding import PartitionSpec as P
 
 import jprune
 from jprune import reconstruct
-from jprune.graph._capture.moments import no_rows
+from jprune.graph._statistics.moments import no_rows
 from jprune.reconstruct import _memory, _owners, _solving
 from jprune.reconstruct._sparsegpt import SparseGPT
 

@@ -92,7 +92,7 @@ def test_in_chunks_it_is_the_same(params, batches, method, pattern):
 
 def test_chunks_hold_the_grams_of_one_group(params, batches, monkeypatch):
   held = []
-  from jprune.graph._capture.capture import Capturing
+  from jprune.graph._capture.capturing import Capturing
 
   original = Capturing.__call__
 

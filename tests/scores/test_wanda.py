@@ -9,8 +9,8 @@ import pytest
 
 import jprune
 from jprune import scores
-from jprune.graph._capture.moments import moments_of
-from jprune.graph._capture.stats import Stats, Use
+from jprune.graph._statistics.moments import moments_of
+from jprune.graph._statistics.stats import Stats, Use
 from tests import reference_statistics, stats
 
 

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 
 from jprune.graph._analysis.traced import Traced
 from jprune.graph._capture.find_products import Survey
-from jprune.graph._capture.stats import Use
-from jprune.graph._capture.table import VECTORS
+from jprune.graph._statistics.stats import Use
+from jprune.graph._statistics.table import VECTORS
 
 
 class Joint:

@@ -34,13 +34,13 @@ from jprune.graph._capture.operand_roles import (
   why_not_joined,
 )
 from jprune.graph._capture.recorder import Input, InputPart
-from jprune.graph._capture.stats import Use
 from jprune.graph._capture.token_alignment import moved
 from jprune.graph._program.calls import call_of
 from jprune.graph._program.frame import Frame
 from jprune.graph._program.locations import place
 from jprune.graph._program.traits import Trait, has
 from jprune.graph._rules.base import multiplies
+from jprune.graph._statistics.stats import Use
 
 
 class Survey:

@@ -12,12 +12,12 @@ from jax.extend import core
 
 from jprune.graph._analysis.leaf_views import View, view_of
 from jprune.graph._axes.pieces import REPEATED, each_once
-from jprune.graph._capture.stats import Use
 from jprune.graph._program.calls import call_of
 from jprune.graph._program.constants import constant, folded
 from jprune.graph._program.frame import Frame
 from jprune.graph._program.traits import Trait, has
 from jprune.graph._rules.base import joint
+from jprune.graph._statistics.stats import Use
 
 
 def counters(frame: Frame, eqn: Any, body: Frame) -> dict[int, np.ndarray]:

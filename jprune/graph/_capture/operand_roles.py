@@ -13,9 +13,9 @@ from jprune.graph._axes.atoms import Dim, resolve
 from jprune.graph._axes.pieces import REPEATED, Piece, Pieces, apart, each_once, length
 from jprune.graph._capture.follow import Held, SideBySide
 from jprune.graph._capture.input_rows import AxisMove, Rows, Weighing, Windows, _moves
-from jprune.graph._capture.stats import Use
 from jprune.graph._program.frame import Frame
 from jprune.graph._rules.base import product, sides
+from jprune.graph._statistics.stats import Use
 
 
 class OperandRoles(NamedTuple):

@@ -23,12 +23,12 @@ from jprune import _powers
 from jprune.graph._analysis.leaf_views import Scale
 from jprune.graph._capture.input_rows import Rows, Weighing, Windows, weighed
 from jprune.graph._capture.looped_leaves import Pick
-from jprune.graph._capture.moments import Moments, merged, moments_of, no_rows, scaled
-from jprune.graph._capture.split import Split
 from jprune.graph._program.calls import Call, call_of
 from jprune.graph._program.evaluate import evaluate_whole
 from jprune.graph._program.frame import Frame
 from jprune.graph._rules.control import in_lanes
+from jprune.graph._statistics.moments import Moments, merged, moments_of, no_rows, scaled
+from jprune.graph._statistics.split import Split
 
 if TYPE_CHECKING:
   from jprune.graph._capture.find_products import Survey

@@ -14,7 +14,7 @@ from jax.extend import core
 from jprune.graph._program.evaluate import evaluate_whole
 
 
-class Equation:
+class Evaluate:
   """An equation of a jaxpr.
 
   Attributes:
@@ -36,7 +36,7 @@ class Equation:
 
 
 @dataclasses.dataclass(frozen=True)
-class Take:
+class TakeStep:
   """What a step of a scan sees: an index along the first axis. Operands: the whole, the index."""
 
   @property
@@ -48,7 +48,7 @@ class Take:
 
 
 @dataclasses.dataclass(frozen=True)
-class Stack:
+class StackSteps:
   """What a scan collects, from that of all of its steps."""
 
   dtype: Any
@@ -75,7 +75,7 @@ class Transpose:
     return [lax.transpose(xs[0], self.permutation)]
 
 
-How: TypeAlias = Equation | Take | Stack | Transpose
+How: TypeAlias = Evaluate | TakeStep | StackSteps | Transpose
 
 
 def _key(value: Any) -> Hashable:

@@ -24,7 +24,7 @@ from jprune.graph._program.calls import call_of
 from jprune.graph._program.frame import Frame
 from jprune.graph._program.traits import Trait, has
 from jprune.graph._rules.base import permutation
-from jprune.graph._segments.operations import Equation, How, Stack, Take, Transpose
+from jprune.graph._segments.operations import Evaluate, How, StackSteps, TakeStep, Transpose
 
 Ref: TypeAlias = int | core.Literal
 """The number of a value, or a literal."""
@@ -32,7 +32,7 @@ Ref: TypeAlias = int | core.Literal
 _NONE: frozenset[int] = frozenset()
 
 
-class Leaf(NamedTuple):
+class LeafPart(NamedTuple):
   """A leaf of the params by its place, or its part at an index along an axis."""
 
   place: int
@@ -40,7 +40,7 @@ class Leaf(NamedTuple):
   step: int | None = None
 
 
-def overlap(one: Leaf, other: Leaf) -> bool:
+def overlap(one: LeafPart, other: LeafPart) -> bool:
   """Whether they are, or may be, of the same weights."""
   steps = one.step, other.step
   apart = None not in steps and one.axis == other.axis and one.step != other.step
@@ -85,7 +85,7 @@ class Operation(NamedTuple):
   whole: bool
 
 
-class Program:
+class Unrolled:
   """A function as operations.
 
   Attributes:
@@ -100,7 +100,7 @@ class Program:
   def __init__(self, traced: Traced, unrolled: AbstractSet[Frame]) -> None:
     self.values: list[Value] = []
     self.operations: list[Operation] = []
-    self.leaves: dict[int, Leaf] = {}
+    self.leaves: dict[int, LeafPart] = {}
     self.arguments: dict[int, int] = {}
     self.constants: dict[int, Any] = {}
     self.steps: dict[int, int] = {}
@@ -108,13 +108,13 @@ class Program:
     self._at: dict[Any, list[int]] = {}
     self._parts: dict[Any, int | None] = {}
     self._numbers: dict[int, int] = {}
-    self._equations: dict[tuple[Frame, int], tuple[Equation, int]] = {}
+    self._equations: dict[tuple[Frame, int], tuple[Evaluate, int]] = {}
     self._sizes = Sizes({})
     count = len(traced.leaves)
     ins: list[Ref] = []
     for place, var in enumerate(traced.frame.jaxpr.invars):
       if place < count:
-        ins.append(self._leaf(Leaf(place), var.aval))
+        ins.append(self._leaf(LeafPart(place), var.aval))
       else:
         ins.append(self._value(Value(var.aval, -1, True, at=(traced.frame, var))))
         self.arguments[len(self.values) - 1] = place - count
@@ -124,7 +124,7 @@ class Program:
     """The operations that are an equation, or in which it is run."""
     return self._at.get((frame, index)) or self._at.get(frame, ())
 
-  def used(self, operation: int) -> list[Leaf]:
+  def used(self, operation: int) -> list[LeafPart]:
     """The leaves, or parts, that an operation reads without data having a part in it."""
     return [self.leaves[value] for value in self.operations[operation].leaves]
 
@@ -138,7 +138,7 @@ class Program:
     self.values.append(value)
     return len(self.values) - 1
 
-  def _leaf(self, leaf: Leaf, aval: Any) -> int:
+  def _leaf(self, leaf: LeafPart, aval: Any) -> int:
     number = len(self.values)
     self.leaves[number] = leaf
     return self._value(Value(aval, -1, False, frozenset([number])))
@@ -168,7 +168,7 @@ class Program:
     if (frame, index) not in self._equations:
       macs = macs_of(frame, index, self._sizes)
       macs += of_children(eqn, children, self._sizes) if children else 0
-      self._equations[frame, index] = Equation(eqn), macs
+      self._equations[frame, index] = Evaluate(eqn), macs
     how, macs = self._equations[frame, index]
     at = [(frame, var) for var in eqn.outvars]
     moves = bool(eqn.effects) or has(eqn, Trait.DRAWS)
@@ -221,7 +221,7 @@ class Program:
     stacked: list[Ref] = []
     for place, var in enumerate(eqn.outvars[count:]):
       each = [collected[step][place] for step in range(turns)]
-      stacked += self._operation(Stack(var.aval.dtype), each, [var.aval])
+      stacked += self._operation(StackSteps(var.aval.dtype), each, [var.aval])
     return [*carry, *stacked]
 
   def _step(self, x: Ref, step: int) -> int:
@@ -233,7 +233,7 @@ class Program:
       number = self._value(Value(jax.ShapeDtypeStruct((), np.int32), -1, False))
       self._numbers[step], self.steps[number] = number, step
     smaller = _without(self.values[x].aval, 0)
-    return self._operation(Take(), [x, self._numbers[step]], [smaller])[0]
+    return self._operation(TakeStep(), [x, self._numbers[step]], [smaller])[0]
 
   def _part(self, x: int, axis: int, step: int) -> int | None:
     """A value at an index along an axis, from parts of leaves; ``None`` if it takes whole ones."""
@@ -247,9 +247,9 @@ class Program:
     shape, smaller = value.aval.shape, _without(value.aval, axis)
     if x in self.leaves:
       leaf = self.leaves[x]
-      return self._leaf(Leaf(leaf.place, axis, step), smaller) if leaf.step is None else None
+      return self._leaf(LeafPart(leaf.place, axis, step), smaller) if leaf.step is None else None
     how = self.operations[value.made].how if value.made >= 0 else None
-    if not isinstance(how, Equation) or len(how.eqn.outvars) > 1:
+    if not isinstance(how, Evaluate) or len(how.eqn.outvars) > 1:
       return None
     ins = self.operations[value.made].ins
     if (order := permutation(how.eqn)) is not None and isinstance(ins[0], int):

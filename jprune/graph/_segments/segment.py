@@ -10,7 +10,7 @@ import numpy as np
 from jax.extend import core
 
 from jprune.graph._segments.operations import How, same
-from jprune.graph._segments.program import Program, Ref
+from jprune.graph._segments.program import Ref, Unrolled
 
 
 class Segment:
@@ -28,7 +28,7 @@ class Segment:
 
   def __init__(
     self,
-    program: Program,
+    program: Unrolled,
     start: int,
     outs: Sequence[int],
     first: Callable[[int], bool] = lambda value: False,
@@ -67,34 +67,28 @@ class Segment:
 _Line = tuple[How, list[Ref], list[int]]
 
 
-def needed(program: Program, outs: Iterable[int], start: int = 0) -> tuple[list[int], list[int]]:
+def needed(program: Unrolled, outs: Iterable[int], start: int = 0) -> tuple[list[int], list[int]]:
   """What has to run for some values, from a place on.
 
   Returns:
     The numbers of the operations, in order; and the values that must be given, in order: those
     that arguments have a part in and that are made before, leaves, numbers of steps, constants.
   """
-  operations: set[int] = set()
-  given: set[int] = set()
-  left = list(outs)
-  seen = set(left)
-  while left:
-    value = left.pop()
-    known = program.values[value]
-    if known.made < (start if known.by_data else 0):
-      given.add(value)
+  wanted, operations = set(outs), list[int]()
+  known = program.values
+  before = lambda value: known[value].made < (start if known[value].by_data else 0)
+  last = max((known[value].made for value in wanted), default=-1)
+  for place in range(last, -1, -1):  # what an operation reads is made before it
+    operation = program.operations[place]
+    if not any(value in wanted and not before(value) for value in operation.outs):
       continue
-    if known.made in operations:
-      continue
-    operations.add(known.made)
-    for ref in program.operations[known.made].ins:
-      if isinstance(ref, int) and ref not in seen:
-        seen.add(ref)
-        left.append(ref)
-  return sorted(operations), sorted(given)
+    operations.append(place)
+    wanted.update(ref for ref in operation.ins if isinstance(ref, int))
+  given = {value for value in wanted if before(value)}
+  return operations[::-1], sorted(given)
 
 
-def last_reads(program: Program, operations: Iterable[int]) -> dict[int, int]:
+def last_reads(program: Unrolled, operations: Iterable[int]) -> dict[int, int]:
   """The last of some operations that reads each value that arguments have a part in."""
   out: dict[int, int] = {}
   for place in sorted(operations):
@@ -104,12 +98,12 @@ def last_reads(program: Program, operations: Iterable[int]) -> dict[int, int]:
   return out
 
 
-def alive(program: Program, reads: dict[int, int], place: int) -> list[int]:
+def alive(program: Unrolled, reads: dict[int, int], place: int) -> list[int]:
   """The values that are made before a place and read from there on."""
   return [value for value, last in reads.items() if program.values[value].made < place <= last]
 
 
-def bytes_alive(program: Program, reads: dict[int, int]) -> np.ndarray:
+def bytes_alive(program: Unrolled, reads: dict[int, int]) -> np.ndarray:
   """How many bytes are alive before each operation, and after the last."""
   change = np.zeros(len(program.operations) + 2, np.int64)
   for value, last in reads.items():
@@ -120,7 +114,7 @@ def bytes_alive(program: Program, reads: dict[int, int]) -> np.ndarray:
   return np.cumsum(change)[: len(program.operations) + 1]
 
 
-def macs_of(program: Program, segment: Segment, less: AbstractSet[int] = frozenset()) -> int:
+def macs_of(program: Unrolled, segment: Segment, less: AbstractSet[int] = frozenset()) -> int:
   """The multiply-adds of a segment, but for those of some operations."""
   return sum(program.operations[place].macs for place in segment.operations if place not in less)
 

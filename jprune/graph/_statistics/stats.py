@@ -11,8 +11,8 @@ import jax
 
 from jprune._entry import explicit
 from jprune.graph import _errors
-from jprune.graph._capture import table
-from jprune.graph._capture.moments import Moments, merged
+from jprune.graph._statistics import table
+from jprune.graph._statistics.moments import Moments, merged
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,7 +9,7 @@ import jax
 from jax import lax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from jprune.graph._capture.moments import Moments
+from jprune.graph._statistics.moments import Moments
 
 _ROWS, _BATCH = 1, 0
 

@@ -13,7 +13,7 @@ from jprune._text.table import table
 from jprune._text.words import printable
 
 if TYPE_CHECKING:
-  from jprune.graph._capture.stats import Stats
+  from jprune.graph._statistics.stats import Stats
 
 VECTORS = 'each step of a scan uses a vector of it'
 _HEADER = ['leaf', 'batch', 'inputs', 'outputs', 'rows', 'moments']
