@@ -35,8 +35,6 @@ class Caches:
 
   def keep(self, x: Any) -> Cached:
     """Takes a value over, shard by shard; ``Cached.get`` gives it back where it lay."""
-    if isinstance(x, (bool, int, float, complex)) or (isinstance(x, jax.Array) and not x.ndim):
-      return Cached(lambda: x, [])  # it may be one that takes the dtype of what it meets
     if not isinstance(x, jax.Array):
       held = self._held(np.asarray(x))
       return Cached(lambda: jnp.asarray(held.get()), [held])

@@ -260,7 +260,9 @@ def test_values_wait_in_files(batches, tmp_path, monkeypatch):
   assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize('scale', [2.0, 2, jnp.asarray(2.0)])
+@pytest.mark.parametrize(
+  'scale', [2.0, 2, jnp.where(np.arange(WIDTH) > 2, 1.0, 2.0)[None]], ids=str
+)
 def test_numbers_take_the_dtype_of_what_they_meet(scale, apart):
   def fn(params, x, scale):
     assert (x * scale).dtype == jnp.bfloat16
