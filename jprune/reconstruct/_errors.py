@@ -144,6 +144,13 @@ def check_out(function: str, checkpoint: Any, out: Any) -> None:
     raise TypeError(message(function, 'out', 'a folder for params of a checkpoint', 'None', fix))
 
 
+def checkpoint_of_one_process(function: str, count: int) -> ValueError:
+  fix = 'Read what the devices of each hold with jprune.load(path, like=...).'
+  constraint = 'arrays where there are several processes'
+  got = f'Checkpoint in one of {count}'
+  return ValueError(message(function, 'params', constraint, got, fix))
+
+
 def check_cache_dir(function: str, folder: Any, sequential: bool) -> None:
   """Refuses a folder that isn't there, or for what nothing waits in."""
   if folder is None:

@@ -87,7 +87,7 @@ class Batch:
   def __init__(self, number: int, args: Any, sample_weights: Any, caches: Caches) -> None:
     leaves, self._treedef = jax.tree.flatten(args)
     self.number = number
-    self.args = [caches.keep(leaf) for leaf in leaves]
+    self.args = [_kept(caches, leaf) for leaf in leaves]
     self._sample_weights = None if sample_weights is None else caches.keep(sample_weights)
     self.values: dict[int, Cached] = {}
     self.cuts: Any = None
@@ -100,6 +100,11 @@ class Batch:
   def given(self) -> tuple[Any, Any]:
     """The arguments, and the weights of their tokens."""
     return self._treedef.unflatten([leaf.get() for leaf in self.args]), self.sample_weights
+
+
+def _kept(caches: Caches, leaf: Any) -> Cached:
+  """An argument that waits: where it is if it takes the dtype of what it meets, as copies don't."""
+  return Cached(lambda: leaf, []) if jax.typeof(leaf).weak_type else caches.keep(leaf)
 
 
 class OfBatches(Capturing):

@@ -10,6 +10,8 @@ import os
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import jax
+
 from jprune import _batches, _checks, distributions, scores, tree
 from jprune._entry import public
 from jprune.distributions._needs import needs_of
@@ -62,7 +64,8 @@ def prune(
     fn: ``fn(params, *batch)``, any function that JAX traces.
     params: tree of arrays; or what :func:`jprune.io.open` gives of a model that may be larger than
       memory: leaves are read when their turn comes, and written to ``out``. ``fn`` is given the
-      tree of its ``params``. With ``sequential``, a distribution by shapes, and without ``masks``.
+      tree of its ``params``. In one process, with ``sequential``, a distribution by shapes, and
+      without ``masks``.
     batches: an iterable of batches; a tuple holds several arguments, all else is one. A list or a
       loader that can be iterated over again, if they are needed again (``chunked`` without
       ``sequential``).
@@ -175,7 +178,9 @@ def prune(
 
 
 def _check_checkpoint(sequential: bool, masks: Any, distribution: Any) -> None:
-  """Refuses what would need all of a checkpoint at once."""
+  """Refuses what would need all of a checkpoint at once, or several who write one."""
+  if (count := jax.process_count()) > 1:
+    raise _errors.checkpoint_of_one_process(NAME, count)
   if not sequential:
     raise _errors.checkpoint_in_turn(NAME)
   if masks is not None:

@@ -261,6 +261,18 @@ def test_values_wait_in_files(batches, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
+  'scale', [2.0, 2, jnp.where(np.arange(WIDTH) > 2, 1.0, 2.0)[None]], ids=str
+)
+def test_numbers_take_the_dtype_of_what_they_meet(scale, apart):
+  def fn(params, x, scale):
+    assert (x * scale).dtype == jnp.bfloat16
+    return jnp.tanh(x @ params['a'] * scale) @ params['b']
+
+  params = {name: draw(WIDTH, WIDTH, seed=i).astype(jnp.bfloat16) for i, name in enumerate('ab')}
+  check(fn, params, [(draw(20, WIDTH, seed=2).astype(jnp.bfloat16), scale)])
+
+
+@pytest.mark.parametrize(
   ('how', 'error', 'message'),
   [
     ({'cache_dir': 'none'}, FileNotFoundError, 'an existing folder; got .*none.*Create it first'),

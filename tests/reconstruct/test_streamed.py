@@ -130,6 +130,17 @@ def test_bad_input(how, error, message, batches, tmp_path):
   assert [path.name for path in tmp_path.iterdir()] == ['dense']
 
 
+def test_several_processes_write_no_checkpoint(batches, tmp_path, monkeypatch):
+  save(tmp_path / 'dense', decoder(1))
+  monkeypatch.setattr(jax, 'process_count', lambda: 2)
+  with (
+    jprune.io.open(tmp_path / 'dense') as model,
+    pytest.raises(ValueError, match=r'`params` must be arrays .* Checkpoint in one of 2\. Read'),
+  ):
+    reconstruct.prune(unrolled, model, batches, out=tmp_path / 'out', **HOW)
+  assert [path.name for path in tmp_path.iterdir()] == ['dense']
+
+
 def test_out_is_of_a_checkpoint(batches, tmp_path):
   with pytest.raises(
     TypeError, match=r'`out` must be None for params in memory; got .*jprune.save'
