@@ -118,7 +118,7 @@ def test_nothing_is_written_unless_all_is(batches, tmp_path):
     ),
     ({'max_shard_size': 'huge'}, ValueError, r'`max_shard_size` must be'),
   ],
-  ids=str,
+  ids=['out', 'sequential', 'masks', 'distribution', 'max_shard_size'],
 )
 def test_bad_input(how, error, message, batches, tmp_path):
   save(tmp_path / 'dense', decoder(1))
