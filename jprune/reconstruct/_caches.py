@@ -36,7 +36,7 @@ class Caches:
   def keep(self, x: Any) -> Cached:
     """Takes a value over, shard by shard; ``Cached.get`` gives it back where it lay."""
     if not isinstance(x, jax.Array):
-      held = self._held(np.asarray(x))
+      held = self._held(np.array(x))  # a copy: loaders may fill one buffer again and again
       return Cached(lambda: jnp.asarray(held.get()), [held])
     if jnp.issubdtype(x.dtype, jax.dtypes.extended):  # keys, which are small
       return Cached(lambda: x, [])

@@ -260,6 +260,20 @@ def test_values_wait_in_files(batches, tmp_path, monkeypatch):
   assert not list(tmp_path.iterdir())
 
 
+def test_batches_in_one_buffer(batches):
+  given = [np.asarray(batch) for batch in batches[:2]]
+
+  def refilled():
+    buffer = np.empty_like(given[0])
+    for batch in given:
+      buffer[:] = batch
+      yield buffer
+
+  call = functools.partial(reconstruct.prune, unrolled, decoder(1), **HOW)
+  one, two = call(refilled()), call(given)
+  jax.tree.map(np.testing.assert_array_equal, one[:2], two[:2])
+
+
 @pytest.mark.parametrize(
   'scale', [2.0, 2, jnp.where(np.arange(WIDTH) > 2, 1.0, 2.0)[None]], ids=str
 )
