@@ -30,8 +30,12 @@ class Opened:
   """What holds the trees of a checkpoint, and is none itself."""
 
 
+class InFile:
+  """A leaf that is in a file."""
+
+
 def public(
-  function: Callable[P, R], name: str | None = None, opened: bool = False
+  function: Callable[P, R], name: str | None = None, opened: bool = False, runs: bool = False
 ) -> Callable[P, R]:
   """The function, explicit in its transfers, once its trees hold nothing that JAX can't.
 
@@ -39,6 +43,7 @@ def public(
     function: whose arguments ``params`` and ``scores`` are looked at.
     name: of the function in messages, if it isn't its own.
     opened: whether it takes an opened checkpoint in place of a tree.
+    runs: whether leaves go into a compiled program, for which they have to be read.
   """
   places = {
     argument: place
@@ -52,6 +57,8 @@ def public(
       given = args[place] if place < len(args) else kwargs.get(argument)
       if not (opened and isinstance(given, Opened)):
         check_dtypes(name or function.__name__, given, argument)
+        if runs:
+          _check_read(name or function.__name__, given, argument, opened)
     with _explicit():
       return function(*args, **kwargs)
 
@@ -91,3 +98,9 @@ def check_dtypes(function: str, given: Any, argument: str = 'params') -> None:
       raise _checks.opened(function, argument, path, leaf)
     if tree.is_array(leaf):
       _checks.check_dtype(function, argument, path, leaf)
+
+
+def _check_read(function: str, given: Any, argument: str, opened: bool) -> None:
+  for path, leaf in zip(*tree.flatten(given)[:2]):
+    if isinstance(leaf, InFile):
+      raise _checks.in_file(function, argument, path, leaf, opened)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import jax
@@ -9,16 +10,18 @@ import jax
 from jprune import distributions, scores
 from jprune._asked import Asked
 from jprune._entry import public
+from jprune._prune_opened import masks_of_opened
 from jprune._roles import Roles
 from jprune._selection import masks_by, scores_by
+from jprune.io import Checkpoint
 from jprune.masks import NOfM, Unstructured
 from jprune.masks._apply import aligned
 from jprune.typing import Distribution, Masks, Params, Pattern, Scorer, Scores, Where
 
 
-@public
+@functools.partial(public, opened=True)
 def prune(
-  params: Params,
+  params: Params | Checkpoint,
   sparsity: float | None = None,
   *,
   scorer: Scorer | Scores = scores.magnitude,
@@ -39,7 +42,10 @@ def prune(
   Put the masks to work with :func:`jprune.apply` and :func:`jprune.keep_pruned`.
 
   Args:
-    params: tree of arrays.
+    params: tree of arrays; or what :func:`jprune.io.open` gives of a model that may be larger than
+      memory: then leaves are read and scored one at a time, the scorer is called with a tree of one
+      leaf (and a key of its own), and the masks are packed, on the host. With a distribution by
+      shapes, and without ``masks``.
     sparsity: fraction of zeros in [0, 1], over the selected leaves; a traced one counts as the
       float32 nearest to it. Not for
       :class:`~jprune.masks.NOfM` and :func:`~jprune.distributions.fixed`, which have their own.
@@ -103,6 +109,8 @@ def prune(
     roles = where
   asked = Asked(distribution, pattern, roles, min_keep, max_sparsity, per_output)
   asked.check('prune')
+  if isinstance(params, Checkpoint):
+    return masks_of_opened(params, sparsity, scorer, asked, where, key, masks, scorer_args)
   chosen = asked.selected('prune', params, where)
   before = None
   if masks is not None:

@@ -141,6 +141,12 @@ def by_values(asked: Asked) -> bool:
   return needs_of(asked.distribution).needs_scores
 
 
+def shares_of(function: str, params: Params, scored: Scores, sparsity: Any, asked: Asked) -> list:
+  """The sparsity of each leaf by the distribution, ``None`` where it stays dense."""
+  roles = _forms(function, params, scored, asked).roles
+  return _shares(function, params, scored, sparsity, asked.distribution, roles)
+
+
 def _scheduled(
   function: str,
   params: Params,

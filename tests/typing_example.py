@@ -246,6 +246,7 @@ def repairing(x: jax.Array) -> None:
   )
   passes: float = report.passes
   with jprune.io.open('model') as model:
+    jprune.prune(model, 0.5)
     pruned, masks, report = jprune.reconstruct.prune(
       fn, model, [x], sparsity=0.5, sequential=True, out='pruned', max_shard_size='5GB'
     )

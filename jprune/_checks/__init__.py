@@ -15,7 +15,10 @@ from jprune._checks.arrays import check_no_nan as check_no_nan
 from jprune._checks.arrays import check_numeric as check_numeric
 from jprune._checks.arrays import check_positive_int as check_positive_int
 from jprune._checks.arrays import check_shape as check_shape
+from jprune._checks.arrays import in_file as in_file
 from jprune._checks.arrays import opened as opened
+from jprune._checks.arrays import opened_distribution as opened_distribution
+from jprune._checks.arrays import opened_with as opened_with
 from jprune._checks.files import as_path as as_path
 from jprune._checks.files import check_distinct as check_distinct
 from jprune._checks.files import check_output as check_output

@@ -22,6 +22,30 @@ def check_shape(function: str, argument: str, path: str, leaf: Any, shape: tuple
     raise ValueError(message(function, argument, f'of shape {tuple(shape)}', kind(leaf), fix, path))
 
 
+def in_file(function: str, argument: str, path: str, leaf: Any, opened: bool) -> TypeError:
+  """A leaf that is not in memory, where a program is to run with it."""
+  fix = f'Read it first: jax.tree.map(jax.numpy.asarray, {argument}).'
+  if opened:
+    fix = (
+      f'Pass the checkpoint itself, or read it first: jax.tree.map(jax.numpy.asarray, {argument}).'
+    )
+  return TypeError(message(function, argument, 'arrays in memory', repr(leaf), fix, path))
+
+
+def opened_distribution(function: str, distribution: Any) -> ValueError:
+  """One that compares scores of all leaves, of which a checkpoint has one in memory at a time."""
+  name = getattr(distribution, '__name__', repr(distribution))
+  fix = 'Scores of all leaves would have to be in memory: uniform, er, erk and fixed need none.'
+  constraint = 'one that looks at shapes alone, for a checkpoint'
+  return ValueError(message(function, 'distribution', constraint, name, fix))
+
+
+def opened_with(function: str, argument: str, constraint: str, got: str) -> ValueError:
+  """What goes with params in memory only."""
+  fix = 'Pass params=checkpoint.params, if they fit into memory.'
+  return ValueError(message(function, argument, f'{constraint}, for a checkpoint', got, fix))
+
+
 def opened(function: str, argument: str, path: str, checkpoint: Any) -> TypeError:
   """A checkpoint in place of the tree that it holds."""
   fix = f'Pass what it holds: {argument}=checkpoint.params.'

@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 
+from jprune._entry import InFile
 from jprune.io._boxes import Box, box_of
 
 Read = Callable[[Box | None], tuple[np.ndarray, np.ndarray | None]]
 """Values and mask in a box, ``None`` being the whole leaf; in new memory each time."""
 
 
-class LazyArray:
+class LazyArray(InFile):
   """A leaf of a checkpoint that :func:`jprune.io.open` opened: known by its shape, read on demand.
 
   It is a leaf of a tree like any other and has what functions of shapes ask for, so that

@@ -172,10 +172,3 @@ def checkpoint_in_turn(function: str) -> ValueError:
 def checkpoint_masked(function: str) -> ValueError:
   fix = 'To prune further, read its params with jprune.load.'
   return ValueError(message(function, 'masks', 'None for a checkpoint', 'a tree', fix))
-
-
-def checkpoint_scored(function: str, distribution: Any) -> ValueError:
-  name = getattr(distribution, '__name__', repr(distribution))
-  fix = 'Scores of all leaves would have to be in memory: uniform, er, erk and fixed need none.'
-  constraint = 'one that looks at shapes alone, for a checkpoint'
-  return ValueError(message(function, 'distribution', constraint, name, fix))

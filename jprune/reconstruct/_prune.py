@@ -32,7 +32,7 @@ from jprune.reconstruct._sparsegpt import sparsegpt
 from jprune.typing import Distribution, Masks, Params, Scorer, Where
 
 
-@functools.partial(public, name='reconstruct.prune', opened=True)
+@functools.partial(public, name='reconstruct.prune', opened=True, runs=True)
 def prune(
   fn: Callable[..., Any],
   params: Params,
@@ -186,7 +186,7 @@ def _check_checkpoint(sequential: bool, masks: Any, distribution: Any) -> None:
   if masks is not None:
     raise _errors.checkpoint_masked(NAME)
   if needs_of(distribution).needs_scores:
-    raise _errors.checkpoint_scored(NAME, distribution)
+    raise _checks.opened_distribution(NAME, distribution)
 
 
 def _check_leaves(

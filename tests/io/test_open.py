@@ -174,7 +174,6 @@ def test_lazy_leaves_are_pruned(path):
   [
     ('magnitude', jprune.scores.magnitude),
     ('tally', jprune.tally),
-    ('prune', lambda model: jprune.prune(model, 0.5)),
     ('reconstruct.plan', lambda model: jprune.reconstruct.plan(lambda params: params, model)),
   ],
 )

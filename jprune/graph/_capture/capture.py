@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -23,7 +24,7 @@ from jprune.tree._selected import matching_for, selected_for
 from jprune.typing import Params, Where
 
 
-@public
+@functools.partial(public, runs=True)
 def capture(
   fn: Callable[..., Any],
   params: Params,
@@ -108,7 +109,7 @@ def capture(
   return run(params, args, sample_weights, spread=split_of(values, False))
 
 
-@public
+@functools.partial(public, runs=True)
 def capture_batches(
   fn: Callable[..., Any],
   params: Params,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Hashable
 from typing import Any, NamedTuple, cast
 
@@ -80,7 +81,7 @@ class Verification:
 _PROGRAMS = Compiled()
 
 
-@public
+@functools.partial(public, runs=True)
 def verify(
   fn: Callable[..., Any],
   params: Params,
