@@ -9,7 +9,6 @@ from collections.abc import Iterable
 
 from jprune import _batches
 from jprune._cli import _errors, _scales, _scores, _select, _target
-from jprune._cli._beside import Beside
 from jprune._cli._output import Output, output
 from jprune._cli._say import say
 from jprune._cli._source import ModelSource, opened
@@ -17,6 +16,7 @@ from jprune._cli._tally import masked_row
 from jprune._text.words import byte_size, plural
 from jprune.distributions._needs import needs_of
 from jprune.io import _shards
+from jprune.io._beside import Beside
 from jprune.masks import NOfM
 from jprune.report import Tally
 

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator, Sequence
 
 import jax.numpy as jnp
 import numpy as np
 
-from jprune._cli import _beside, _errors, _output
+from jprune._cli import _errors, _output
 from jprune._cli._output import Output
 from jprune._cli._scores import ranges
 from jprune._cli._select import Choice, Shown
 from jprune._cli._source import ModelSource
-from jprune.io import _container, _leaf, _replaced, _shards, _writer
+from jprune.io import _beside, _container, _leaf, _replaced, _shards, _writer
 from jprune.masks._storage import smallest_storage
 
 
@@ -42,9 +43,11 @@ def write(
   plans = planned(source, choice, sparse)
   _check_names([tensor.name for plan in plans for tensor in _leaf.tensors(plan)])
   groups = _output.groups(source, plans, output.most)
-  beside = _beside.beside(source, output)
+  found, folder = _beside.Beside([], []), source.folder or ''
+  if source.folder is not None and source.files is not None and output.is_folder:
+    found = _beside.beside(folder, {os.path.basename(path) for path in source.paths})
   with contextlib.ExitStack() as stack:
-    copy = stack.enter_context(_beside.copying(source, output, beside.copied))
+    copy = stack.enter_context(_beside.copying('prune', folder, output.path, found.copied, 'OUT'))
     contents = {'masks': sparse, 'tree': source.description}
     out = stack.enter_context(
       _writing(output, source, [[plans[i] for i in group] for group in groups], contents)
@@ -52,7 +55,7 @@ def write(
     for i in shown('writing', [i for group in groups for i in group]):
       _put(out, source, choice, i, plans[i])
     copy()
-  return beside
+  return found
 
 
 @contextlib.contextmanager

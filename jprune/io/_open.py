@@ -14,7 +14,7 @@ from jprune.io import _errors, _foreign, _leaf, _load, _orbax, _read, _shards, _
 from jprune.io._boxes import Box
 from jprune.io._lazy import LazyArray, Read
 from jprune.io._read import Pair
-from jprune.io._shards import Files
+from jprune.io._shards import Files, Shards
 from jprune.io._writer import CHECKSUM, KEY
 from jprune.tree._quantised import scales_of
 from jprune.typing import Masks, Params
@@ -121,6 +121,14 @@ def open(path: str | os.PathLike[str]) -> Checkpoint:
     fc.weight (2, 3) float32 6.0
   """
   return open_for('open', path)
+
+
+def index_of(checkpoint: Checkpoint) -> tuple[str, dict[str, Any]] | None:
+  """Of a set the folder in which its files lie, and what its index says besides."""
+  files = checkpoint._files
+  if not isinstance(files, Shards):
+    return None
+  return os.path.dirname(next(iter(checkpoint.shards))), files.index_metadata
 
 
 def open_for(function: str, path: Any) -> Checkpoint:

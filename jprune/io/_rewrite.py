@@ -7,8 +7,8 @@ import os
 from collections.abc import Iterator
 
 from jprune import _checks, tree
-from jprune.io import _leaf, _structure, _writer
-from jprune.io._open import Checkpoint
+from jprune.io import _beside, _leaf, _structure, _writer
+from jprune.io._open import Checkpoint, index_of
 
 
 @contextlib.contextmanager
@@ -20,6 +20,9 @@ def rewriting(
   argument: str,
 ) -> Iterator[_writer.Writer]:
   """Files of the same leaves, stored dense, in a folder; they appear at the end.
+
+  What belongs to a model of several files goes with them: config.json, a tokenizer, and what its
+  index says besides.
 
   Args:
     function: who writes, for messages.
@@ -40,7 +43,20 @@ def rewriting(
   plans = [_leaf.plan_for(path, leaf, None, None) for path, leaf in zip(paths, leaves)]
   contents = {'masks': False, 'tree': _structure.describe(checkpoint.params)}
   groups = _writer.groups(plans, most)
-  with _writer.several_files(
-    function, target, groups, contents, metadata=checkpoint.metadata, argument=argument
-  ) as out:
+  folder, index = index_of(checkpoint) or ('', None)
+  mine = set(map(os.path.basename, checkpoint.shards))
+  found = [] if index is None else _beside.beside(folder, mine).copied
+  with (
+    _beside.copying(function, folder, target, found, argument) as copy,
+    _writer.several_files(
+      function,
+      target,
+      groups,
+      contents,
+      metadata=checkpoint.metadata,
+      argument=argument,
+      index=index,
+    ) as out,
+  ):
     yield out
+    copy()

@@ -97,7 +97,8 @@ def prune(
       batches and activations of all of them; by default they wait in the memory of the host. Files
       are deleted at the end.
     out: for params of a checkpoint, and for these alone: the folder that the pruned ones are
-      written to, in the layout of Hugging Face, stored dense; files appear at the end.
+      written to, in the layout of Hugging Face, stored dense; files appear at the end. What lies
+      beside the files of a set, such as ``config.json``, is copied.
     max_shard_size: of the files in ``out``, in bytes or as ``'5GB'``.
     progress: whether to show bars, if tqdm is installed.
 

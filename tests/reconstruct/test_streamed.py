@@ -164,3 +164,19 @@ def test_twelve_layers_in_less_memory_than_they_take(tmp_path):
   assert found['same masks']
   few, many = found['4'], found['12']
   assert many['peak'] - few['peak'] < (many['params'] - few['params']) / 3
+
+
+def test_what_belongs_to_the_model_goes_with_it(batches, tmp_path):
+  save(tmp_path / 'dense', decoder(1))
+  (tmp_path / 'dense/config.json').write_text('{"layers": 1}')
+  (tmp_path / 'dense/pytorch_model.bin').write_text('weights again')
+  index = tmp_path / 'dense/model.safetensors.index.json'
+  contents = json.loads(index.read_text())
+  contents['metadata']['total_parameters'] = 7
+  index.write_text(json.dumps(contents))
+  with jprune.io.open(tmp_path / 'dense') as model:
+    reconstruct.prune(unrolled, model, batches, out=tmp_path / 'sparse', **HOW)[0].close()
+  assert (tmp_path / 'sparse/config.json').read_text() == '{"layers": 1}'
+  assert not (tmp_path / 'sparse/pytorch_model.bin').exists()
+  written = json.loads((tmp_path / 'sparse' / index.name).read_text())
+  assert written['metadata']['total_parameters'] == 7

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import NamedTuple
 
-from jprune._cli._output import Output
-from jprune._cli._source import ModelSource
 from jprune.io import _atomic
 from jprune.io._shards import INDEX
 
@@ -25,22 +24,19 @@ class Beside(NamedTuple):
 
   Attributes:
     copied: files that go along.
-    skipped: folders, hidden files, and weights that the command doesn't read.
+    skipped: folders, hidden files, and weights that aren't read.
   """
 
   copied: list[str]
   skipped: list[str]
 
 
-def beside(source: ModelSource, output: Output) -> Beside:
-  """What to do with all that a folder holds but the files that are read and their index."""
-  if source.folder is None or source.files is None or not output.is_folder:
-    return Beside([], [])
-  mine = {os.path.basename(path) for path in source.paths}
+def beside(folder: str, files: Collection[str]) -> Beside:
+  """What to do with all that a folder holds but the files that are read, by name, and an index."""
   copied, skipped = [], []
-  for name in sorted(os.listdir(source.folder or os.curdir)):
-    is_file = os.path.isfile(os.path.join(source.folder, name))
-    if name in mine or (is_file and name.endswith(INDEX)):
+  for name in sorted(os.listdir(folder or os.curdir)):
+    is_file = os.path.isfile(os.path.join(folder, name))
+    if name in files or (is_file and name.endswith(INDEX)):
       continue
     goes = is_file and name[0] != '.' and not name.lower().endswith(_WEIGHTS)
     (copied if goes else skipped).append(name)
@@ -49,25 +45,33 @@ def beside(source: ModelSource, output: Output) -> Beside:
 
 @contextlib.contextmanager
 def copying(
-  source: ModelSource, output: Output, names: Sequence[str]
+  function: str, folder: str, target: str, names: Sequence[str], argument: str
 ) -> Iterator[Callable[[], None]]:
   """Yields what copies files, to be called when all else is there but its index.
 
   A file that replaces one gets its name on leaving, others at once; after an exception they are
   gone and the old ones as they were.
+
+  Args:
+    function: who copies, for messages.
+    folder: in which they are.
+    target: the folder that they go to.
+    names: of the files.
+    argument: what the target is called in messages.
   """
-  folder, made, is_new = source.folder or '', [], not os.path.isdir(output.path)
+  made, is_new = list[str](), not os.path.isdir(target)
+  put = functools.partial(_copied, function, argument)
   with contextlib.ExitStack() as later:
 
     def copy() -> None:
       for name in names:
-        to = os.path.join(output.path, name)
+        to = os.path.join(target, name)
         if os.path.lexists(to):
-          _copied(os.path.join(folder, name), to, later)
+          put(os.path.join(folder, name), to, later)
           continue
         made.append(to)
         with contextlib.ExitStack() as now:
-          _copied(os.path.join(folder, name), to, now)
+          put(os.path.join(folder, name), to, now)
 
     try:
       yield copy
@@ -77,12 +81,12 @@ def copying(
           os.unlink(path)
       if is_new:
         with contextlib.suppress(OSError):  # where there is none, or something else in it
-          os.rmdir(output.path)
+          os.rmdir(target)
       raise
 
 
-def _copied(path: str, to: str, stack: contextlib.ExitStack) -> None:
+def _copied(function: str, argument: str, path: str, to: str, stack: contextlib.ExitStack) -> None:
   with open(path, 'rb') as read:
     mode = os.fstat(read.fileno()).st_mode & 0o666
-    file, _ = stack.enter_context(_atomic.replacing(to, mode | 0o600, 'prune', 'OUT'))
+    file, _ = stack.enter_context(_atomic.replacing(to, mode | 0o600, function, argument))
     shutil.copyfileobj(read, file)
