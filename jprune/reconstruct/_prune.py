@@ -155,17 +155,10 @@ def prune(
     groups = _stages.groups_of(shapes, usable)
     stats = None if sequential or chunked else model.captured(usable, params, progress)
     if not isinstance(pattern, NOfM):
-      if needs_of(distribution).needs_scores:
-        parts = [group.paths for group in groups] if chunked else [usable]
-        each = lambda paths: stats or model.captured(paths, params, progress)
-        for found in map(each, parts) if by_stats else [None]:
-          run.score(found)
-      run.distribute(distribution)
-    if sequential:
-      stages = _stages.in_turn(groups, shapes)
-    else:  # all at once, unless their Gram matrices are too many
-      whole = _stages.Stage(tuple(path for group in groups for path in group.paths))
-      stages = groups if chunked else [whole]
+      parts = [group.paths for group in groups] if chunked else [usable]
+      each = lambda paths: stats or model.captured(paths, params, progress)
+      run.distribute(distribution, map(each, parts) if by_stats else [None])
+    stages = _stages.stages_of(groups, shapes, sequential, chunked)
     if stats is not None:
       found = itertools.repeat(stats)
     elif not sequential:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -100,8 +100,7 @@ class Run:
     """Of the same types, in memory as far as they were given so."""
     return self.treedef.unflatten([self.at_hand.leaves[path] for path in self.paths])
 
-  @explicit
-  def score(self, stats: Stats | None) -> None:
+  def _score(self, stats: Stats | None) -> None:
     """Scores leaves for distributions that look at them; of those that have seen no row, none."""
     paths = self._chosen
     if stats is not None:
@@ -114,8 +113,15 @@ class Run:
       self._scores |= {path: each for path, each in zip(self.paths, given) if path in paths}
 
   @explicit
-  def distribute(self, distribution: Distribution) -> None:
-    """Sets the sparsity of each leaf, by scores if there are any, else by shapes alone."""
+  def distribute(self, distribution: Distribution, statistics: Iterable[Stats | None]) -> None:
+    """Sets the sparsity of each leaf: by shapes, or by scores if that is what it looks at.
+
+    Of ``statistics`` there are those of some leaves after the other; ``None``, where scores need
+    none.
+    """
+    if needs_of(distribution).needs_scores:
+      for stats in statistics:
+        self._score(stats)
     given = {
       path: jax.ShapeDtypeStruct(jnp.shape(leaf), jnp.float32)
       for path, leaf in self.at_hand.leaves.items()

@@ -41,6 +41,15 @@ def groups_of(stats: Stats, usable: Sequence[str]) -> list[Stage]:
   return [Stage(tuple(sorted(paths, key=order.__getitem__))) for _, paths in groups]
 
 
+def stages_of(
+  groups: Sequence[Stage], stats: Stats, sequential: bool, chunked: bool
+) -> Sequence[Stage]:
+  """One after the other; or all at once, unless their Gram matrices are too many."""
+  if sequential:
+    return in_turn(groups, stats)
+  return groups if chunked else [Stage(tuple(path for group in groups for path in group.paths))]
+
+
 def in_turn(stages: Sequence[Stage], stats: Stats) -> list[Stage]:
   """The same one after the other: all stages of the first step of a scan, then of the second."""
   uses, out = dict(stats.uses), []
