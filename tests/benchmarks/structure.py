@@ -86,6 +86,9 @@ def large(**sizes):
     _, found[f'{name}: erk'] = timed(
       lambda: jprune.distributions.erk(variables, variables, 0.5)  # noqa: B023
     )
+    _, found[f'{name}: plan of a repair'] = timed(
+      lambda: jprune.reconstruct.plan(fn, variables, *args, sequential=True)  # noqa: B023
+    )
     counts = {'params': tally.size, 'params left': left, 'multiply-adds': tally.macs.dense}
     found |= {f'{name}: {key}': count for key, count in counts.items()}
   return found
