@@ -65,7 +65,7 @@ NAMES = {
   'x\0y': r"got 'x\x00y'. Leave out NUL",
   'x\udcffy' * 200: 'File name too long',
   'x\ud800': r"got 'x\ud800'. Leave out",
-  'new/': "the folder 'new/'",
+  'new/': "'new/'",
   'file/x': 'Not a directory',
   'no/x': 'existing f',
   'far': 'existing f',

@@ -159,7 +159,7 @@ def test_grams_are_never_whole_on_a_device(kind):
   np.testing.assert_array_equal(moments.products[0], moments.products[0].T)
   assert moments.mean.sharding.is_fully_replicated
   split = split_of([batch], True)
-  sent = exchanged(capturing._step.lower(params, (batch,), None, split=split).compile())
+  sent = exchanged(capturing._step.lower(params, (batch,), None, spread=split).compile())
   assert max(sent.values()) <= size * size // 4  # a strip
 
 

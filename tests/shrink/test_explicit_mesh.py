@@ -52,7 +52,7 @@ def shardings(outs):
 
 @pytest.mark.parametrize('name', zoo.CASES)
 def test_networks(name, mesh):
-  fn, params, args = zoo.made(name)
+  fn, params, args = zoo.made.__wrapped__(name)  # arrays of this mesh are for nobody else
   for placed, data in ways(mesh, params, args):
     try:
       expected = jax.eval_shape(fn, placed, *data)
