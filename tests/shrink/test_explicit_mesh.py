@@ -21,7 +21,13 @@ _CUT = ('slice', 'split', 'pad', 'concatenate', 'dynamic_slice', 'dynamic_update
 COUNTS = dict.fromkeys((*_CUT, 'conv_general_dilated'), 8)
 
 
-@pytest.fixture(autouse=True, scope='module')
+@pytest.fixture
+def network(request):
+  """Made under no mesh, as all tests share it."""
+  return zoo.made(request.param)
+
+
+@pytest.fixture
 def mesh():
   mesh = jax.make_mesh((2, 2), ('batch', 'model'), axis_types=(AxisType.Explicit,) * 2)
   with jax.set_mesh(mesh):
@@ -50,9 +56,9 @@ def shardings(outs):
   return [x.sharding for x in jax.tree.leaves(outs)]
 
 
-@pytest.mark.parametrize('name', zoo.CASES)
-def test_networks(name, mesh):
-  fn, params, args = zoo.made.__wrapped__(name)  # arrays of this mesh are for nobody else
+@pytest.mark.parametrize('network', zoo.CASES, indirect=True)
+def test_networks(network, mesh):
+  fn, params, args = network
   for placed, data in ways(mesh, params, args):
     try:
       expected = jax.eval_shape(fn, placed, *data)
