@@ -20,7 +20,7 @@ def recaptured(fn, params, batches, sparsity, method=jprune.reconstruct.sparsegp
   run = Run(
     params, sparsity, jprune.masks.Unstructured(), method, scorer, usable, none, dict(shapes.uses)
   )
-  run.distribute(jprune.distributions.uniform)
+  run.distribute(jprune.distributions.uniform, [None])
   stages = _stages.in_turn(_stages.groups_of(shapes, usable), shapes)
   for stage in stages:
     run.stage(stage, _stages.stats_of(stage, capture(run.params)))
