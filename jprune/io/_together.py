@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import jax
 import numpy as np
 
+from jprune import _hosts
 from jprune.io import _errors, _leaf
 from jprune.io._boxes import Box, box_of
 from jprune.masks._pack import PackedMask
@@ -80,7 +81,7 @@ class Attempt:
       Exception: what was raised here.
       RuntimeError: if only others failed.
     """
-    failed = np.flatnonzero(_gather(np.array([self._error is not None], np.uint8))[:, 0])
+    failed = np.flatnonzero(_hosts.from_all(np.array([self._error is not None], np.uint8))[:, 0])
     self._over = bool(failed.size)
     if self._error is not None:
       raise self._error
@@ -90,13 +91,12 @@ class Attempt:
 
 def shared(text: bytes) -> bytes:
   """The text of the first process, on all of them; each passes one of the same length."""
-  return _gather(np.frombuffer(text, np.uint8))[0].tobytes()
+  return _hosts.from_all(np.frombuffer(text, np.uint8))[0].tobytes()
 
 
 def added(counts: Sequence[int]) -> list[int]:
   """Sums over all processes, exact up to 2^63."""
-  gathered = _gather(np.array(counts, np.int64).view(np.uint8)).reshape(jax.process_count(), -1)
-  return [int(n) for n in np.ascontiguousarray(gathered).view(np.int64).sum(axis=0)]
+  return [int(n) for n in _hosts.from_all(np.array(counts, np.int64)).sum(axis=0)]
 
 
 def kept(masks: Sequence[Any]) -> list[int | None]:
@@ -181,20 +181,11 @@ def _transfer(
     piece = np.zeros(1 << max(10, (length - 1).bit_length()), np.uint8)
     own = stream[begin : begin + length]
     piece[: own.size] = own
-    gathered = _gather(piece)
+    gathered = _hosts.from_all(piece)
     for process, received in out.items():
       part = received[begin : begin + length]
       part[:] = gathered[process, : part.size]
   return out
-
-
-def _gather(array: np.ndarray) -> np.ndarray:
-  """Equal shapes from all processes, stacked along a new first axis."""
-  from jax.experimental import multihost_utils
-
-  if jax.process_count() == 1:
-    return array[None]
-  return np.asarray(multihost_utils.process_allgather(array, tiled=False))
 
 
 def _key(box: Box) -> tuple[tuple[int, int], ...]:

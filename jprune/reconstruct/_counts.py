@@ -13,11 +13,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jprune import _checks, tree
+from jprune import _checks, _hosts, tree
 from jprune.graph._statistics.stats import Use
 from jprune.masks import NOfM, Unstructured
 from jprune.reconstruct import _errors
-from jprune.reconstruct._devices import read, untyped
+from jprune.reconstruct._devices import untyped
 from jprune.reconstruct._leaves import Chosen
 from jprune.tree._along import by_leaf_for
 
@@ -139,7 +139,7 @@ def gone_of(mask: jax.Array, use: Use) -> Gone:
 
   def of(parts: Sequence[int]) -> np.ndarray:
     with untyped(mask) as (held,):
-      return read(_gone(held, use, tuple(parts))).astype(np.int64)
+      return _hosts.whole(_gone(held, use, tuple(parts))).astype(np.int64)
 
   return of
 

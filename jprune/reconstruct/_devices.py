@@ -11,6 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from jprune import _hosts
+
 
 @contextlib.contextmanager
 def untyped(*trees: Any) -> Iterator[tuple[Any, ...]]:
@@ -39,7 +41,7 @@ def without_types(x: jax.Array) -> jax.Array:
   held = x.sharding
   if not isinstance(held, NamedSharding) or AxisType.Explicit not in held.mesh.axis_types:
     return x
-  return _retyped(x, NamedSharding(mesh_of(x), held.spec))
+  return _retyped(x, _hosts.automatic(held))
 
 
 def settled(x: Any, mesh: Mesh) -> Any:
@@ -70,23 +72,10 @@ def returned(x: jax.Array, leaf: Any) -> jax.Array:
   return _retyped(x, leaf.sharding)
 
 
-def read(x: Any) -> np.ndarray:
-  """The values of an array, wherever they are; all processes must ask."""
-  if isinstance(x, jax.Array) and not (x.is_fully_addressable or x.is_fully_replicated):
-    x = without_types(x)
-    whole = NamedSharding(mesh_of(x), PartitionSpec())
-    x = jax.jit(lambda x: x, out_shardings=whole)(x)
-  return np.asarray(x)
-
-
 def mesh_of(x: jax.Array) -> Mesh:
   """The mesh of an array, with no axis in the types."""
-  held = getattr(x.sharding, 'mesh', None)
-  if isinstance(held, Mesh):
-    names = held.axis_names
-    return Mesh(held.devices, names, axis_types=(AxisType.Auto,) * len(names))
-  devices = sorted(x.sharding.device_set, key=lambda device: device.id)
-  return Mesh(np.array(devices), ('owner',), axis_types=(AxisType.Auto,))
+  of = _hosts.automatic if isinstance(x.sharding, NamedSharding) else _hosts.everywhere
+  return of(x.sharding).mesh
 
 
 def _retyped(x: jax.Array, sharding: NamedSharding) -> jax.Array:

@@ -12,6 +12,7 @@ import numpy as np
 from jprune import tree
 from jprune.graph._segments.program import LeafPart, overlap
 from jprune.io import Checkpoint, LazyArray
+from jprune.io._leaf import packed
 from jprune.io._writer import Writer
 from jprune.masks import PackedMask
 from jprune.reconstruct._at_hand import part_of
@@ -135,4 +136,4 @@ def _index(leaf: LeafPart) -> Any:
 
 
 def _bits(mask: Any) -> Any:
-  return np.packbits(np.asarray(mask), axis=-1, bitorder='little')
+  return packed(np.asarray(mask))

@@ -10,13 +10,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jprune import _checks, tree
+from jprune import _checks, _hosts, tree
 from jprune._entry import public
 from jprune.graph import Stats
 from jprune.graph._statistics.stats import Use
 from jprune.masks import NOfM, Unstructured
 from jprune.reconstruct import _choose, _counts, _hessian, _leaves, _matrix_solvers
-from jprune.reconstruct._devices import read, returned, untyped
+from jprune.reconstruct._devices import returned, untyped
 from jprune.typing import Masks, Scores, Sparsities, Where
 
 
@@ -152,10 +152,10 @@ def _lowest_next(
     if not count:  # nothing to compare
       return [np.zeros((use.sizes[0], use.sizes[2]), bool) for use in uses]
     batch, inputs, outputs = _counts.flat_places(use, shape)
-    row = read(jnp.argmax(upcoming, axis=1))
+    row = _hosts.whole(jnp.argmax(upcoming, axis=1))
     places.append((batch[:, None] + inputs[row] + outputs[None, :]).ravel())
-    left = read(jnp.any(upcoming, axis=1)) & may
-    found.append((~left.ravel(), read(scores).ravel()))
+    left = _hosts.whole(jnp.any(upcoming, axis=1)) & may
+    found.append((~left.ravel(), _hosts.whole(scores).ravel()))
   order = np.lexsort((-np.concatenate(places), *np.concatenate(found, axis=1)[::-1]))
   chosen = np.zeros(order.size, bool)
   chosen[order[:count]] = True

@@ -12,10 +12,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
+from jprune._nonzeros import totals
 from jprune.graph._statistics.moments import Moments
 from jprune.graph._statistics.stats import Use
 from jprune.reconstruct import _errors, _owners, _solving
-from jprune.reconstruct._devices import read, returned, untyped
+from jprune.reconstruct._devices import returned
 from jprune.reconstruct._owners import Given, Owners
 from jprune.reconstruct._report import LeafRepair
 
@@ -263,15 +264,9 @@ def _names(of_axis: Any) -> tuple[str, ...]:
   return () if of_axis is None else (of_axis,) if isinstance(of_axis, str) else tuple(of_axis)
 
 
-@jax.jit
-def _rows_kept(mask: jax.Array) -> jax.Array:
-  return jnp.sum(mask, axis=-1, dtype=jnp.int32)
-
-
 def count_kept(mask: Any) -> int:
   """How many entries of a mask are true, as a Python int."""
-  with untyped(jnp.asarray(mask)) as (mask,):
-    return int(read(_rows_kept(jnp.atleast_1d(mask))).sum(dtype=np.int64))
+  return totals([mask])[0]
 
 
 def _unseen(parts: Sequence[Part]) -> list[str]:
