@@ -1,4 +1,4 @@
-"""Sphinx configuration: API pages for every public name, notebooks executed at build."""
+"""Sphinx configuration: all public names on API pages, notebooks run at build."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ html_title = f'jprune {release}'
 html_show_sourcelink = False
 pygments_style = 'friendly'
 
-# Python names -------------------------------------------------------------------------------
+# Python names ---------------------------------------------------------------------
 # Type aliases are shown by their names; each has an entry on the page of jprune.typing.
 autodoc_type_aliases = {
   name: f'~jprune.typing.{name}'
@@ -48,17 +48,24 @@ napoleon_use_ivar = True
 python_use_unqualified_type_names = True
 add_module_names = False
 
-# Every cross reference must lead somewhere. Other projects' names can't: their inventories lie
-# on the network, which a build doesn't need.
+# Every cross reference must lead somewhere. Other projects' names can't: their
+# inventories lie on the network, which a build doesn't need.
 nitpicky = True
 nitpick_ignore_regex = [
-  ('py:.*', r'(jax|jaxlib|jnp|np|numpy|optax|flax|nnx|equinox|eqx|chex|matplotlib|orbax|base)\..*'),
+  (
+    'py:.*',
+    r'(jax|jaxlib|jnp|np|numpy|optax|flax|nnx|equinox|eqx|chex)\..*',
+  ),
+  ('py:.*', r'(matplotlib|orbax|base)\..*'),
   ('py:.*', r'(os|pathlib|re|collections\.abc|typing|types|builtins)\..*'),
   ('py:class', r'jprune\._modules\.Module'),  # a type variable
-  ('py:.*', r'(Any|Callable|Iterable|Mapping|Sequence|PathLike|NamedTuple|Axes|optional)'),
+  (
+    'py:.*',
+    r'(Any|Callable|Iterable|Mapping|Sequence|PathLike|NamedTuple|Axes|optional)',
+  ),
 ]
 
-# Pages and notebooks ------------------------------------------------------------------------
+# Pages and notebooks --------------------------------------------------------------
 myst_enable_extensions = ['colon_fence', 'deflist', 'dollarmath']
 myst_heading_anchors = 3
 nb_execution_mode = 'cache'
@@ -86,7 +93,9 @@ def check_public_names(app, env) -> None:
   problems = [f'{name} is on no API page' for name in sorted(set(public) - listed)]
   problems += public_names.undocumented()
   if problems:
-    raise ExtensionError('Public names that are not documented:\n  ' + '\n  '.join(problems))
+    raise ExtensionError(
+      'Public names that are not documented:\n  ' + '\n  '.join(problems)
+    )
 
 
 def whole_docstring(self) -> tuple[str, list[str]]:
@@ -96,7 +105,7 @@ def whole_docstring(self) -> tuple[str, list[str]]:
 
 
 def name_aliases(app, what, name, obj, options, signature, returns):
-  """Shows an alias inside of a union (``Masks | None``) by its name; protocols take nothing."""
+  """Shows an alias in a union (``Masks | None``) by name; protocols take nothing."""
   if signature == '(*args, **kwargs)' and getattr(obj, '_is_protocol', False):
     signature = None
   wrapped = re.compile(r"TypeAliasForwardRef\('([^']*)'\)")
@@ -106,7 +115,9 @@ def name_aliases(app, what, name, obj, options, signature, returns):
 def find_at_home(app, env, node, contnode):
   """Resolves a bare name in a docstring that is shown on another page than its own."""
   domain, name = env.get_domain('py'), node.get('reftarget', '')
-  homes = sorted(full for full in domain.objects if re.fullmatch(rf'jprune\.\w+\.{name}', full))
+  homes = sorted(
+    full for full in domain.objects if re.fullmatch(rf'jprune\.\w+\.{name}', full)
+  )
   if node.get('refdomain') != 'py' or not name.isidentifier() or not homes:
     return None
   where = (env, node['refdoc'], app.builder, node['reftype'], homes[0])

@@ -1,7 +1,7 @@
 """The public surface of jprune, read from the package itself.
 
-Used by the docs build (a public name without an API entry fails it) and by the tests (a public
-name without a docstring or without an example fails them).
+Used by the docs build (a public name without an API entry fails it) and by the tests (a
+public name without a docstring or without an example fails them).
 """
 
 from __future__ import annotations
@@ -23,11 +23,14 @@ INTERNAL: tuple[str, ...] = ()
 def namespaces() -> list[str]:
   """The modules that users address: the package and its rooms."""
   rooms = [info.name for info in pkgutil.iter_modules(jprune.__path__)]
-  return ['jprune', *(f'jprune.{r}' for r in sorted(rooms) if r[0] != '_' and r not in INTERNAL)]
+  return [
+    'jprune',
+    *(f'jprune.{r}' for r in sorted(rooms) if r[0] != '_' and r not in INTERNAL),
+  ]
 
 
 def names_of(module: ModuleType) -> list[str]:
-  """Public names of a module: ``__all__``, else ``x as x`` imports, else what it defines."""
+  """Public names: ``__all__``, else ``x as x`` imports, else what it defines."""
   if hasattr(module, '__all__'):
     return list(module.__all__)
   body = ast.parse(pathlib.Path(module.__file__).read_text()).body
@@ -54,7 +57,7 @@ def _defined(body: list[ast.stmt]) -> list[str]:
 
 
 def public_names() -> dict[str, object]:
-  """``{'jprune.masks.apply': <function>, ...}`` for every public name that is not a module."""
+  """``{'jprune.masks.apply': <function>, ...}``, of all public names but modules."""
   found = {}
   for namespace in namespaces():
     module = importlib.import_module(namespace)
@@ -68,13 +71,19 @@ def public_names() -> dict[str, object]:
 def undocumented() -> list[str]:
   """Public names without a docstring or without an example.
 
-  An alias or another value has no docstring of its own: the examples of its module show it.
+  An alias or another value has no docstring of its own: its module's examples show it.
   """
   problems = []
   for name, value in public_names().items():
-    own = getattr(value, '__module__', '').startswith('jprune')  # an alias is someone else's class
+    own = getattr(value, '__module__', '').startswith(
+      'jprune'
+    )  # an alias is someone else's class
     if own and (inspect.isclass(value) or inspect.isroutine(value)):
-      doc = '' if inspect.isclass(value) and '__doc__' not in vars(value) else value.__doc__ or ''
+      doc = (
+        ''
+        if inspect.isclass(value) and '__doc__' not in vars(value)
+        else value.__doc__ or ''
+      )
       if not doc.strip():
         problems.append(f'{name} has no docstring')
       elif 'Examples:' not in doc:
@@ -86,5 +95,7 @@ def undocumented() -> list[str]:
 
 def _is_shown(name: str) -> bool:
   namespace, _, alias = name.rpartition('.')
-  _, _, examples = (importlib.import_module(namespace).__doc__ or '').partition('Examples:')
+  _, _, examples = (importlib.import_module(namespace).__doc__ or '').partition(
+    'Examples:'
+  )
   return re.search(rf'>>> .*\b{alias}\b', examples) is not None

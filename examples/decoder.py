@@ -1,7 +1,7 @@
-"""A small decoder with the parts of large ones, and real text: shared by the recipes of scale.
+"""A small decoder with the parts of large ones, and real text, for examples of scale.
 
-Rotary positions, grouped key and value heads, gated MLPs, norms without biases. Params are dicts of
-dicts, one for each layer, under the names that large checkpoints have.
+Rotary positions, grouped key and value heads, gated MLPs, norms without biases. Params
+are dicts of dicts, one for each layer, under the names that large checkpoints have.
 """
 
 import os
@@ -52,7 +52,9 @@ def shapes(layers=LAYERS):
 
 def init(key, layers=LAYERS):
   """Params before training."""
-  sizes, treedef = jax.tree.flatten(shapes(layers), is_leaf=lambda x: isinstance(x, tuple))
+  sizes, treedef = jax.tree.flatten(
+    shapes(layers), is_leaf=lambda x: isinstance(x, tuple)
+  )
   keys = jax.random.split(key, len(sizes))
   leaves = [
     jnp.ones(size) if len(size) == 1 else jax.random.normal(key, size) / size[0] ** 0.5
@@ -62,7 +64,7 @@ def init(key, layers=LAYERS):
 
 
 def forward(params, tokens):
-  """Logits for the token after each: ``(batch, length)`` to ``(batch, length, vocabulary)``."""
+  """Logits of next tokens: ``(batch, length)`` to ``(batch, length, vocabulary)``."""
   x = params['embed_tokens']['embedding'][tokens]
   for layer in params['layers'].values():
     x = x + attention(layer, norm(layer['input_layernorm'], x))
@@ -71,7 +73,9 @@ def forward(params, tokens):
 
 
 def norm(params, x):
-  return x * jax.lax.rsqrt(jnp.mean(x**2, axis=-1, keepdims=True) + 1e-6) * params['scale']
+  return (
+    x * jax.lax.rsqrt(jnp.mean(x**2, axis=-1, keepdims=True) + 1e-6) * params['scale']
+  )
 
 
 def rotated(x):
@@ -90,16 +94,21 @@ def attention(params, x):
   scores = jnp.einsum('bqhgd,bkhd->bhgqk', q, k) / HEAD**0.5
   causal = jnp.tril(jnp.ones((x.shape[1], x.shape[1]), bool))
   weights = jax.nn.softmax(jnp.where(causal, scores, -jnp.inf))
-  return jnp.einsum('bhgqk,bkhd->bqhgd', weights, v).reshape(x.shape) @ params['o_proj']['kernel']
+  return (
+    jnp.einsum('bhgqk,bkhd->bqhgd', weights, v).reshape(x.shape)
+    @ params['o_proj']['kernel']
+  )
 
 
 def mlp(params, x):
-  hidden = jax.nn.silu(x @ params['gate_proj']['kernel']) * (x @ params['up_proj']['kernel'])
+  hidden = jax.nn.silu(x @ params['gate_proj']['kernel']) * (
+    x @ params['up_proj']['kernel']
+  )
   return hidden @ params['down_proj']['kernel']
 
 
 def placed(mesh, layers=LAYERS):
-  """Shapes of the params with the shardings that they have on a mesh with an axis 'model'."""
+  """Shapes of the params, with their shardings on a mesh with an axis 'model'."""
 
   def place(path, size):
     names = [entry.key for entry in path]
@@ -111,11 +120,13 @@ def placed(mesh, layers=LAYERS):
 
 
 def text(unseen=False):
-  """Codes of the characters of Python's standard library; every tenth file is for testing."""
+  """Characters of Python's standard library as codes; every tenth file is for tests."""
   files = sorted(pathlib.Path(os.__file__).parent.glob('*.py'))
   files = files[::10] if unseen else [file for i, file in enumerate(files) if i % 10]
   joined = '\n'.join(file.read_text(errors='ignore') for file in files)
-  codes = np.frombuffer(joined.encode('ascii', errors='replace'), np.uint8).astype(np.int32)
+  codes = np.frombuffer(joined.encode('ascii', errors='replace'), np.uint8).astype(
+    np.int32
+  )
   return np.where((codes >= 32) & (codes < 127), codes - 31, 0)
 
 

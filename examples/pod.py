@@ -18,7 +18,9 @@ parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
 parser.add_argument('--checkpoint', required=True, help='folder that jprune.save wrote')
 parser.add_argument('--out', required=True, help='folder to write')
 parser.add_argument('--sparsity', type=float, default=0.5)
-parser.add_argument('--local', type=int, nargs=3, metavar=('PROCESS', 'PROCESSES', 'PORT'))
+parser.add_argument(
+  '--local', type=int, nargs=3, metavar=('PROCESS', 'PROCESSES', 'PORT')
+)
 args = parser.parse_args()
 
 # 1. Every process meets the others, before anything else is asked of JAX.
@@ -70,7 +72,9 @@ how = {'sparsity': args.sparsity, 'where': 'layers/.*kernel', 'sequential': True
 say(jprune.reconstruct.plan(decoder.forward, params, batches[0], **how))
 
 # 6. Prune and repair. All processes make the same calls.
-pruned, masks, report = jprune.reconstruct.prune(decoder.forward, params, batches, **how)
+pruned, masks, report = jprune.reconstruct.prune(
+  decoder.forward, params, batches, **how
+)
 say(report)
 
 # 7. Look at what came out, and save it; each process writes its part.

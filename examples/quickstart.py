@@ -1,7 +1,8 @@
 """Train, prune to 90 %, fine-tune, save: a small network on real handwritten digits.
 
-Run it with ``python examples/quickstart.py``. It takes about a minute on two cores and writes a
-picture and two checkpoints, one dense and one sparse, into the folder where it is run.
+Run it with ``python examples/quickstart.py``. It takes about a minute on two cores and
+writes a picture and two checkpoints, one dense and one sparse, into the folder where it
+is run.
 """
 
 from __future__ import annotations
@@ -73,7 +74,7 @@ class Network(nn.Module):
 MODEL = Network()
 
 
-# ------------------------------------------------------------------- training, as without jprune
+# ------------------------------------------------------- training, as without jprune
 
 
 @jax.jit
@@ -125,7 +126,7 @@ def accuracy(variables, data: Data) -> float:
   return float(np.mean(np.asarray(predict(variables, data.test_x)) == data.test_y))
 
 
-# ----------------------------------------------------------------------------------- with jprune
+# ----------------------------------------------------------------------- with jprune
 
 
 class Run(NamedTuple):
@@ -137,22 +138,26 @@ class Run(NamedTuple):
   accuracies: tuple[float, float, float]  # dense, pruned, fine-tuned
 
 
-def run(seed: int, data: Data, adam: optax.GradientTransformation, epochs: int = EPOCHS) -> Run:
+def run(
+  seed: int, data: Data, adam: optax.GradientTransformation, epochs: int = EPOCHS
+) -> Run:
   """Train, prune, fine-tune."""
   fresh = initial(jax.random.key(seed))
   dense = train(adam, fresh, data, epochs, seed, f'seed {seed}, dense')
 
-  # Params to masks. By default kernels are pruned, but neither biases nor BatchNorm. With `global_`
-  # all of them compete for one budget.
+  # Params to masks. By default kernels are pruned, but neither biases nor BatchNorm.
+  # With `global_` all of them compete for one budget.
   masks = jprune.prune(dense, SPARSITY, distribution=jprune.distributions.global_)
   pruned = jprune.apply(dense, masks)
 
-  # The same training again. The only difference is the end of the chain, which leaves pruned
-  # weights at zero whatever Adam wants.
+  # The same training again. The only difference is the end of the chain, which leaves
+  # pruned weights at zero whatever Adam wants.
   tx = optax.chain(adam, jprune.keep_pruned(masks['params']))
   sparse = train(tx, pruned, data, epochs, seed + 1, f'seed {seed}, sparse')
   check_zeros(sparse, masks)
-  return Run(dense, sparse, masks, tuple(accuracy(v, data) for v in (dense, pruned, sparse)))
+  return Run(
+    dense, sparse, masks, tuple(accuracy(v, data) for v in (dense, pruned, sparse))
+  )
 
 
 def check_zeros(variables, masks) -> None:
@@ -168,23 +173,29 @@ def check_zeros(variables, masks) -> None:
 
 def save_and_reload(best: Run, out: pathlib.Path, data: Data) -> None:
   """Writes both checkpoints, compares their sizes, and reads the sparse one again."""
-  dense_file, sparse_file = out / 'quickstart-dense.safetensors', out / 'quickstart.safetensors'
+  dense_file, sparse_file = (
+    out / 'quickstart-dense.safetensors',
+    out / 'quickstart.safetensors',
+  )
   jprune.save(dense_file, best.dense)
   jprune.save(sparse_file, best.sparse, best.masks)
   loaded, loaded_masks = jprune.load(sparse_file)
   check_zeros(loaded, loaded_masks)
   before, after = best.accuracies[-1], accuracy(loaded, data)
   if after != before:
-    raise RuntimeError(f'accuracy was {before} before saving and is {after} after loading')
+    raise RuntimeError(
+      f'accuracy was {before} before saving and is {after} after loading'
+    )
   dense_size, sparse_size = dense_file.stat().st_size, sparse_file.stat().st_size
   print(
-    f'{dense_file.name}: {dense_size:,} bytes; {sparse_file.name}: {sparse_size:,} bytes, '
+    f'{dense_file.name}: {dense_size:,} bytes; '
+    f'{sparse_file.name}: {sparse_size:,} bytes, '
     f'{dense_size / sparse_size:.1f} times smaller.\n'
     f'Loaded again, it reads {after:.2%} of the held-out digits right, as before.'
   )
 
 
-# --------------------------------------------------------------------------------------- results
+# --------------------------------------------------------------------------- results
 
 
 def table(seeds: range, runs: list[Run]) -> str:
@@ -208,7 +219,9 @@ def plot(runs: list[Run], path: pathlib.Path) -> None:
   left.bar_label(bars, [f'{value:.1f} %' for value in sparsity], padding=4, fontsize=9)
   left.invert_yaxis()
   left.set(xlim=(0, 118), xticks=range(0, 101, 20), xlabel='zeros (%)')
-  left.set_title(f'Sparsity of each layer, {100 * SPARSITY:g} % in all', loc='left', fontsize=11)
+  left.set_title(
+    f'Sparsity of each layer, {100 * SPARSITY:g} % in all', loc='left', fontsize=11
+  )
 
   scores = 100 * np.array([result.accuracies for result in runs])
   means = scores.mean(axis=0)
@@ -231,21 +244,27 @@ def missed_goals(runs: list[Run]) -> list[str]:
   if dense < DENSE_GOAL:
     missed.append(f'the dense network reached {dense:.2%}, not {DENSE_GOAL:.0%}')
   if tuned < dense - LOSS_GOAL:
-    missed.append(f'pruning cost {100 * (dense - tuned):.2f} points, more than {100 * LOSS_GOAL:g}')
+    missed.append(
+      f'pruning cost {100 * (dense - tuned):.2f} points, more than {100 * LOSS_GOAL:g}'
+    )
   return missed
 
 
 def main(arguments: list[str] | None = None) -> int:
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-  parser.add_argument('--seeds', type=int, default=3, help='how many runs to average over')
-  parser.add_argument('--out', type=pathlib.Path, default='.', help='folder for what is written')
+  parser.add_argument(
+    '--seeds', type=int, default=3, help='how many runs to average over'
+  )
+  parser.add_argument(
+    '--out', type=pathlib.Path, default='.', help='folder for what is written'
+  )
   options = parser.parse_args(arguments)
   if options.seeds < 1:
     parser.error('--seeds must be at least 1')
   options.out.mkdir(parents=True, exist_ok=True)
 
   data = load_data()
-  # One optimizer for the dense networks of all seeds, so that their step is compiled once.
+  # One optimizer for the dense networks of all seeds: their step is compiled once.
   adam = optimizer(EPOCHS * (len(data.train_x) // BATCH))
   seeds = range(options.seeds)
   runs = [run(seed, data, adam) for seed in seeds]
