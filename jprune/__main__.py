@@ -1,25 +1,24 @@
-"""``python -m jprune``: tally and prune checkpoints without a script."""
+"""``jprune``, or ``python -m jprune``: tally and prune checkpoints without a script."""
 
 import os
 import signal
 import sys
 
-import jax
-
 from jprune._cli import main
 
 
-def _run() -> int:
+def run() -> int:
+  """Runs the command line as a process of its own; the entry of the console script."""
   # Leaves are counted on the host: a GPU would only be taken from someone who computes on it.
-  if 'JAX_PLATFORMS' not in os.environ:
-    jax.config.update('jax_platforms', 'cpu')
+  os.environ.setdefault('JAX_PLATFORMS', 'cpu')  # JAX reads it when it loads
   # A polite kill unwinds like any failure, so that no temporary file stays behind.
   for name in ('SIGTERM', 'SIGHUP'):  # Windows has no SIGHUP
     number = getattr(signal, name, None)
     if number and signal.getsignal(number) != signal.SIG_IGN:  # as nohup sets it
       signal.signal(number, lambda number, frame: sys.exit(128 + number))
-  return main()
+  as_module = os.path.basename(sys.argv[0]) == '__main__.py'
+  return main(program='python -m jprune' if as_module else 'jprune')
 
 
 if __name__ == '__main__':
-  sys.exit(_run())
+  sys.exit(run())

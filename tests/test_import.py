@@ -1,13 +1,27 @@
 """What importing jprune costs, and what it needs."""
 
+import ast
 import json
+import pathlib
 import pkgutil
 import subprocess
 import sys
 
+import pytest
+
 import jprune
 
-OPTIONAL = ('matplotlib', 'safetensors', 'treescope', 'tqdm', 'sklearn', 'orbax', 'equinox')
+OPTIONAL = (
+  'matplotlib',
+  'msgpack',
+  'safetensors',
+  'shtab',
+  'treescope',
+  'tqdm',
+  'sklearn',
+  'orbax',
+  'equinox',
+)
 
 
 def loaded_by(code: str) -> list[str]:
@@ -20,6 +34,24 @@ def loaded_by(code: str) -> list[str]:
 
 def test_import_loads_no_optional_package():
   assert loaded_by('import jprune') == []
+  assert loaded_by('from jprune import *') == []
+
+
+def test_names_load_when_they_are_asked_for():
+  code = 'import sys, jprune; assert "jax" not in sys.modules; jprune.prune; jprune.io.open'
+  subprocess.run([sys.executable, '-c', code], check=True)
+  assert all(hasattr(jprune, name) for name in jprune.__all__)
+  assert set(jprune.__all__) <= set(dir(jprune))
+  with pytest.raises(AttributeError, match="module 'jprune' has no attribute 'prun'"):
+    jprune.prun  # noqa: B018
+
+
+def test_type_checkers_see_what_is_loaded():
+  tree = ast.parse(pathlib.Path(jprune.__file__).read_text())
+  (block,) = (node for node in tree.body if isinstance(node, ast.If))
+  seen = {alias.asname: node.module for node in block.body for alias in node.names}
+  homes = {name: f'jprune.{home}' for name, home in jprune._HOME.items()}
+  assert seen == {name: homes.get(name, 'jprune') for name in jprune.__all__}
 
 
 def test_rooms_load_no_optional_package():
@@ -32,5 +64,5 @@ def test_rooms_load_no_optional_package():
 
 def test_import_starts_no_backend():
   # The first computation fixes the platform and the number of devices; that is the user's call.
-  code = 'import jprune; from jax._src import xla_bridge as xb; assert not xb._backends'
+  code = 'from jprune import *; from jax._src import xla_bridge as xb; assert not xb._backends'
   subprocess.run([sys.executable, '-c', code], check=True)

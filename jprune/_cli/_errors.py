@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
 import re
 from collections.abc import Sequence
 from typing import Any
 
 from jprune._checks.words import kind, listed, message
-
-
-def bad_option(constraint: str, text: str, fix: str) -> argparse.ArgumentTypeError:
-  """An option's value that doesn't parse; argparse puts the option's name before it."""
-  return argparse.ArgumentTypeError(f'must be {constraint}; got {text!r}. {fix}')
-
 
 _OPTIONS = {
   'where=': '--where ',
@@ -36,23 +29,17 @@ def as_options(text: str, file: str) -> str:
   return re.sub(r'--where ([.,;])', r'--where\1', said)
 
 
-def goes_only_with(option: str, other: str) -> str:
-  """For the parser to say, which knows the usage."""
-  return f'{option} goes only with {other}. Leave it out.'
-
-
-def shares_alike(option: str) -> str:
-  return f'--n-of-m has its own sparsity, the same for every leaf. Leave {option} out.'
-
-
-def output_is_input(path: str) -> ValueError:
+def output_is_input(
+  path: str, function: str = 'prune', argument: str = 'OUT', given: str = 'IN'
+) -> ValueError:
   fix = 'Write to a new name; the old file can be deleted afterwards.'
-  return ValueError(message('prune', 'OUT', 'another file or folder than IN', repr(path), fix))
+  constraint = f'another file or folder than {given}'
+  return ValueError(message(function, argument, constraint, repr(path), fix))
 
 
-def output_exists(path: str) -> ValueError:
+def output_exists(path: str, function: str = 'prune', argument: str = 'OUT') -> ValueError:
   got = f'{path!r}, which exists'
-  return ValueError(message('prune', 'OUT', 'a new file', got, 'Pass --force to replace it.'))
+  return ValueError(message(function, argument, 'a new file', got, 'Pass --force to replace it.'))
 
 
 def output_beside_input(path: str) -> ValueError:
@@ -154,11 +141,3 @@ def input_changed(path: str) -> ValueError:
   constraint = 'left alone until OUT is written'
   got = 'other weights than a moment ago'
   return ValueError(message('prune', 'IN', constraint, got, 'Run it again.', path))
-
-
-def not_printed(error: OSError) -> OSError:
-  return OSError(f'the standard output must be open for writing; got {error.strerror!r}.')
-
-
-def out_of_memory(error: MemoryError) -> str:
-  return f'the largest leaf must fit into memory about twice ({error or "nothing is left"}).'

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 from collections.abc import Sequence
 
-from jprune._cli import _errors, _prune, _tally
+from jprune._cli import _style
 from jprune._cli._parser import PROGRAM, parsed
 
-COMMANDS = {'tally': _tally.run, 'prune': _prune.run}
-INPUTS = {'tally': 'FILE', 'prune': 'IN'}
+INPUTS = {'tally': 'FILE', 'prune': 'IN', 'report': 'FILE'}
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None, program: str = PROGRAM) -> int:
   """Runs one command.
 
   Args:
     argv: the arguments; by default those of the process.
+    program: what the user called it.
 
   Returns:
     0 if all went well; 1, with one line on the standard error, if the input was refused or the
@@ -25,20 +26,28 @@ def main(argv: Sequence[str] | None = None) -> int:
   Raises:
     SystemExit: of code 2 if the arguments make no sense, of code 0 after ``--help``.
   """
-  args = parsed(argv)
+  args = parsed(argv, program)
   try:
-    COMMANDS[args.command](args)
+    importlib.import_module(f'jprune._cli._{args.command}').run(args)
   except KeyboardInterrupt:
-    return _failed('interrupted.', 130)
+    return _failed(program, 'interrupted.', 130)
   except MemoryError as error:
-    return _failed(_errors.out_of_memory(error))
+    text = f'the largest leaf must fit into memory about twice ({error or "nothing is left"}).'
+    return _failed(program, text)
   except (ValueError, TypeError, ImportError, OSError) as error:
-    return _failed(_errors.as_options(str(error), INPUTS[args.command]))
+    return _failed(program, _worded(error, INPUTS[args.command]))
   return 0
 
 
-def _failed(text: str, code: int = 1) -> int:
+def _worded(error: Exception, file: str) -> str:
+  """A message in the words of the command line."""
+  from jprune._cli._errors import as_options
+
+  return as_options(str(error), file)
+
+
+def _failed(program: str, text: str, code: int = 1) -> int:
   line = ''.join(c if c.isprintable() else repr(c)[1:-1] for c in ' '.join(text.split()))
   if sys.stderr is not None:  # closed before we began
-    sys.stderr.write(f'{PROGRAM}: error: {line}\n')
+    sys.stderr.write(_style.error(f'{program}: error: {line}\n', sys.stderr))
   return code

@@ -7,9 +7,10 @@ import json
 import os
 from collections.abc import Iterable
 
-from jprune import _batches
+from jprune import _batches, distributions
 from jprune._cli import _errors, _scales, _scores, _select, _target
 from jprune._cli._output import Output, output
+from jprune._cli._parser import DISTRIBUTIONS
 from jprune._cli._say import say
 from jprune._cli._source import ModelSource, opened
 from jprune._cli._tally import masked_row
@@ -102,7 +103,7 @@ def _choice(
   shown: _select.Shown,
 ) -> _select.Choice:
   plans, random = source.plans, args.scorer == 'random'
-  distribution = _select.DISTRIBUTIONS[args.distribution]
+  distribution = getattr(distributions, DISTRIBUTIONS[args.distribution])
   together = pattern is None and needs_of(distribution).one_threshold
   scales_of = _scales.checked(source, chosen, together and not random)
   if random:

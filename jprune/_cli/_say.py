@@ -6,7 +6,7 @@ import os
 import sys
 from typing import TextIO
 
-from jprune._cli import _errors
+from jprune._cli import _style
 
 
 def say(text: str) -> None:
@@ -15,13 +15,15 @@ def say(text: str) -> None:
     return
   encoding = sys.stdout.encoding or 'utf-8'
   try:
-    sys.stdout.write(text.encode(encoding, 'replace').decode(encoding) + '\n')
+    text = _style.table(text, sys.stdout).encode(encoding, 'replace').decode(encoding)
+    sys.stdout.write(f'{text}\n')
     sys.stdout.flush()
   except BrokenPipeError:
     _drop(sys.stdout)
   except OSError as error:
     _drop(sys.stdout)
-    raise _errors.not_printed(error) from None
+    said = f'the standard output must be open for writing; got {error.strerror!r}.'
+    raise OSError(said) from None
 
 
 def _drop(stream: TextIO) -> None:

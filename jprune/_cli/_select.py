@@ -9,7 +9,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jprune import distributions
 from jprune._cli import _count, _scores
 from jprune._cli._source import ModelSource
 from jprune.masks import NOfM
@@ -19,14 +18,6 @@ from jprune.masks._patterns import axis_of
 from jprune.tree._along import along_for
 from jprune.tree._selected import selected_for
 from jprune.typing import Distribution
-
-DISTRIBUTIONS: dict[str, Distribution] = {
-  'uniform': distributions.uniform,
-  'erk': distributions.erk,
-  'er': distributions.er,
-  'global': distributions.global_,
-}
-"""Those that need no data, by their names as options."""
 
 Rank = Callable[[int, np.ndarray], _scores.Chunk]
 """``(leaf, its values) -> scores``."""

@@ -16,12 +16,15 @@ from jprune.report._leaf import row_of, why_skipped
 def run(args: argparse.Namespace) -> None:
   """Prints the table, or the same as JSON."""
   with opened('tally', args.files) as source:
-    order = source.order
-    leaves = _batches.shown('tally', order, args.progress, 'leaf', len(order))
-    usual = source.skipped()
-    tally = Tally(tuple(_row(source, i, usual[i]) for i in leaves))
-  text = json.dumps(tally.to_dict(), indent=2) if args.json else str(tally)
-  say(text)
+    tally = counted('tally', source, args.progress)
+  say(json.dumps(tally.to_dict(), indent=2) if args.json else str(tally))
+
+
+def counted(function: str, source: ModelSource, progress: bool) -> Tally:
+  """The tally of a checkpoint, under a progress bar."""
+  order, usual = source.order, source.skipped()
+  leaves = _batches.shown(function, order, progress, 'leaf', len(order))
+  return Tally(tuple(_row(source, i, usual[i]) for i in leaves))
 
 
 def _row(source: ModelSource, i: int, usual: str | None) -> LeafTally:

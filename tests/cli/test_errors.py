@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jprune.__main__ import _run
+from jprune.__main__ import run as run_process
 from jprune._cli import _target, main
 from jprune.io import _foreign
 from tests.cli.files import foreign, own, run
@@ -31,7 +31,7 @@ def refused(capsys, *args):
   said = capsys.readouterr()
   assert 'Wrote' not in said.out
   assert said.err.count('\n') == 1
-  assert said.err.startswith('python -m jprune: error: ')
+  assert said.err.startswith('jprune: error: ')
   return said.err
 
 
@@ -45,7 +45,23 @@ def usage(capsys, *args):
 
 USAGE = {
   'no command': ([], r'required: COMMAND'),
-  'unknown command': (['grow'], r"invalid choice: 'grow'"),
+  'unknown command': (['grow'], r"must be one of tally, prune, report; got 'grow'\.$"),
+  'misspelt command': (['talley', 'a'], r"got 'talley'\. Did you mean tally\?"),
+  'misspelt option': (
+    ['prune', 'a', 'b', '--sparsty', '.5'],
+    r'jprune prune: error: there is no option --sparsty\. Did you mean --sparsity\?',
+  ),
+  'one dash': (['prune', 'a', 'b', '-sparsity=.5'], r'option -sparsity\. Did you mean --spars'),
+  'unknown option': (['tally', 'a', '--colour'], r'there is no option --colour\.$'),
+  'an option of another': (['--json', 'tally', 'a'], r'jprune: error: there is no option --json'),
+  'misspelt scorer': (
+    ['prune', 'a', 'b', '--sparsity', '.5', '--scorer', 'magnitud'],
+    r"--scorer: must be one of magnitude, random; got 'magnitud'\. Did you mean magnitude\?",
+  ),
+  'misspelt format': (
+    ['prune', 'a', 'b', '--sparsity', '.5', '--format', 'spars'],
+    r"--format: must be one of sparse, dense; got 'spars'\. Did you mean sparse\?",
+  ),
   'neither': (['prune', 'a', 'b'], r'one of the arguments --sparsity --n-of-m is required'),
   'both': (
     ['prune', 'a', 'b', '--sparsity', '.5', '--n-of-m', '2:4'],
@@ -59,6 +75,10 @@ USAGE = {
   'regex': (
     ['prune', 'a', 'b', '--sparsity', '.5', '--where', '('],
     r"--where: must be a regular expression; got '\('",
+  ),
+  'no axis': (
+    ['prune', 'a', 'b', '--n-of-m', '2:4', '--axis', 'last'],
+    r"--axis: must be a whole number; got 'last'\. Say 1 for the second axis",
   ),
   'axis': (['prune', 'a', 'b', '--sparsity', '.5', '--axis', '-2'], r'--axis goes only with --n-o'),
   'pad': (['prune', 'a', 'b', '--sparsity', '.5', '--pad'], r'--pad goes only with --n-of-m'),
@@ -314,11 +334,11 @@ def test_a_kill_leaves_nothing_to_clean_up(tmp_path, tmp_path_factory, long, sen
 
 
 def test_no_hangup(monkeypatch):
-  monkeypatch.setattr('jprune.__main__.main', lambda: 0)
+  monkeypatch.setattr('jprune.__main__.main', lambda program: 0)
   before = {number: signal.getsignal(number) for number in (signal.SIGHUP, signal.SIGTERM)}
   try:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
-    assert _run() == 0
+    assert run_process() == 0
     assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
     with pytest.raises(SystemExit, match='143'):
       signal.raise_signal(signal.SIGTERM)
