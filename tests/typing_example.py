@@ -75,7 +75,10 @@ def everyday(folder: pathlib.Path, x: jax.Array) -> None:
   report: jprune.report.Tally = jprune.tally(params, masks)
   rows: tuple[jprune.report.LeafTally, ...] = report.rows
   sparsest: float = max(row.sparsity for row in rows)
-  print(report, sparsest)
+  row: jprune.report.LeafTally = report['in']
+  logged: dict[str, float | int] = report.under('in').metrics()
+  seen: dict[str, jax.Array] = jax.jit(jprune.report.metrics)(params, masks)
+  print(report, sparsest, row.sparsity, logged | {'nonzero': float(seen['nonzero'])})
 
   masks = jprune.synflow_prune(fn, params, x, sparsity=0.5, rounds=2, progress=False)
   early: Params = weights()

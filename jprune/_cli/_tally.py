@@ -10,7 +10,7 @@ from jprune._cli._say import say
 from jprune._cli._source import ModelSource, opened
 from jprune.report import LeafTally, Tally
 from jprune.report._count import nonzeros
-from jprune.report._leaf import row_of, why_skipped
+from jprune.report._leaf import row_of
 
 
 def run(args: argparse.Namespace) -> None:
@@ -33,7 +33,7 @@ def _row(source: ModelSource, i: int, usual: str | None) -> LeafTally:
     return masked_row(source, i, plan.kept, plan.mask is not None, usual)
   values, _ = source.read(i)
   nonzero = nonzeros([values])[0]
-  return row_of(source.plans[i].path, values, nonzero, why_skipped(values, nonzero, None, False))
+  return row_of(source.plans[i].path, values, nonzero, None, masked=False)
 
 
 def masked_row(
@@ -41,5 +41,4 @@ def masked_row(
 ) -> LeafTally:
   """A leaf by its mask: no values are looked at."""
   struct = source.struct(i)
-  why = why_skipped(struct, kept, True if has_mask else None, True, usual)
-  return row_of(source.plans[i].path, struct, kept, why)
+  return row_of(source.plans[i].path, struct, kept, has_mask or None, True, usual)

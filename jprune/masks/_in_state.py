@@ -145,7 +145,8 @@ def metrics(state: Any) -> dict[str, jax.Array]:
   Returns:
     A dict of float32 scalars. ``'sparsity'`` is the fraction of zeros over all leaves that have a
     mask, ``'sparsity/<path>'`` that of each of them; ``'churn'``, where masks change, is the
-    fraction of their weights that the last change took away or brought in.
+    fraction of their weights that the last change took away or brought in. Sizes and bytes of the
+    whole model: :func:`jprune.report.metrics`.
 
   Raises:
     ValueError: if there are no masks in it, or two masks of one leaf.

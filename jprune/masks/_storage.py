@@ -35,13 +35,38 @@ def index_bytes(size: int) -> int:
   return 4 if size <= 2**31 else 8
 
 
-def smallest_storage(shape: tuple[int, ...], nonzero: int, itemsize: int) -> Storage:
+class Rate(NamedTuple):
+  """What a format takes: ``fixed`` bytes, and ``each`` for every weight that is kept."""
+
+  format: str
+  fixed: int
+  each: int
+
+
+def rates(shape: tuple[int, ...], itemsize: int, masked: bool = True) -> tuple[Rate, ...]:
+  """What each of the three formats takes; arguments as for :func:`smallest_storage`."""
+  size = math.prod(shape)
+  cols = shape[-1] if shape else 1
+  rows = size // cols if cols else 0
+  header, bits = SHAPE_ITEM * len(shape), rows * -(-cols // 8)
+  return (
+    Rate('dense', size * itemsize + bits * masked, 0),
+    Rate('bitmask', bits + rows * ROW_OFFSET + header, itemsize),
+    Rate('index', header, itemsize + index_bytes(size)),
+  )
+
+
+def smallest_storage(
+  shape: tuple[int, ...], nonzero: int, itemsize: int, masked: bool = True
+) -> Storage:
   """The smallest of the three formats; dense before bitmask before index where they tie.
 
   Args:
     shape: of the leaf. A row is a run along the last axis.
     nonzero: how many weights are kept. A leaf that keeps all of them needs no stored mask.
     itemsize: bytes of one weight.
+    masked: whether it is to be known which weights are kept. Without that the dense format is its
+      values, zeros and all.
 
   Examples:
     >>> smallest_storage((1024, 1024), 104858, 4)
@@ -50,16 +75,11 @@ def smallest_storage(shape: tuple[int, ...], nonzero: int, itemsize: int) -> Sto
     ('index', 'dense')
     >>> smallest_storage((8,), 7, 4)
     Storage(format='dense', bytes=33)
+    >>> smallest_storage((8,), 7, 4, masked=False)
+    Storage(format='dense', bytes=32)
   """
-  size = math.prod(shape)
-  cols = shape[-1] if shape else 1
-  rows = size // cols if cols else 0
-  values, header = nonzero * itemsize, SHAPE_ITEM * len(shape)
-  bits = rows * -(-cols // 8)
-  dense = size * itemsize + (bits if nonzero < size else 0)
-  bitmask = values + bits + rows * ROW_OFFSET + header
-  index = values + nonzero * index_bytes(size) + header
-  options = [Storage('dense', dense), Storage('bitmask', bitmask), Storage('index', index)]
+  found = rates(shape, itemsize, masked and nonzero < math.prod(shape))
+  options = [Storage(rate.format, rate.fixed + rate.each * nonzero) for rate in found]
   return min(options, key=lambda option: option.bytes)
 
 

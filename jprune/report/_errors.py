@@ -2,18 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import difflib
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from jprune._checks.words import message
+from jprune._checks.words import listed, message
+from jprune._text.words import plural
+from jprune.masks import PackedMask
 
 
-def no_values(function: str, argument: str, path: str, leaf: Any) -> TypeError:
-  fix = 'Kept weights can be counted in real masks only; params may be shape structs.'
-  got = f'a shape struct of shape {tuple(leaf.shape)}'
-  return TypeError(message(function, argument, 'arrays with values at hand', got, fix, path))
+def check_has_values(function: str, paths: Sequence[str], masks: Sequence[Any]) -> None:
+  """Refuses masks that are shape structs."""
+  for path, mask in zip(paths, masks):
+    if mask is not None and not hasattr(bits(mask), '__array__'):
+      fix = 'Kept weights can be counted in real masks only; params may be shape structs.'
+      got = f'a shape struct of shape {tuple(mask.shape)}'
+      constraint = 'arrays with values at hand'
+      raise TypeError(message(function, 'masks', constraint, got, fix, path))
+
+
+def bits(mask: Any) -> Any:
+  """The array of a mask."""
+  return mask.bits if isinstance(mask, PackedMask) else mask
+
+
+def words_no_leaf(path: Any, paths: Sequence[str]) -> str:
+  """What a lookup of a leaf that there isn't says."""
+  keys = lambda name: name.replace('.', '/')  # paths have dots in some checkpoints
+  sought = keys(str(path)).strip('/').removesuffix('/value')
+  within = [each for each in paths if keys(each).startswith(f'{sought}/')]
+  if within:
+    prefix = within[0][: len(sought)]
+    return (
+      f"'{prefix}' is no leaf but holds {plural(len(within), 'leaf')}, {listed(within)}: "
+      f"under('{prefix}') is their tally"
+    )
+  ends = [each for each in paths if f'/{keys(each)}'.endswith(f'/{sought}')]
+  near = ends or difflib.get_close_matches(sought, paths, 3)
+  hint = f'did you mean {listed(near)}?' if near else f'there are {listed(paths)}'
+  return f"no leaf '{path}': {hint}"
 
 
 def check_recorded(function: str, seen: Mapping[str, Any], shape: tuple[int, ...]) -> None:

@@ -28,7 +28,8 @@ class LeafTally:
       masks, weights that aren't zero.
     bytes_dense: bytes of all values.
     bytes_stored: bytes in the smallest of three formats, as :func:`jprune.save` writes the leaf
-      with its mask; in a tally without masks, with the mask of its nonzero weights.
+      with its mask, by which a leaf that has lost a few weights only takes a little more than
+      ``bytes_dense``; in a tally without masks never more, for zeros may stay values.
     format: that format: ``'dense'``, ``'bitmask'`` or ``'index'``.
     skipped: why nothing of this leaf was pruned; ``None`` if something was.
     macs: in a tally of a function, the multiply-adds (:class:`jprune.graph.Macs`) of the products
@@ -36,6 +37,7 @@ class LeafTally:
     shape_shrunk: in a tally of a function, the shape without the channels that are wholly pruned.
     role: in a tally with roles, the kind of the leaf's: ``'kernel'``, ``'vector'``, ``'table'``,
       ``'state'`` or ``'unused'``.
+    counted: whether its zeros were: it has a mask or, in a tally without masks, values.
 
   Examples:
     >>> row = jprune.tally({'w': jnp.ones((2, 2))}, {'w': jnp.eye(2, dtype=bool)}).rows[0]
@@ -55,6 +57,7 @@ class LeafTally:
   macs: Macs | None = None
   shape_shrunk: tuple[int, ...] | None = None
   role: str | None = None
+  counted: bool = True
 
   @property
   def sparsity(self) -> float:
@@ -84,15 +87,36 @@ class LeafTally:
 
 
 def row_of(
-  path: str, leaf: Any, nonzero: int, why: str | None, role: str | None = None
+  path: str,
+  leaf: Any,
+  nonzero: int,
+  mask: Any,
+  masked: bool,
+  usual: str | None = None,
+  role: str | None = None,
 ) -> LeafTally:
-  if not _is_arraylike(leaf):
-    return LeafTally(path, None, type(leaf).__name__, 0, 0, 0, 0, 'dense', why, role=role)
-  shape, dtype = tuple(int(n) for n in np.shape(leaf)), _dtype(leaf)
-  stored = smallest_storage(shape, nonzero, dtype.itemsize)
+  """One leaf of a tally.
+
+  Args:
+    path: its path.
+    leaf: an array, a shape struct, or anything.
+    nonzero: how many of its weights are.
+    mask: its mask; anything but ``None`` counts as one.
+    masked: whether the tally is of masks.
+    usual: why the default leaves it out.
+    role: the kind of its role.
+  """
+  why = _why_skipped(leaf, nonzero, mask, masked, usual)
+  counted = mask is not None if masked else has_values(leaf)
+  if not is_arraylike(leaf):
+    kind = type(leaf).__name__
+    return LeafTally(path, None, kind, 0, 0, 0, 0, 'dense', why, role=role, counted=counted)
+  shape, dtype = shape_of(leaf), dtype_of(leaf)
+  stored = smallest_storage(shape, nonzero, dtype.itemsize, masked)
   size = size_of(leaf)
   counts = size, nonzero, size * dtype.itemsize, stored.bytes
-  return LeafTally(path, shape, str(dtype), *counts, stored.format, why, role=role)
+  about = stored.format, why
+  return LeafTally(path, shape, str(dtype), *counts, *about, role=role, counted=counted)
 
 
 def bytes_shrunk(row: LeafTally) -> int:
@@ -100,22 +124,12 @@ def bytes_shrunk(row: LeafTally) -> int:
   return row.bytes_dense // max(row.size, 1) * math.prod(row.shape_shrunk or ())
 
 
-def why_skipped(
-  leaf: Any, nonzero: int, mask: Any, masked: bool, usual: str | None = None
-) -> str | None:
-  """Why nothing of a leaf was pruned; ``None`` if some was.
-
-  Args:
-    leaf: an array, a shape struct, or anything.
-    nonzero: how many of its weights are.
-    mask: its mask; anything but ``None`` counts as one.
-    masked: whether the tally is of masks.
-    usual: why the default leaves it out.
-  """
+def _why_skipped(leaf: Any, nonzero: int, mask: Any, masked: bool, usual: str | None) -> str | None:
+  """Why nothing of a leaf was pruned; ``None`` if some was."""
   size = size_of(leaf)
   if nonzero < size:
     return None
-  if not _is_arraylike(leaf):
+  if not is_arraylike(leaf):
     return 'not an array'
   if size == 0:
     return 'no weights'
@@ -123,32 +137,36 @@ def why_skipped(
     return 'no zeros' if has_values(leaf) else 'zeros not counted'
   if mask is not None:
     return 'its mask keeps every weight'
-  if not jnp.issubdtype(_dtype(leaf), jnp.inexact):
+  if not jnp.issubdtype(dtype_of(leaf), jnp.inexact):
     return 'not floating'
   if usual and tree.is_array(leaf):
     return usual
   return 'fewer than two dimensions' if len(np.shape(leaf)) < 2 else 'not selected'
 
 
-def _is_arraylike(leaf: Any) -> bool:
+def is_arraylike(leaf: Any) -> bool:
   """An array, a shape struct, or a Python number."""
   return tree.is_array(leaf) or isinstance(leaf, (bool, int, float, complex))
 
 
-def _dtype(leaf: Any) -> Any:
+def shape_of(leaf: Any) -> tuple[int, ...]:
+  return tuple(int(n) for n in np.shape(leaf))
+
+
+def dtype_of(leaf: Any) -> Any:
   return leaf.dtype if tree.is_array(leaf) else jax.dtypes.canonicalize_dtype(type(leaf))
 
 
 def size_of(leaf: Any) -> int:
   if tree.is_array(leaf):
     return tree.size(leaf)
-  return 1 if _is_arraylike(leaf) else 0
+  return 1 if is_arraylike(leaf) else 0
 
 
 def has_values(leaf: Any) -> bool:
   """Whether there are numbers to count (not in shape structs, nor in random keys)."""
   if not tree.is_array(leaf):
-    return _is_arraylike(leaf)
+    return is_arraylike(leaf)
   number = jnp.issubdtype(leaf.dtype, np.number) or leaf.dtype == np.bool_
   return number and hasattr(leaf, '__array__')
 

@@ -3,44 +3,33 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from jprune import _checks, _roles, tree
-from jprune._entry import public
 from jprune.graph import MacCount
-from jprune.graph._macs.count import count_macs
-from jprune.masks import PackedMask
-from jprune.masks._apply import aligned
-from jprune.masks._in_state import holds_masks, masks_in
 from jprune.masks._storage import Storage, header_bytes
-from jprune.report import _errors, _plot, _table
-from jprune.report._count import nonzeros
+from jprune.report import _errors, _metrics, _plot, _table
 from jprune.report._leaf import (
   LeafTally,
   bytes_shrunk,
   fraction_of_zeros,
-  has_values,
   ratio_of_bytes,
   ratios,
-  row_of,
-  size_of,
-  why_skipped,
 )
-from jprune.typing import Masks, Params
 
 if TYPE_CHECKING:
   from matplotlib.axes import Axes
 
-  from jprune._roles import Role
-
 
 @dataclasses.dataclass(frozen=True, repr=False)
-class Tally:
+class Tally(Mapping[str, LeafTally]):
   """The tally of a tree: its leaves, and totals over them (Python ints, exact at any size).
 
-  ``str()`` is an aligned table of at most 100 columns; notebooks show it as HTML.
+  ``str()`` is an aligned table of at most 100 columns; notebooks show it as HTML. By path it is a
+  mapping: ``report['dense/kernel']`` is the :class:`LeafTally` of one leaf, and
+  ``report.under('dense')`` the tally of a module.
 
   Attributes:
     rows: one :class:`LeafTally` for each leaf, in tree order.
@@ -49,12 +38,61 @@ class Tally:
   Examples:
     >>> params = {'w': jnp.ones((2, 2)), 'b': jnp.ones(2)}
     >>> tally = jprune.tally(params, {'w': jnp.eye(2, dtype=bool), 'b': None})
-    >>> tally.size, tally.nonzero, [row.path for row in tally.rows]
+    >>> tally.size, tally.nonzero, list(tally)
     (6, 4, ['b', 'w'])
+    >>> tally['w'].sparsity
+    0.5
   """
 
   rows: tuple[LeafTally, ...]
   macs: MacCount | None = None
+
+  @functools.cached_property
+  def _by_path(self) -> dict[str, LeafTally]:
+    return {row.path: row for row in self.rows}
+
+  def __getitem__(self, path: str) -> LeafTally:
+    try:
+      return self._by_path[path]
+    except (KeyError, TypeError):
+      raise KeyError(_errors.words_no_leaf(path, list(self._by_path))) from None
+
+  def __iter__(self) -> Iterator[str]:
+    return iter(self._by_path)
+
+  def __len__(self) -> int:
+    return len(self._by_path)
+
+  def under(self, prefix: str) -> Tally:
+    """The tally of a part of the tree: of all leaves whose paths begin with these keys.
+
+    Args:
+      prefix: one or more keys, such as ``'encoder'`` or ``'encoder/layers_0'``; dotted where the
+        paths are.
+
+    Returns:
+      A :class:`Tally` of these leaves, which keep their whole paths; of a function with the
+      multiply-adds of the products that multiply by them.
+
+    Raises:
+      KeyError: if there are none.
+
+    Examples:
+      >>> params = {'encoder': {'w': jnp.eye(2), 'b': jnp.ones(2)}, 'head': jnp.ones(2)}
+      >>> encoder = jprune.tally(params).under('encoder')
+      >>> encoder.size, encoder['encoder/w'].sparsity
+      (6, 0.5)
+    """
+    rows = tuple(row for row in self.rows if _is_under(row.path, prefix))
+    if not rows:
+      raise KeyError(_errors.words_no_leaf(prefix, list(self._by_path)))
+    if self.macs is None:
+      return Tally(rows)
+    paths = {row.path for row in rows}
+    here = lambda found: {path: each for path, each in found.items() if path in paths}
+    equations = tuple(each for each in self.macs.equations if each.leaf in paths)
+    of_leaves = {'leaves': here(self.macs.leaves), 'shapes': here(self.macs.shapes)}
+    return Tally(rows, dataclasses.replace(self.macs, equations=equations, **of_leaves))
 
   @property
   def size(self) -> int:
@@ -135,6 +173,22 @@ class Tally:
       **macs,
     }
 
+  def metrics(self) -> dict[str, float | int]:
+    """Its numbers by name, for any logger; within a compiled step :func:`metrics` has them.
+
+    Returns:
+      A flat dict of Python numbers: ``'sparsity'``, ``'size'``, ``'nonzero'``, ``'bytes_dense'``,
+      ``'bytes_stored'``, ``'compression'`` (infinite if nothing is stored), and
+      ``'sparsity/<path>'`` of each leaf that has a mask; without masks, of each leaf. Of a function
+      also ``'macs_dense'`` and, with masks, ``'macs_sparse'``, ``'macs_shrunk'``,
+      ``'size_shrunk'`` and ``'bytes_shrunk'``.
+
+    Examples:
+      >>> jprune.tally({'w': jnp.eye(4)}).metrics()['sparsity/w']
+      0.75
+    """
+    return _metrics.metrics_of(self)
+
   def plot(self, ax: Axes | None = None) -> Axes:
     """Draws a bar for each leaf: which share of its weights is kept, pruned, or skipped.
 
@@ -159,111 +213,5 @@ class Tally:
     return _table.html(self)
 
 
-@public
-def tally(
-  params: Params,
-  masks: Masks = None,
-  *,
-  fn: Callable[..., Any] | None = None,
-  args: tuple[Any, ...] | list[Any] = (),
-  roles: Mapping[str, Role] | None = None,
-) -> Tally:
-  """Counts what pruning saved: weights, bytes and multiply-adds, per leaf and in all.
-
-  Counts are exact at any size. Bytes as stored are those of the smallest of three formats per
-  leaf: dense, bitmask + values, index + values. A look at values that already are there, so
-  call it outside ``jit``.
-
-  Args:
-    params: tree of arrays. With masks only shapes and dtypes are looked at, so shape structs
-      will do; without masks, zeros are counted, and a shape struct counts as dense.
-    masks: tree of the same structure with the values at hand; leaves bool or packed, of the
-      param's shape, or ``None``. Or the state of an optimizer that holds them, as for
-      :func:`jprune.transforms.masks_of`.
-    fn: ``fn(params, *args)``, whose multiply-adds are counted too, as by
-      :func:`jprune.graph.macs`: dense, without pruned weights, and (with masks) without the
-      channels of which nothing is left. Masks that prune a channel in some leaves only are fine;
-      it stays, and a line says so.
-    args: further arguments of ``fn``: a tuple of trees of arrays or shape structs.
-    roles: what a function does with each leaf, :func:`jprune.graph.roles`: one more column, and
-      the reasons why leaves were skipped.
-
-  Returns:
-    A :class:`Tally`: ``print`` it, ``.plot()`` it, or read its rows and totals.
-
-  Raises:
-    ValueError: if there is no leaf, the masks' structure or shapes differ, a state has two masks
-      of one leaf, or the roles are of other leaves.
-    TypeError: if a mask is not bool or a shape struct, or if an array is traced; if ``fn`` is no
-      function or can't be traced with these arguments; if ``args`` is no tuple, or there is no
-      ``fn`` to take them.
-
-  Examples:
-    >>> params = {'kernel': jnp.ones((64, 64)), 'bias': jnp.ones(64)}
-    >>> masks = {'kernel': jnp.arange(4096).reshape(64, 64) < 400, 'bias': None}
-    >>> print(tally(params, masks))
-    leaf             shape        size  nonzero  sparsity    dense   stored  as       ratio
-    ---------------------------------------------------------------------------------------
-    bias             f32[64]        64       64     0.00%    256 B    256 B  dense    1.00x
-    kernel           f32[64,64]  4,096      400    90.23%  16.4 kB  2.64 kB  bitmask  6.21x
-    ---------------------------------------------------------------------------------------
-    total, 2 leaves              4,160      464    88.85%  16.6 kB  2.90 kB           5.75x
-    <BLANKLINE>
-    Nonzero: 464 of 4,160 weights.
-    Bytes: 16,640 dense, 2,896 as stored; about ... kB as a file.
-    Skipped: 1 of 2 leaves, 64 weights.
-      fewer than two dimensions (1): bias
-
-    >>> dense = lambda params, x: x @ params['kernel'] + params['bias']
-    >>> tally(params, masks, fn=dense, args=(jnp.ones(64),)).macs
-    MacCount(4,096 multiply-adds, 400 sparse, 4,096 shrunk)
-  """
-  paths, leaves, _ = tree.flatten(params)
-  if not leaves:
-    raise _checks.empty_tree('tally')
-  if not isinstance(args, (tuple, list)) or (args and fn is None):
-    raise _checks.bad_args('tally', args)
-  if roles is not None:
-    _roles.check('tally', tree.shapes(params), roles)
-  _refuse_traced('params', paths, leaves)
-  if holds_masks(masks) and not holds_masks(params):
-    masks = masks_in('tally', masks, params)
-  if masks is None:
-    found: list[Any] = [None] * len(leaves)
-    counted = [leaf if has_values(leaf) else None for leaf in leaves]
-  else:
-    found = counted = aligned('tally', params, masks)
-    _refuse_traced('masks', paths, [_bits(mask) for mask in found])
-    _refuse_shape_structs(paths, found)
-  counts = iter(nonzeros([leaf for leaf in counted if leaf is not None]))
-  rows, skipped = [], tree.skipped(params, roles)
-  for path, leaf, mask, source, left in zip(paths, leaves, found, counted, skipped):
-    nonzero = size_of(leaf) if source is None else next(counts)
-    why = why_skipped(leaf, nonzero, mask, masks is not None, left)
-    rows.append(row_of(path, leaf, nonzero, why, None if roles is None else roles[path].kind))
-  return Tally(tuple(rows)) if fn is None else _with_macs(rows, fn, params, args, masks)
-
-
-def _with_macs(
-  rows: Sequence[LeafTally], fn: Callable[..., Any], params: Params, args: Sequence[Any], masks: Any
-) -> Tally:
-  macs = count_macs('tally', fn, params, args, masks)
-  more = zip(rows, macs.leaves.values(), macs.shapes.values())
-  whole = [dataclasses.replace(row, macs=each, shape_shrunk=shape) for row, each, shape in more]
-  return Tally(tuple(whole), macs)
-
-
-def _refuse_traced(argument: str, paths: list[str], leaves: list[Any]) -> None:
-  for path, leaf in zip(paths, leaves):
-    if tree.is_traced(leaf):
-      raise _checks.traced('tally', argument, path, leaf)
-
-
-def _refuse_shape_structs(paths: list[str], masks: list[Any]) -> None:
-  for path, mask in zip(paths, masks):
-    if mask is not None and not hasattr(_bits(mask), '__array__'):
-      raise _errors.no_values('tally', 'masks', path, mask)
-
-
-def _bits(mask: Any) -> Any:
-  return mask.bits if isinstance(mask, PackedMask) else mask
+def _is_under(path: str, prefix: str) -> bool:
+  return path == prefix or not prefix or path.startswith((f'{prefix}/', f'{prefix}.'))

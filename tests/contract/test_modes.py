@@ -316,6 +316,10 @@ CALLS = {
   'masks.ChannelGroups': lambda m: jprune.prune(
     m.params, 0.5, pattern=masks.ChannelGroups(m.graph)
   ),
+  'report.metrics': lambda m: [
+    jprune.report.metrics(m.params, m.masks),
+    jprune.report.metrics(m.params),
+  ],
   'report.Recorder': lambda m: recorded(m).to_dict(),
   'schedules.delayed': over_time(schedules.delayed(schedules.cubic(0.0, 0.9, 0, 9), 2)),
   'schedules.every': over_time(schedules.every(schedules.cubic(0.0, 0.9, 0, 9), 2)),

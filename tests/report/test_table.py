@@ -71,7 +71,7 @@ def test_emptied_leaves_are_named():
 
 def test_short_repr():
   report = tally({'w': jnp.eye(3)})
-  assert repr(report) == 'Tally(1 leaf: 3 of 9 weights nonzero, 36 B dense, 39 B as stored)'
+  assert repr(report) == 'Tally(1 leaf: 3 of 9 weights nonzero, 36 B dense, 36 B as stored)'
 
 
 def test_long_paths_share_a_heading_and_stay_whole():

@@ -24,10 +24,6 @@ from jprune.report import LeafTally, Tally, tally
 FLOAT32 = lambda *shape: jax.ShapeDtypeStruct(shape, jnp.float32)
 
 
-def by_path(report):
-  return {row.path: row for row in report.rows}
-
-
 def reasons(report):
   return {row.path: row.skipped for row in report.rows}
 
@@ -49,10 +45,11 @@ def test_every_number_by_hand():
     'barely': np.arange(10).reshape(2, 5) > 0,
   }
   report = tally(params, masks)
+  flat = 'fewer than two dimensions'
   assert report.rows == (
     # 10 float32, and 2 rows of 1 byte that say which one is pruned
     LeafTally('barely', (2, 5), 'float32', 10, 9, 40, 42, 'dense'),
-    LeafTally('bias', (16,), 'bfloat16', 16, 16, 32, 32, 'dense', 'fewer than two dimensions'),
+    LeafTally('bias', (16,), 'bfloat16', 16, 16, 32, 32, 'dense', flat, counted=False),
     # 320 values of 2 bytes, 4 rows of 20 bytes of bits and 8 of offset, 2 x 8 of shape
     LeafTally('bitmask', (4, 160), 'bfloat16', 640, 320, 1280, 640 + 4 * 28 + 16, 'bitmask'),
     # 3 values of 4 bytes, 3 positions of 4, 2 x 8 of shape
@@ -71,6 +68,18 @@ def test_counts_zeros_without_masks():
   report = tally({'b': np.zeros(3, np.float32), 'w': jnp.array([[0.0, -0.0], [jnp.nan, 1e-45]])})
   assert [(row.size, row.nonzero) for row in report.rows] == [(3, 0), (4, 2)]
   assert report.skipped == ()
+
+
+def test_stray_zeros_cost_nothing():
+  """A dense file costs what it costs; a mask that keeps nearly all is stored all the same."""
+  stray = np.ones((64, 64), np.float32)
+  stray[0, :14] = 0
+  report = tally({'w': stray})
+  assert (report.nonzero, report.bytes_stored, report.compression) == (4082, 16_384, 1.0)
+  assert report.bytes_file < 17_000
+  assert '1.00x' in str(report)
+  masked = tally({'w': stray}, {'w': stray != 0})
+  assert masked.bytes_stored == 16_384 + 64 * 64 // 8
 
 
 def test_masks_count_not_zeros_where_masks_are_given():
@@ -122,9 +131,10 @@ def test_totals_equal_numpy(leaves):
     assert total.nonzero == sum(row.nonzero for row in total.rows)
     assert total.bytes_dense == 4 * sum(sizes)
     assert total.bytes_stored == sum(
-      smallest_storage(values.shape, row.nonzero, 4).bytes
+      smallest_storage(values.shape, row.nonzero, 4, masked=total is report).bytes
       for values, row in zip(params, total.rows)
     )
+    assert total is report or all(row.bytes_stored <= row.bytes_dense for row in total.rows)
     assert json.loads(json.dumps(total.to_dict(), allow_nan=False)) == total.to_dict()
     assert max(len(line) for line in str(total).splitlines()) <= 100
 
@@ -223,9 +233,9 @@ def test_linen_nnx_and_equinox_models():
   linen = nn.Dense(4).init(jax.random.key(0), jnp.ones((1, 3)))
   state = nnx.state(nnx.Linear(3, 4, rngs=nnx.Rngs(0)))
   model = eqx.nn.MLP(3, 4, 5, 1, key=jax.random.key(0))
-  assert by_path(tally(linen))['params/kernel'].size == 12
-  assert by_path(tally(state))['kernel'].shape == (3, 4)
-  report = by_path(tally(model))
+  assert tally(linen)['params/kernel'].size == 12
+  assert tally(state)['kernel'].shape == (3, 4)
+  report = tally(model)
   assert report['layers/0/weight'].size == 15
   assert report['activation'].skipped == 'not an array'
 
@@ -235,6 +245,70 @@ def test_bare_array_and_tuples():
   assert [(row.path, row.nonzero) for row in report.rows] == [('', 3)]
   assert '(root)' in str(report)
   assert [row.path for row in tally((jnp.eye(2), [jnp.eye(3)])).rows] == ['0', '1/0']
+
+
+# ---------------------------------------------------------------------------------------- by name
+
+NESTED = {
+  'encoder': {'layer_0': {'kernel': jnp.eye(4), 'bias': jnp.ones(4)}, 'scale': jnp.ones(4)},
+  'encoder_2': {'kernel': jnp.ones((2, 2))},
+  'model.head.weight': jnp.ones((2, 4)),
+}
+
+
+def test_a_tally_is_a_mapping_of_its_rows():
+  report = tally(NESTED)
+  assert report['encoder/layer_0/kernel'].sparsity == 0.75
+  assert list(report) == [row.path for row in report.rows]
+  assert list(report.values()) == list(report.rows)
+  assert len(report) == 5
+  assert 'encoder/scale' in report
+  assert 'encoder' not in report
+  assert report.get('encoder') is None
+  assert report == tally(NESTED)
+  assert tally(jnp.eye(2))[''].size == 4
+
+
+def test_part_of_a_tally():
+  part = tally(NESTED).under('encoder')
+  assert list(part) == ['encoder/layer_0/bias', 'encoder/layer_0/kernel', 'encoder/scale']
+  assert (part.size, part.nonzero) == (24, 12)
+  assert list(tally(NESTED).under('model.head')) == ['model.head.weight']
+  assert tally(NESTED).under('encoder/scale').size == 4
+  assert tally(NESTED).under('') == tally(NESTED)
+  assert 'encoder/layer_0/kernel' in str(part)
+
+
+def test_part_of_a_tally_of_a_function():
+  params = {'in': {'w': jnp.ones((3, 8))}, 'out': {'w': jnp.ones((8, 2))}}
+  fn = lambda params, x: jax.nn.relu(x @ params['in']['w']) @ params['out']['w']
+  whole = tally(params, jprune.prune(params, 0.5), fn=fn, args=(jnp.ones((1, 3)),))
+  part = whole.under('in')
+  assert (part.macs.dense, part.macs.sparse) == (24, 12)
+  assert part.to_dict()['macs']['leaves'].keys() == {'in/w'}
+  assert 'in/w' in str(part)
+
+
+@pytest.mark.parametrize(
+  ('name', 'words'),
+  [
+    ('encoder', "'encoder' is no leaf but holds 3 leaves, 'encoder/layer_0/bias'.*: under"),
+    ('encoder.layer_0', r"'encoder/layer_0' is no leaf .*: under\('encoder/layer_0'\) is their"),
+    ('model/head', r"under\('model.head'\) is their tally"),
+    ('encoder.layer_0.kernel', "no leaf .*: did you mean 'encoder/layer_0/kernel'"),
+    ('encoder/scale/value', "did you mean 'encoder/scale'"),
+    ('kernel', "did you mean 'encoder/layer_0/kernel', 'encoder_2/kernel'"),
+    ('encoder/layer_0/kernle', "did you mean 'encoder/layer_0/kernel'"),
+    ('xyz', "no leaf 'xyz': there are 'encoder/layer_0/bias', .* and 2 more"),
+    (0, "no leaf '0': there are"),
+    (['encoder'], 'no leaf .*: there are'),
+  ],
+)
+def test_an_unknown_name_is_told_those_that_there_are(name, words):
+  with pytest.raises(KeyError, match=words):
+    tally(NESTED)[name]
+  with pytest.raises(KeyError, match="no leaf 'decoder': "):
+    tally(NESTED).under('decoder')
 
 
 # ------------------------------------------------------------------------------------------- data
@@ -254,6 +328,7 @@ def test_dict_is_plain_json():
     'bytes_stored': report.rows[2].bytes_stored,
     'format': report.rows[2].format,
     'skipped': None,
+    'counted': True,
     'sparsity': 0.75,
     'compression': report.rows[2].compression,
   }
