@@ -27,10 +27,12 @@ class Asked(NamedTuple):
 
     Raises:
       ValueError: if the pattern goes with another distribution, or with no bounds.
-      TypeError: if the distribution can't be called.
+      TypeError: if the distribution can't be called, or the pattern is none.
     """
     if not callable(self.distribution):
       raise _checks.bad_distribution(function, self.distribution)
+    if not isinstance(self.pattern, ChannelGroups):
+      _checks.check_pattern(function, self.pattern)
     alike = isinstance(self.pattern, (NOfM, ChannelGroups))
     if alike and not needs_of(self.distribution).shares_alike:
       raise _checks.pattern_shares_alike(function, self.pattern)

@@ -22,8 +22,10 @@ P = ParamSpec('P')
 R = TypeVar('R')
 
 _IMPLICIT = ('disallow', 'log')
+_TRACEABLE = (bool, int, float, complex)
 _GUARDS = ('host_to_device', 'device_to_device', 'device_to_host')
 _TREES = ('params', 'scores')
+_FUNCTIONS = ('fn', 'loss_fn', 'evaluate')
 
 
 class Opened:
@@ -45,22 +47,33 @@ def public(
     opened: whether it takes an opened checkpoint in place of a tree.
     runs: whether leaves go into a compiled program, for which they have to be read.
   """
-  places = {
-    argument: place
-    for place, argument in enumerate(inspect.signature(function).parameters)
-    if argument in _TREES
-  }
+  parameters = inspect.signature(function).parameters
+  places = {argument: place for place, argument in enumerate(parameters)}
+  takes_more = any(each.kind is each.VAR_KEYWORD for each in parameters.values())
+  named = name or function.__name__
 
   @functools.wraps(function)
   def call(*args: P.args, **kwargs: P.kwargs) -> R:
-    for argument, place in places.items():
-      given = args[place] if place < len(args) else kwargs.get(argument)
-      if not (opened and isinstance(given, Opened)):
-        check_dtypes(name or function.__name__, given, argument)
+    given = lambda at: args[places[at]] if places[at] < len(args) else kwargs.get(at)
+    for argument in kwargs:
+      if argument not in places and not takes_more:
+        raise _checks.unknown_argument(named, argument, list(places))
+    for argument in _TREES:
+      if argument in places and not (opened and isinstance(given(argument), Opened)):
+        check_dtypes(named, given(argument), argument)
         if runs:
-          _check_read(name or function.__name__, given, argument, opened)
-    with _explicit():
-      return function(*args, **kwargs)
+          _check_read(named, given(argument), argument, opened)
+    try:
+      with _explicit():
+        return function(*args, **kwargs)
+    except Exception as error:
+      for argument in _FUNCTIONS:
+        if argument in places and given(argument) is not None:
+          params = given('params') if 'params' in places else None
+          better = _checks.misunderstood(named, argument, given(argument), params, error)
+          if better is not None:
+            raise better from error
+      raise
 
   return call
 
@@ -87,10 +100,12 @@ def _explicit() -> Iterator[None]:
 
 
 def check_dtypes(function: str, given: Any, argument: str = 'params') -> None:
-  """Refuses leaves of dtypes that JAX lacks, by name. Leaves that are no arrays are let through.
+  """Refuses leaves of dtypes that JAX lacks, by name, and what is no tree of params at all.
 
-  A checkpoint isn't: as a leaf it would be passed over without a word.
+  Leaves that are no arrays are let through. A checkpoint isn't: as a leaf it would be passed over
+  without a word.
   """
+  _checks.check_tree(function, argument, given)
   if all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(given)):
     return
   for path, leaf in zip(*tree.flatten(given)[:2]):
@@ -104,3 +119,5 @@ def _check_read(function: str, given: Any, argument: str, opened: bool) -> None:
   for path, leaf in zip(*tree.flatten(given)[:2]):
     if isinstance(leaf, InFile):
       raise _checks.in_file(function, argument, path, leaf, opened)
+    if argument == 'params' and not isinstance(leaf, _TRACEABLE) and not tree.is_array(leaf):
+      raise _checks.not_an_array(function, path, leaf, given)

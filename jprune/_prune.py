@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import difflib
 import functools
+import inspect
+from collections.abc import Collection
 from typing import Any
 
 import jax
 
-from jprune import distributions, scores
+from jprune import _checks, distributions, scores
 from jprune._asked import Asked
 from jprune._entry import public
 from jprune._prune_opened import masks_of_opened
@@ -105,6 +108,7 @@ def prune(
     >>> masks['a']['kernel'], masks['b']['kernel']
     (Array([[False,  True]], dtype=bool), Array([[False,  True]], dtype=bool))
   """
+  _check_keywords(scorer, scorer_args)
   if roles is None and isinstance(where, Roles):
     roles = where
   asked = Asked(distribution, pattern, roles, min_keep, max_sparsity, per_output)
@@ -117,3 +121,15 @@ def prune(
     before = jax.tree.structure(params).unflatten(aligned('prune', params, masks))
   scored = scores_by('prune', params, chosen, scorer, key, roles, scorer_args)
   return masks_by('prune', params, scored, sparsity, asked, before)
+
+
+def _check_keywords(scorer: Any, given: Collection[str]) -> None:
+  """Refuses keywords that neither :func:`prune` has nor its scorer."""
+  own = [name for name in inspect.signature(prune).parameters if name != 'scorer_args']
+  if not callable(scorer):  # scores, for which any is too many
+    unknown = [name for name in given if difflib.get_close_matches(name, own, 1)]
+    if unknown:
+      raise _checks.unknown_argument('prune', unknown[0], own)
+  elif unknown := _checks.unknown_arguments(scorer, given):
+    takes = list(inspect.signature(scorer).parameters)[1:]
+    raise _checks.unknown_argument('prune', unknown[0], own + takes, scorer)

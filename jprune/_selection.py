@@ -226,8 +226,7 @@ def scores_by(
 ) -> Scores:
   """Scores along the params, checked, ``None`` where a leaf is not selected."""
   found = scorer
-  if scorer is None or isinstance(scorer, str):
-    raise _checks.bad_scorer(function, scorer)
+  _checks.check_scorer(function, scorer)
   bound = scorer.keywords if isinstance(scorer, functools.partial) else {}
   if callable(scorer):
     if takes(scorer, 'key'):

@@ -148,8 +148,7 @@ def _check(sparsity: Any, rounds: Any, pattern: Any) -> None:
   _checks.check_positive_int(_NAME, 'rounds', rounds)
   if isinstance(pattern, NOfM):
     raise _checks.pattern_not_global(_NAME, pattern)
-  if isinstance(pattern, type) or not hasattr(pattern, 'check'):
-    raise _checks.bad_pattern(_NAME, pattern)
+  _checks.check_pattern(_NAME, pattern)
 
 
 def _best(pattern: Any, scores: Leaves, k: Any) -> Leaves:

@@ -29,6 +29,10 @@ from jprune._checks.files import no_plan_in_file as no_plan_in_file
 from jprune._checks.files import not_shrunk as not_shrunk
 from jprune._checks.files import not_written as not_written
 from jprune._checks.files import traced as traced
+from jprune._checks.foreign import check_tree as check_tree
+from jprune._checks.foreign import foreign as foreign
+from jprune._checks.foreign import misunderstood as misunderstood
+from jprune._checks.foreign import not_an_array as not_an_array
 from jprune._checks.functions import bad_args as bad_args
 from jprune._checks.functions import check_batches as check_batches
 from jprune._checks.functions import check_functions_first as check_functions_first
@@ -55,11 +59,12 @@ from jprune._checks.roles import words_no_role as words_no_role
 from jprune._checks.selection import arguments_not_wanted as arguments_not_wanted
 from jprune._checks.selection import bad_distribution as bad_distribution
 from jprune._checks.selection import bad_pattern as bad_pattern
-from jprune._checks.selection import bad_scorer as bad_scorer
 from jprune._checks.selection import caps_contradict as caps_contradict
 from jprune._checks.selection import check_axis as check_axis
 from jprune._checks.selection import check_int as check_int
 from jprune._checks.selection import check_measured_pattern as check_measured_pattern
+from jprune._checks.selection import check_pattern as check_pattern
+from jprune._checks.selection import check_scorer as check_scorer
 from jprune._checks.selection import check_values as check_values
 from jprune._checks.selection import key_not_wanted as key_not_wanted
 from jprune._checks.selection import missing_arguments as missing_arguments
@@ -75,6 +80,8 @@ from jprune._checks.selection import pattern_shares_alike as pattern_shares_alik
 from jprune._checks.selection import positive_number as positive_number
 from jprune._checks.selection import scorer_takes_more as scorer_takes_more
 from jprune._checks.selection import static_fraction as static_fraction
+from jprune._checks.selection import unknown_argument as unknown_argument
+from jprune._checks.selection import unknown_arguments as unknown_arguments
 from jprune._checks.selection import unknown_paths as unknown_paths
 from jprune._checks.statistics import bad_group as bad_group
 from jprune._checks.statistics import bad_group_regex as bad_group_regex
@@ -101,3 +108,4 @@ from jprune._checks.trees import other_structure as other_structure
 from jprune._checks.words import kind as kind
 from jprune._checks.words import listed as listed
 from jprune._checks.words import message as message
+from jprune._checks.words import shown as shown

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import numbers
+import re
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -10,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from jprune._checks.words import kind, message
+from jprune._checks.words import kind, message, shown
 
 # of more than 64 bits a part, where they are no other names of float64 and complex128
 _LONG = {np.longdouble, np.clongdouble} - {np.float64, np.complex128}
@@ -103,7 +105,28 @@ def check_numeric(function: str, argument: str, value: Any, path: str | None = N
   else:
     good = isinstance(value, numbers.Real) and not isinstance(value, bool)
   if not good:
-    raise TypeError(message(function, argument, 'a number', repr(value), '', path))
+    fix = _number_meant(argument, value)
+    raise TypeError(message(function, argument, 'a number', shown(value), fix, path))
+
+
+def _number_meant(argument: str, value: Any) -> str:
+  """What to write instead of what is no number, where that can be guessed."""
+  if argument.startswith('sparsit'):
+    if isinstance(value, Mapping):
+      constraint = 'A sparsity for each leaf is a distribution: '
+      return f'{constraint}distribution=jprune.distributions.fixed({{path: sparsity}}).'
+    pair = re.fullmatch(r'\s*(\d+):(\d+)\s*', value) if isinstance(value, str) else None
+    if pair or hasattr(value, 'check'):
+      pattern = f'NOfM({pair[1]}, {pair[2]})' if pair else value
+      return f'Pass pattern=jprune.{pattern}.'
+  if not isinstance(value, str):
+    return ''
+  text = value.strip()
+  try:
+    number = float(text.rstrip('% '))
+  except ValueError:
+    return ''
+  return f'Write {number / 100 if text.endswith("%") else number:g}.'
 
 
 def check_fraction(function: str, argument: str, value: Any, path: str | None = None) -> None:
@@ -113,6 +136,8 @@ def check_fraction(function: str, argument: str, value: Any, path: str | None = 
     return
   if not 0.0 <= float(value) <= 1.0:  # NaN is refused too
     fix = 'It is the fraction of zeros, not a percentage.'
+    if 2 <= float(value) <= 100:
+      fix += f' Write {float(value) / 100:g}.'
     raise ValueError(message(function, argument, 'in [0, 1]', f'{float(value)!r}', fix, path))
 
 
@@ -129,4 +154,4 @@ def check_key(function: str, key: Any) -> None:
 
 def check_positive_int(function: str, argument: str, value: Any) -> None:
   if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
-    raise ValueError(message(function, argument, 'an int of at least 1', repr(value)))
+    raise ValueError(message(function, argument, 'an int of at least 1', shown(value)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterable
 from typing import Any
 
@@ -34,9 +35,16 @@ def bad_args(function: str, args: Any) -> TypeError:
   return TypeError(message(function, 'args', 'a tuple', kind(args), fix))
 
 
-def check_no_keywords(function: str, keywords: Iterable[str]) -> None:
+def check_no_keywords(function: str, keywords: Iterable[str], own: Iterable[str] = ()) -> None:
+  """Refuses keywords of ``fn``; ``own`` are those of the function, one of which may be meant."""
   for name in keywords:
-    fix = f'Bind it: functools.partial(fn, {name}=...).'
+    near = difflib.get_close_matches(name, list(own), 1)
+    fix = f'Did you mean {near[0]}=? ' if near else ''
+    fix += (
+      f'Bind it: functools.partial(fn, {name}=...).'
+      if not near
+      else (f'A keyword of fn is bound: functools.partial(fn, {name}=...).')
+    )
     raise TypeError(message(function, 'args', 'positional', f'the keyword {name!r}', fix))
 
 

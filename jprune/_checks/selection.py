@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import Collection, Sequence
+import re
+import sys
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -12,12 +14,12 @@ import numpy as np
 from jax.core import Tracer
 
 from jprune._checks.arrays import check_fraction, check_numeric
-from jprune._checks.words import listed, message
+from jprune._checks.words import listed, message, shown, unknown
 
 
 def check_int(function: str, argument: str, value: Any) -> None:
   if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
-    raise TypeError(message(function, argument, 'an int', repr(value)))
+    raise TypeError(message(function, argument, 'an int', shown(value)))
 
 
 def check_axis(function: str, axis: int, path: str, shape: tuple[int, ...]) -> None:
@@ -29,7 +31,7 @@ def check_axis(function: str, axis: int, path: str, shape: tuple[int, ...]) -> N
 
 def pattern_has_sparsity(function: str, pattern: Any, value: Any) -> ValueError:
   constraint = f'None for {pattern}, whose sparsity is its own ({pattern.sparsity:g})'
-  return ValueError(message(function, 'sparsity', constraint, repr(value), 'Leave it out.'))
+  return ValueError(message(function, 'sparsity', constraint, shown(value), 'Leave it out.'))
 
 
 def caps_contradict(function: str, sparsity: Any, kept: int, size: int) -> ValueError:
@@ -42,12 +44,14 @@ def caps_contradict(function: str, sparsity: Any, kept: int, size: int) -> Value
 def pattern_capped(function: str, argument: str, value: Any, pattern: Any) -> ValueError:
   own = f'every group of which keeps {pattern.n}' if hasattr(pattern, 'n') else 'which has its own'
   constraint = f'left out for {pattern}, {own}'
-  return ValueError(message(function, argument, constraint, repr(value)))
+  return ValueError(message(function, argument, constraint, shown(value)))
 
 
 def pattern_not_global(function: str, pattern: Any) -> ValueError:
   fix = 'Every group of it keeps the same number: use top_k, or prune without a distribution.'
-  return ValueError(message(function, 'pattern', 'one with units that compete', repr(pattern), fix))
+  return ValueError(
+    message(function, 'pattern', 'one with units that compete', shown(pattern), fix)
+  )
 
 
 def no_sparsity(function: str) -> TypeError:
@@ -130,18 +134,95 @@ def non_negative_number(function: str, argument: str, value: Any) -> float:
 
 
 def bad_pattern(function: str, pattern: Any) -> TypeError:
-  fix = 'For example NOfM(2, 4); a class must be called.'
-  return TypeError(message(function, 'pattern', 'a pattern', repr(pattern), fix))
+  return TypeError(
+    message(function, 'pattern', 'a pattern', shown(pattern), _pattern_meant(pattern))
+  )
+
+
+def _pattern_meant(pattern: Any) -> str:
+  """The pattern that a word, a pair or a class stands for."""
+  if isinstance(pattern, type):
+    return f'Call the class: for example jprune.{_PATTERNS.get(pattern.__name__.lower(), _N_OF_M)}.'
+  text = pattern if isinstance(pattern, str) else ''
+  if isinstance(pattern, (tuple, list)):
+    text = ':'.join(map(str, pattern))
+  if pair := re.fullmatch(r'\s*(\d+)\s*(?::|/|of)\s*(\d+)\s*', text):
+    n, m = map(int, pair.groups())
+    block = '' if isinstance(pattern, str) else f', for tiles jprune.Block(({n}, {m}))'
+    return f'To keep {n} of every {m} pass jprune.NOfM({n}, {m}){block}.'
+  near = difflib.get_close_matches(text.lower(), _PATTERNS, 1)
+  if near:
+    return f'Pass jprune.{_PATTERNS[near[0]]}.'
+  return f'For example jprune.{_N_OF_M}, which keeps 2 of every 4.'
+
+
+_N_OF_M = 'NOfM(2, 4)'
+_PATTERNS = {
+  'unstructured': 'Unstructured()',
+  'nofm': _N_OF_M,
+  'block': 'Block((4, 4))',
+  'channel': 'Channel(-1)',
+  'channelgroups': 'ChannelGroups(graph)',
+}
+
+
+def check_pattern(function: str, pattern: Any) -> None:
+  if isinstance(pattern, type) or not hasattr(pattern, 'check'):
+    raise bad_pattern(function, pattern)
 
 
 def bad_distribution(function: str, distribution: Any) -> TypeError:
-  fix = 'For example jprune.distributions.erk.'
-  return TypeError(message(function, 'distribution', 'a function', repr(distribution), fix))
+  if isinstance(distribution, Mapping):
+    fix = 'Pass jprune.distributions.fixed(...) of it.'
+  else:
+    fix = _function_meant(distribution, 'jprune.distributions', 'erk')
+  return TypeError(message(function, 'distribution', 'a function', shown(distribution), fix))
 
 
-def bad_scorer(function: str, scorer: Any) -> TypeError:
-  fix = 'For example jprune.scores.magnitude.'
-  return TypeError(message(function, 'scorer', 'a function or a tree of scores', repr(scorer), fix))
+def check_scorer(function: str, scorer: Any) -> None:
+  """Refuses what is neither a function nor a tree of scores."""
+  if scorer is None or isinstance(scorer, (str, bool, int, float)):
+    raise bad_scorer(function, scorer)
+
+
+def bad_scorer(
+  function: str, scorer: Any, constraint: str = 'a function or a tree of scores'
+) -> TypeError:
+  fix = _function_meant(scorer, 'jprune.scores', 'magnitude')
+  return TypeError(message(function, 'scorer', constraint, shown(scorer), fix))
+
+
+def _function_meant(word: Any, namespace: str, example: str) -> str:
+  """The function whose name was given instead of it."""
+  module = sys.modules.get(namespace)  # looked up by its name: this room lies below it
+  public = [name for name, each in vars(module).items() if callable(each) and name[0] != '_']
+  near = difflib.get_close_matches(word, public, 1) if isinstance(word, str) else []
+  if near:
+    return f'Pass the function itself: {namespace}.{near[0]}.'
+  return f'For example {namespace}.{example}.'
+
+
+def unknown_argument(
+  function: str, argument: str, known: Collection[str], scorer: Any = None
+) -> TypeError:
+  """A keyword that a function doesn't have, nor a scorer to which it hands what it doesn't know."""
+  constraint = f'an argument of {function}'
+  if scorer is not None:
+    constraint += f' or of its scorer {getattr(scorer, "__name__", scorer)}'
+  fix = unknown(argument, known, '{}=')
+  return TypeError(message(function, argument, constraint, 'none of that name', fix))
+
+
+def unknown_arguments(scorer: Any, given: Collection[str]) -> list[str]:
+  """Arguments that are given to a scorer, and that it doesn't take by name."""
+  try:
+    parameters = inspect.signature(scorer).parameters
+  except (ValueError, TypeError):  # a builtin without a signature
+    return []
+  if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+    return []
+  named = [n for n, p in parameters.items() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+  return [name for name in given if name not in named]
 
 
 def missing_arguments(scorer: Any, given: Collection[str] = ()) -> list[str]:
@@ -176,4 +257,4 @@ def check_measured_pattern(function: str, distribution: Any, pattern: Any) -> No
   if isinstance(measured, str) and measured and measured != repr(pattern):
     constraint = f'{measured}, with which the sparsities of the distribution were measured'
     fix = 'Pass that one, or distribution=jprune.distributions.fixed(allocation) for any other.'
-    raise ValueError(message(function, 'pattern', constraint, repr(pattern), fix))
+    raise ValueError(message(function, 'pattern', constraint, shown(pattern), fix))

@@ -6,7 +6,7 @@ from typing import Any
 
 from jprune._checks.arrays import check_floating
 from jprune._checks.functions import no_stats, not_stats
-from jprune._checks.words import kind, message
+from jprune._checks.words import kind, message, shown
 
 
 def check_stats(function: str, stats: Any) -> None:
@@ -33,7 +33,7 @@ def check_scored(function: str, path: str, score: Any, stats: Any) -> None:
 def bad_groups(function: str, groups: Any) -> TypeError:
   constraint = 'a function of a leaf path, or a regular expression with one group'
   fix = r"For example r'(layers_\d+)/'."
-  return TypeError(message(function, 'groups', constraint, repr(groups), fix))
+  return TypeError(message(function, 'groups', constraint, shown(groups), fix))
 
 
 def bad_group_regex(function: str, groups: Any, why: str) -> ValueError:

@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Sequence
 from typing import Any
 
-from jprune._checks.words import kind, listed, message
+from jprune._checks.words import kind, listed, message, shown
 
 
 def bad_graph(function: str, graph: Any) -> TypeError:
@@ -27,7 +27,7 @@ def check_choice(function: str, argument: str, value: Any, choices: Sequence[Any
   near = difflib.get_close_matches(value, words, 1) if isinstance(value, str) else []
   fix = f'Did you mean {near[0]!r}?' if near else ''
   *first, last = [repr(choice) for choice in choices]
-  raise ValueError(message(function, argument, f'{", ".join(first)} or {last}', repr(value), fix))
+  raise ValueError(message(function, argument, f'{", ".join(first)} or {last}', shown(value), fix))
 
 
 def check_one_target(
@@ -52,4 +52,4 @@ def masks_of_no_leaves(
 def groups_select(function: str, where: Any) -> ValueError:
   constraint = 'left out for ChannelGroups, whose groups say which leaves are pruned'
   fix = 'Hold leaves back by ChannelGroups(graph, keep=...).'
-  return ValueError(message(function, 'where', constraint, repr(where), fix))
+  return ValueError(message(function, 'where', constraint, shown(where), fix))

@@ -8,20 +8,20 @@ from typing import Any
 import numpy as np
 from jax.core import Tracer
 
-from jprune._checks.words import message
+from jprune._checks.words import message, shown
 
 
 def check_step(function: str, argument: str, value: Any) -> None:
   """A training step: what an int32 counter can reach."""
   whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
   if not whole or not 0 <= value < 2**31:
-    raise ValueError(message(function, argument, 'an int in [0, 2**31)', repr(value)))
+    raise ValueError(message(function, argument, 'an int in [0, 2**31)', shown(value)))
 
 
 def check_later(function: str, argument: str, value: int, begin: int) -> None:
   if value <= begin:
     fix = 'Use one_shot for a jump.'
-    raise ValueError(message(function, argument, f'greater than begin={begin}', repr(value), fix))
+    raise ValueError(message(function, argument, f'greater than begin={begin}', shown(value), fix))
 
 
 def check_below_one(function: str, argument: str, value: Any) -> None:
@@ -33,7 +33,7 @@ def check_below_one(function: str, argument: str, value: Any) -> None:
 
 def check_schedule(function: str, argument: str, value: Any) -> None:
   if not callable(value):
-    raise TypeError(message(function, argument, 'a function count -> sparsity', repr(value)))
+    raise TypeError(message(function, argument, 'a function count -> sparsity', shown(value)))
 
 
 def check_joined(function: str, schedules: Sequence[Any], boundaries: Sequence[Any]) -> None:

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from jprune._checks.words import differing, kind, message
+from jprune._checks.foreign import containers, is_state
+from jprune._checks.words import differing, kind, message, shown
 
 
 def empty_tree(function: str, argument: str = 'params') -> ValueError:
@@ -27,22 +28,61 @@ def other_structure(
   argument: str,
   expected: Sequence[str],
   found: Sequence[str],
-  error: Exception,
   reference: str = 'params',
+  trees: tuple[Any, Any] | None = None,
 ) -> ValueError:
-  """``argument`` hasn't the structure of ``reference``: says which paths differ."""
-  got = differing(expected, found) or f'the same leaf paths in other containers ({error})'
-  fix = f'Build it with jax.tree.map over the {reference}; None leaves are allowed.'
+  """``argument`` hasn't the structure of ``reference``: says which paths or containers differ.
+
+  Args:
+    function: who asks.
+    argument: the tree that is wrong.
+    expected: paths of the leaves of ``reference``.
+    found: those of ``argument``.
+    reference: the tree that is right.
+    trees: ``reference`` and ``argument``, to look at their containers.
+  """
   constraint = f'a tree with the structure of `{reference}`'
+  fix = f'Build it with jax.tree.map over the {reference}; None leaves are allowed.'
+  got = differing(expected, found)
+  params, other = trees or (None, None)
+  if not got:
+    got = 'the same leaf paths in other containers'
+    if differ := containers(params, other):
+      got += f': {differ[1]} for {differ[0]}'
+    if is_state(other) and not is_state(params):
+      fix = f'Convert it: nnx.to_pure_dict({argument}).'
+    elif list(expected) == list(found):
+      fix = (
+        f'Convert it: jax.tree.structure({reference}).unflatten(jax.tree.leaves({argument}, '
+        'is_leaf=lambda leaf: leaf is None)).'
+      )
+  elif is_state(other) and set(expected) < set(found):
+    fix = (
+      f'They are of more variables than that: nnx.Optimizer(..., wrt=nnx.Param) takes '
+      f'nnx.filter_state({argument}, nnx.Param).'
+    )
+  elif list(found) == [f'params/{path}' for path in expected]:
+    fix = f"It is of all variables: pass {argument}['params']."
+  elif {f'params/{path}' for path in found} <= set(expected):
+    fix = f"The {reference} are all variables: make it of these, or pass {reference}['params']."
   return ValueError(message(function, argument, constraint, got, fix))
 
 
 def not_floating(function: str, argument: str, path: str, leaf: Any) -> TypeError:
   constraint = (
-    'floating where it is pruned' if argument != 'where' else 'a filter of floating leaves'
+    'floating where it is pruned'
+    if not argument.startswith('where')
+    else 'a filter of floating leaves'
   )
   return TypeError(
-    message(function, argument, constraint, kind(leaf), 'Exclude the leaf with where=.', path)
+    message(
+      function,
+      argument.split('[')[0],
+      constraint,
+      kind(leaf),
+      'Exclude the leaf with where=.',
+      path,
+    )
   )
 
 
@@ -52,5 +92,5 @@ def as_bool(function: str, answer: Any, path: str, argument: str = 'where') -> b
     return bool(answer)
   fix = 'Return True to select the leaf.'
   raise TypeError(
-    message(function, argument, 'a predicate that returns a bool', repr(answer), fix, path)
+    message(function, argument, 'a predicate that returns a bool', shown(answer), fix, path)
   )

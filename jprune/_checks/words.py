@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterable, Sequence
 from typing import Any
+
+import jax
 
 
 def message(
@@ -19,6 +22,28 @@ def kind(leaf: Any) -> str:
   if hasattr(leaf, 'shape') and hasattr(leaf, 'dtype'):
     return f'{leaf.dtype} of shape {tuple(leaf.shape)}'
   return type(leaf).__name__
+
+
+def shown(value: Any, most: int = 100) -> str:
+  """How a message shows what a user gave: in a line, without the numbers of arrays or addresses."""
+  if getattr(value, 'shape', ()) != ():
+    return kind(value)
+  if callable(value) and hasattr(value, '__qualname__') and not isinstance(value, type):
+    return f'the function {value.__name__}'
+  leaves = jax.tree.leaves(value)
+  if any(getattr(leaf, 'shape', ()) != () for leaf in leaves):
+    return f'{type(value).__name__} of {len(leaves)} leaves'
+  return shortened(' '.join(repr(value).split()), most)
+
+
+def unknown(name: str, known: Iterable[str], call: str = '{}', most: int = 8) -> str:
+  """What to do about a name that there isn't: take the one that looks like it, or one of those."""
+  known = list(known)
+  near = difflib.get_close_matches(name, known, 1)
+  if near:
+    return f'Did you mean {call.format(near[0])}?'
+  more = f' and {len(known) - most} more' if len(known) > most else ''
+  return f'There are {", ".join(map(call.format, known[:most]))}{more}.'
 
 
 def shortened(text: Any, most: int = 300) -> str:

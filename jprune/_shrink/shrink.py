@@ -129,7 +129,7 @@ def shrink(
     >>> bool((small.fn(small.params, x) == fn(jprune.apply(params, masks), x)).all())
     True
   """
-  _checks.check_no_keywords('shrink', keywords)
+  _checks.check_no_keywords('shrink', keywords, ['strict', 'small_outputs'])
   found = read_masks('shrink', params, masks)
   graph = graph_of(Traced('shrink', fn, params, args, small_outputs=small_outputs))
   units = kept_units('shrink', graph, found, strict)

@@ -6,18 +6,18 @@ from typing import Any
 
 from jax.core import Tracer
 
-from jprune._checks.words import kind, message
+from jprune._checks.words import kind, message, shown
 
 
 def no_mapping(function: str, argument: str, value: Any) -> TypeError:
   fix = f"For example {function}({{'Dense_0/kernel': 0.9}})."
   constraint = 'a non-empty dict from leaf path to sparsity'
-  return TypeError(message(function, argument, constraint, repr(value), fix))
+  return TypeError(message(function, argument, constraint, shown(value), fix))
 
 
 def sparsity_given(function: str, value: Any) -> ValueError:
   fix = 'The dict names the sparsity of every leaf.'
-  return ValueError(message(function, 'sparsity', 'None', repr(value), fix))
+  return ValueError(message(function, 'sparsity', 'None', shown(value), fix))
 
 
 def no_scores_at_hand(function: str, path: str, leaf: Any) -> TypeError:

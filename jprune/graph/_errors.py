@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from jprune._checks.words import kind, listed, message
+from jprune._checks.words import kind, listed, message, shown
 
 
 def not_traceable(function: str, error: Exception) -> TypeError:
@@ -21,11 +21,6 @@ def not_traceable(function: str, error: Exception) -> TypeError:
 def nothing_returned(function: str) -> TypeError:
   fix = 'Is a return missing?'
   return TypeError(message(function, 'fn', 'a function that returns arrays', 'no array', fix))
-
-
-def not_an_array(function: str, path: str, leaf: Any) -> TypeError:
-  fix = 'Close over what is no array.'
-  return TypeError(message(function, 'params', 'arrays', type(leaf).__name__, fix, path))
 
 
 def param_without_values(function: str, path: str, leaf: Any) -> TypeError:
@@ -52,7 +47,7 @@ def no_masks(function: str) -> TypeError:
 
 def argument_no_array(function: str, path: str, leaf: Any) -> TypeError:
   fix = 'Bind what is no array: functools.partial(fn, name=value), or a lambda.'
-  return TypeError(message(function, 'args', 'trees of arrays', repr(leaf), fix, path))
+  return TypeError(message(function, 'args', 'trees of arrays', shown(leaf), fix, path))
 
 
 def other_shape(function: str, path: str, leaf: Any, shape: tuple[int, ...]) -> ValueError:
@@ -137,7 +132,7 @@ def bad_filter(function: str, where: Any, argument: str, error: Any = None) -> E
     got = f'{where!r} ({error})'
     return ValueError(message(function, argument, 'a regular expression', got, fix))
   constraint = 'a regular expression, or a predicate (path, leaf) -> bool'
-  return TypeError(message(function, argument, constraint, repr(where)))
+  return TypeError(message(function, argument, constraint, shown(where)))
 
 
 def nothing_named(function: str, where: Any, paths: Sequence[str], argument: str) -> ValueError:

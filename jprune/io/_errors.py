@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jax.core import Tracer
 
 from jprune._checks.files import _of_system, _special
-from jprune._checks.words import differing, kind, listed, message, quoted, shortened
+from jprune._checks.words import differing, kind, listed, message, quoted, shortened, shown
 
 
 def check_input(function: str, path: str, argument: str = 'path') -> None:
@@ -214,7 +214,7 @@ def folder_taken(function: str, argument: str, path: str, names: Sequence[str]) 
 def bad_shard_size(function: str, size: Any) -> ValueError:
   constraint = "a positive int, of bytes, or a text such as '5GB' or '512MiB'"
   fix = 'Leave it out to write one file.'
-  return ValueError(message(function, 'max_shard_size', constraint, repr(size), fix))
+  return ValueError(message(function, 'max_shard_size', constraint, shown(size), fix))
 
 
 def check_metadata(function: str, metadata: Any, own: Sequence[str]) -> None:

@@ -108,7 +108,7 @@ def combine(*masks: Masks) -> Masks:
   for other in masks[1:]:
     other_paths, leaves, _ = tree.flatten(other, is_leaf)
     if other_paths != paths:
-      raise _checks.other_structure('combine', 'masks', paths, other_paths, ValueError('order'))
+      raise _checks.other_structure('combine', 'masks', paths, other_paths)
     out = [_both(path, one, two) for path, one, two in zip(paths, out, leaves)]
   return treedef.unflatten(
     [None if mask is None else unpack_leaf(mask, p, 'combine') for p, mask in zip(paths, out)]

@@ -12,7 +12,7 @@ from jax.core import Tracer
 
 from jprune._checks.arrays import check_fraction, check_numeric, check_positive_int
 from jprune._checks.selection import check_int, static_fraction
-from jprune._checks.words import kind, listed, message
+from jprune._checks.words import kind, listed, message, shown
 
 
 def check_same_dtype(function: str, argument: str, path: str, leaf: Any, like: Any) -> None:
@@ -39,12 +39,14 @@ def check_n_of_m(function: str, n: Any, m: Any) -> None:
   check_positive_int(function, 'n', n)
   if n > m:
     fix = f'{function}(2, 4) keeps 2 of every 4.'
-    raise ValueError(message(function, 'n', f'at most m={m}', repr(n), fix))
+    raise ValueError(message(function, 'n', f'at most m={m}', shown(n), fix))
 
 
 def bad_block(shape: Any) -> TypeError:
   constraint = 'a tuple of two ints, rows and columns'
-  return TypeError(message('Block', 'shape', constraint, repr(shape), 'For example Block((4, 4)).'))
+  return TypeError(
+    message('Block', 'shape', constraint, shown(shape), 'For example Block((4, 4)).')
+  )
 
 
 def too_few_dimensions(
@@ -69,10 +71,10 @@ def check_caps(
 ) -> None:
   check_int(function, 'min_keep', min_keep)
   if min_keep < 0:
-    raise ValueError(message(function, 'min_keep', 'an int of at least 0', repr(min_keep)))
+    raise ValueError(message(function, 'min_keep', 'an int of at least 0', shown(min_keep)))
   largest = static_fraction(function, 'max_sparsity', max_sparsity)
   if not isinstance(per_output, bool):
-    raise TypeError(message(function, 'per_output', 'a bool', repr(per_output)))
+    raise TypeError(message(function, 'per_output', 'a bool', shown(per_output)))
   if per_output and not min_keep and largest == 1.0:
     constraint = 'False where nothing is to be kept of each output'
     fix = 'Pass min_keep= or max_sparsity=, or leave it out.'
@@ -113,7 +115,7 @@ def bad_reduction(function: str, reduce: Any, choices: Sequence[str]) -> Excepti
   fix = f'Did you mean {near[0]!r}?' if near else ''
   constraint = ', '.join(repr(choice) for choice in choices) + ' or a function'
   error = ValueError if isinstance(reduce, str) else TypeError
-  return error(message(function, 'reduce', constraint, repr(reduce), fix))
+  return error(message(function, 'reduce', constraint, shown(reduce), fix))
 
 
 def bad_reduced(function: str, group: str, size: int, found: Any) -> ValueError:

@@ -82,7 +82,7 @@ def masks_in(function: str, state: Any, params: Params | None = None) -> Masks:
   hidden = {path for path, mask in by_path.items() if mask is None}
   missing = [path for path in expected if path not in by_path and not _within(path, hidden)]
   if missing:
-    raise _checks.other_structure(function, 'state', expected, list(by_path), KeyError(missing))
+    raise _checks.other_structure(function, 'state', expected, list(by_path))
   return treedef.unflatten([by_path.get(path) for path in expected])
 
 

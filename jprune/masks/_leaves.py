@@ -23,8 +23,7 @@ def scored(function: str, scores: Scores, pattern: Any) -> tuple[list[Any], Any]
       NaN.
     TypeError: if a leaf is not a floating array.
   """
-  if isinstance(pattern, type) or not hasattr(pattern, 'check'):
-    raise _checks.bad_pattern(function, pattern)
+  _checks.check_pattern(function, pattern)
   paths, leaves, treedef = tree.flatten(scores, is_leaf=lambda leaf: leaf is None)
   if not leaves:
     raise _checks.empty_tree(function, 'scores')

@@ -6,7 +6,8 @@ import os
 from typing import Any
 
 from jprune import _checks
-from jprune._checks.words import kind, listed, message, quoted
+from jprune._checks.selection import bad_scorer
+from jprune._checks.words import kind, listed, message, quoted, shown
 from jprune.graph import Stats
 
 _EXCLUDE = 'Exclude the leaf with where=.'
@@ -18,7 +19,7 @@ _BEFORE = 'Mask and scale the params before they go into fn'
 def not_repairable_pattern(function: str, pattern: Any) -> TypeError:
   constraint = 'Unstructured() or an NOfM'
   fix = 'For other patterns prune first, and repair with jprune.reconstruct.least_squares.'
-  return TypeError(message(function, 'pattern', constraint, repr(pattern), fix))
+  return TypeError(message(function, 'pattern', constraint, shown(pattern), fix))
 
 
 def check_stats_second(function: str, stats: Any, masks: Any) -> None:
@@ -88,7 +89,7 @@ def groups_cut(
 
 def check_flag(function: str, argument: str, value: Any) -> None:
   if not isinstance(value, bool):
-    raise TypeError(message(function, argument, 'True or False', repr(value)))
+    raise TypeError(message(function, argument, 'True or False', shown(value)))
 
 
 def nothing_captured(function: str, why: list[tuple[str, str]]) -> ValueError:
@@ -120,25 +121,26 @@ def scorer_needs(function: str, scorer: Any, missing: list[str]) -> TypeError:
 
 def bad_method(function: str, method: Any) -> TypeError:
   constraint = 'a function such as jprune.reconstruct.sparsegpt, or None'
-  return TypeError(message(function, 'method', constraint, repr(method)))
+  return TypeError(message(function, 'method', constraint, shown(method)))
 
 
 def not_planned(function: str, method: Any) -> TypeError:
   constraint = 'sparsegpt, alps, least_squares or None'
-  return TypeError(message(function, 'method', constraint, repr(method)))
+  return TypeError(message(function, 'method', constraint, shown(method)))
 
 
 def not_a_scorer(function: str, scorer: Any) -> TypeError:
+  if isinstance(scorer, str):
+    return bad_scorer(function, scorer, 'a function')
   fix = 'For example jprune.scores.wanda, or lambda params: scores for those that are known.'
-  got = repr(scorer) if isinstance(scorer, str) else type(scorer).__name__
-  return TypeError(message(function, 'scorer', 'a function', got, fix))
+  return TypeError(message(function, 'scorer', 'a function', type(scorer).__name__, fix))
 
 
 def check_out(function: str, checkpoint: Any, out: Any) -> None:
   """Refuses a folder for params in memory, and a checkpoint without one."""
   if checkpoint is None and out is not None:
     fix = 'Save what comes back with jprune.save, or pass params as jprune.io.open(path).'
-    raise TypeError(message(function, 'out', 'None for params in memory', repr(out), fix))
+    raise TypeError(message(function, 'out', 'None for params in memory', shown(out), fix))
   if checkpoint is not None and out is None:
     fix = 'Leaves are written to it as they are pruned.'
     raise TypeError(message(function, 'out', 'a folder for params of a checkpoint', 'None', fix))

@@ -137,6 +137,5 @@ def check_pattern(function: str, path: str, leaf: Any, uses: Uses, pattern: Any)
 def options(function: str, damping: float, per_output: bool, pattern: Any) -> float:
   """Checks what both methods take; the damping as a float."""
   _errors.check_flag(function, 'per_output', per_output)
-  if isinstance(pattern, type):
-    raise _checks.bad_pattern(function, pattern)
+  _checks.check_pattern(function, pattern)
   return _checks.non_negative_number(function, 'damping', damping)

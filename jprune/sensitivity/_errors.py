@@ -12,7 +12,7 @@ import numpy as np
 from jax.core import Tracer
 
 from jprune._checks.arrays import check_fraction
-from jprune._checks.words import kind, listed, message
+from jprune._checks.words import kind, listed, message, shown
 
 
 def check_called(function: str, argument: str, value: Any, call: str) -> None:
@@ -72,7 +72,7 @@ def as_sparsities(function: str, sparsities: Any) -> tuple[float, ...]:
   """Ascending, each once."""
   fix = 'For example (0.0, 0.5, 0.9).'
   if isinstance(sparsities, (str, bytes)) or not hasattr(sparsities, '__iter__'):
-    got = repr(sparsities)
+    got = shown(sparsities)
     raise TypeError(message(function, 'sparsities', 'a sequence of numbers in [0, 1]', got, fix))
   values = list(sparsities)
   if not values:
@@ -96,7 +96,7 @@ def to_bind(function: str, scorer: Any, missing: Sequence[str]) -> TypeError:
 def not_by_sparsity(function: str, pattern: Any) -> ValueError:
   constraint = 'one that can be had at any sparsity'
   fix = 'It has a single sparsity, its own: evaluate that.'
-  return ValueError(message(function, 'pattern', constraint, repr(pattern), fix))
+  return ValueError(message(function, 'pattern', constraint, shown(pattern), fix))
 
 
 def not_with_graph(function: str, argument: str) -> ValueError:
@@ -132,7 +132,7 @@ def foreign_dict(function: str, why: str) -> ValueError:
 def not_measured(function: str, sparsity: Any, measured: Sequence[float]) -> ValueError:
   some = ', '.join(f'{s:g}' for s in measured)
   return ValueError(
-    message(function, 'sparsity', f'one of those measured ({some})', repr(sparsity))
+    message(function, 'sparsity', f'one of those measured ({some})', shown(sparsity))
   )
 
 
@@ -144,7 +144,7 @@ def no_sensitivity(function: str, value: Any) -> TypeError:
 def bad_amount(function: str, argument: str, value: Any) -> Exception:
   constraint = 'an int of at least 0, or a fraction in (0, 1] of the dense model'
   error = ValueError if isinstance(value, numbers.Real) else TypeError
-  return error(message(function, argument, constraint, repr(value)))
+  return error(message(function, argument, constraint, shown(value)))
 
 
 def count_needed(function: str, count: Any) -> TypeError:
@@ -192,21 +192,21 @@ def allocation_below(function: str, low: float, most: float) -> ValueError:
   """The search would have to begin above all that an allocation can give."""
   constraint = f'below {most:.4g}: the allocation covers only {most:.1%} of the selected weights'
   fix = 'Lower it, or select the same leaves as in curves, with where=.'
-  return ValueError(message(function, 'low', constraint, repr(low), fix))
+  return ValueError(message(function, 'low', constraint, shown(low), fix))
 
 
 def allocation_unreachable(function: str, value: float, most: float) -> ValueError:
   constraint = f'at most {most:.4f}, for the leaves that were not measured stay dense'
   fix = 'Select the same leaves as in curves, with where=.'
-  return ValueError(message(function, 'sparsity', constraint, repr(value), fix))
+  return ValueError(message(function, 'sparsity', constraint, shown(value), fix))
 
 
 def finite_number(function: str, argument: str, value: Any, path: str | None = None) -> float:
   number = _real(value)
   if number is None:
-    raise TypeError(message(function, argument, 'a number at hand', repr(value), '', path))
+    raise TypeError(message(function, argument, 'a number at hand', shown(value), '', path))
   if not np.isfinite(number):
-    raise ValueError(message(function, argument, 'finite', repr(number), '', path))
+    raise ValueError(message(function, argument, 'finite', shown(number), '', path))
   return number
 
 
@@ -237,7 +237,7 @@ def floor_unreachable(
   fix = 'Lower the floor.'
   if floor - metric <= error:
     fix = f'They differ by less than the noise ({error:.2g}): lower it, or pass more repeats=.'
-  return ValueError(message(function, 'min_metric', constraint, repr(floor), fix))
+  return ValueError(message(function, 'min_metric', constraint, shown(floor), fix))
 
 
 def not_tuned(function: str, path: str, leaf: Any, expected: Any) -> ValueError:
@@ -254,9 +254,9 @@ def nothing_tuned(function: str) -> TypeError:
 def bad_suffix(function: str, path: str) -> ValueError:
   constraint = "a name that ends in '.json' or '.html'"
   fix = 'Masks and params go to jprune.save.'
-  return ValueError(message(function, 'path', constraint, repr(path), fix))
+  return ValueError(message(function, 'path', constraint, shown(path), fix))
 
 
 def out_of_order(function: str, low: float, high: float) -> ValueError:
   constraint = f'greater than low={low:g}'
-  return ValueError(message(function, 'high', constraint, repr(high)))
+  return ValueError(message(function, 'high', constraint, shown(high)))

@@ -35,8 +35,7 @@ def scores_of(
 @explicit
 def called(function: str, params: Params, scorer: Scorer | Scores) -> Scores:
   """The scores of all leaves: those of a function of the params, or the scores themselves."""
-  if scorer is None or isinstance(scorer, str):
-    raise _checks.bad_scorer(function, scorer)
+  _checks.check_scorer(function, scorer)
   if not callable(scorer):
     return scorer
   if missing := _checks.missing_arguments(scorer):

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from typing import Any
 
 from jprune._checks.arrays import check_numeric
-from jprune._checks.words import differing, listed, message
+from jprune._checks.words import differing, listed, message, shown
 
 
 def missing_params(function: str) -> ValueError:
@@ -57,7 +56,7 @@ def sparsity_falls(function: str, before: float, value: float, count: int) -> Va
 def ends_early(function: str, end: int, own: int) -> ValueError:
   fix = 'Leave `end` out, or let the schedule end before it.'
   constraint = f'at least {own}, the end of the schedule'
-  return ValueError(message(function, 'end', constraint, repr(end), fix))
+  return ValueError(message(function, 'end', constraint, shown(end), fix))
 
 
 def no_end(function: str) -> TypeError:
@@ -85,7 +84,7 @@ def other_schedule(function: str, found: int, expected: int) -> ValueError:
 def check_optimizer(function: str, inner: Any) -> None:
   if not all(callable(getattr(inner, name, None)) for name in ('init', 'update')):
     fix = 'Pass it first: gradual(optax.adam(1e-3), sparsity, every=100).'
-    raise TypeError(message(function, 'inner', 'an optax transformation', repr(inner), fix))
+    raise TypeError(message(function, 'inner', 'an optax transformation', shown(inner), fix))
 
 
 def two_sets_of_params(function: str) -> TypeError:
@@ -127,7 +126,7 @@ def not_selected_but_masked(function: str, path: str) -> ValueError:
 
 def pattern_of_its_own(function: str, pattern: Any) -> ValueError:
   constraint = 'left out, as every neuron keeps as many inputs as the others'
-  return ValueError(message(function, 'pattern', constraint, repr(pattern)))
+  return ValueError(message(function, 'pattern', constraint, shown(pattern)))
 
 
 def scores_of_its_own(function: str, argument: str) -> TypeError:
@@ -139,13 +138,13 @@ def check_decay(function: str, argument: str, value: Any) -> float:
   """What a running mean is multiplied by before it takes in what is at hand."""
   check_numeric(function, argument, value)
   if not 0 <= float(value) < 1:
-    raise ValueError(message(function, argument, 'in [0, 1)', repr(value), '0 is no mean at all.'))
+    raise ValueError(message(function, argument, 'in [0, 1)', shown(value), '0 is no mean at all.'))
   return float(value)
 
 
 def no_n_of_m(function: str, pattern: Any) -> TypeError:
   fix = 'For example jprune.NOfM(2, 4).'
-  return TypeError(message(function, 'pattern', 'an N:M pattern', repr(pattern), fix))
+  return TypeError(message(function, 'pattern', 'an N:M pattern', shown(pattern), fix))
 
 
 def check_starts_below(function: str, value: float, most: float) -> None:
@@ -153,12 +152,12 @@ def check_starts_below(function: str, value: float, most: float) -> None:
   if not 0 <= value < most:
     fix = 'All scores start at 0, of which the sigmoid is 0.5: higher, everything goes at once.'
     constraint = f'in [0, {most}) at step 0'
-    raise ValueError(message(function, 'threshold', constraint, repr(value), fix))
+    raise ValueError(message(function, 'threshold', constraint, shown(value), fix))
 
 
 def not_a_multiple(function: str, argument: str, value: int, every: int) -> ValueError:
   fix = 'Masks change on no other step.'
-  return ValueError(message(function, argument, f'a multiple of every={every}', repr(value), fix))
+  return ValueError(message(function, argument, f'a multiple of every={every}', shown(value), fix))
 
 
 def no_second_moments(function: str, path: str) -> ValueError:
@@ -179,12 +178,6 @@ def no_members_named(function: str, paths: Sequence[str]) -> ValueError:
   fix = 'Trace the graph from a function of these params, or of variables that hold them.'
   got = f'none out of {listed(paths)}'
   return ValueError(message(function, 'params', 'with leaves of channel groups', got, fix))
-
-
-def unknown_setting(function: str, argument: str, known: Sequence[str]) -> TypeError:
-  near = difflib.get_close_matches(argument, known, 1)
-  fix = f'Did you mean {near[0]}=?' if near else f'There are {listed(known)}.'
-  return TypeError(message(function, argument, 'an argument that there is', 'a value', fix))
 
 
 def masks_change_at_once(function: str) -> TypeError:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import sys
 from collections.abc import Sequence
 from typing import Any, TypedDict, TypeVar
 
@@ -189,6 +191,7 @@ def _data_of(key: Any) -> tuple[Any, Any]:
 
 def _check_scorer(method: Method, scorer: Any, key: Any) -> None:
   """Refuses, before training, what a scorer would miss in the middle of it; and keys for nobody."""
+  _checks.check_scorer(method.name, scorer)
   draws = callable(scorer) and takes(scorer, 'key')
   if callable(scorer):
     bound = getattr(scorer, 'keywords', {})
@@ -210,7 +213,9 @@ def checked(function: str, settings: S, *, from_masks: bool = False) -> S:
   """
   for argument in settings:
     if argument not in Settings.__annotations__:
-      raise _errors.unknown_setting(function, argument, list(Settings.__annotations__))
+      own = inspect.signature(getattr(sys.modules['jprune.transforms'], function)).parameters
+      known = [name for name in own if name != 'settings'] + list(Settings.__annotations__)
+      raise _checks.unknown_argument(function, argument, known)
   if settings.get('masks') is not None and not from_masks:
     raise _errors.masks_change_at_once(function)
   return settings

@@ -43,12 +43,14 @@ def along_for(
   treedef = jax.tree.structure(params)
   try:
     return treedef.flatten_up_to(other)
-  except (ValueError, TypeError, KeyError) as error:
+  except (ValueError, TypeError, KeyError):
     none = lambda x: x is None
     found = jax.tree_util.tree_flatten_with_path(other, is_leaf=none)[0]
     paths = [path_string(path) for path, _ in found]
     expected = flatten(params)[0]
-    raise _checks.other_structure(function, argument, expected, paths, error, reference) from None
+    raise _checks.other_structure(
+      function, argument, expected, paths, reference, trees=(params, other)
+    ) from None
 
 
 def by_leaf(params: Params, values: Any) -> list[Any]:
@@ -78,6 +80,8 @@ def by_leaf_for(
 ) -> list[Any]:
   """:func:`by_leaf` for a function with an argument; ``reference`` is what it calls the params."""
   paths, _, _ = flatten(params)
+  if isinstance(values, str):
+    _checks.check_numeric(function, argument, values)
   if isinstance(values, (int, float)) or (is_array(values) and values.shape == ()):
     return [values] * len(paths)
   by_path = isinstance(values, Mapping) and values and set(values) <= set(paths)

@@ -6,14 +6,14 @@ import difflib
 from collections.abc import Sequence
 from typing import Any
 
-from jprune._checks.words import kind, listed, message
+from jprune._checks.words import kind, listed, message, shown
 
 
 def nothing_selected(
   function: str, where: Any, paths: Sequence[str], argument: str = 'where'
 ) -> ValueError:
   near = _near(where, paths) if isinstance(where, str) else []
-  got = f'{argument}={where!r}, which selects no weights out of {listed(paths)}'
+  got = f'{argument}={shown(where)}, which selects no weights out of {listed(paths)}'
   fix = (
     f'Did you mean {listed(near)}?'
     if near
@@ -25,7 +25,7 @@ def nothing_selected(
     )
   )
   return ValueError(
-    message(function, argument, 'a filter that selects at least one leaf', got, fix)
+    message(function, _whole(argument), 'a filter that selects at least one leaf', got, fix)
   )
 
 
@@ -40,17 +40,19 @@ def _near(where: str, paths: Sequence[str]) -> list[str]:
   return near
 
 
-def only_skipped(function: str, where: Any, found: Sequence[tuple[str, str | None]]) -> ValueError:
+def only_skipped(
+  function: str, where: Any, found: Sequence[tuple[str, str | None]], argument: str = 'where'
+) -> ValueError:
   """A pattern narrows the default, and of what it finds nothing is in that."""
   shown = ', '.join(f"'{path}' ({why})" for path, why in found[:3])
   more = f' and {len(found) - 3} more' if len(found) > 3 else ''
-  got = f'where={getattr(where, "pattern", where)!r}, which finds only {shown}{more}'
+  got = f'{argument}={getattr(where, "pattern", where)!r}, which finds only {shown}{more}'
   fix = (
     'A regular expression narrows the default. To choose these all the same, pass a list of their '
     'paths, a predicate (path, leaf) -> bool, or a tree of bools.'
   )
   constraint = 'a filter that selects at least one leaf of those that the default takes'
-  return ValueError(message(function, 'where', constraint, got, fix))
+  return ValueError(message(function, _whole(argument), constraint, got, fix))
 
 
 def quantised(function: str, path: str, leaf: Any, scales: str) -> ValueError:
@@ -65,10 +67,28 @@ def quantised(function: str, path: str, leaf: Any, scales: str) -> ValueError:
 
 def bad_regex(function: str, where: Any, error: Exception, argument: str = 'where') -> ValueError:
   fix = 'Escape special characters, or pass a predicate (path, leaf) -> bool.'
-  got = f'{where!r} ({error})'
-  return ValueError(message(function, argument, 'a regular expression', got, fix))
+  got = f'{_entry(argument)}{where!r} ({error})'
+  return ValueError(message(function, _whole(argument), 'a regular expression', got, fix))
 
 
 def bad_where(function: str, where: Any, argument: str = 'where') -> TypeError:
   constraint = 'a predicate, a regular expression, a non-empty list of these, or a tree of bools'
-  return TypeError(message(function, argument, constraint, repr(where), 'See jprune.typing.Where.'))
+  return TypeError(
+    message(
+      function,
+      _whole(argument),
+      constraint,
+      f'{_entry(argument)}{shown(where)}',
+      'See jprune.typing.Where.',
+    )
+  )
+
+
+def _whole(argument: str) -> str:
+  """The argument that an entry, such as ``where[1]``, is of."""
+  return argument.split('[')[0]
+
+
+def _entry(argument: str) -> str:
+  """How a message begins to show a filter: an entry of a list by its place."""
+  return f'{argument}=' if '[' in argument else ''

@@ -110,8 +110,8 @@ def matching_for(function: str, argument: str, params: Params, chosen: Where) ->
   elif isinstance(chosen, (list, tuple)) and chosen:
     exact = lambda entry: [path == entry for path in paths]
     each = [
-      exact(entry) if entry in paths else matching_for(function, argument, params, entry)
-      for entry in chosen
+      exact(entry) if entry in paths else matching_for(function, f'{argument}[{i}]', params, entry)
+      for i, entry in enumerate(chosen)
     ]
     named = [any(column) for column in zip(*each)]
   elif isinstance(chosen, (str, re.Pattern)):
@@ -127,31 +127,37 @@ def matching_for(function: str, argument: str, params: Params, chosen: Where) ->
 
 
 def _filtered(
-  function: str, where: Where, paths: list[str], leaves: list[Any], why: list[str | None]
+  function: str,
+  where: Where,
+  paths: list[str],
+  leaves: list[Any],
+  why: list[str | None],
+  argument: str = 'where',
 ) -> list[bool]:
   """Which leaves any filter but a tree of bools selects."""
   if isinstance(where, (list, tuple)) and where:
     chosen = [False] * len(paths)
-    for each in where:
+    for i, each in enumerate(where):
+      entry = f'{argument}[{i}]'
       if isinstance(each, str) and each in paths:
         more = [path == each for path in paths]
       else:
-        more = _filtered(function, each, paths, leaves, why)
+        more = _filtered(function, each, paths, leaves, why, entry)
       if not any(more):
-        raise _errors.nothing_selected(function, each, paths)
+        raise _errors.nothing_selected(function, each, paths, entry)
       chosen = [one or other for one, other in zip(chosen, more)]
     return chosen
   if where is None or isinstance(where, (str, re.Pattern)):
-    found = [True] * len(paths) if where is None else _searched(function, where, paths)
+    found = [True] * len(paths) if where is None else _searched(function, where, paths, argument)
     _refuse_quantised(function, paths, leaves, found)
     chosen = [yes and each is None for yes, each in zip(found, why)]
     if where is not None and any(found) and not any(chosen):
-      raise _only_skipped(function, where, paths, leaves, found, why)
+      raise _only_skipped(function, where, paths, leaves, found, why, argument)
     return chosen
   if callable(where):
     answers = [(where(path, leaf), path) for path, leaf in zip(paths, leaves)]
-    return [_checks.as_bool(function, answer, path) for answer, path in answers]
-  raise _errors.bad_where(function, where)
+    return [_checks.as_bool(function, answer, path, argument) for answer, path in answers]
+  raise _errors.bad_where(function, where, argument)
 
 
 def _searched(
@@ -171,15 +177,16 @@ def _only_skipped(
   leaves: list[Any],
   found: list[bool],
   why: list[str | None],
+  argument: str,
 ) -> Exception:
   """The error for a pattern that finds only what the default leaves out."""
   there = [i for i, yes in enumerate(found) if yes]
   if not any(is_array(leaves[i]) and size(leaves[i]) for i in there):
-    return _errors.nothing_selected(function, where, paths)
+    return _errors.nothing_selected(function, where, paths, argument)
   floating = [i for i in there if is_inexact(leaves[i])]
   if not floating:
-    return _checks.not_floating(function, 'where', paths[there[0]], leaves[there[0]])
-  return _errors.only_skipped(function, where, [(paths[i], why[i]) for i in floating])
+    return _checks.not_floating(function, argument, paths[there[0]], leaves[there[0]])
+  return _errors.only_skipped(function, where, [(paths[i], why[i]) for i in floating], argument)
 
 
 def _refuse_quantised(

@@ -214,7 +214,7 @@ REFUSED = {
   ),
   'no such setting': (
     lambda: gradual(adam(), 0.5, every=9, ditribution=1),
-    'gradual: `ditribution` must be an argument that there is.*Did you mean distribution=',
+    'gradual: `ditribution` must be an argument of gradual; .*Did you mean distribution=',
   ),
   'scorer wants more': (
     lambda: gradual(adam(), 0.5, every=9, scorer=lambda p, loss_fn: p),

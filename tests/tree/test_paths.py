@@ -172,9 +172,17 @@ def test_leaves_that_are_not_arrays_are_left_alone():
       'the default. To choose these all the same, pass a list of their paths, a predicate',
     ),
     (re.compile('bias$'), ValueError, "got where='bias.', which finds only 'Dense_0/bias'"),
-    (['kernel', 'Dense_9'], ValueError, "got where='Dense_9', which selects no weights out of"),
-    (['kernel', 'bias'], ValueError, "got where='bias', which finds only 'Dense_0/bias'"),
-    (['kernel', lambda path, leaf: False], ValueError, 'which selects no weights out of'),
+    (
+      ['kernel', 'Dense_9'],
+      ValueError,
+      r"got where\[1\]='Dense_9', which selects no weights out of",
+    ),
+    (['kernel', 'bias'], ValueError, r"got where\[1\]='bias', which finds only 'Dense_0/bias'"),
+    (
+      ['kernel', lambda path, leaf: False],
+      ValueError,
+      r'got where\[1\]=the function <lambda>, which selects no weights out of',
+    ),
     ({'Dense_0': True}, ValueError, 'selected: `where` must be a tree with the structure of'),
   ],
 )

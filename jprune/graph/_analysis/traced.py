@@ -61,7 +61,7 @@ class Traced:
     _checks.check_distinct(function, self.paths)
     for path, value in zip(self.paths, values):
       if not tree.is_array(value) and not isinstance(value, (bool, int, float, complex)):
-        raise _errors.not_an_array(function, path, value)
+        raise _checks.not_an_array(function, path, value, params)
     self.leaves = [jax.ShapeDtypeStruct(np.shape(x), _dtype(x)) for x in values]
     jaxpr, out_shape = _make_jaxpr(function, fn, params, args)
     self.foreign = has_foreign(jaxpr.jaxpr, RULES)

@@ -225,7 +225,7 @@ def channels(
     1 group, 8 channels; 2 of 4 axes are frozen.
     ...
   """
-  _checks.check_no_keywords('channels', keywords)
+  _checks.check_no_keywords('channels', keywords, ['small_outputs'])
   return graph_of(Traced('channels', fn, params, args, small_outputs=small_outputs))
 
 
