@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import importlib.metadata
+import os
 import pathlib
 import re
 import shutil
 import sys
+import tomllib
 
 HERE = pathlib.Path(__file__).parent
 sys.path.insert(0, str(HERE))
@@ -20,19 +22,53 @@ author = 'The jprune authors'
 copyright = '2026, The jprune authors'
 release = importlib.metadata.version('jprune')
 version = release
+PROJECT = tomllib.loads((HERE.parent / 'pyproject.toml').read_text())['project']
+URLS = PROJECT['urls']
 
 extensions = [
   'myst_nb',
   'sphinx.ext.autodoc',
-  'sphinx.ext.mathjax',
   'sphinx.ext.napoleon',
   'sphinx.ext.viewcode',
+  'sphinx_copybutton',
+  'sphinx_design',
+  'sphinxext.opengraph',
+  # beside this file
+  'cells',
+  'formulas',
+  'summaries',
+  'tables',
 ]
 exclude_patterns = ['_build', '**.ipynb_checkpoints']
+
+# Look -----------------------------------------------------------------------------
 html_theme = 'furo'
 html_title = f'jprune {release}'
-html_show_sourcelink = False
-pygments_style = 'friendly'
+html_short_title = 'jprune'
+html_baseurl = URLS['Documentation']
+html_static_path = ['_static']
+html_css_files = ['site.css']
+html_favicon = '_static/logo.svg'
+html_logo = '_static/logo.svg'
+templates_path = ['_templates']
+pygments_style = 'a11y-high-contrast-light'
+pygments_dark_style = 'a11y-dark'
+html_theme_options = {
+  'source_repository': URLS['Repository'],
+  'source_branch': 'main',
+  'source_directory': 'docs/',
+  'top_of_page_buttons': ['view'],
+}
+# Notebooks, for readers to take along, lie where Sphinx copies the sources of pages.
+html_sourcelink_suffix = ''
+copybutton_prompt_text = r'>>> |\.\.\. |\$ '
+copybutton_prompt_is_regexp = True
+copybutton_selector = (
+  'div.highlight-python pre, div.highlight-bash pre, .cell_input pre'
+)
+ogp_site_url = URLS['Documentation']
+ogp_site_name = 'jprune'
+ogp_social_cards = {'enable': False}  # they are drawn with a font from the network
 
 # Python names ---------------------------------------------------------------------
 # Type aliases are shown by their names; each has an entry on the page of jprune.typing.
@@ -47,6 +83,9 @@ napoleon_numpy_docstring = False
 napoleon_use_ivar = True
 python_use_unqualified_type_names = True
 add_module_names = False
+
+# Names in a summary are whole, as those of other modules (`random`) may be the same.
+suppress_warnings = ['autosummary.import_cycle']
 
 # Every cross reference must lead somewhere. Other projects' names can't: their
 # inventories lie on the network, which a build doesn't need.
@@ -71,7 +110,13 @@ myst_heading_anchors = 3
 nb_execution_mode = 'cache'
 nb_execution_cache_path = str(HERE / '_build' / '.jupyter_cache')
 nb_execution_raise_on_error = True
+nb_execution_show_tb = True
 nb_execution_timeout = 900
+# What a cell says beside its output, warnings above all, fails the build. Bars of
+# progress, which would leave their frames on pages, aren't drawn.
+nb_output_stderr = 'warn'
+os.environ['TQDM_DISABLE'] = '1'
+os.environ['COLUMNS'] = '88'  # what prints tables fits the column of code
 nb_kernel_rgx_aliases = {'.*': 'python3'}
 nb_merge_streams = True
 
@@ -86,6 +131,13 @@ def copy_examples() -> None:
       shutil.copyfile(path, target / path.name)
 
 
+def link_notebook(app, pagename, templatename, context, doctree) -> None:
+  """Pages of notebooks lead to where these are kept, which isn't below ``docs``."""
+  if pathlib.Path(context.get('sourcename', '')).suffix == '.ipynb':
+    context['notebook'] = f'{URLS["Repository"]}/blob/main/{pagename}.ipynb'
+    context['theme_source_directory'] = ''
+
+
 def check_public_names(app, env) -> None:
   """Fails the build if a public name has no entry, no docstring or no example."""
   listed = {name for name, *_ in env.get_domain('py').get_objects()}
@@ -96,6 +148,13 @@ def check_public_names(app, env) -> None:
     raise ExtensionError(
       'Public names that are not documented:\n  ' + '\n  '.join(problems)
     )
+
+
+def summarise(app, what, name, obj, options, lines) -> None:
+  """Puts a table of what a namespace has under the first sentence of its page."""
+  if what == 'module' and name in public_names.namespaces() and options.get('members'):
+    first = lines.index('') if '' in lines else len(lines)
+    lines[first:first] = ['', f'.. summary:: {name}', '']
 
 
 def whole_docstring(self) -> tuple[str, list[str]]:
@@ -128,6 +187,8 @@ def setup(app) -> None:
   """Called by Sphinx."""
   copy_examples()
   app.connect('autodoc-process-signature', name_aliases)
+  app.connect('autodoc-process-docstring', summarise)
   GoogleDocstring._consume_inline_attribute = whole_docstring
   app.connect('missing-reference', find_at_home)
+  app.connect('html-page-context', link_notebook)
   app.connect('env-check-consistency', check_public_names)

@@ -94,12 +94,15 @@ def test_links_lead_somewhere():
       assert target.exists(), f'{page.name} links to {target}'
 
 
-@pytest.mark.parametrize('front', ['README.md', 'docs/index.md'])
-def test_all_is_linked_from_the_front_pages(front):
+@pytest.mark.parametrize(
+  'fronts', [['README'], ['docs/guides/index', 'docs/examples/index', 'docs/api/index']]
+)
+def test_all_is_linked_from_the_front_pages(fronts):
   guides = {page for page in PAGES if page.parent.name == 'guides'}
   notebooks = set((ROOT / 'examples').glob('*.ipynb'))
-  text = (ROOT / front).read_text()
-  assert guides | notebooks <= _links(ROOT / front)
+  pages = [ROOT / f'{front}.md' for front in fronts]
+  text = ''.join(page.read_text() for page in pages)
+  assert guides | notebooks <= set.union(*map(_links, pages))
   assert [name for name in _public_names().namespaces() if f'`{name}' not in text] == []
 
 

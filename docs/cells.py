@@ -1,0 +1,39 @@
+"""Runs the Python blocks of pages at build time, so that pages show what they print.
+
+The sources keep plain ``python`` fences, which read well anywhere. Here they become
+cells of a notebook in Markdown, which myst-nb runs, each page in a process and a folder
+of its own.
+"""
+
+from __future__ import annotations
+
+import pathlib
+import re
+
+FENCE = re.compile(r'^```python$', re.MULTILINE)
+HEAD = """\
+file_format: mystnb
+kernelspec: {name: python3, language: python}
+mystnb: {execution_in_temp: true}
+"""
+
+
+def as_notebook(text: str) -> str:
+  """The text with its Python fences as cells; without fences it stays what it is."""
+  if not FENCE.search(text):
+    return text
+  text = FENCE.sub('```{code-cell}', text)
+  own = text.removeprefix('---\n')  # what a page says at its head stays there
+  return f'---\n{HEAD}{own}' if own != text else f'---\n{HEAD}---\n{text}'
+
+
+def read(app, docname: str, source: list[str]) -> None:
+  """Sphinx's ``source-read``: changes the text in place."""
+  if pathlib.Path(app.env.doc2path(docname)).suffix == '.md':
+    source[0] = as_notebook(source[0])
+
+
+def setup(app) -> dict:
+  """Called by Sphinx."""
+  app.connect('source-read', read)
+  return {'parallel_read_safe': True, 'parallel_write_safe': True}

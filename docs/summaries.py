@@ -1,0 +1,31 @@
+"""``.. summary:: jprune.masks``: a table of the public names of a namespace."""
+
+from __future__ import annotations
+
+import importlib
+
+import public_names
+from sphinx.ext.autosummary import Autosummary
+
+
+class Summary(Autosummary):
+  """Sphinx's own table, of the names that the namespace itself says are public."""
+
+  required_arguments = 1
+  has_content = False
+
+  def run(self):
+    """Called by docutils."""
+    (namespace,) = self.arguments
+    listed = public_names.names_of(importlib.import_module(namespace))
+    self.content = [f'~{namespace}.{name}' for name in listed]
+    self.options['nosignatures'] = None
+    return super().run()
+
+
+def setup(app) -> dict:
+  """Called by Sphinx."""
+  app.setup_extension('sphinx.ext.autosummary')
+  app.config.autosummary_generate = False
+  app.add_directive('summary', Summary)
+  return {'parallel_read_safe': True, 'parallel_write_safe': True}
