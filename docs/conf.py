@@ -105,7 +105,7 @@ nitpick_ignore_regex = [
 ]
 
 # Pages and notebooks --------------------------------------------------------------
-myst_enable_extensions = ['colon_fence', 'deflist', 'dollarmath']
+myst_enable_extensions = ['attrs_block', 'colon_fence', 'deflist', 'dollarmath']
 myst_heading_anchors = 3
 nb_execution_mode = 'cache'
 nb_execution_cache_path = str(HERE / '_build' / '.jupyter_cache')

@@ -7,7 +7,7 @@ import re
 from docutils import nodes
 from sphinx.transforms import SphinxTransform
 
-# A number first, if anything: '1.05', '2.51, 2.12', '0.10 to 0.14', '87 %', '1.1 ms', '-'.
+# A number first, if anything: '1.05', '2.51, 2.12', '0.10 to 0.14', '87 %', '1.1 ms'.
 NUMBER = re.compile(r'(not run.*|-|[<~]?\s?[-+]?[\d.,]+\s?\S{0,3}((,|;| to) .*)?)?')
 
 
