@@ -16,6 +16,7 @@ PAGES = [
   ROOT / 'README.md',
   ROOT / 'docs/index.md',
   *sorted((ROOT / 'docs/guides').glob('[!i]*.md')),  # all but the index
+  *sorted((ROOT / 'docs/recipes').glob('[!i]*.md')),
 ]
 BLOCK = re.compile(r'^```python\n(.*?)^```$', re.MULTILINE | re.DOTALL)
 
