@@ -104,5 +104,11 @@ def pytest_configure(config):
 
 
 @pytest.fixture(autouse=True)
+def _width_of_no_terminal(monkeypatch):
+  """What is printed is as wide as where there is no terminal, whatever the shell exports."""
+  monkeypatch.delenv('COLUMNS', raising=False)
+
+
+@pytest.fixture(autouse=True)
 def _doctest_names(doctest_namespace):
   doctest_namespace.update(jax=jax, jnp=jnp, optax=optax, jprune=jprune)

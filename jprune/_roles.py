@@ -15,7 +15,9 @@ import jax
 
 from jprune import _checks
 from jprune._text import html
+from jprune._text.names import keys
 from jprune._text.table import table
+from jprune._text.words import printable
 
 INPUTS, OUTPUTS, WINDOW, HEADS = 'inputs', 'outputs', 'window', 'heads'
 STACKED = LAYERS, EXPERTS, BATCH = 'layers', 'experts', 'batch'
@@ -217,9 +219,9 @@ class Roles(Mapping[str, Role]):
     rows: list[Sequence[str]] = []
     module = ''
     for path in self:
-      parent, _, name = path.rpartition('/')
-      if parent != module:
-        rows.append([f'{parent}/'])
+      *parents, name = keys(printable(path))
+      if (parent := ''.join(parents)) != module:
+        rows.append([parent] if parent else [])
         module = parent
       rows.append([f'{"  " if parent else ""}{name}', *self._cells(path)[1:]])
     return '\n'.join(table(_HEADER, rows, words=range(len(_HEADER))))

@@ -21,7 +21,7 @@ _MOST_GROUPS = 96  # rows of the table
 
 
 def text(plan: Plan) -> str:
-  """What stays in all, of every group, and what had to stay; at most 100 columns."""
+  """What stays in all, of every group, and what had to stay."""
   lines = _summary(plan)
   for header, counted, what in ((_HEADER, plan.groups, 'group'), (_AXES, _axes(plan), 'axis')):
     rows = _rows(counted)

@@ -6,7 +6,6 @@ other. Numbers fold first, then keys of paths.
 
 from __future__ import annotations
 
-import itertools
 import re
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple, TypeAlias
@@ -14,7 +13,9 @@ from typing import NamedTuple, TypeAlias
 from jprune._text.words import printable
 
 _MOST_KEYS = 6  # that one pair of braces holds
-_NUMBER = re.compile(r'(\d+)')
+_NUMBER = re.compile('([0-9]+)')
+_BRACE = re.compile('([{}])')
+_SEPARATOR = re.compile('([/.])')
 
 # For each place in a name the alternatives that may stand there.
 _Row: TypeAlias = tuple[tuple[str, ...], ...]
@@ -38,6 +39,8 @@ def fold(places: Iterable[Place]) -> list[str]:
     ['b_{0..2}/norm/{bias,scale}[0]']
     >>> fold([Place('conv/kernel', 0), Place('conv/kernel', 1), Place('out/kernel', 1, '2:4')])
     ['conv/kernel[0,1]', 'out/kernel[1] 2:4']
+    >>> fold(Place(f'layers.{i}.{k}.weight') for i in range(32) for k in ('q', 'k'))
+    ['layers.{0..31}.{q,k}.weight']
   """
   rows: _Rows = {}
   for index, (path, axis, where) in enumerate(places):
@@ -45,13 +48,13 @@ def fold(places: Iterable[Place]) -> list[str]:
     rows.setdefault(((where,), (number,), *_parts(path)), []).append(index)
   keyed: _Rows = {}
   for (where, axes, *parts), found in _numbers_merged(rows).items():
-    keys = [(key,) for key in _joined(parts).split('/')]
+    keys = [(key,) for key in _keys(parts)]
     keyed.setdefault((where, axes, *reversed(keys)), []).extend(found)
   names = []
   for (where,), axes, *keys in _keys_merged(keyed):
-    path = '/'.join(key[0] if len(key) == 1 else f'{{{",".join(key)}}}' for key in reversed(keys))
+    path = ''.join(key[0] if len(key) == 1 else f'{{{_commas(key)}}}' for key in reversed(keys))
     brackets = '' if axes == ('',) else f'[{_listed(axes)}]'
-    names.append(f'{path}{brackets} {where}'.rstrip())
+    names.append(f'{path}{brackets}{where and " "}{where}')
   return names
 
 
@@ -79,8 +82,18 @@ def natural(name: str) -> list[str | int]:
 
 
 def _parts(name: str) -> list[tuple[str]]:
-  """Text and numbers in turn."""
-  return [(part,) for part in _NUMBER.split(printable(name))]
+  """Text and numbers in turn; a name's own braces are none of ours."""
+  return [(part,) for part in _NUMBER.split(_BRACE.sub(r'\\\1', printable(name)))]
+
+
+def _keys(parts: Sequence[tuple[str, ...]]) -> list[str]:
+  """Keys and separators in turn, numbers within them."""
+  out = ['']
+  for place, part in enumerate(parts):
+    first, *others = [_cell(part)] if place % 2 else _SEPARATOR.split(part[0])
+    out[-1] += first
+    out += others
+  return out
 
 
 def _numbers_merged(rows: _Rows) -> _Rows:
@@ -92,8 +105,8 @@ def _numbers_merged(rows: _Rows) -> _Rows:
 
 
 def _keys_merged(rows: _Rows) -> _Rows:
-  """Keys stand from place 2 on, the last of a path first; those with folded numbers stay."""
-  for place in range(2, max(map(len, rows), default=0)):
+  """Keys stand at each second place from 2 on, the last first; those with folded numbers stay."""
+  for place in range(2, max(map(len, rows), default=0), 2):
     able = [row for row in rows if len(row) > place and not any('{' in key for key in row[place])]
     rows = _merged(rows, able, place, _MOST_KEYS)
   return rows
@@ -122,15 +135,30 @@ def _merged(rows: _Rows, able: list[_Row], place: int, most: int | None = None) 
 
 
 def _joined(row: Sequence[tuple[str, ...]]) -> str:
-  return ''.join(cell[0] if len(cell) == 1 else f'{{{_listed(cell)}}}' for cell in row)
+  return ''.join(map(_cell, row))
+
+
+def _cell(part: tuple[str, ...]) -> str:
+  return part[0] if len(part) == 1 else f'{{{_listed(part)}}}'
+
+
+def _commas(keys: Sequence[str]) -> str:
+  return ','.join(key.replace(',', r'\,') for key in keys)
 
 
 def _listed(numbers: Sequence[str]) -> str:
   """Numbers in order, three and more that follow each other as ``0..2``."""
-  ordered = sorted(numbers, key=lambda number: (int(number), number))
-  runs = itertools.groupby(enumerate(ordered), key=lambda pair: int(pair[1]) - pair[0])
-  out = []
-  for _, pairs in runs:
-    run = [number for _, number in pairs]
-    out += [f'{run[0]}..{run[-1]}'] if len(run) > 2 else run
-  return ','.join(out)
+  runs: list[list[str]] = []
+  for number in sorted(numbers, key=lambda number: (int(number), number)):
+    if runs and _follows(number, runs[-1]):
+      runs[-1].append(number)
+    else:
+      runs.append([number])
+  return ','.join(f'{run[0]}..{run[-1]}' if len(run) > 2 else ','.join(run) for run in runs)
+
+
+def _follows(number: str, run: Sequence[str]) -> bool:
+  """Whether a number is the next of a run, and written like it: 08..10, or 8..10."""
+  padded = run[0] != str(int(run[0]))
+  alike = len(number) == len(run[0]) if padded else number == str(int(number))
+  return alike and int(number) == int(run[-1]) + 1

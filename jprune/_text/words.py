@@ -8,20 +8,6 @@ from collections.abc import Iterable, Sequence
 _SHORT = {'bfloat': 'bf', 'float': 'f', 'uint': 'u', 'int': 'i', 'complex': 'c'}
 
 
-def shorten(name: str, width: int) -> str:
-  """A name cut in the middle, so that both its ends stay to be read.
-
-  Examples:
-    >>> shorten('encoder/block_11/mlp/kernel', 16)
-    'encoder…p/kernel'
-  """
-  if len(name) <= width:
-    return name
-  head = (width - 1) // 2
-  tail = width - 1 - head
-  return f'{name[:head]}…{name[len(name) - tail :]}'
-
-
 def count(number: int) -> str:
   """A count in at most seven characters, exact below a million.
 
@@ -84,8 +70,20 @@ def short_type(dtype: str, shape: Sequence[int] | None) -> str:
 
 
 def number(value: float | None) -> str:
-  """A metric: four digits."""
-  return '' if value is None else f'{value:.4g}'
+  """A metric, an error, a threshold: four digits, in full between 0.0001 and a million.
+
+  Examples:
+    >>> number(0.8125), number(12345.6), number(1.2e-07), number(None)
+    ('0.8125', '12,346', '1.2e-07', '')
+  """
+  if value is None:
+    return ''
+  return f'{value:,.0f}' if 1e4 <= abs(value) < 999_999.5 else f'{value:.4g}'
+
+
+def uncertainty(value: float) -> str:
+  """A standard error, two digits: more say nothing."""
+  return f'{value:.2g}'
 
 
 def _scaled(number: int, digits: int, units: str) -> str:
@@ -116,8 +114,17 @@ def plural(number: int, noun: str) -> str:
 
 
 def printable(name: str) -> str:
-  """A name that stays on its line, whatever the keys of a dict may hold."""
-  return ''.join(c if c.isprintable() else '?' for c in name) or '(root)'
+  """A name that stays on its line, whatever the keys of a dict may hold; two stay two.
+
+  Examples:
+    >>> printable('kernel'), printable('a' + chr(10) + 'b'), printable('')
+    ('kernel', 'a␊b', '(root)')
+  """
+  return ''.join(c if c.isprintable() else _picture(ord(c)) for c in name) or '(root)'
+
+
+def _picture(code: int) -> str:
+  return chr(0x2400 + code) if code < 0x20 else f'⟨{code:x}⟩'
 
 
 def by_reason(skipped: Iterable[tuple[str, str]]) -> dict[str, list[str]]:

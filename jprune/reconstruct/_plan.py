@@ -65,7 +65,7 @@ class StagePlan:
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class Plan:
-  """What :func:`plan` found; ``print`` shows a table of at most 100 columns, notebooks HTML.
+  """What :func:`plan` found; ``print`` shows a table as wide as the terminal, notebooks HTML.
 
   Bytes are those of the device that holds most. What the model itself takes to run a batch isn't
   among them, nor is what waits on the host.

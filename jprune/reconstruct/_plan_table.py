@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from jprune._text import html as page
-from jprune._text.table import WIDTH, listed, table, wrapped
+from jprune._text.table import paths_listed, table, wrapped
 from jprune._text.words import by_reason, byte_size, count, plural, printable
 
 if TYPE_CHECKING:
@@ -15,19 +15,19 @@ _HEADER = ('stage', 'times', 'matrices', 'grams', 'on a device', 'to solve', 'MA
 
 
 def text(plan: Plan) -> str:
-  """A table of at most 100 columns: a row for each kind of stage, then what it comes to."""
+  """A table: a row for each kind of stage, then what it comes to."""
   lines = [*table(_HEADER, *_cells(plan)), '']
   lines += [line for sentence in _notes(plan) for line in wrapped(sentence)]
   for why, names in by_reason(plan.skipped).items():
-    lines += listed(names, f'Skipped, {why} ({len(names)}):', '  ', 3)
-  return '\n'.join(line[:WIDTH] for line in lines)
+    lines += paths_listed(names, f'Skipped, {why} ({len(names):,}): ', '  ', 3)
+  return '\n'.join(lines)
 
 
 def html(plan: Plan) -> str:
   """A plain table with all paths in full."""
   parts = [page.table(_HEADER, *_cells(plan)), *map(page.paragraph, _notes(plan))]
   for why, names in by_reason(plan.skipped).items():
-    parts.append(page.details(f'Skipped, {why} ({len(names)})', names))
+    parts.append(page.details(f'Skipped, {why} ({len(names):,})', names))
   return '\n'.join(parts)
 
 
@@ -47,7 +47,7 @@ def _cells(plan: Plan) -> tuple[list[list[str]], list[str]]:
     first = stages[0]
     name, others = printable(first.paths[0]), len(first.paths) - 1
     rows.append([
-      f'{name} and {others} more' if others else name,
+      f'{name} and {others:,} more' if others else name,
       f'{len(stages) * first.steps:,}',
       f'{first.matrices:,}',
       byte_size(first.gram_bytes),

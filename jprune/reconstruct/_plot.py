@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from jprune import _checks
-from jprune._text.words import printable, shorten
+from jprune._text.names import shorten
+from jprune._text.words import printable
 from jprune.reconstruct import _table
 
 if TYPE_CHECKING:

@@ -60,7 +60,7 @@ class LeafRepair:
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class Repair:
-  """The report of a repair; ``print`` shows a table of at most 100 columns, notebooks HTML.
+  """The report of a repair; ``print`` shows a table as wide as the terminal, notebooks HTML.
 
   Attributes:
     method: the function that made it.
@@ -81,7 +81,7 @@ class Repair:
     >>> print(report)
     leaf           size  pruned  sparsity  error masked  error repaired  damping
     ----------------------------------------------------------------------------
-    w                 8       4    50.00%        0.5000          0.2500     0.01
+    w                 8       4    50.00%           0.5            0.25     0.01
     ----------------------------------------------------------------------------
     total, 1 leaf     8       4    50.00%
     <BLANKLINE>

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jprune import _checks
-from jprune._text.words import percent, plural, printable, shorten
+from jprune._text.names import shorten
+from jprune._text.words import percent, plural, printable
 
 if TYPE_CHECKING:
   from matplotlib.axes import Axes

@@ -6,7 +6,8 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from jprune import _checks
-from jprune._text.words import byte_size, count, percent, printable, shorten
+from jprune._text.names import shorten
+from jprune._text.words import byte_size, count, percent, printable
 
 if TYPE_CHECKING:
   from matplotlib.axes import Axes

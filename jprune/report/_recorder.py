@@ -45,9 +45,9 @@ class Recorder:
     >>> print(recorder)
     step  sparsity   churn
     ----------------------
-    1        0.00%   0.00%
-    2       50.00%  50.00%
-    3       75.00%  25.00%
+       1     0.00%   0.00%
+       2    50.00%  50.00%
+       3    75.00%  25.00%
     <BLANKLINE>
     leaf    first    last
     ---------------------
@@ -162,14 +162,14 @@ class Recorder:
     if not self._entries:
       return 'nothing recorded'
     steps, leaves, note = self._tables()
-    lines = [*table.table(*steps), '', *table.table(*leaves)]
+    lines = [*table.table(*steps, words=()), '', *table.table(*leaves)]
     return '\n'.join([*lines, *(['', note] if note else [])])
 
   def _repr_html_(self) -> str:
     if not self._entries:
       return html.paragraph('nothing recorded')
     steps, leaves, note = self._tables()
-    tables = [html.table(*steps), html.table(*leaves)]
+    tables = [html.table(*steps, words=()), html.table(*leaves)]
     return '\n'.join([*tables, *([html.paragraph(note)] if note else [])])
 
   def _tables(self) -> tuple[Any, Any, str]:

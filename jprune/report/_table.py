@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jprune._text import html as page
-from jprune._text.table import WIDTH, room, table
+from jprune._text.table import paths_listed, table
 from jprune._text.words import (
   by_reason,
   byte_size,
@@ -17,16 +16,15 @@ from jprune._text.words import (
   printable,
   ratio,
   short_type,
-  shorten,
 )
 from jprune.graph import MacCount, Macs
-from jprune.graph._macs.table import notes
+from jprune.graph._macs.table import beside, exact, notes
 
 if TYPE_CHECKING:
   from jprune.report._tally import Tally
 
 _EMPTIED = 'Emptied, nothing but zeros: '
-_DEEPEST = 32  # keys in a heading, however many a path has
+_LINES = 2  # for the leaves that are skipped for one reason
 
 
 class _Column(NamedTuple):
@@ -75,26 +73,17 @@ class _Others(NamedTuple):
 
 
 def text(tally: Tally) -> str:
-  """The tables of at most ``WIDTH`` columns, then the exact totals and what was skipped."""
+  """The tables as wide as the terminal, then the exact totals and what was skipped."""
   lines = [*_block(_columns(tally), tally.rows, tally), '']
   if tally.macs is not None:
     rows = [row for row in _with_others(tally, tally.macs) if row.macs.dense]
     lines += [*_block(_mac_columns(tally.macs), rows, tally), '']
-  emptied = [_listing(_EMPTIED, _names(tally.emptied))] if tally.emptied else []
-  return '\n'.join([*lines, *_exact_totals(tally), *emptied, *_skipped(tally)])
+  lines += [line for sentence in _exact_totals(tally) for line in beside(sentence)]
+  return '\n'.join([*lines, *_emptied(tally), *_skipped(tally)])
 
 
 def _block(columns: Sequence[_Column], rows: Sequence[Any], tally: Tally) -> list[str]:
-  header, body, total = _cells(columns, rows, tally)
-  headings, labels = _labels([line[0] for line in body], room([header, *body, total]))
-  lines: list[list[str]] = []
-  above = ''
-  for heading, label, line in zip(headings, labels, body, strict=True):
-    if heading and heading != above:
-      lines.append([heading])
-    above = heading
-    lines.append([label, *line[1:]])
-  return table(header, lines, total, _words(columns))
+  return table(*_cells(columns, rows, tally), _words(columns))
 
 
 def html(tally: Tally) -> str:
@@ -108,10 +97,9 @@ def html(tally: Tally) -> str:
   if tally.emptied:
     lines.append(page.paragraph(_EMPTIED + ', '.join(_names(tally.emptied))))
   if tally.skipped:
-    items = [
-      f'{why} ({len(names)}): {", ".join(names)}' for why, names in by_reason(tally.skipped).items()
-    ]
-    lines += [page.paragraph(_skipped_title(tally)), page.listed(items)]
+    lines.append(page.paragraph(_skipped_title(tally)))
+  for why, names in by_reason(tally.skipped).items():
+    lines.append(page.details(f'{why} ({len(names):,})', names))
   return '\n'.join(lines)
 
 
@@ -134,12 +122,10 @@ def _exact_totals(tally: Tally) -> list[str]:
   if macs is None:
     return lines
   if not macs.masked:
-    return [*lines, f'Multiply-adds: {macs.dense:,}.', *notes(macs)]
-  lines.append(
-    f'Multiply-adds: {macs.dense:,} dense, {macs.sparse:,} sparse, {macs.shrunk:,} as shrunk.'
-  )
+    return [*lines, exact(macs), *notes(macs)]
   small = plural(tally.size_shrunk or 0, 'weight')
-  return [*lines, f'As shrunk: {small}, {tally.bytes_shrunk:,} bytes.', *notes(macs)]
+  shrunk = f'As shrunk: {small}, {tally.bytes_shrunk:,} bytes.'
+  return [*lines, exact(macs), shrunk, *notes(macs)]
 
 
 def _words(columns: Sequence[_Column]) -> list[int]:
@@ -179,42 +165,18 @@ def _small_type(row: Any) -> str:
   return short_type(row.dtype, row.shape_shrunk)
 
 
-def _labels(paths: list[str], width: int) -> tuple[list[str], list[str]]:
-  """Headings and row labels: paths that don't fit share a line that names their first keys.
-
-  As few keys go to the heading as make the most labels fit; a run of rows that fit in full needs
-  no heading.
-  """
-  deepest = max((path.count('/') for path in paths), default=0)
-  best, fewest = ([], []), len(paths) + 1
-  for depth in range(min(deepest, _DEEPEST) + 1):
-    split = _split(paths, depth, width)
-    overlong = sum(len(label) > width for label in split[1])
-    if overlong < fewest:
-      best, fewest = split, overlong
-    if not overlong:
-      break
-  return best
-
-
-def _split(paths: list[str], depth: int, width: int) -> tuple[list[str], list[str]]:
-  keys = [path.split('/') for path in paths]
-  heads = ['/'.join(each[: min(depth, len(each) - 1)]) for each in keys]
-  headings, labels = [], []
-  for head, run in itertools.groupby(zip(heads, paths), key=lambda pair: pair[0]):
-    whole = [path for _, path in run]
-    fits = not head or all(len(path) <= width for path in whole)
-    headings += ['' if fits else f'{head}/'] * len(whole)
-    labels += whole if fits else [f'  {path[len(head) + 1 :]}' for path in whole]
-  return headings, labels
+def _emptied(tally: Tally) -> list[str]:
+  if not tally.emptied:
+    return []
+  return paths_listed((row.path for row in tally.emptied), _EMPTIED, '    ', _LINES)
 
 
 def _skipped(tally: Tally) -> list[str]:
   if not tally.skipped:
     return []
-  lines = [_skipped_title(tally)]
+  lines = beside(_skipped_title(tally))
   for why, names in by_reason(tally.skipped).items():
-    lines.append(_listing(f'  {why} ({len(names)}): ', names))
+    lines += paths_listed(names, f'  {why} ({len(names):,}): ', '    ', _LINES)
   return lines
 
 
@@ -226,17 +188,6 @@ def _skipped_title(tally: Tally) -> str:
 
 def _names(rows: Sequence[Any]) -> list[str]:
   return [printable(row.path) for row in rows]
-
-
-def _listing(start: str, names: list[str]) -> str:
-  """As many names as a line holds, then how many more there are."""
-  for shown in range(min(len(names), WIDTH), 0, -1):  # a name takes at least one column
-    rest = f' and {len(names) - shown:,} more' if shown < len(names) else ''
-    line = start + ', '.join(names[:shown]) + rest
-    if len(line) <= WIDTH:
-      return line
-  rest = f' and {len(names) - 1:,} more' if len(names) > 1 else ''
-  return start + shorten(names[0], WIDTH - len(start) - len(rest)) + rest
 
 
 def _total_label(tally: Tally) -> str:

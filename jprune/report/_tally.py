@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 class Tally(Mapping[str, LeafTally]):
   """The tally of a tree: its leaves, and totals over them (Python ints, exact at any size).
 
-  ``str()`` is an aligned table of at most 100 columns; notebooks show it as HTML. By path it is a
+  ``str()`` is an aligned table as wide as the terminal; notebooks show it as HTML. By path it is a
   mapping: ``report['dense/kernel']`` is the :class:`LeafTally` of one leaf, and
   ``report.under('dense')`` the tally of a module.
 

@@ -9,6 +9,7 @@ from fractions import Fraction
 from typing import Any
 
 from jprune import _checks
+from jprune._text.words import percent
 from jprune.graph import MacCount
 from jprune.sensitivity import _errors
 from jprune.sensitivity._allocation import Allocation, Share
@@ -136,7 +137,7 @@ def _budget(
   if budget == 'sparsity':
     fraction = _checks.static_fraction(_NAME, 'sparsity', value)
     size = sum(curve.size for curve in sensitivity.curves)
-    words = f'sparsity {fraction:g}'
+    words = f'sparsity {percent(fraction, 1)}'
     return round(fraction * size), Curve.pruned_at, words, sensitivity.unit
   if budget == 'params':
     left = _amount('params', value, sensitivity.size)

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from jprune import _checks, tree
 from jprune._text import html
 from jprune._text.table import table, wrapped
-from jprune._text.words import percent, plural, printable
+from jprune._text.words import count, number, percent, plural, printable
 from jprune.distributions._common import competing
 from jprune.sensitivity import _errors, _text
 from jprune.typing import Params, Scores, Sparsities
@@ -152,10 +152,10 @@ class Allocation(Mapping[str, float]):
   def _cells(self) -> tuple[list[str], list[list[str]]]:
     line = lambda name, size, pruned, drop: [
       name,
-      f'{size:,}',
-      f'{pruned:,}',
+      count(size),
+      count(pruned),
       percent(pruned, size),
-      f'{drop:.4g}',
+      number(drop),
     ]
     rows = [line(printable(row.name), row.size, row.pruned, row.drop) for row in self.rows]
     size, pruned = (sum(getattr(row, name) for row in self.rows) for name in ('size', 'pruned'))
@@ -163,9 +163,9 @@ class Allocation(Mapping[str, float]):
     return ['group', self.unit, 'pruned', 'sparsity', 'drop'], [*rows, total]
 
   def _sentence(self) -> str:
-    how = 'the least possible' if self.exact else f'at least {self.bound:.4g} is needed'
+    how = 'the least possible' if self.exact else f'at least {number(self.bound)} is needed'
     what = f'{self.budget}{_text.by_pattern(self.pattern)}'
-    return f'For {what}: predicted drop {self.loss:.4g} ({how}), metric {self.metric:.4g}.'
+    return f'For {what}: predicted drop {number(self.loss)} ({how}), metric {number(self.metric)}.'
 
   def __str__(self) -> str:
     return '\n'.join([*table(*self._cells()), '', *wrapped(self._sentence())])

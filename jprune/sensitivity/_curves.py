@@ -83,10 +83,10 @@ def curves(
     >>> params = {'a': jnp.array([[3.0, 1.0]] * 2), 'b': jnp.array([[2.0, 0.5]] * 2)}
     >>> evaluate = lambda params: (params['a'] + params['b']).sum() / 2
     >>> print(curves(evaluate, params, [0.0, 0.5, 1.0]))
-    group  weights    0  0.5    1  mean drop
-    ----------------------------------------
-    a            4  6.5  5.5  2.5      1.667
-    b            4  6.5    6    4          1
+    group  weights  0.00%  50.00%  100.00%  mean drop
+    -------------------------------------------------
+    a            4    6.5     5.5      2.5      1.667
+    b            4    6.5       6        4          1
     <BLANKLINE>
     Metric by sparsity, each group pruned alone; 6.5 dense.
   """

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from jprune import _checks
-from jprune._text.words import printable, shorten
+from jprune._text.names import shorten
+from jprune._text.words import printable
 
 if TYPE_CHECKING:
   from matplotlib.axes import Axes

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import html as _html
 import json
 import math
 import os
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from jprune import _checks
 from jprune._text import html
 from jprune._text.table import table, wrapped
-from jprune._text.words import number, percent, plural, printable
+from jprune._text.words import count, number, percent, plural, printable
 from jprune.io._atomic import replacing
 from jprune.report import Tally
 from jprune.sensitivity import _errors, _plot
@@ -118,11 +117,13 @@ class Result:
   @property
   def summary(self) -> str:
     """The result in a sentence."""
-    text = f'{100 * self.sparsity:.2f}% sparse: metric {self.before:.4g} -> {self.after:.4g}'
+    text = (
+      f'{percent(self.sparsity, 1)} sparse: metric {number(self.before)} -> {number(self.after)}'
+    )
     if self.test_before is not None:
-      text += f', on test data {self.test_before:.4g} -> {self.test_after:.4g}'
+      text += f', on test data {number(self.test_before)} -> {number(self.test_after)}'
     if self.min_metric is not None:
-      text += f'; floor {self.min_metric:.4g} {"held" if self.holds else "not held"}'
+      text += f'; floor {number(self.min_metric)} {"held" if self.holds else "not held"}'
     return f'{text}.'
 
   def to_dict(self) -> dict[str, Any]:
@@ -164,7 +165,7 @@ class Result:
     if name.endswith('.json'):
       text = json.dumps(self.to_dict(), indent=2, allow_nan=False) + '\n'
     elif name.endswith('.html'):
-      text = _page(self)
+      text = html.page(f'Pruned: {self.summary}', self._repr_html_())
     else:
       raise _errors.bad_suffix('save', name)
     _checks.check_output('save', name)
@@ -206,19 +207,12 @@ class Result:
     return '\n'.join([*lines, '<h3>Tally</h3>', self.tally._repr_html_()])
 
 
-def _page(result: Result) -> str:
-  title = _html.escape(f'Pruned: {result.summary}')
-  style = 'body { font-family: sans-serif; margin: 2em } td, th { padding: .1em .8em .1em 0 }'
-  head = f'<head><meta charset="utf-8"><title>{title}</title><style>{style}</style></head>'
-  return f'<!DOCTYPE html>\n<html>\n{head}\n<body>\n{result._repr_html_()}\n</body>\n</html>\n'
-
-
 def _steps(result: Result) -> tuple[list[str], list[list[str]]]:
   rows = [
     [
       step.name,
       str(step.round) if step.round else '',
-      f'{step.pruned:,}',
+      count(step.pruned),
       percent(step.pruned, step.size),
       number(step.metric),
     ]
@@ -230,7 +224,7 @@ def _steps(result: Result) -> tuple[list[str], list[list[str]]]:
       ('dense, test', first, result.test_before),
       (f'{last.name}, test', last, result.test_after),
     ]:
-      shown = [f'{step.pruned:,}', percent(step.pruned, step.size), number(metric)]
+      shown = [count(step.pruned), percent(step.pruned, step.size), number(metric)]
       rows.append([name, '', *shown])
   return ['step', 'round', 'pruned', 'sparsity', 'metric'], rows
 
@@ -240,9 +234,9 @@ def _thresholds(result: Result) -> tuple[list[str], list[list[str]]]:
   rows = [
     [
       printable(path),
-      f'{by_path[path].size - by_path[path].nonzero:,}',
+      count(by_path[path].size - by_path[path].nonzero),
       percent(by_path[path].size - by_path[path].nonzero, by_path[path].size),
-      'none' if cut is None else f'{cut:.6g}',
+      'none' if cut is None else number(cut),
     ]
     for path, cut in result.thresholds.items()
   ]

@@ -12,7 +12,7 @@ from jprune import _checks
 from jprune._batches import shown
 from jprune._text import html
 from jprune._text.table import table, wrapped
-from jprune._text.words import plural
+from jprune._text.words import number, percent, plural, uncertainty
 from jprune.sensitivity import _errors, _plot
 from jprune.sensitivity._measure import measured
 
@@ -59,17 +59,17 @@ class Search:
     >>> print(jprune.sensitivity.search(lambda s: 1 - s, lambda s: s, min_metric=0.8))
     sparsity  metric  error  holds
     ------------------------------
-    0              1      0    yes
-    0.125      0.875      0    yes
-    0.1875    0.8125      0    yes
-    0.1953    0.8047      0    yes
-    0.2031    0.7969      0     no
-    0.2188    0.7812      0     no
-    0.25        0.75      0     no
-    0.5          0.5      0     no
-    1              0      0     no
+       0.00%       1      0  yes
+      12.50%   0.875      0  yes
+      18.75%  0.8125      0  yes
+      19.53%  0.8047      0  yes
+      20.31%  0.7969      0  no
+      21.88%  0.7812      0  no
+      25.00%    0.75      0  no
+      50.00%     0.5      0  no
+     100.00%       0      0  no
     <BLANKLINE>
-    Sparsity 0.1953 holds the floor of 0.8 (metric 0.8047).
+    Sparsity 19.53% holds the floor of 0.8 (metric 0.8047).
     The interval is below the tolerance.
   """
 
@@ -87,13 +87,15 @@ class Search:
   @property
   def summary(self) -> str:
     """The result in a sentence."""
-    floor, first = f'the floor of {self.min_metric:.4g}', self.trials[0]
+    floor, first = f'the floor of {number(self.min_metric)}', self.trials[0]
     if self.sparsity is not None:
-      return f'Sparsity {self.sparsity:.4g} holds {floor} (metric {self.metric:.4g}).'
+      sparsity = percent(self.sparsity, 1)
+      return f'Sparsity {sparsity} holds {floor} (metric {number(self.metric)}).'
+    sparsity = percent(first.sparsity, 1)
     if _within_noise(first, self.min_metric):
-      metric = f'metric {self.metric:.4g}, standard error {first.error:.2g}'
-      return f"Whether sparsity {first.sparsity:g} holds {floor} can't be told ({metric})."
-    return f'Not even sparsity {first.sparsity:g} holds {floor} ({self.metric:.4g}).'
+      metric = f'metric {number(self.metric)}, standard error {uncertainty(first.error)}'
+      return f"Whether sparsity {sparsity} holds {floor} can't be told ({metric})."
+    return f'Not even sparsity {sparsity} holds {floor} (metric {number(self.metric)}).'
 
   def to_dict(self) -> dict[str, Any]:
     """Everything as plain, JSON-serialisable Python values.
@@ -123,21 +125,21 @@ class Search:
   def _cells(self) -> tuple[list[str], list[list[str]]]:
     trials = sorted(self.trials, key=lambda trial: trial.sparsity)
     rows = [
-      [f'{t.sparsity:.4g}', f'{t.metric:.4g}', f'{t.error:.2g}', 'yes' if t.holds else 'no']
+      [percent(t.sparsity, 1), number(t.metric), uncertainty(t.error), 'yes' if t.holds else 'no']
       for t in trials
     ]
     return ['sparsity', 'metric', 'error', 'holds'], rows
 
   def __str__(self) -> str:
     sentences = [*wrapped(self.summary), *wrapped(self.stopped)]
-    return '\n'.join([*table(*self._cells()), '', *sentences])
+    return '\n'.join([*table(*self._cells(), words=(3,)), '', *sentences])
 
   def __repr__(self) -> str:
     return f'Search({self.summary} {plural(len(self.trials), "trial")})'
 
   def _repr_html_(self) -> str:
     lines = (html.paragraph(line) for line in (self.summary, self.stopped))
-    return '\n'.join([html.table(*self._cells()), *lines])
+    return '\n'.join([html.table(*self._cells(), words=(3,)), *lines])
 
 
 def search(
@@ -188,7 +190,7 @@ def search(
     >>> prune_at = lambda s: jprune.apply(params, jprune.prune(params, s))
     >>> evaluate = lambda params: params['w'].sum() / 55
     >>> search(evaluate, prune_at, min_metric=0.8)
-    Search(Sparsity 0.4453 holds the floor of 0.8 (metric 0.8182). 9 trials)
+    Search(Sparsity 44.53% holds the floor of 0.8 (metric 0.8182). 9 trials)
   """
   _errors.check_called(_NAME, 'evaluate', evaluate, 'evaluate(prune_at(sparsity)) -> float')
   _errors.check_called(_NAME, 'prune_at', prune_at, 'prune_at(sparsity) -> what evaluate takes')
@@ -259,12 +261,12 @@ def _bisected(
   attempt: Callable[[float], Trial], trials: list[Trial], asked: Asked
 ) -> Iterator[str]:
   """Adds trials one by one; yields why it stops, or nothing yet, after each."""
-  noisy = 'At {:.4g} the floor is within the noise of the metric.'
+  noisy = 'At {} the floor is within the noise of the metric.'
   low, high = asked.low, asked.high
   trials.append(attempt(low))
   if not trials[-1].holds:
     within = _within_noise(trials[-1], asked.floor)
-    yield noisy.format(low) if within else 'Nothing lower can be tried.'
+    yield noisy.format(percent(low, 1)) if within else 'Nothing lower can be tried.'
     return
   yield ''
   trials.append(attempt(high))
@@ -279,7 +281,7 @@ def _bisected(
     trials.append(attempt(middle))
     low, high = (middle, high) if trials[-1].holds else (low, middle)
     if _within_noise(trials[-1], asked.floor):
-      yield noisy.format(middle)
+      yield noisy.format(percent(middle, 1))
       return
     yield 'The interval is below the tolerance.'
 

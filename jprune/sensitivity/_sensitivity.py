@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from jprune._text.words import plural
+from jprune._text.words import number, plural
 from jprune.sensitivity import _errors, _plot, _text
 
 if TYPE_CHECKING:
@@ -210,7 +210,7 @@ class Sensitivity:
   def __repr__(self) -> str:
     groups, points = plural(len(self.curves), 'group'), len(self.sparsities)
     sparsities = f'{points} sparsit{"y" if points == 1 else "ies"}'
-    return f'Sensitivity({groups} at {sparsities}, {self.baseline:.4g} dense)'
+    return f'Sensitivity({groups} at {sparsities}, {number(self.baseline)} dense)'
 
   def _repr_html_(self) -> str:
     return _text.sensitivity_html(self)

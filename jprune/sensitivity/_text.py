@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from jprune._text import html
-from jprune._text.table import GAP, WIDTH, spread, table, wrapped
-from jprune._text.words import count, number, printable
+from jprune._text.table import GAP, spread, table, width, wrapped
+from jprune._text.words import count, number, percent, printable
 
 if TYPE_CHECKING:
   from jprune.sensitivity._sensitivity import Sensitivity
@@ -32,7 +32,7 @@ def sensitivity_text(found: Sensitivity) -> str:
 def _fits(lines: Sequence[Sequence[str]]) -> bool:
   """Whether there is room for all columns, and for some of the names."""
   longest, *numbers = (max(len(line[i]) for line in lines) for i in range(len(lines[0])))
-  return min(longest, _NARROWEST) + sum(numbers) + len(GAP) * len(numbers) <= WIDTH
+  return min(longest, _NARROWEST) + sum(numbers) + len(GAP) * len(numbers) <= width()
 
 
 def sensitivity_html(found: Sensitivity) -> str:
@@ -41,7 +41,7 @@ def sensitivity_html(found: Sensitivity) -> str:
 
 
 def _cells(found: Sensitivity, points: Sequence[int]) -> tuple[list[str], list[list[str]]]:
-  header = ['group', found.unit, *(f'{found.sparsities[i]:g}' for i in points), 'mean drop']
+  header = ['group', found.unit, *(percent(found.sparsities[i], 1) for i in points), 'mean drop']
   mean = dict(found.ranking())
   rows = [
     [
@@ -57,7 +57,7 @@ def _cells(found: Sensitivity, points: Sequence[int]) -> tuple[list[str], list[l
 
 def _sentence(found: Sensitivity) -> str:
   how = f'alone{by_pattern(found.pattern)}'
-  return f'Metric by sparsity, each group pruned {how}; {found.baseline:.4g} dense.'
+  return f'Metric by sparsity, each group pruned {how}; {number(found.baseline)} dense.'
 
 
 def by_pattern(pattern: str) -> str:

@@ -157,7 +157,7 @@ def test_reports_and_lookups():
   fn = lambda p, x: x @ p['kernel'] + p['bias'][None]
   found = roles(fn, {'kernel': W, 'bias': jnp.ones(8)}, X)
   assert 'inputs, outputs' in str(found)
-  assert '<table>' in found._repr_html_()
+  assert '<table ' in found._repr_html_()
   assert found.to_dict()['bias']['kind'] == 'vector'
   assert found.kernels == ('kernel',)
   with pytest.raises(KeyError, match="no role of leaf 'kernle': did you mean 'kernel'"):

@@ -198,4 +198,4 @@ def test_half_of_the_channels_stay_under_a_group_norm():
   )
   assert 'axis in which groups have parts  kept  of   share' in str(small.plan)
   assert 'in[1]                              16  32  50.00%' in str(small.plan)
-  assert '<td style="text-align: left">in[1]</td>' in small.plan._repr_html_()
+  assert '>in[1]</td>' in small.plan._repr_html_()

@@ -10,6 +10,7 @@ import optax
 import pytest
 
 import jprune
+from jprune._text import html
 from jprune.report import Recorder
 from jprune.transforms import gradual, masks_of, metrics
 
@@ -73,7 +74,7 @@ def test_a_loop_a_scan_and_a_step_of_one_s_own_are_recorded_alike():
   assert repr(loop) == 'Recorder(9 steps)'
   assert str(loop).splitlines()[2].split() == ['1', '0.00%', '0.00%']
   assert str(loop).splitlines()[10].split()[:2] == ['9', '75.00%']
-  assert '<td style="text-align: left">b/kernel</td>' in loop._repr_html_()
+  assert '>b/kernel</td>' in loop._repr_html_()
 
 
 def test_nothing_is_waited_for_but_what_is_long_done(monkeypatch):
@@ -150,7 +151,7 @@ def test_plot(count, tmp_path):
 def test_words(monkeypatch):
   recorder = Recorder()
   assert str(recorder) == 'nothing recorded'
-  assert recorder._repr_html_() == '<p>nothing recorded</p>'
+  assert recorder._repr_html_() == html.paragraph('nothing recorded')
   assert len(recorder.to_dict()['count']) == 0
   with pytest.raises(ValueError, match=r'Recorder.plot: `recorder` must be one with entries'):
     recorder.plot()

@@ -42,13 +42,13 @@ def test_not_even_dense():
   calls = []
   found = search(lambda s: calls.append(s) or 0.4, identity, min_metric=0.5)
   assert (found.sparsity, found.holds, found.metric, calls) == (None, False, 0.4, [0.0])
-  assert 'Not even sparsity 0 holds the floor of 0.5 (0.4).' in str(found)
+  assert 'Not even sparsity 0.00% holds the floor of 0.5 (metric 0.4).' in str(found)
 
 
 def test_stops_within_the_noise():
   found = search(lambda s: 1 - s, identity, min_metric=0.5, tolerance=1e-6, noise=0.05)
   assert [trial.sparsity for trial in found.trials] == [0.0, 1.0, 0.5]
-  assert found.stopped == 'At 0.5 the floor is within the noise of the metric.'
+  assert found.stopped == 'At 50.00% the floor is within the noise of the metric.'
   found = search(lambda s: 1 - s, identity, min_metric=0.52, tolerance=1e-6, noise=0.05)
   # .5 is below the floor by less than the noise; what is returned still was measured to hold it
   assert [trial.sparsity for trial in found.trials] == [0.0, 1.0, 0.5]
@@ -60,13 +60,12 @@ def test_stops_within_the_noise():
 def test_low_within_the_noise():
   found = search(lambda s: 0.49, identity, min_metric=0.5, noise=0.04, repeats=4)
   assert (found.sparsity, len(found.trials)) == (None, 1)
-  assert found.stopped == 'At 0 the floor is within the noise of the metric.'
-  words = (
-    "Whether sparsity 0 holds the floor of 0.5 can't be told (metric 0.49, standard error 0.02)."
-  )
+  assert found.stopped == 'At 0.00% the floor is within the noise of the metric.'
+  words = "Whether sparsity 0.00% holds the floor of 0.5 can't be told "
+    '(metric 0.49, standard error 0.02).'
   assert words == found.summary
   calm = search(lambda s: 0.47, identity, min_metric=0.5, noise=0.04, repeats=4)
-  assert calm.summary == 'Not even sparsity 0 holds the floor of 0.5 (0.47).'
+  assert calm.summary == 'Not even sparsity 0.00% holds the floor of 0.5 (metric 0.47).'
   assert calm.stopped == 'Nothing lower can be tried.'
 
 

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 class ChannelGraph:
   """Which slices of which leaves live and die together, and what must stay.
 
-  ``str()`` is a table of at most 100 columns; notebooks show it as HTML.
+  ``str()`` is a table as wide as the terminal; notebooks show it as HTML.
 
   Attributes:
     groups: the channel groups, in tree order.

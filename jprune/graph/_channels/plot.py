@@ -11,7 +11,8 @@ import numpy as np
 
 from jprune import _checks
 from jprune._text.fold_paths import Place, fold, natural
-from jprune._text.words import printable, shorten
+from jprune._text.names import shorten
+from jprune._text.words import printable
 from jprune.graph._channels.text import summary
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from jprune._text.fold_paths import Place, fold, fold_names, template
-from jprune._text.table import WIDTH, listed, table
-from jprune._text.words import plural, printable, shorten
+from jprune._text.table import listed, table
+from jprune._text.words import plural, printable
 
 if TYPE_CHECKING:
   from jprune.graph._channels.graph import ChannelGraph
@@ -92,9 +92,8 @@ def _groups(groups: Sequence[Group]) -> list[str]:
     count = f'{len(alike[0].members):,}' + (' each' if each else '')
     cells.append((name, f'{each}{int(alike[0].size):,}', count))
     members.append(fold(place_of(member) for group in alike for member in group.members))
-  lines = table(('group', 'channels', 'members'), cells)
   under = [listed(names, '  ', '  ', _LINES) for names in members]
-  lines = lines[:2] + [line for row in zip(lines[2:], under) for line in (row[0], *row[1])]
+  lines = table(('group', 'channels', 'members'), cells, under=under)
   if rest := sum(len(alike) for _, alike in rows[_MOST_GROUPS:]):
     lines.append(f'and {plural(rest, "more group")}')
   return lines
@@ -134,7 +133,7 @@ def frozen_lines(frozen: Frozen) -> list[str]:
   reasons = by_reason(frozen)
   lines = ['', 'Frozen:'] if reasons else []
   for why, places in reasons[:_MOST_REASONS]:
-    start = f'  {shorten(why, WIDTH - 20)} ({len(places):,}): '
+    start = f'  {why} ({len(places):,}): '
     lines += listed(fold(Place(*place) for place in places), start, '    ', _LINES)
   if (rest := len(reasons) - _MOST_REASONS) > 0:
     lines.append(f'  and {plural(rest, "more reason")}')

@@ -29,7 +29,7 @@ class MacCount:
   One multiplication with its addition is one MAC (half of what some count as FLOPs). A window of
   a convolution that reaches into the padding counts in full; zeros that a transposed convolution
   puts between the pixels of its input count nowhere. Without masks, the three counts of a
-  :class:`Macs` are the same. ``str()`` is a table of at most 100 columns; notebooks show it as
+  :class:`Macs` are the same. ``str()`` is a table as wide as the terminal; notebooks show it as
   HTML.
 
   Attributes:

@@ -13,6 +13,7 @@ import numpy as np
 
 from jprune import _checks, _hosts, tree
 from jprune._entry import public
+from jprune._text.words import number
 from jprune.graph import _errors
 from jprune.graph._analysis.traced import Traced
 from jprune.graph._axes.sizes import Sizes
@@ -60,7 +61,7 @@ class Verification:
     lines = [self._first_line()]
     if self.inputs:
       worst = max(self.inputs, key=self.inputs.__getitem__)
-      most = f'; most on {worst}, {self.inputs[worst]:.3g}' if self.inputs[worst] else ''
+      most = f'; most on {worst}, {number(self.inputs[worst])}' if self.inputs[worst] else ''
       lines.append(f'Compared on the inputs and on {len(self.inputs)} kinds of hard ones{most}.')
     lines += [f'Skipped: {name}, {why}.' for name, why in self.skipped]
     return '\n'.join(lines)
@@ -74,7 +75,7 @@ class Verification:
     if self.largest == float('inf'):
       where = ', '.join(repr(path) for path, apart in self.outputs.items() if apart == self.largest)
       return f'One of masked and shrunk is infinite or NaN where the other is not: {where}; {left}.'
-    apart = f'{self.largest:.3g} ({self.relative:.3g} of the largest value)'
+    apart = f'{number(self.largest)} ({number(self.relative)} of the largest value)'
     return f'Masked and shrunk differ by at most {apart} in {results}; {left}.'
 
 

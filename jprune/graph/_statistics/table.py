@@ -9,7 +9,7 @@ import jax
 from jax.core import Tracer
 
 from jprune._text import html as page
-from jprune._text.table import table
+from jprune._text.table import table, width, wrapped
 from jprune._text.words import printable
 
 if TYPE_CHECKING:
@@ -21,7 +21,8 @@ _HEADER = ['leaf', 'batch', 'inputs', 'outputs', 'rows', 'moments']
 
 def text(stats: Stats) -> str:
   """A row for each use; below, what was skipped, and why."""
-  return '\n'.join([*table(_HEADER, _cells(stats)), *_below(stats)])
+  below = [line for note in _below(stats) for line in wrapped(note, '', '    ', width())]
+  return '\n'.join([*table(_HEADER, _cells(stats)), *below])
 
 
 def html(stats: Stats) -> str:
