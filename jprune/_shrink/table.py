@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from jprune._text import html as page
 from jprune._text.fold_paths import fold_names, template
-from jprune._text.table import table
+from jprune._text.table import table, width, wrapped
 from jprune._text.words import percent, plural
 from jprune.graph._channels.html import frozen_details
 from jprune.graph._channels.text import frozen_lines, notes
@@ -22,7 +22,7 @@ _MOST_GROUPS = 96  # rows of the table
 
 def text(plan: Plan) -> str:
   """What stays in all, of every group, and what had to stay."""
-  lines = _summary(plan)
+  lines = [line for each in _summary(plan) for line in wrapped(each, most=width())]
   for header, counted, what in ((_HEADER, plan.groups, 'group'), (_AXES, _axes(plan), 'axis')):
     rows = _rows(counted)
     if rows:

@@ -61,8 +61,8 @@ def test_low_within_the_noise():
   found = search(lambda s: 0.49, identity, min_metric=0.5, noise=0.04, repeats=4)
   assert (found.sparsity, len(found.trials)) == (None, 1)
   assert found.stopped == 'At 0.00% the floor is within the noise of the metric.'
-  words = "Whether sparsity 0.00% holds the floor of 0.5 can't be told "
-    '(metric 0.49, standard error 0.02).'
+  metric = 'metric 0.49, standard error 0.02'
+  words = f"Whether sparsity 0.00% holds the floor of 0.5 can't be told ({metric})."
   assert words == found.summary
   calm = search(lambda s: 0.47, identity, min_metric=0.5, noise=0.04, repeats=4)
   assert calm.summary == 'Not even sparsity 0.00% holds the floor of 0.5 (metric 0.47).'

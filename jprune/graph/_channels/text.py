@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from jprune._text.fold_paths import Place, fold, fold_names, template
-from jprune._text.table import listed, table
+from jprune._text.table import listed, table, width, wrapped
 from jprune._text.words import plural, printable
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def frozen_summary(graph: ChannelGraph) -> str:
 
 def text(graph: ChannelGraph) -> str:
   """The table of the groups with their members, then the frozen axes by reason."""
-  lines = [summary(graph)]
+  lines = wrapped(summary(graph), most=width())
   if graph.groups:
     lines += ['', *_groups(graph.groups)]
   lines += frozen_lines(graph.frozen)
@@ -154,4 +154,5 @@ def notes(lines: Sequence[str], positions: Iterable[str]) -> list[str]:
       '4x(8): the 8 of an axis that is row-major 4 by 8; (8)x4: that of 8 by 4. '
       '(7..0): in this order.'
     )
-  return ['', *found] if found else []
+  lines = [line for note in found for line in wrapped(note, most=width())]
+  return ['', *lines] if lines else []
