@@ -13,7 +13,7 @@ from jprune._cli._output import Output, output
 from jprune._cli._parser import DISTRIBUTIONS
 from jprune._cli._say import say
 from jprune._cli._source import ModelSource, opened
-from jprune._cli._tally import masked_row
+from jprune._cli._tally import masked_row, usual_reasons
 from jprune._text.words import byte_size, plural
 from jprune.distributions._needs import needs_of
 from jprune.io import _shards
@@ -122,12 +122,15 @@ def _choice(
 
 def _tally(source: ModelSource, choice: _select.Choice) -> Tally:
   """Of all leaves, the masks that others had before included."""
-  rows, usual = [], source.skipped()
-  for i in source.order:
-    plan = source.plans[i]
-    has_mask = i in choice.kept or plan.mask is not None
-    rows.append(masked_row(source, i, choice.kept.get(i, plan.kept), has_mask, usual[i]))
-  return Tally(tuple(rows))
+  plans = source.plans
+  masked = [i in choice.kept or plans[i].mask is not None for i in source.order]
+  usual = usual_reasons(source, masked)
+  return Tally(
+    tuple(
+      masked_row(source, i, choice.kept.get(i, plans[i].kept), has_mask, usual[i])
+      for i, has_mask in zip(source.order, masked)
+    )
+  )
 
 
 def _say(args: argparse.Namespace, text: str) -> None:

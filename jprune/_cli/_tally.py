@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
 
 from jprune import _batches
 from jprune._cli._say import say
@@ -11,6 +12,7 @@ from jprune._cli._source import ModelSource, opened
 from jprune.report import LeafTally, Tally
 from jprune.report._count import nonzeros
 from jprune.report._leaf import row_of
+from jprune.report._reasons import explained
 
 
 def run(args: argparse.Namespace) -> None:
@@ -22,7 +24,8 @@ def run(args: argparse.Namespace) -> None:
 
 def counted(function: str, source: ModelSource, progress: bool) -> Tally:
   """The tally of a checkpoint, under a progress bar."""
-  order, usual = source.order, source.skipped()
+  order = source.order
+  usual = usual_reasons(source, [source.plans[i].mask is not None for i in order])
   leaves = _batches.shown(function, order, progress, 'leaf', len(order))
   return Tally(tuple(_row(source, i, usual[i]) for i in leaves))
 
@@ -36,9 +39,15 @@ def _row(source: ModelSource, i: int, usual: str | None) -> LeafTally:
   return row_of(source.plans[i].path, values, nonzero, None, masked=False)
 
 
+def usual_reasons(source: ModelSource, masked: Sequence[bool]) -> dict[int, str | None]:
+  """Why leaves have no mask, by place among the plans; ``masked``, in order, says which have."""
+  usual = source.skipped()
+  return dict(zip(usual, explained(list(usual.values()), masked), strict=True))
+
+
 def masked_row(
   source: ModelSource, i: int, kept: int, has_mask: bool, usual: str | None
 ) -> LeafTally:
   """A leaf by its mask: no values are looked at."""
   struct = source.struct(i)
-  return row_of(source.plans[i].path, struct, kept, has_mask or None, True, usual)
+  return row_of(source.plans[i].path, struct, kept, has_mask or None, True, usual=usual)

@@ -14,6 +14,8 @@ from jprune import tree
 from jprune.graph import Macs
 from jprune.masks._storage import smallest_storage
 
+NOT_SELECTED = 'not selected'  # where it isn't known why
+
 
 @dataclasses.dataclass(frozen=True)
 class LeafTally:
@@ -31,7 +33,10 @@ class LeafTally:
       with its mask, by which a leaf that has lost a few weights only takes a little more than
       ``bytes_dense``; in a tally without masks never more, for zeros may stay values.
     format: that format: ``'dense'``, ``'bitmask'`` or ``'index'``.
-    skipped: why nothing of this leaf was pruned; ``None`` if something was.
+    skipped: why nothing of this leaf was pruned; ``None`` if something was. Masks don't say how
+      they were made: a reason to have none is that of the default selection, by names or roles, as
+      long as it explains all masks; of masks that prune whole channels of ``fn``, why its axes are
+      frozen; else ``'not selected'``.
     macs: in a tally of a function, the multiply-adds (:class:`jprune.graph.Macs`) of the products
       that multiply by this leaf.
     shape_shrunk: in a tally of a function, the shape without the channels that are wholly pruned.
@@ -92,8 +97,8 @@ def row_of(
   nonzero: int,
   mask: Any,
   masked: bool,
-  usual: str | None = None,
   role: str | None = None,
+  usual: str | None = None,
 ) -> LeafTally:
   """One leaf of a tally.
 
@@ -103,8 +108,8 @@ def row_of(
     nonzero: how many of its weights are.
     mask: its mask; anything but ``None`` counts as one.
     masked: whether the tally is of masks.
-    usual: why the default leaves it out.
     role: the kind of its role.
+    usual: why it has no mask, if that is known.
   """
   why = _why_skipped(leaf, nonzero, mask, masked, usual)
   counted = mask is not None if masked else has_values(leaf)
@@ -139,9 +144,7 @@ def _why_skipped(leaf: Any, nonzero: int, mask: Any, masked: bool, usual: str | 
     return 'its mask keeps every weight'
   if not jnp.issubdtype(dtype_of(leaf), jnp.inexact):
     return 'not floating'
-  if usual and tree.is_array(leaf):
-    return usual
-  return 'fewer than two dimensions' if len(np.shape(leaf)) < 2 else 'not selected'
+  return usual or NOT_SELECTED
 
 
 def is_arraylike(leaf: Any) -> bool:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from jprune import _checks, _roles, tree
 from jprune._entry import public
-from jprune.graph._macs.count import count_macs
+from jprune.graph import roles as graph_roles
+from jprune.graph._macs.count import macs_and_graph
 from jprune.masks._apply import aligned
 from jprune.masks._in_state import holds_masks, masks_in
 from jprune.report import _errors
 from jprune.report._count import nonzeros
-from jprune.report._leaf import LeafTally, has_values, row_of, size_of
+from jprune.report._leaf import has_values, row_of, size_of
+from jprune.report._reasons import with_reasons
 from jprune.report._tally import Tally
 from jprune.typing import Masks, Params
 
@@ -98,21 +100,21 @@ def tally(
     _refuse_traced('masks', paths, [_errors.bits(mask) for mask in found])
     _errors.check_has_values('tally', paths, found)
   counts = iter(nonzeros([leaf for leaf in counted if leaf is not None]))
-  rows, skipped = [], tree.skipped(params, roles)
-  for path, leaf, mask, source, left in zip(paths, leaves, found, counted, skipped):
-    nonzero = size_of(leaf) if source is None else next(counts)
-    role = None if roles is None else roles[path].kind
-    rows.append(row_of(path, leaf, nonzero, mask, masks is not None, left, role))
-  return Tally(tuple(rows)) if fn is None else _with_macs(rows, fn, params, args, masks)
-
-
-def _with_macs(
-  rows: Sequence[LeafTally], fn: Callable[..., Any], params: Params, args: Sequence[Any], masks: Any
-) -> Tally:
-  macs = count_macs('tally', fn, params, args, masks)
-  more = zip(rows, macs.leaves.values(), macs.shapes.values())
-  whole = [dataclasses.replace(row, macs=each, shape_shrunk=shape) for row, each, shape in more]
-  return Tally(tuple(whole), macs)
+  kinds = [None] * len(paths) if roles is None else [roles[path].kind for path in paths]
+  rows = [
+    row_of(path, leaf, size_of(leaf) if here is None else next(counts), mask, masks is not None, k)
+    for path, leaf, here, mask, k in zip(paths, leaves, counted, found, kinds)
+  ]
+  macs = graph = None
+  if fn is not None:
+    macs, graph = macs_and_graph('tally', fn, params, args, masks)
+    more = zip(rows, macs.leaves.values(), macs.shapes.values())
+    rows = [dataclasses.replace(row, macs=each, shape_shrunk=shape) for row, each, shape in more]
+  if masks is not None:
+    masked = [mask is not None for mask in found]
+    of_fn = None if fn is None else lambda: graph_roles(fn, params, *args)
+    rows = with_reasons(rows, params, masked, graph, roles, of_fn)
+  return Tally(tuple(rows), macs)
 
 
 def _refuse_traced(argument: str, paths: list[str], leaves: list[Any]) -> None:

@@ -226,6 +226,25 @@ def test_reasons_without_masks():
   }
 
 
+def test_a_rule_that_the_masks_contradict_is_no_reason():
+  """Where something that the default leaves out has a mask, the default wasn't what chose."""
+  params = {'w': jnp.ones((4, 4)), 'bias': jnp.ones(4), 'pos_embed': jnp.ones((4, 4)), 'n': 1}
+  kernels = {**dict.fromkeys(params), 'w': np.eye(4) > 0}
+  assert reasons(tally(params, kernels)) == {
+    'w': None,
+    'bias': 'fewer than two dimensions',
+    'pos_embed': 'a position table by its name',
+    'n': 'not floating',
+  }
+  with_bias = {**kernels, 'bias': np.arange(4) > 0}
+  assert reasons(tally(params, with_bias)) == {
+    'w': None,
+    'bias': None,
+    'pos_embed': 'not selected',
+    'n': 'not floating',
+  }
+
+
 # ------------------------------------------------------------------------------------ kinds of tree
 
 

@@ -155,3 +155,42 @@ def test_bad_input(options, message):
   params, masks, _ = pieces()
   with pytest.raises(TypeError, match=message):
     tally(params, masks, **options)
+
+
+def language_model(params, tokens):
+  x = params['embed'][tokens] + params['positions'] + params['bos'] * params['gate']
+  x = jax.nn.relu(x @ params['up'] + params['up_bias'][None])
+  return x @ params['down'] + params['down_bias'][None]
+
+
+def test_reasons_of_channels_and_of_roles():
+  """Why a leaf is dense: frozen channels where channels were pruned, else names, else roles."""
+  shapes = {'embed': (9, 4), 'positions': (5, 4), 'bos': (1, 4), 'gate': (), 'up': (4, 8)}
+  shapes |= {'up_bias': (8,), 'down': (8, 3), 'down_bias': (3,)}
+  params = {name: jax.random.normal(jax.random.key(0), shape) for name, shape in shapes.items()}
+  of_fn = {'fn': language_model, 'args': (jnp.zeros(5, int),)}
+  why = lambda masks, **more: {
+    path: row.skipped for path, row in tally(params, masks, **of_fn, **more).items() if row.skipped
+  }
+  graph = jprune.graph.channels(language_model, params, *of_fn['args'])
+  channels = lambda **more: jprune.masks.channels(
+    jprune.scores.magnitude(params), graph, 0.5, **more
+  )
+  assert why(channels()) == {'down_bias': 'model output', 'gate': 'no channels'}
+  kept = why(channels(keep='embed'))
+  assert kept.pop('embed') == kept.pop('bos') == kept.pop('positions') == 'its channels are kept'
+  assert kept == {'down_bias': 'model output', 'gate': 'no channels'}
+  flat = 'fewer than two dimensions'
+  names = {'bos': 'one axis longer than 1', 'positions': 'a position table by its name'}
+  names |= {'down_bias': flat, 'up_bias': flat, 'gate': flat}
+  assert why(jprune.prune(params, 0.5)) == names
+  some = jprune.prune(params, 0.5, where=lambda path, leaf: path == 'up')
+  looked_up = 'table: looked up, then used by add'
+  assert why(some) == names | {'embed': looked_up, 'down': 'not selected'}
+  roles = jprune.graph.roles(language_model, params, *of_fn['args'])
+  by_roles = why(jprune.prune(params, 0.5, roles=roles), roles=roles)
+  assert by_roles['embed'].startswith(f'{looked_up} (test_tally_macs.py:')
+  assert by_roles.keys() == {'bos', 'down_bias', 'embed', 'gate', 'positions', 'up_bias'}
+  everything = jprune.prune(params, 0.5, where=lambda path, leaf: path != 'down_bias')
+  kept_whole = {'gate': 'its mask keeps every weight'}
+  assert why(everything) == {'down_bias': 'not selected'} | kept_whole

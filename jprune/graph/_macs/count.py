@@ -163,9 +163,21 @@ def count_macs(
   strict: bool = False,
 ) -> MacCount:
   """The same for the caller that messages are to name."""
+  return macs_and_graph(function, fn, params, args, masks, strict)[0]
+
+
+def macs_and_graph(
+  function: str,
+  fn: Callable[..., Any],
+  params: Params,
+  args: Sequence[Any],
+  masks: Masks,
+  strict: bool = False,
+) -> tuple[MacCount, ChannelGraph | None]:
+  """With the graph whose channels masks prune; ``None`` without masks."""
   found = None if masks is None else read_masks(function, params, masks)
   traced = Traced(function, fn, params, args)
-  sizes, partly = Sizes({}), {}
+  sizes, partly, graph = Sizes({}), {}, None
   if found is not None:
     graph = graph_of(traced)
     partly = {} if strict else partly_pruned(graph, found)
@@ -176,7 +188,7 @@ def count_macs(
     if row.leaf is not None:
       by_leaf[row.leaf].append(row.macs)
   dims = zip(traced.paths, traced.dims)
-  return MacCount(
+  counted = MacCount(
     tuple(rows),
     {path: sum_of(each) for path, each in by_leaf.items()},
     {path: tuple(int(sizes.small_size(dim)) for dim in each) for path, each in dims},
@@ -184,6 +196,7 @@ def count_macs(
     partly,
     found is not None,
   )
+  return counted, graph
 
 
 def _skipped(traced: Traced) -> tuple[tuple[str, str], ...]:
