@@ -6,10 +6,8 @@ public name without a docstring or without an example fails them).
 
 from __future__ import annotations
 
-import ast
 import importlib
 import inspect
-import pathlib
 import pkgutil
 import re
 from types import ModuleType
@@ -30,30 +28,8 @@ def namespaces() -> list[str]:
 
 
 def names_of(module: ModuleType) -> list[str]:
-  """Public names: ``__all__``, else ``x as x`` imports, else what it defines."""
-  if hasattr(module, '__all__'):
-    return list(module.__all__)
-  body = ast.parse(pathlib.Path(module.__file__).read_text()).body
-  exported = [
-    alias.asname
-    for node in body
-    if isinstance(node, (ast.Import, ast.ImportFrom))
-    for alias in node.names
-    if alias.asname and alias.asname == alias.name
-  ]
-  return exported or [name for name in _defined(body) if not name.startswith('_')]
-
-
-def _defined(body: list[ast.stmt]) -> list[str]:
-  names = []
-  for node in body:
-    if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
-      names.append(node.name)
-    elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
-      names.append(node.target.id)
-    elif isinstance(node, ast.Assign):
-      names += [target.id for target in node.targets if isinstance(target, ast.Name)]
-  return names
+  """Public names of a module."""
+  return list(module.__all__)
 
 
 def public_names() -> dict[str, object]:

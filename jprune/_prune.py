@@ -16,12 +16,14 @@ from jprune._entry import public
 from jprune._prune_opened import masks_of_opened
 from jprune._roles import Roles
 from jprune._selection import masks_by, scores_by
+from jprune._signature import readable
 from jprune.io import Checkpoint
 from jprune.masks import NOfM, Unstructured
 from jprune.masks._apply import aligned
 from jprune.typing import Distribution, Masks, Params, Pattern, Scorer, Scores, Where
 
 
+@readable
 @functools.partial(public, opened=True)
 def prune(
   params: Params | Checkpoint,

@@ -25,6 +25,12 @@ from jprune._shrink.plan import as_bools
 from jprune.graph._shrunk.program import Program
 from jprune.typing import Params
 
+__all__ = [
+  'SmallModule',
+  'functional',
+  'shrunk',
+]
+
 
 def functional(model: eqx.Module, method: str | None = None) -> tuple[Callable[..., Any], Params]:
   """A module as a pure function and the params that it takes.

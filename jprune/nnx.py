@@ -25,6 +25,12 @@ from jprune._shrink.plan import as_bools
 from jprune.graph._shrunk.program import Program
 from jprune.typing import Params
 
+__all__ = [
+  'functional',
+  'merge',
+  'shrunk',
+]
+
 # What a call leaves behind, and what it draws from: no part of what the model has learnt.
 _TRANSIENT = nnx.Any(nnx.RngState, nnx.Cache, nnx.Intermediate, nnx.Perturbation)
 # The attribute of a smaller module that says what it lacks.

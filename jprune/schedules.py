@@ -1,5 +1,8 @@
 r"""Sparsity over the course of training: ``count -> sparsity``.
 
+- ``constant``, ``one_shot``, ``linear``, ``cubic``, ``cosine``, ``sigmoid``, ``exponential``
+- of other schedules: ``joined``, ``delayed``, ``every``
+
 :func:`linear`, :func:`cubic` and :func:`cosine` are one curve :math:`c` each, which falls from 1
 to 0 on [0, 1], stretched from ``initial`` to ``final``, and from ``begin`` to ``end``:
 
@@ -27,6 +30,19 @@ import numpy as np
 from jprune import _checks, tree
 from jprune._entry import explicit
 from jprune.typing import Schedule
+
+__all__ = [
+  'constant',
+  'cosine',
+  'cubic',
+  'delayed',
+  'every',
+  'exponential',
+  'joined',
+  'linear',
+  'one_shot',
+  'sigmoid',
+]
 
 
 def constant(sparsity: float) -> Schedule:

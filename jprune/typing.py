@@ -1,5 +1,9 @@
 """The words that signatures use: trees of arrays, and the callables that map them.
 
+- trees: ``Params``, ``Masks``, ``Scores``, ``Sparsities``; by path: ``ByPath``
+- what selects leaves: ``Where``
+- callables: ``Scorer``, ``Distribution``, ``LossFn``, ``Schedule``; what goes together: ``Pattern``
+
 Examples:
   >>> params: Params = {'kernel': jnp.array([[1.0, -3.0], [2.0, 0.5]]), 'bias': jnp.zeros(2)}
   >>> scores: Scores = {'kernel': jnp.abs(params['kernel']), 'bias': None}
@@ -28,6 +32,20 @@ from collections.abc import Callable, Mapping
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import jax
+
+__all__ = [
+  'ByPath',
+  'Distribution',
+  'LossFn',
+  'Masks',
+  'Params',
+  'Pattern',
+  'Schedule',
+  'Scorer',
+  'Scores',
+  'Sparsities',
+  'Where',
+]
 
 Params: TypeAlias = Any
 """Tree of parameters: any pytree whose leaves are arrays."""

@@ -1,5 +1,11 @@
 """What a traced function does with its params: channels, multiply-adds, inputs of its products.
 
+- channels that can only go together: ``channels`` gives a ``ChannelGraph`` of ``Group`` objects
+- what each leaf is: ``roles`` gives ``Roles``, a ``Role`` for each leaf
+- multiply-adds: ``macs`` gives a ``MacCount``
+- statistics of what leaves are multiplied by: ``capture``, ``capture_batches`` give ``Stats``
+- whether a smaller function does the same: ``verify`` gives a ``Verification``
+
 The words that are used in here, and one function followed through all passes, are explained in
 ``docs/guides/axis_algebra.md``; ``CONTRIBUTING.md`` has a map of the rooms.
 """
@@ -24,3 +30,26 @@ from jprune.graph._shrunk.verify import verify as verify
 from jprune.graph._statistics.moments import Moments as Moments
 from jprune.graph._statistics.stats import Stats as Stats
 from jprune.graph._statistics.stats import Use as Use
+
+__all__ = [
+  'ChannelGraph',
+  'Factor',
+  'Group',
+  'MacCount',
+  'Macs',
+  'Member',
+  'Moments',
+  'Position',
+  'Product',
+  'Role',
+  'Roles',
+  'Stats',
+  'Use',
+  'Verification',
+  'capture',
+  'capture_batches',
+  'channels',
+  'macs',
+  'roles',
+  'verify',
+]

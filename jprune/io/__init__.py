@@ -1,5 +1,8 @@
 """Params and masks on disk: safetensors, in one file or several, each leaf at its smallest.
 
+- ``save`` writes, ``load`` reads it all
+- ``open`` gives a ``Checkpoint`` of leaves that are read on demand, each a ``LazyArray``
+
 A leaf becomes the tensors that ``_leaf`` lists, ``_container`` places them in a file,
 ``_structure`` describes the tree around them, ``_writer`` puts leaves into their files one at a
 time, ``_atomic`` makes a file appear all at once and ``_replaced`` a set of them. ``_shards`` opens
@@ -13,3 +16,11 @@ from jprune.io._load import load as load
 from jprune.io._open import Checkpoint as Checkpoint
 from jprune.io._open import open as open
 from jprune.io._save import save as save
+
+__all__ = [
+  'Checkpoint',
+  'LazyArray',
+  'load',
+  'open',
+  'save',
+]

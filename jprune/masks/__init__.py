@@ -1,4 +1,12 @@
-"""Scores and a sparsity to masks; what masks do to params."""
+"""Scores and a sparsity to masks; what masks do to params.
+
+- scores to masks: ``top_k``, ``top_k_global``, ``top_k_rows``, ``n_of_m``, ``threshold``
+- whole channels: ``channels``
+- masks without scores: ``bernoulli``, ``from_zeros``
+- what goes together: ``Unstructured``, ``NOfM``, ``Block``, ``Channel``, ``ChannelGroups``
+- masks on params: ``apply``, ``straight_through``, ``rewind``, ``sparse_init``
+- masks among themselves: ``combine``, ``invert``; at one bit a weight: ``pack``, ``unpack``
+"""
 
 from jprune.masks._apply import apply as apply
 from jprune.masks._apply import combine as combine
@@ -22,3 +30,28 @@ from jprune.masks._threshold import threshold as threshold
 from jprune.masks._top_k import top_k as top_k
 from jprune.masks._top_k import top_k_global as top_k_global
 from jprune.masks._top_k import top_k_rows as top_k_rows
+
+__all__ = [
+  'Block',
+  'Channel',
+  'ChannelGroups',
+  'NOfM',
+  'PackedMask',
+  'Unstructured',
+  'apply',
+  'bernoulli',
+  'channels',
+  'combine',
+  'from_zeros',
+  'invert',
+  'n_of_m',
+  'pack',
+  'rewind',
+  'sparse_init',
+  'straight_through',
+  'threshold',
+  'top_k',
+  'top_k_global',
+  'top_k_rows',
+  'unpack',
+]

@@ -1,4 +1,9 @@
-"""One-shot pruning that repairs the surviving weights, from the Gram matrices of their inputs."""
+"""One-shot pruning that repairs the surviving weights, from the Gram matrices of their inputs.
+
+- a whole model: ``prune`` gives a ``Repair``, ``plan`` tells before what that will take
+- what it repairs by, and what leaves can be given to by themselves: ``sparsegpt``, ``alps``,
+  ``least_squares``; without repair: ``per_output``
+"""
 
 from jprune.reconstruct._alps import alps as alps
 from jprune.reconstruct._least_squares import least_squares as least_squares
@@ -10,3 +15,16 @@ from jprune.reconstruct._prune import prune as prune
 from jprune.reconstruct._report import LeafRepair as LeafRepair
 from jprune.reconstruct._report import Repair as Repair
 from jprune.reconstruct._sparsegpt import sparsegpt as sparsegpt
+
+__all__ = [
+  'LeafRepair',
+  'Plan',
+  'Repair',
+  'StagePlan',
+  'alps',
+  'least_squares',
+  'per_output',
+  'plan',
+  'prune',
+  'sparsegpt',
+]

@@ -13,6 +13,7 @@ from jax.sharding import NamedSharding
 
 from jprune import _checks, tree
 from jprune._entry import public
+from jprune._signature import readable
 from jprune.graph._capture.capturing import Capturing
 from jprune.graph._statistics.split import Split
 from jprune.graph._statistics.stats import Use
@@ -133,6 +134,7 @@ class Plan:
     return out | {'stages': stages, 'skipped': dict(self.skipped)} | more
 
 
+@readable
 @functools.partial(public, name='reconstruct.plan')
 def plan(
   fn: Callable[..., Any],

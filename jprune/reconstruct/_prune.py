@@ -14,6 +14,7 @@ import jax
 
 from jprune import _batches, _checks, distributions, scores, tree
 from jprune._entry import public
+from jprune._signature import readable
 from jprune.distributions._needs import needs_of
 from jprune.graph._statistics.stats import Stats
 from jprune.io import Checkpoint
@@ -32,6 +33,7 @@ from jprune.reconstruct._sparsegpt import sparsegpt
 from jprune.typing import Distribution, Masks, Params, Scorer, Where
 
 
+@readable
 @functools.partial(public, name='reconstruct.prune', opened=True, runs=True)
 def prune(
   fn: Callable[..., Any],

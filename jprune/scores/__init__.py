@@ -1,4 +1,12 @@
-"""Params (and data) to the importance of every weight: higher = keep."""
+"""Params (and data) to the importance of every weight: higher = keep.
+
+- of the weights alone: ``magnitude``, ``lamp``, ``geometric_median``, ``random``
+- of the weights and a function, without data: ``synflow``
+- of gradients of a loss: ``snip``, ``grasp``, ``taylor``, ``taylor_batches``, ``taylor_samples``,
+  ``fisher``, ``obd``
+- of captured inputs: ``wanda``, ``ria``, ``obs``, ``correlation``, ``independence``,
+  ``activation``, ``activation_mean``, ``activation_active``
+"""
 
 from jprune.scores._activation import activation as activation
 from jprune.scores._activation import activation_active as activation_active
@@ -20,3 +28,26 @@ from jprune.scores._taylor import taylor as taylor
 from jprune.scores._taylor_batches import taylor_batches as taylor_batches
 from jprune.scores._taylor_batches import taylor_samples as taylor_samples
 from jprune.scores._wanda import wanda as wanda
+
+__all__ = [
+  'activation',
+  'activation_active',
+  'activation_mean',
+  'correlation',
+  'fisher',
+  'geometric_median',
+  'grasp',
+  'independence',
+  'lamp',
+  'magnitude',
+  'obd',
+  'obs',
+  'random',
+  'ria',
+  'snip',
+  'synflow',
+  'taylor',
+  'taylor_batches',
+  'taylor_samples',
+  'wanda',
+]

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from jprune import _checks, distributions, schedules, scores
+from jprune._signature import readable
 from jprune.distributions._needs import needs_of
 from jprune.graph._macs.count import count_macs
 from jprune.masks import NOfM, Unstructured
@@ -24,6 +25,7 @@ _SCHEDULE = 'schedule(0.0, sparsity, 0, rounds) -> schedule'
 _FINETUNE = 'finetune(params, masks, round) -> params'
 
 
+@readable
 def run(
   evaluate: Callable[[Params], float],
   params: Params,

@@ -1,4 +1,13 @@
-"""Optax gradient transformations: what keeps pruned weights at zero while a model trains."""
+"""Optax gradient transformations: what keeps pruned weights at zero while a model trains.
+
+- under masks that stay: ``keep_pruned``, ``mask_updates``
+- from dense to sparse: ``gradual``, ``movement``, ``soft_movement``, ``straight_through``,
+  ``sr_ste``, ``s_ste``, ``ac_dc``, ``admm``
+- sparse from the start: ``static``, ``sparse_evolution``, ``rigl``, ``granet``, ``mest``, ``srigl``
+- towards whole channels: ``group_lasso``, ``batch_norm_scale``, ``growing``
+- what a state holds: ``masks_of``, ``metrics``
+- a method of one's own: ``sparse_training`` of a ``Method``
+"""
 
 from jprune.masks._in_state import masks_of as masks_of
 from jprune.masks._in_state import metrics as metrics
@@ -32,3 +41,38 @@ from jprune.transforms._sparse_training import SettingsAndPattern as SettingsAnd
 from jprune.transforms._sparse_training import sparse_training as sparse_training
 from jprune.transforms._srigl import srigl as srigl
 from jprune.transforms._state import SparseState as SparseState
+
+__all__ = [
+  'GrowingState',
+  'KeepPrunedState',
+  'MaskUpdatesState',
+  'Method',
+  'PenaltyState',
+  'Settings',
+  'SettingsAndDistribution',
+  'SettingsAndPattern',
+  'SparseState',
+  'Step',
+  'ac_dc',
+  'admm',
+  'batch_norm_scale',
+  'gradual',
+  'granet',
+  'group_lasso',
+  'growing',
+  'keep_pruned',
+  'mask_updates',
+  'masks_of',
+  'mest',
+  'metrics',
+  'movement',
+  'rigl',
+  's_ste',
+  'soft_movement',
+  'sparse_evolution',
+  'sparse_training',
+  'sr_ste',
+  'srigl',
+  'static',
+  'straight_through',
+]

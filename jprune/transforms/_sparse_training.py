@@ -14,6 +14,7 @@ from jprune import _checks, distributions, scores
 from jprune._asked import Asked
 from jprune._roles import Roles
 from jprune._selection import takes
+from jprune._signature import readable
 from jprune.masks import ChannelGroups, NOfM, Unstructured
 from jprune.transforms import _errors
 from jprune.transforms._averaged import averaged
@@ -78,6 +79,7 @@ class Settings(SettingsAndPattern, SettingsAndDistribution, total=False):
 S = TypeVar('S', bound=_Shared)
 
 
+@readable
 def sparse_training(
   method: Method,
   inner: optax.GradientTransformation,

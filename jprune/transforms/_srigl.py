@@ -10,6 +10,7 @@ import optax
 
 from jprune import _checks, distributions, scores
 from jprune._roles import Roles
+from jprune._signature import readable
 from jprune.graph import ChannelGraph
 from jprune.masks import Unstructured
 from jprune.masks._forms import rows
@@ -30,6 +31,7 @@ from jprune.transforms._sparse_training import (
 from jprune.typing import ByPath, Distribution, Schedule, Where
 
 
+@readable
 def srigl(
   inner: optax.GradientTransformation,
   sparsity: float | Schedule,

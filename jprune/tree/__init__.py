@@ -1,5 +1,9 @@
 """Canonical leaf paths, the selection of leaves, and exact sizes.
 
+- which leaves: ``selected``, ``matching``, ``skipped``, ``default_where``, ``state_by_name``
+- a tree: ``flatten``, ``path_string``, ``shapes``; another along it: ``along``, ``by_leaf``
+- a leaf: ``size``, ``is_array``, ``is_floating``, ``is_complex``, ``is_inexact``, ``is_traced``
+
 Every room names a leaf by the path that this one gives it, and walks a second tree (masks,
 scores, sparsities) *along the params*: at each leaf of the params stands that tree's leaf,
 ``None`` included.
@@ -21,3 +25,22 @@ from jprune.tree._selected import selected as selected
 from jprune.tree._where import default_where as default_where
 from jprune.tree._where import skipped as skipped
 from jprune.tree._where import state_by_name as state_by_name
+
+__all__ = [
+  'along',
+  'by_leaf',
+  'default_where',
+  'flatten',
+  'is_array',
+  'is_complex',
+  'is_floating',
+  'is_inexact',
+  'is_traced',
+  'matching',
+  'path_string',
+  'selected',
+  'shapes',
+  'size',
+  'skipped',
+  'state_by_name',
+]
