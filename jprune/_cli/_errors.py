@@ -42,6 +42,11 @@ def output_exists(path: str, function: str = 'prune', argument: str = 'OUT') -> 
   return ValueError(message(function, argument, 'a new file', got, 'Pass --force to replace it.'))
 
 
+def other_output(path: str) -> ValueError:
+  constraint, fix = 'a safetensors file or a folder', "End it with '.safetensors'."
+  return ValueError(message('prune', 'OUT', constraint, repr(path), fix))
+
+
 def output_beside_input(path: str) -> ValueError:
   constraint, fix = 'outside of the folder of IN', 'Name OUT last, in another folder.'
   return ValueError(message('prune', 'OUT', constraint, repr(path), fix))

@@ -47,7 +47,11 @@ def _worded(error: Exception, file: str) -> str:
 
 
 def _failed(program: str, text: str, code: int = 1) -> int:
-  line = ''.join(c if c.isprintable() else repr(c)[1:-1] for c in ' '.join(text.split()))
+  """Says on one line what is wrong; lines of code below it, which are indented, stay lines."""
+  first, *more = text.split('\n    ')
+  lines = [' '.join(first.split()), *(f'    {line}' for line in more)]
+  shown = (''.join(c if c.isprintable() else repr(c)[1:-1] for c in line) for line in lines)
+  said = '\n'.join(shown)
   if sys.stderr is not None:  # closed before we began
-    sys.stderr.write(_style.error(f'{program}: error: {line}\n', sys.stderr))
+    sys.stderr.write(_style.error(f'{program}: error: {said}\n', sys.stderr))
   return code

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from jprune import _checks
 from jprune._cli import _errors
 from jprune._cli._source import ModelSource
-from jprune.io import _leaf, _shards, _writer
+from jprune.io import _leaf, _refused, _shards, _trees, _writer
 from jprune.io._container import Reader
 from jprune.io._orbax import MARKS
 from jprune.io._shards import INDEX
@@ -44,6 +44,8 @@ def output(path: str, source: ModelSource, most: int | None, force: bool) -> Out
     force: whether something that is there may be replaced.
   """
   name = _checks.as_path('prune', path, 'OUT', folders=True)
+  if name.lower().endswith((*_trees.ENDS, *_refused.ENDS)):
+    raise _errors.other_output(name)
   if name.endswith(_FILE) or (source.folder is None and most is None):
     if most is not None:
       raise _errors.file_for_several(name)

@@ -16,7 +16,7 @@ import numpy as np
 
 from jprune import _checks, tree
 from jprune._cli import _errors
-from jprune.io import _container, _leaf, _load, _orbax, _shards, _structure
+from jprune.io import _container, _leaf, _load, _shards, _structure, _trees
 from jprune.io._foreign import plans as foreign_plans
 from jprune.io._lazy import LazyArray
 from jprune.io._writer import CHECKSUM, KEY
@@ -30,7 +30,8 @@ class ModelSource(NamedTuple):
   """An open checkpoint.
 
   Attributes:
-    files: of safetensors; ``None`` for a checkpoint of Orbax.
+    files: of safetensors; ``None`` for those of others.
+    paths: of the files that are read; none for a checkpoint of Orbax.
     folder: in which the checkpoint lies; ``None`` for a file that was named by itself.
     plans: its leaves, by their names, or in the order of their tree.
     reads: what reads them.
@@ -42,6 +43,7 @@ class ModelSource(NamedTuple):
   """
 
   files: _shards.Files | None
+  paths: list[str]
   folder: str | None
   plans: list[_leaf.Leaf]
   reads: list[Read]
@@ -81,14 +83,7 @@ class ModelSource(NamedTuple):
   @property
   def mode(self) -> int:
     """The permissions that whoever reads all of it must have."""
-    if self.files is None:
-      return 0o666
     return functools.reduce(operator.and_, (os.stat(path).st_mode for path in self.paths), 0o666)
-
-  @property
-  def paths(self) -> list[str]:
-    """The files that are read."""
-    return [] if self.files is None else list(self.files.files)
 
   def read(self, i: int) -> tuple[np.ndarray, np.ndarray | None]:
     """A leaf and its mask, if it has one; the only way to the data."""
@@ -104,9 +99,10 @@ def opened(function: str, paths: Sequence[str]) -> Iterator[ModelSource]:
       folders; and all that :func:`jprune.io.open` raises.
   """
   names = [name for path in paths for name in _expanded(function, path)]
-  folder = _orbax.folder_of(function, names[0]) if len(names) == 1 else None
-  if folder is not None:
-    yield _of_orbax(function, folder)
+  found = _trees.opened(function, names[0]) if len(names) == 1 else None
+  if found is not None:
+    with found.files or contextlib.nullcontext():
+      yield _of_tree(function, found)
     return
   with contextlib.closing(_files(function, names)) as files:
     alone = os.path.isfile(names[0]) and [names[0]] == list(files.files)
@@ -125,7 +121,7 @@ def _files(function: str, names: list[str]) -> _shards.Files:
   if len(names) == 1:
     return _shards.reader(function, names[0])
   for name in names:
-    if os.path.isdir(name) or name.endswith('.json'):
+    if os.path.isdir(name) or name.endswith('.json') or _trees.is_tree(name):
       raise _errors.no_part(function, name)
   folders = sorted({os.path.dirname(_checks.as_path(function, name)) for name in names})
   if len(folders) > 1:
@@ -149,7 +145,15 @@ def _own(files: _shards.Files, folder: str | None) -> ModelSource:
   metadata = {k: v for k, v in files.metadata.items() if k not in (KEY, CHECKSUM)}
   tree_and_masks = contents['tree'], contents['masks']
   return ModelSource(
-    files, folder, plans, reads, *tree_and_masks, metadata, 'a file of jprune', _quantised(plans)
+    files,
+    list(files.files),
+    folder,
+    plans,
+    reads,
+    *tree_and_masks,
+    metadata,
+    'a file of jprune',
+    _quantised(plans),
   )
 
 
@@ -160,13 +164,21 @@ def _foreign(files: _shards.Files, folder: str | None) -> ModelSource:
   description = _structure.describe({plan.path: 0 for plan in plans})
   metadata = {**files.metadata}
   return ModelSource(
-    files, folder, plans, reads, description, False, metadata, None, _quantised(plans)
+    files,
+    list(files.files),
+    folder,
+    plans,
+    reads,
+    description,
+    False,
+    metadata,
+    None,
+    _quantised(plans),
   )
 
 
-def _of_orbax(function: str, folder: str) -> ModelSource:
-  params = _orbax.leaves(function, folder)
-  paths, leaves, _ = tree.flatten(params)
+def _of_tree(function: str, found: _trees.Tree) -> ModelSource:
+  paths, leaves, _ = tree.flatten(found.params)
   plans, reads = [], []
   for path, leaf in zip(paths, leaves):
     if not isinstance(leaf, LazyArray) or leaf.dtype.name not in _container.CODES:
@@ -174,11 +186,11 @@ def _of_orbax(function: str, folder: str) -> ModelSource:
     plans.append(_leaf.Leaf(path, leaf.dtype.name, leaf.shape, 'dense', leaf.size, None))
     reads.append(leaf.read_masked)
   if not plans:
-    raise _errors.no_arrays(function, folder)
-  description = _structure.describe(params)
-  return ModelSource(
-    None, folder, plans, reads, description, False, {}, 'a checkpoint of Orbax', _quantised(plans)
-  )
+    raise _errors.no_arrays(function, found.path)
+  description, folder = _structure.describe(found.params), os.path.isdir(found.path)
+  where = ([], found.path) if folder else ([found.path], None)
+  told = description, False, {}, found.origin
+  return ModelSource(None, *where, plans, reads, *told, _quantised(plans))
 
 
 def _reading(files: _shards.Files, plan: _leaf.Leaf, checksum: str | None) -> Read:

@@ -106,11 +106,13 @@ def bad_index(shape: Sequence[int], index: Any) -> IndexError:
   return IndexError(message('read', 'index', constraint, shortened(repr(index)), fix))
 
 
-def no_checkpoint(function: str, folder: str) -> ValueError:
+def no_checkpoint(function: str, folder: str, others: Sequence[str]) -> ValueError:
   constraint, got = 'a checkpoint', f'the folder {quoted(folder)}, which holds no safetensors file'
   fix = 'Name the folder of the files, or that of a checkpoint of Orbax.'
   if function == 'load':
     fix = 'Name the folder of the files; one of Orbax is read by jprune.io.open.'
+  if others and function != 'load':
+    fix = f'Name the file that is meant, such as {quoted(others[0])}.'
   return ValueError(message(function, 'path', constraint, got, fix))
 
 
@@ -276,3 +278,26 @@ def check_x64(function: str, path: str, leaf: str, dtype: str) -> None:
     constraint = 'a file of numbers of at most 32 bits'
     got = f'{quoted(path)} with {dtype}'
     raise ValueError(message(function, 'path', constraint, got, fix, shortened(leaf)))
+
+
+# ------------------------------------------------------------------------------ other formats
+
+
+def other_format(function: str, path: str, what: str, lines: Sequence[str]) -> ValueError:
+  """One that isn't read, with the lines that convert it; an indented line is code."""
+  got, fix = f'{quoted(path)}, {what}', 'Convert it first:'
+  constraint = 'a checkpoint of safetensors, .npz, .msgpack or Orbax'
+  code = ''.join(f'\n    {line}' for line in lines)
+  return ValueError(message(function, 'path', constraint, got, fix) + code)
+
+
+def read_by_open(function: str, path: str) -> ValueError:
+  fix = 'Read it with jprune.io.open.'
+  return ValueError(message(function, 'path', 'a safetensors file', quoted(path), fix))
+
+
+def no_numbers(function: str, path: str, leaf: str, dtype: str) -> ValueError:
+  got = f'{quoted(path)} with an array of {dtype}'
+  fix = 'Save the arrays of numbers by themselves first.'
+  name = shortened(leaf)
+  return ValueError(message(function, 'path', 'a file of arrays of numbers', got, fix, name))

@@ -10,7 +10,7 @@ import numpy as np
 
 from jprune import _checks, tree
 from jprune._entry import Opened
-from jprune.io import _errors, _foreign, _leaf, _load, _orbax, _read, _shards, _structure
+from jprune.io import _errors, _foreign, _leaf, _load, _read, _shards, _structure, _trees
 from jprune.io._boxes import Box
 from jprune.io._lazy import LazyArray, Read
 from jprune.io._read import Pair
@@ -29,8 +29,8 @@ class Checkpoint(Opened):
   Attributes:
     path: of the file, folder or index, as it was given.
     params: tree of :class:`LazyArray`: of a checkpoint of :func:`jprune.save` the saved tree (as
-      :func:`jprune.load` gives it), of Orbax the nested tree, of others a flat dict by the names of
-      the tensors, sorted.
+      :func:`jprune.load` gives it), of Orbax and Flax the nested tree, of others a flat dict by the
+      names of the tensors, sorted.
     masks: tree of the same structure, leaves :class:`LazyArray` of bools or ``None``; ``None`` if
       the checkpoint was saved without.
     metadata: texts of other tools in the files' headers, on which all files agree, and in the
@@ -87,8 +87,9 @@ def open(path: str | os.PathLike[str]) -> Checkpoint:
   It may be a safetensors file, of :func:`jprune.save` or of another tool; a folder of such files
   with their index, ``model.safetensors.index.json``, or that index; a folder of numbered files,
   ``model-00001-of-00003.safetensors``, without one; a folder that Orbax's ``StandardCheckpointer``
-  or ``PyTreeCheckpointer`` wrote, on a local disk. All headers are read and compared with the
-  index, so that what is missing is said now.
+  or ``PyTreeCheckpointer`` wrote, on a local disk; an ``.npz`` file of NumPy; a ``.msgpack`` file
+  of ``flax.serialization.to_bytes``. All headers are read and compared with the index, so that
+  what is missing is said now. Files of pickles are refused, with the lines that convert them.
 
   The leaves are :class:`LazyArray`: ``leaf.read()`` reads one, ``leaf[i]`` one step of a stack of
   layers. A tree of them goes wherever shapes are asked for (``jax.eval_shape``,
@@ -101,12 +102,13 @@ def open(path: str | os.PathLike[str]) -> Checkpoint:
     A :class:`Checkpoint`, best used as a context manager.
 
   Raises:
-    ImportError: if safetensors, or for its folders Orbax, is not installed.
+    ImportError: if safetensors, or for its files msgpack, or for its folders Orbax, is not
+      installed.
     FileNotFoundError: if there is no such file, or a file that belongs to it is missing.
     OSError: if a file can't be read.
     TypeError: if ``path`` is no path.
-    ValueError: if it is no checkpoint, or several; if a file is truncated or damaged; if index
-      and files don't fit; if two files hold one tensor.
+    ValueError: if it is no checkpoint, several, or one of another format; if a file is truncated
+      or damaged; if index and files don't fit; if two files hold one tensor.
 
   Examples:
     >>> import os, tempfile
@@ -134,10 +136,10 @@ def index_of(checkpoint: Checkpoint) -> tuple[str, dict[str, Any]] | None:
 def open_for(function: str, path: Any) -> Checkpoint:
   """:func:`open`, for a caller of that name."""
   name = _checks.as_path(function, path, folders=True)
-  folder = _orbax.folder_of(function, name)
-  if folder is not None:
-    params = _orbax.leaves(function, folder)
-    return Checkpoint(name, params, None, {}, {folder: tuple(tree.flatten(params)[0])}, None)
+  found = _trees.opened(function, name)
+  if found is not None:
+    shards = {found.path: tuple(tree.flatten(found.params)[0])}
+    return Checkpoint(name, found.params, None, {}, shards, found.files)
   files = _shards.reader(function, name)
   try:
     return _checkpoint(name, files)

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from jprune import _checks
-from jprune.io import _container, _errors
+from jprune.io import _container, _errors, _refused, _trees
 from jprune.io._container import Reader, Span
 from jprune.io._leaf import Tensor
 
@@ -48,6 +48,9 @@ def opened(function: str, path: Any) -> Iterator[Files]:
 def reader(function: str, path: Any) -> Files:
   """:func:`opened`; its caller closes it."""
   name = _checks.as_path(function, path, folders=True)
+  _refused.check(function, name)
+  if os.path.isfile(name) and _trees.is_tree(name):
+    raise _errors.read_by_open(function, name)
   _container.library(function)
   if os.path.isdir(name):
     return _of_folder(function, name)
@@ -73,7 +76,9 @@ def _of_folder(function: str, folder: str) -> Files:
       raise _errors.several_checkpoints(function, folder, [whole, indices[0]])
     return _of_index(function, index)
   if not files:
-    raise _errors.no_checkpoint(function, folder)
+    _refused.check_folder(function, folder, names)
+    others = [os.path.join(folder, name) for name in names if _trees.is_tree(name)]
+    raise _errors.no_checkpoint(function, folder, others)
   if len(files) == 1 and not _NUMBERED.fullmatch(files[0]):
     return _alone(_container.reader(function, os.path.join(folder, files[0])))
   return _without_index(function, folder, files)

@@ -3,6 +3,7 @@
 import json
 import os
 
+import flax.serialization
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -77,6 +78,36 @@ def test_a_folder_of_orbax(tmp_path, capsys):
   assert_same(out, params, jprune.prune(params, pattern=jprune.NOfM(2, 4)))
 
 
+def test_a_file_of_flax(tmp_path, capsys):
+  params = nested()
+  (tmp_path / 'in.msgpack').write_bytes(flax.serialization.to_bytes(params))
+  run('tally', tmp_path / 'in.msgpack')
+  assert capsys.readouterr().out == f'{jprune.tally(params)}\n'
+  out = tmp_path / 'out.safetensors'
+  run('prune', tmp_path / 'in.msgpack', out, '--n-of-m', '2:4')
+  assert '2:4 along axis -2 (a file of Flax), magnitude: 2 of 3' in capsys.readouterr().out
+  assert_same(out, params, jprune.prune(params, pattern=jprune.NOfM(2, 4)))
+
+
+def test_a_file_of_numpy(tmp_path, capsys):
+  params = {
+    f'{a}/{b}': np.asarray(leaf) for a, each in nested().items() for b, leaf in each.items()
+  }
+  np.savez(tmp_path / 'in.npz', **params)
+  (tmp_path / 'in.npz').chmod(0o600)
+  params = as_jax(params)
+  run('tally', tmp_path / '*.npz')
+  assert capsys.readouterr().out == f'{jprune.tally(params)}\n'
+  out = tmp_path / 'out.safetensors'
+  run('prune', tmp_path / 'in.npz', out, '--sparsity', 0.7, '--distribution', 'global', '--quiet')
+  assert_same(out, params, jprune.prune(params, 0.7, **GLOBAL))
+  assert out.stat().st_mode & 0o777 == 0o600
+  run('prune', tmp_path / 'in.npz', tmp_path / 'folder', '--sparsity', 0.5, '--max-shard-size', 300)
+  assert_same(tmp_path / 'folder', params, jprune.prune(params, 0.5))
+  said = refused(capsys, 'prune', tmp_path / 'in.npz', out, '--n-of-m', '2:4', '--force')
+  assert 'got none for a file that names no format. Pass --axis' in said
+
+
 # ------------------------------------------------------------------------------------- refused
 
 
@@ -139,6 +170,35 @@ def test_faults(tmp_path, capsys, folder, fault):
   assert 'prune: `IN` must be ' in said
   assert words in said
   assert os.listdir(tmp_path) == ['in']
+
+
+def test_pickles_come_with_what_converts_them(tmp_path, capsys):
+  (tmp_path / 'a.pt').write_bytes(b'\x80\x02')
+  assert main(['prune', f'{tmp_path}/a.pt', f'{tmp_path}/out', '--sparsity', '.5']) == 1
+  first, *lines = capsys.readouterr().err.splitlines()
+  assert first.startswith('jprune: error: prune: `IN` must be a checkpoint of safetensors, .npz, ')
+  assert first.endswith("/a.pt', a pickle of PyTorch. Convert it first:")
+  assert [line[:12] for line in lines] == ['    import t', '    saved = ', '    st.save_']
+  assert f"torch.load('{tmp_path}/a.pt', map_location='cpu', weights_only=True)" in lines[1]
+  assert os.listdir(tmp_path) == ['a.pt']
+
+
+@pytest.mark.parametrize('name', ['out.npz', 'out.msgpack', 'out.pt', 'out.BIN', 'out.gguf'])
+def test_outputs_of_other_formats(tmp_path, capsys, folder, name):
+  said = refused(capsys, 'prune', folder, tmp_path / name, '--sparsity', '.5')
+  assert 'prune: `OUT` must be a safetensors file or a folder; got ' in said
+  assert said.endswith("End it with '.safetensors'.\n")
+
+
+def test_a_damaged_file_among_others(tmp_path, capsys):
+  np.savez(tmp_path / 'in.npz', w=np.array([{}], object))
+  said = refused(capsys, 'tally', tmp_path / 'in.npz')
+  assert "`FILE` must be a file of arrays of numbers; got '" in said
+  (tmp_path / 'in.msgpack').write_bytes(flax.serialization.msgpack_serialize({'a': 'text'}))
+  said = refused(capsys, 'tally', tmp_path / 'in.msgpack')
+  assert "`FILE` must be a checkpoint of arrays; got str at leaf 'a'. Save" in said
+  said = refused(capsys, 'tally', tmp_path / 'in.*')
+  assert "`FILE` must be one model; got '" in said
 
 
 def test_files_that_are_no_checkpoint(tmp_path, capsys, folder):

@@ -34,7 +34,7 @@ def said_by(capsys, args):
   said = capsys.readouterr()
   if code:
     assert code == 1
-    assert said.err.startswith('python -m jprune: error: ')
+    assert said.err.startswith('jprune: error: ')
     assert said.err.count('\n') == 1
     assert said.err[:-1].isprintable()
     assert len(said.err) < 2000
@@ -206,6 +206,5 @@ def test_output_that_cannot_be_printed(tmp_path, capsys, monkeypatch):
     assert main([*tally[:1], 'nope']) == 1
   assert b'\n? ' in ascii_only.buffer.getvalue()
   assert capsys.readouterr().err == (
-    'python -m jprune: error: the standard output must be open for writing; got '
-    "'No space left on device'.\n"
+    "jprune: error: the standard output must be open for writing; got 'No space left on device'.\n"
   )
