@@ -13,6 +13,12 @@ _OPTIONS = {
   '`where`': '`--where`',
   'pad=True': '--pad',
   '`axis`': '`--axis`',
+  # what a shell has no words for
+  'where=None, which': 'none, so the default, which',
+  'jprune.tree.skipped(params) says why. A predicate chooses exactly.': 'jprune.tree.skipped says '
+  'why. --where with the path of a leaf chooses exactly that.',
+  'pass a list of their paths, a predicate (path, leaf) -> bool, or a tree of bools.': 'pass their '
+  'paths, each with a --where of its own.',
 }
 
 
@@ -24,7 +30,8 @@ def as_options(text: str, file: str) -> str:
     file: what the command calls the file that it reads.
   """
   words = {**_OPTIONS, '`path`': f'`{file}`', '`params`': f'`{file}`'}
-  pattern = "'[^']*'|" + '|'.join(map(re.escape, words))
+  longest_first = sorted(words, key=len, reverse=True)
+  pattern = "'[^']*'|" + '|'.join(map(re.escape, longest_first))
   said = re.sub(pattern, lambda found: words.get(found[0], found[0]), text)
   return re.sub(r'--where ([.,;])', r'--where\1', said)
 

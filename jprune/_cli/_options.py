@@ -19,6 +19,8 @@ def check_prune(parser: Parser, args: argparse.Namespace) -> None:
     parser.error(f'{alike} Leave --distribution {args.distribution} out.')
   if args.seed is not None and args.scorer != 'random':
     parser.error(_goes_only_with('--seed', '--scorer random'))
+  if args.dry_run and args.quiet:
+    parser.error('--dry-run is there to be read. Leave --quiet out.')
   args.distribution = args.distribution or 'uniform'
   args.seed = args.seed or 0
   args.progress = args.progress and not args.quiet

@@ -37,8 +37,12 @@ def run(args: argparse.Namespace) -> None:
     pattern = _pattern(args, source)
     _say(args, _asked(args, source, chosen, pattern))
     choice = _choice(args, source, chosen, pattern, shown)
-    beside = _target.write(target, source, choice, args.format == 'sparse', shown)
     tally = _tally(source, choice)
+    if args.dry_run:
+      foreseen = _target.foreseen(target, source, choice, args.format == 'sparse')
+      _say_dry(args, tally, len(choice.kept), *foreseen)
+      return
+    beside = _target.write(target, source, choice, args.format == 'sparse', shown)
   files = _files(target)
   size = sum(map(os.path.getsize, files))
   if args.json:
@@ -47,6 +51,18 @@ def run(args: argparse.Namespace) -> None:
     say(json.dumps({**tally.to_dict(), 'written': {**written, **beside._asdict()}}, indent=2))
   what = byte_size(size) if len(files) == 1 else f'{len(files)} files, {byte_size(size)}'
   _say(args, f'{tally}\n\nWrote {args.output!r}, {what}. {_NEXT[args.format]}{_said(beside)}')
+
+
+def _say_dry(args: argparse.Namespace, tally: Tally, leaves: int, size: int, files: int) -> None:
+  """Says what would be written: so many bytes, without the headers, in so many files."""
+  if args.json:
+    planned = {'path': args.output, 'format': args.format, 'bytes': size, 'files': files}
+    say(json.dumps({**tally.to_dict(), 'would_write': planned}, indent=2))
+  where = f'{args.output!r}, about {byte_size(size)}'
+  where += '' if files == 1 else f' in {files} files'
+  pruned = f'{tally.size - tally.nonzero:,} of {plural(tally.size, "weight")} would be zero'
+  dry = f'Dry run: {pruned}, in {plural(leaves, "leaf")} that are pruned.'
+  _say(args, f'{tally}\n\n{dry}\nNothing was written; it would be {where}.')
 
 
 _NEXT = {

@@ -36,12 +36,24 @@ def planned(source: ModelSource, choice: Choice, sparse: bool) -> list[_leaf.Lea
   return plans
 
 
+def foreseen(output: Output, source: ModelSource, choice: Choice, sparse: bool) -> tuple[int, int]:
+  """How many bytes would be written, without headers, and to how many files."""
+  plans = _checked(source, choice, sparse)
+  files = 1 if output.file else len(_output.groups(source, plans, output.most))
+  return sum(map(_writer.nbytes, plans)), files
+
+
+def _checked(source: ModelSource, choice: Choice, sparse: bool) -> list[_leaf.Leaf]:
+  plans = planned(source, choice, sparse)
+  _check_names([tensor.name for plan in plans for tensor in _leaf.tensors(plan)])
+  return plans
+
+
 def write(
   output: Output, source: ModelSource, choice: Choice, sparse: bool, shown: Shown
 ) -> _beside.Beside:
   """Writes all leaves, and what belongs beside them, which it returns."""
-  plans = planned(source, choice, sparse)
-  _check_names([tensor.name for plan in plans for tensor in _leaf.tensors(plan)])
+  plans = _checked(source, choice, sparse)
   groups = _output.groups(source, plans, output.most)
   found, folder = _beside.Beside([], []), source.folder or ''
   if source.folder is not None and source.files is not None and output.is_folder:

@@ -87,6 +87,10 @@ USAGE = {
     ['prune', 'a', 'b', '--sparsity', '.5', '--quiet', '--json'],
     r'--json: not allowed with argument --quiet',
   ),
+  'quiet dry run': (
+    ['prune', 'a', 'b', '--sparsity', '.5', '--dry-run', '--quiet'],
+    r'--dry-run is there to be read\. Leave --quiet out',
+  ),
   'large seed': (
     ['prune', 'a', 'b', '--sparsity', '.5', '--scorer', 'random', '--seed', f'{2**32}'],
     r"--seed: must be a whole number from 0 to 4294967295; got '4294967296'",
@@ -119,6 +123,12 @@ def test_input(tmp_path, capsys, into):
   said = prune(into, '--where', 'i')
   assert "a filter of floating leaves; got int64 of shape (4,) at leaf 'i'. Exclude" in said
   assert said.endswith('Exclude the leaf with --where.\n')
+  vectors = foreign(tmp_path / 'vectors', {'norm.weight': np.ones(4, np.float32)})
+  said = prune(vectors)
+  assert 'got none, so the default, which selects no weights' in said
+  assert 'jprune.tree.skipped says why. --where with the path of a leaf chooses exactly' in said
+  said = prune(vectors, '--where', 'norm')
+  assert 'To choose these all the same, pass their paths, each with a --where of its own' in said
   (tmp_path / 'text').write_text('{"w": 1}')
   assert 'must be a complete safetensors file' in prune(tmp_path / 'text')
   assert 'at least one tensor' in prune(foreign(tmp_path / 'none', {}))
