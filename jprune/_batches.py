@@ -32,7 +32,7 @@ def as_iterable(function: str, batches: Sequence[Any]) -> Iterable[Any]:
   if not batches:
     raise _checks.no_batches(function)
   if len(batches) == 1 and _is_list_of_batches(batches[0]):
-    raise _checks.list_of_batches(function, len(batches[0]))
+    raise _checks.list_of_batches(function, batches[0])
   if len(batches) == 1 and _is_loader(batches[0]):
     return batches[0]
   return batches

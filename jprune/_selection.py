@@ -243,6 +243,8 @@ def scores_by(
     raise _checks.arguments_not_wanted(
       function, [*scorer_args, *(['key'] if key is not None else [])]
     )
+  elif [*map(id, jax.tree.leaves(found))] == [*map(id, jax.tree.leaves(params))]:
+    _checks.check_not_params(function, 'scorer', jax.tree.leaves(found))
   stats = {**bound, **scorer_args}.get('stats')
   paths, leaves, treedef = tree.flatten(params)
   out = []

@@ -63,6 +63,7 @@ from jprune._checks.selection import caps_contradict as caps_contradict
 from jprune._checks.selection import check_axis as check_axis
 from jprune._checks.selection import check_int as check_int
 from jprune._checks.selection import check_measured_pattern as check_measured_pattern
+from jprune._checks.selection import check_not_params as check_not_params
 from jprune._checks.selection import check_pattern as check_pattern
 from jprune._checks.selection import check_scorer as check_scorer
 from jprune._checks.selection import check_values as check_values

@@ -86,8 +86,9 @@ def check_tree(function: str, argument: str, given: Any) -> None:
   found = None if type(given) in (dict, list, tuple) else foreign(given)
   if found is None or (found.is_tree and not isinstance(given, type)):
     return
-  got = f'{found.called}, {_name(given)}'
-  raise TypeError(message(function, argument, 'a tree of arrays', got, found.as_params))
+  raise TypeError(
+    message(function, argument, 'a tree of arrays', _shown(found, given), found.as_params)
+  )
 
 
 def not_an_array(function: str, path: str, leaf: Any, params: Any) -> TypeError:
@@ -96,7 +97,7 @@ def not_an_array(function: str, path: str, leaf: Any, params: Any) -> TypeError:
   if found is None or not found.is_tree:
     fix = 'Close over what is no array.'
     return TypeError(message(function, 'params', 'arrays', type(leaf).__name__, fix, path))
-  got = f'{found.called}, {_name(params)}, with {type(leaf).__name__}'
+  got = f'{_shown(found, params)}, with {type(leaf).__name__}'
   return TypeError(message(function, 'params', 'arrays', got, found.as_params, path))
 
 
@@ -113,8 +114,8 @@ def misunderstood(
     return None
   if found := foreign(fn):
     constraint = 'a function of the params and further arguments'
-    got = f'{found.called}, {_name(fn)}'
-    return TypeError(message(function, argument, constraint, got, found.as_function))
+    fix = found.as_function if argument == 'fn' else f'Let a function call it: {found.as_function}'
+    return TypeError(message(function, argument, constraint, _shown(found, fn), fix))
   if not _refused_by_flax(error):
     return None
   model = getattr(fn, 'func', fn)
@@ -144,8 +145,10 @@ def _refused_by_flax(error: BaseException | None) -> bool:
   return False
 
 
-def _name(value: Any) -> str:
-  return f'the class {value.__name__}' if isinstance(value, type) else type(value).__name__
+def _shown(found: Foreign, value: Any) -> str:
+  """What an object is, and its class."""
+  name = f'the class {value.__name__}' if isinstance(value, type) else type(value).__name__
+  return found.called if name in found.called else f'{found.called}, {name}'
 
 
 def is_state(value: Any) -> bool:

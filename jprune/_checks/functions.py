@@ -8,13 +8,18 @@ from typing import Any
 
 import jax
 
+from jprune._checks.foreign import foreign
 from jprune._checks.words import kind, listed, message
 
 
 def not_a_function(function: str, fn: Any) -> TypeError:
+  known = foreign(fn)
   fix = 'Pass model.apply, or for an NNX module jprune.nnx.functional(model).'
+  got = type(fn).__name__
+  if known is not None:
+    got, fix = f'{known.called}, {got}', known.as_function
   constraint = 'a function of the params and further arguments'
-  return TypeError(message(function, 'fn', constraint, f'{type(fn).__name__}', fix))
+  return TypeError(message(function, 'fn', constraint, got, fix))
 
 
 def check_functions_first(function: str, argument: str, fn: Any, params: Any) -> None:
@@ -93,7 +98,9 @@ def check_batches(function: str, batches: Any) -> None:
     raise TypeError(message(function, 'batches', 'an iterable of batches', kind(batches), fix))
 
 
-def list_of_batches(function: str, number: int) -> TypeError:
-  got = f'one list of {number} trees of one kind'
-  fix = 'Unpack it with *; if it is one batch, make it a tuple.'
+def list_of_batches(function: str, batches: Any) -> TypeError:
+  got = f'one {type(batches).__name__} of {len(batches)}'
+  fix = f'Unpack it: {function}(..., *batches).'
+  if isinstance(batches, list):
+    fix += ' If it is one batch, make it a tuple.'
   return TypeError(message(function, 'batches', 'passed one by one', got, fix))

@@ -179,6 +179,19 @@ def bad_distribution(function: str, distribution: Any) -> TypeError:
   return TypeError(message(function, 'distribution', 'a function', shown(distribution), fix))
 
 
+def check_not_params(function: str, argument: str, leaves: Sequence[Any]) -> None:
+  """Refuses, as scores, all the arrays of the params themselves.
+
+  Unless none is negative: then they are their magnitudes. Nothing is said under a trace.
+  """
+  floating = [x for x in leaves if np.issubdtype(getattr(x, 'dtype', object), np.number)]
+  if any(isinstance(x, Tracer) for x in leaves) or not any(bool((x < 0).any()) for x in floating):
+    return
+  fix = 'Score them first, for example jprune.scores.magnitude(params).'
+  got = 'the params themselves, negative ones among them'
+  raise ValueError(message(function, argument, 'scores, higher for what is to stay', got, fix))
+
+
 def check_scorer(function: str, scorer: Any) -> None:
   """Refuses what is neither a function nor a tree of scores."""
   if scorer is None or isinstance(scorer, (str, bool, int, float)):

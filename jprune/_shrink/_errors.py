@@ -49,6 +49,14 @@ def no_effect(function: str, path: str, axis: int, why: str) -> ValueError:
   return ValueError(message(function, 'masks', constraint, got, fix))
 
 
+def words_nothing_shrinks(function: str) -> str:
+  return (
+    f'{function}: `masks` leave some of every unit, so nothing gets smaller: pruned weights are '
+    'zeros in params of the same shapes. jprune.masks.channels(scores, graph, sparsity) prunes '
+    'whole units; strict=False says nothing.'
+  )
+
+
 def flattened(function: str, path: str, size: int) -> ValueError:
   constraint = 'a tree that mirrors the params'
   got = f'a vector of {size} entries, as many as the params have together'

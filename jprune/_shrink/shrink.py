@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -35,6 +36,10 @@ class Shrunk:
     params: the small params, masked where single weights are pruned; structure, dtypes and (along
       axes that still divide) shardings of the full ones.
     plan: which indices stay; slices optimizer states and all else that mirrors the params.
+
+  Warns:
+    UserWarning: with ``strict``, if the masks prune single weights only, so that nothing gets
+      smaller. Masks that prune nothing pass without a word.
 
   Examples:
     >>> fn = lambda params, x: jax.nn.relu(x @ params['in']) @ params['out']
@@ -136,6 +141,8 @@ def shrink(
   kept = as_kept(kept_axes(graph, units))
   if strict and not kept:
     _check_no_channels(graph, found)
+    if any(mask is not None and not mask.keeps_all for mask in found):
+      warnings.warn(_errors.words_nothing_shrinks('shrink'), UserWarning, stacklevel=3)
   plan = Plan(
     {path: leaf.shape for path, leaf in graph.leaves.items()},
     kept,

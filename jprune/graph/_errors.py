@@ -8,13 +8,18 @@ from typing import Any
 from jprune._checks.words import kind, listed, message, shown
 
 
-def not_traceable(function: str, error: Exception) -> TypeError:
+def not_traceable(function: str, error: Exception, args: Any = ()) -> TypeError:
   constraint = 'a function that takes these params and args and returns arrays'
   first = str(error).strip().split('\n')[0].rstrip('.')
   fix = (
     'Call fn(params, *args) by itself to see more; bind keywords and what is no array '
     'with functools.partial.'
   )
+  if function == 'capture' and any(isinstance(each, list) for each in args):
+    fix = (
+      'One of the args is a list, which is one argument: several batches go, one after the other, '
+      'into capture_batches(fn, params, batches).'
+    )
   return TypeError(message(function, 'fn', constraint, f'{type(error).__name__}: {first}', fix))
 
 

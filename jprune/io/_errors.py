@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jax.core import Tracer
 
 from jprune._checks.files import _of_system, _special
+from jprune._checks.foreign import foreign, is_state
 from jprune._checks.words import differing, kind, listed, message, quoted, shortened, shown
 
 
@@ -36,15 +37,24 @@ def not_read(function: str, argument: str, path: str, error: OSError) -> OSError
   return _of_system(function, argument, 'a file that can be read', path, error)
 
 
-def not_storable(function: str, argument: str, path: str, leaf: Any) -> TypeError:
+def not_storable(
+  function: str, argument: str, path: str, leaf: Any, params: Any = None
+) -> TypeError:
   """A leaf without bytes to store: a key, a tracer, a shape, a function."""
   shown = kind(leaf)
   if isinstance(leaf, Tracer):
     shown, fix = f'a traced {shown}', 'Call it outside jit, grad and vmap.'
   elif isinstance(leaf, jax.ShapeDtypeStruct):
     shown, fix = f'a shape struct of shape {leaf.shape}', 'Pass arrays that have values.'
+  elif found := foreign(params):
+    shown, fix = f'{found.called} with {shown}', found.as_params
   elif hasattr(leaf, 'dtype') and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
     fix = 'Save jax.random.key_data(key), and wrap it again after loading.'
+    if is_state(params):
+      fix = (
+        'Leave random keys out: nnx.filter_state(state, nnx.Not(nnx.RngState)), or save the params '
+        'of jprune.nnx.functional(model), which has none.'
+      )
   elif hasattr(leaf, 'dtype'):
     fix = 'Cast it to a dtype of JAX.'
   else:

@@ -132,9 +132,9 @@ def _checked(function: str, params: Params, masks: Masks) -> tuple[list[Any], li
     raise _checks.empty_tree(function)
   _checks.check_distinct(function, paths)
   for path, leaf in zip(paths, leaves):
-    _check_leaf(function, 'params', path, leaf)
+    _check_leaf(function, 'params', path, leaf, params)
     if leaf.dtype.name not in _container.CODES:
-      raise _errors.not_storable(function, 'params', path, leaf)
+      raise _errors.not_storable(function, 'params', path, leaf, params)
   if masks is None:
     return leaves, [None] * len(leaves)
   found = aligned(function, params, masks)
@@ -151,7 +151,7 @@ def _described(function: str, params: Params) -> Any:
     raise _errors.nested_too_deeply(function) from None
 
 
-def _check_leaf(function: str, argument: str, path: str, leaf: Any) -> None:
+def _check_leaf(function: str, argument: str, path: str, leaf: Any, params: Params = None) -> None:
   shape_only = isinstance(leaf, jax.ShapeDtypeStruct)
   if not tree.is_array(leaf) or shape_only or tree.is_traced(leaf):
-    raise _errors.not_storable(function, argument, path, leaf)
+    raise _errors.not_storable(function, argument, path, leaf, params)

@@ -27,10 +27,11 @@ def is_end(node: Any) -> bool:
 
 def holds_masks(node: Any) -> bool:
   """Whether a tree is, or has in it, the state of something that prunes."""
-  return any(_has_masks(each) for each in jax.tree.leaves(node, is_leaf=_has_masks))
+  return any(has_masks(each) for each in jax.tree.leaves(node, is_leaf=has_masks))
 
 
-def _has_masks(node: Any) -> bool:
+def has_masks(node: Any) -> bool:
+  """Whether this is the state of something that prunes."""
   return isinstance(node, tuple) and 'masks' in getattr(node, '_fields', ())
 
 
@@ -112,7 +113,7 @@ def states_in(function: str, state: Any) -> list[Any]:
 
 def _nodes(state: Any) -> list[Any]:
   """The states that have masks; of those that only mask updates, none if there are others."""
-  found = [node for node in jax.tree.leaves(state, is_leaf=_has_masks) if _has_masks(node)]
+  found = [node for node in jax.tree.leaves(state, is_leaf=has_masks) if has_masks(node)]
   return [node for node in found if type(node).__name__ != 'MaskUpdatesState'] or found
 
 

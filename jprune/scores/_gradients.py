@@ -131,7 +131,7 @@ def summed(
 
   def step(floating, arrays, total, number, batch, *extra):
     def loss(leaves: Leaves, batch: Any) -> jax.Array:
-      value = _loss(loss_fn, weights.joined(leaves, arrays), batch)
+      value = _loss(function, loss_fn, weights.joined(leaves, arrays), batch)
       _errors.check_loss(function, value)
       return value.astype(jnp.float32)
 
@@ -225,13 +225,23 @@ def _single(value: jax.Array) -> jax.Array:
   return value.astype(jnp.float32)
 
 
-def _loss(loss_fn: LossFn, params: Params, batch: Any) -> Any:
+def _loss(function: str, loss_fn: LossFn, params: Params, batch: Any) -> Any:
   try:
     return loss_fn(params, batch)
   except Exception as error:
+    if isinstance(batch, (list, tuple)) and batch and _is_batch(loss_fn, params, batch[0]):
+      raise _checks.list_of_batches(function, batch) from error
     if isinstance(batch, list):
       error.add_note('The batch is a list. If it is a list of batches, unpack it with *.')
     raise
+
+
+def _is_batch(loss_fn: LossFn, params: Params, batch: Any) -> bool:
+  """Whether there is a loss of this, by shapes alone."""
+  try:
+    return jax.eval_shape(loss_fn, params, batch).shape == ()
+  except Exception:
+    return False
 
 
 def _check_batch(function: str, number: int, batch: Any) -> None:

@@ -15,6 +15,7 @@ from jprune.transforms._ac_dc import ac_dc as ac_dc
 from jprune.transforms._admm import admm as admm
 from jprune.transforms._behind_masks import sr_ste as sr_ste
 from jprune.transforms._behind_masks import straight_through as straight_through
+from jprune.transforms._check import check as check
 from jprune.transforms._gradual import gradual as gradual
 from jprune.transforms._keep_pruned import KeepPrunedState as KeepPrunedState
 from jprune.transforms._keep_pruned import keep_pruned as keep_pruned

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,8 +11,23 @@ from jprune._checks.words import differing, listed, message, shown
 
 
 def missing_params(function: str) -> ValueError:
+  """No params in ``update``: never given, or dropped by what is wrapped around."""
   fix = 'Call tx.update(updates, state, params).'
+  if wrapper := _drops_params(sys._getframe(1)):
+    fix = f'{wrapper} was given them and passes none on: put what prunes outside of it.'
   return ValueError(message(function, 'params', 'the params that the updates are for', 'None', fix))
+
+
+def _drops_params(frame: Any) -> str | None:
+  """The innermost ``update`` on the way here that has params, by its name in its package."""
+  while frame is not None:
+    code = frame.f_code
+    arguments = code.co_varnames[: code.co_argcount]
+    if 'updates' in arguments and 'params' in arguments and frame.f_locals['params'] is not None:
+      package = frame.f_globals.get('__name__', '').split('.')[0]
+      return f'{package}.{code.co_qualname.split(".")[0]}'
+    frame = frame.f_back
+  return None
 
 
 def other_than_init(
@@ -81,10 +97,44 @@ def other_schedule(function: str, found: int, expected: int) -> ValueError:
   return ValueError(message(function, 'state', constraint, f'one with {found}', fix))
 
 
-def check_optimizer(function: str, inner: Any) -> None:
+def flattened(function: str) -> ValueError:
+  constraint = 'for the params that `init` sees'
+  fix = 'optax.flatten hides their leaves: optax.chain(optax.flatten(...), keep_pruned(masks)).'
+  got = 'a tree for a single vector'
+  return ValueError(message(function, 'masks', constraint, got, fix))
+
+
+def check_optimizer(function: str, inner: Any, argument: str = 'inner') -> None:
   if not all(callable(getattr(inner, name, None)) for name in ('init', 'update')):
-    fix = 'Pass it first: gradual(optax.adam(1e-3), sparsity, every=100).'
-    raise TypeError(message(function, 'inner', 'an optax transformation', shown(inner), fix))
+    fix = (
+      'Pass it first: gradual(optax.adam(1e-3), sparsity, every=100).'
+      if argument == 'inner'
+      else 'For example optax.chain(optax.adam(1e-3), jprune.keep_pruned(masks)).'
+    )
+    raise TypeError(message(function, argument, 'an optax transformation', shown(inner), fix))
+
+
+def not_kept_at_zero(
+  function: str, step: int, leaves: Sequence[tuple[str, int, int]], from_zero: bool, fix: str
+) -> ValueError:
+  """Pruned weights that are not zero after a step; of each leaf how many, of how many."""
+  (path, alive, pruned), *others = leaves
+  constraint = 'an optimizer after whose steps pruned weights are 0.0'
+  how = 'come back' if from_zero else 'were not 0.0 before and still are not'
+  got = f'{alive} of {pruned} pruned weights that {how}, in step {step},'
+  more = f'So do those of {listed(path for path, *_ in others)}. ' if others else ''
+  return ValueError(message(function, 'tx', constraint, got, more + fix, path))
+
+
+def holds_no_masks(function: str) -> ValueError:
+  fix = 'End the chain with jprune.keep_pruned(masks).'
+  return ValueError(message(function, 'tx', 'an optimizer that holds masks', 'one without', fix))
+
+
+def never_moves(function: str, calls: int) -> ValueError:
+  constraint = f'an optimizer that moves weights within calls={calls} of its calls'
+  fix = 'Raise calls= above the length of its warm-up or accumulation.'
+  return ValueError(message(function, 'tx', constraint, 'one that moved none', fix))
 
 
 def two_sets_of_params(function: str) -> TypeError:

@@ -196,10 +196,10 @@ def test_a_list_of_batches_is_no_batch(scorer):
   params = {'w': jnp.ones((3, 2))}
   loss_fn = lambda p, batch: jnp.mean(jnp.square(batch[0] @ p['w'] - batch[1]))
   pairs = [(jnp.ones((n, 3)), jnp.zeros((n, 2))) for n in (4, 4, 2)]
-  match = r'`batches` must be passed one by one; got one list of 3 trees of one kind\. Unpack it'
+  match = r'`batches` must be passed one by one; got one list of 3\. Unpack it'
   with pytest.raises(TypeError, match=match):
     scorer(params, loss_fn, pairs)
-  with pytest.raises(TypeError, match='one list of 1 trees'):
+  with pytest.raises(TypeError, match=r'one list of 1\. Unpack'):
     scorer(params, loss_fn, pairs[:1])
 
 
@@ -210,6 +210,9 @@ def test_a_batch_may_be_a_list():
 
 def test_a_list_of_arrays_that_the_loss_cannot_take():
   loss_fn = lambda p, x: jnp.mean(x[:, :3] @ p['w'])
+  params = {'w': jnp.ones((3, 2))}
+  with pytest.raises(TypeError, match=r'one list of 2\. Unpack it: snip\(..., \*batches\)'):
+    scores.snip(params, loss_fn, [jnp.ones((4, 3))] * 2)
   with pytest.raises(TypeError, match='list indices') as caught:
-    scores.snip({'w': jnp.ones((3, 2))}, loss_fn, [jnp.ones((4, 3))] * 2)
+    scores.snip(params, loss_fn, [jnp.ones((4, 2))] * 2)  # of which one by itself is no batch
   assert 'If it is a list of batches, unpack it with *.' in str(caught.value.__notes__)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -25,6 +26,8 @@ from jprune.graph._program.traits import Trait, has
 from jprune.graph._rules.base import RULES
 from jprune.typing import Params
 
+_ARRAYS = (jax.Array, np.ndarray)
+
 
 class Traced:
   """A function, traced at full shapes, with the axes of all its values coupled.
@@ -32,6 +35,7 @@ class Traced:
   Attributes:
     paths: of the leaves of the params, in tree order.
     leaves: their shapes and dtypes.
+    arrays: the arrays themselves, as long as somebody else has them; ``None`` for other leaves.
     treedef: structure of the params.
     dims: dimensions of the leaves.
     inputs: dimensions of the arguments.
@@ -63,6 +67,7 @@ class Traced:
       if not tree.is_array(value) and not isinstance(value, (bool, int, float, complex)):
         raise _checks.not_an_array(function, path, value, params)
     self.leaves = [jax.ShapeDtypeStruct(np.shape(x), _dtype(x)) for x in values]
+    self.arrays = [weakref.ref(x) if isinstance(x, _ARRAYS) else None for x in values]
     jaxpr, out_shape = _make_jaxpr(function, fn, params, args)
     self.foreign = has_foreign(jaxpr.jaxpr, RULES)
     if self.foreign:
@@ -171,7 +176,7 @@ def _make_jaxpr(function: str, fn: Any, params: Params, args: Any) -> tuple[Any,
   try:
     return jax.make_jaxpr(fn, return_shape=True)(params, *args)
   except Exception as error:
-    raise _errors.not_traceable(function, error) from error
+    raise _errors.not_traceable(function, error, args) from error
 
 
 def _states(

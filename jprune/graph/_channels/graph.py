@@ -74,6 +74,18 @@ class ChannelGraph:
     """For each result of the function, the place of the param whose new value it is."""
     return self._traced.states
 
+  def made_of(self, leaves: Sequence[Any]) -> bool:
+    """Whether these are the very arrays that the function was traced with.
+
+    Args:
+      leaves: one for each leaf of the params, in tree order.
+
+    Returns:
+      A bool; ``False`` if it was traced with shapes.
+    """
+    own = [ref and ref() for ref in self._traced.arrays]
+    return all(a is not None and a is b for a, b in zip(own, leaves, strict=True))
+
   @functools.cached_property
   def readers(self) -> tuple[frozenset[str], ...]:
     """For each group, the leaves that only read its channels, as far as is known."""
