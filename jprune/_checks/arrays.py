@@ -116,9 +116,10 @@ def _number_meant(argument: str, value: Any) -> str:
       constraint = 'A sparsity for each leaf is a distribution: '
       return f'{constraint}distribution=jprune.distributions.fixed({{path: sparsity}}).'
     pair = re.fullmatch(r'\s*(\d+):(\d+)\s*', value) if isinstance(value, str) else None
-    if pair or hasattr(value, 'check'):
-      pattern = f'NOfM({pair[1]}, {pair[2]})' if pair else value
-      return f'Pass pattern=jprune.{pattern}.'
+    if pair:
+      return f'Pass pattern=jprune.NOfM({pair[1]}, {pair[2]}).'
+    if hasattr(value, 'check'):
+      return 'Pass it as pattern=.'
   if not isinstance(value, str):
     return ''
   text = value.strip()

@@ -8,7 +8,7 @@ from typing import Any
 
 import jax
 
-from jprune._checks.foreign import foreign
+from jprune._checks.foreign import check_tree, foreign
 from jprune._checks.words import kind, listed, message
 
 
@@ -24,6 +24,8 @@ def not_a_function(function: str, fn: Any) -> TypeError:
 
 def check_functions_first(function: str, argument: str, fn: Any, params: Any) -> None:
   """Refuses a call in which the function and the params have changed places."""
+  if callable(fn):
+    check_tree(function, 'params', params)
   bare = jax.tree_util.all_leaves([params])  # unlike a module, which may be called and has leaves
   if callable(params) and (bare or not callable(fn)):
     constraint = 'a function, and `params` a tree of arrays'

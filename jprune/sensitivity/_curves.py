@@ -11,6 +11,7 @@ import numpy as np
 
 from jprune import _checks, _hosts, scores, tree
 from jprune._batches import shown
+from jprune._entry import public
 from jprune._signature import readable
 from jprune.graph import ChannelGraph
 from jprune.masks import Unstructured
@@ -29,6 +30,7 @@ _TENTHS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
 
 
 @readable
+@public
 def curves(
   evaluate: Callable[[Params], float],
   params: Params,

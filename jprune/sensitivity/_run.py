@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from jprune import _checks, distributions, schedules, scores
+from jprune._entry import public
 from jprune._signature import readable
 from jprune.distributions._needs import needs_of
 from jprune.graph._macs.count import count_macs
@@ -26,6 +27,7 @@ _FINETUNE = 'finetune(params, masks, round) -> params'
 
 
 @readable
+@public
 def run(
   evaluate: Callable[[Params], float],
   params: Params,

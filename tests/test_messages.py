@@ -1,0 +1,484 @@
+"""What users are told who took one thing for another: the words, short, and never an array."""
+
+from __future__ import annotations
+
+import functools
+import re
+from typing import Any
+
+import equinox
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import nnx
+from flax.training import train_state
+
+import jprune
+import jprune.nnx
+
+X = jnp.ones((2, 6))
+
+
+class Mlp(nn.Module):
+  @nn.compact
+  def __call__(self, x):
+    return nn.Dense(4)(nn.relu(nn.Dense(8)(x)))
+
+
+class Net(nnx.Module):
+  def __init__(self):
+    rngs = nnx.Rngs(0)
+    self.first, self.last = nnx.Linear(6, 8, rngs=rngs), nnx.Linear(8, 4, rngs=rngs)
+    self.norm, self.drop = nnx.BatchNorm(8, rngs=rngs), nnx.Dropout(0.5, rngs=rngs)
+
+  def __call__(self, x):
+    return self.last(self.drop(nnx.relu(self.norm(self.first(x)))))
+
+
+MODEL = Mlp()
+VARIABLES = MODEL.init(jax.random.key(0), X)
+PARAMS = VARIABLES['params']
+FN = lambda params, x: MODEL.apply({'params': params}, x)
+LOSS = lambda params, x: jnp.mean(jnp.square(FN(params, x)))
+NET = Net()
+STATE = nnx.state(NET, nnx.Not(nnx.RngState))
+KERNELS = {path: 0.5 for path in jprune.tree.flatten(PARAMS)[0] if 'kernel' in path}
+
+# by their names alone: neither library is imported
+TORCH = type('Module', (), {'__module__': 'torch.nn.modules.module'})
+HAIKU = type('Transformed', (), {'__module__': 'haiku._src.transform'})
+
+
+@functools.cache
+def masks() -> Any:
+  return jprune.prune(PARAMS, 0.5)
+
+
+@functools.cache
+def graph() -> Any:
+  return jprune.graph.channels(FN, PARAMS, X)
+
+
+def units(sparsity: float) -> Any:
+  return jprune.masks.channels(jprune.scores.magnitude(PARAMS), graph(), sparsity)
+
+
+def said(call: Any, error: type[Exception], words: str, *args: Any) -> str:
+  """What a call raises: of this type, these words, short, and no array's numbers."""
+  with pytest.raises(error, match=words) as caught:
+    call(*args)
+  assert type(caught.value) is error
+  text = str(caught.value)
+  assert len(text) <= 450, text
+  assert '\n' not in text, text
+  assert not re.search(r'\bArray\(|\barray\(\[| at 0x', text), text
+  return text
+
+
+# ---------------------------------------------------------------------- arguments and words
+
+SPELLED = {
+  'prune': (lambda: jprune.prune(PARAMS, sparsty=0.5), 'prune: `sparsty` .* of prune or of its s'),
+  'prune, after a scorer': (
+    lambda: jprune.prune(PARAMS, 0.5, scorer=jprune.scores.snip, loss_fn=LOSS, distributon=None),
+    'prune: `distributon` must be .* its scorer snip; got none of that name. Did .* distribution=',
+  ),
+  'prune, for its scorer': (
+    lambda: jprune.prune(PARAMS, 0.5, pp=2),
+    r'prune: `pp` .* scorer magnitude; .*Did you mean p=\?',
+  ),
+  'prune, beside scores': (
+    lambda: jprune.prune(PARAMS, scorer=jprune.scores.magnitude(PARAMS), sparsty=0.5),
+    r'Did you mean sparsity=\?',
+  ),
+  'tally': (lambda: jprune.tally(PARAMS, maskss=None), r'tally: .* Did you mean masks=\?'),
+  'shrink': (
+    lambda: jprune.shrink(FN, PARAMS, None, X, smal_outputs='a'),
+    "shrink: `args` must be positional; got the keyword 'smal_outputs'. Did you mean small_outputs",
+  ),
+  'reconstruct.prune': (
+    lambda: jprune.reconstruct.prune(FN, PARAMS, [X], sparsty=0.5),
+    r'reconstruct.prune: `sparsty` .*Did you mean sparsity=\?',
+  ),
+  'nothing like it': (
+    lambda: jprune.reconstruct.prune(FN, PARAMS, [X], zzz=0.5),
+    'There are fn=, params=, .* and 9 more',
+  ),
+  'gradual': (
+    lambda: jprune.transforms.gradual(optax.sgd(0.1), 0.5, every=3, distributon=1),
+    r'gradual: `distributon` .*Did you mean distribution=\?',
+  ),
+  'gradual, its own': (
+    lambda: jprune.transforms.gradual(optax.sgd(0.1), 0.5, every=3, edn=1),
+    r'gradual: `edn` .*Did you mean end=\?',
+  ),
+}
+
+
+@pytest.mark.parametrize('name', SPELLED)
+def test_a_misspelt_keyword(name):
+  call, words = SPELLED[name]
+  said(call, TypeError, words)
+
+
+SPARSITIES = [
+  ('90%', TypeError, "must be a number; got '90%'. Write 0.9.$"),
+  ('0.9', TypeError, "must be a number; got '0.9'. Write 0.9.$"),
+  ('most', TypeError, "must be a number; got 'most'.$"),
+  (90, ValueError, r'must be in \[0, 1\]; got 90.0. .* not a percentage. Write 0.9.$'),
+  (1.5, ValueError, 'not a percentage.$'),
+  (KERNELS, TypeError, r'distribution=jprune.distributions.fixed\(\{path: sparsity\}\)'),
+  (jnp.ones(99), TypeError, r'must be a number; got float32 of shape \(99,\)'),
+  ('2:4', TypeError, r'Pass pattern=jprune.NOfM\(2, 4\)'),
+  (jprune.NOfM(2, 4), TypeError, r'got NOfM\(.*Pass it as pattern=.$'),
+]
+
+
+@pytest.mark.parametrize(('sparsity', 'error', 'words'), SPARSITIES, ids=range(len(SPARSITIES)))
+def test_what_is_no_sparsity(sparsity, error, words):
+  calls = [
+    lambda: jprune.prune(PARAMS, sparsity),
+    lambda: jprune.masks.top_k_global(jprune.scores.magnitude(PARAMS), sparsity),
+    lambda: jprune.transforms.gradual(optax.sgd(0.1), sparsity, every=3),
+    lambda: jprune.reconstruct.prune(FN, PARAMS, [X], sparsity=sparsity),
+  ]
+  for call in calls:
+    said(call, error, words)
+
+
+@pytest.mark.parametrize(
+  ('pattern', 'words'),
+  [
+    ('2:4', r"got '2:4'. To keep 2 of every 4 pass jprune.NOfM\(2, 4\).$"),
+    ('1 of 4', r'pass jprune.NOfM\(1, 4\).$'),
+    ((2, 4), r'pass jprune.NOfM\(2, 4\), for tiles jprune.Block\(\(2, 4\)\)'),
+    (2, r'For example jprune.NOfM\(2, 4\), which keeps 2 of every 4'),
+    (None, 'For example jprune.NOfM'),
+    ('unstructured', r'Pass jprune.Unstructured\(\)'),
+    (jprune.Block, r'Call the class: for example jprune.Block\(\(4, 4\)\)'),
+  ],
+)
+def test_what_is_no_pattern(pattern, words):
+  scores = jprune.scores.magnitude(PARAMS)
+  stats = jprune.graph.capture(FN, PARAMS, X, gram=True)
+  calls = [
+    lambda: jprune.prune(PARAMS, 0.5, pattern=pattern),
+    lambda: jprune.masks.top_k(scores, 0.5, pattern=pattern),
+    lambda: jprune.transforms.gradual(optax.sgd(0.1), 0.5, every=3, pattern=pattern),
+    lambda: jprune.reconstruct.prune(FN, PARAMS, [X], sparsity=0.5, pattern=pattern),
+    lambda: jprune.reconstruct.sparsegpt(PARAMS, stats, sparsity=0.5, pattern=pattern),
+    lambda: jprune.sensitivity.run(LOSS, PARAMS, sparsity=0.5, pattern=pattern),
+  ]
+  for call in calls:
+    said(call, TypeError, f'`pattern` must be a pattern; .*{words}')
+
+
+@pytest.mark.parametrize(
+  ('argument', 'word', 'words'),
+  [
+    ('distribution', 'erk', 'Pass the function itself: jprune.distributions.erk.'),
+    ('distribution', 'global', 'jprune.distributions.global_.'),
+    ('distribution', 'zzz', 'For example jprune.distributions.erk.'),
+    ('distribution', KERNELS, r'Pass jprune.distributions.fixed\(...\) of it.'),
+    ('scorer', 'magnitude', 'Pass the function itself: jprune.scores.magnitude.'),
+    ('scorer', 'wandaa', 'Pass the function itself: jprune.scores.wanda.'),
+    ('scorer', 3, 'jprune.scores'),
+  ],
+)
+def test_a_word_for_a_function(argument, word, words):
+  given = {argument: word}
+  calls = [
+    lambda: jprune.prune(PARAMS, 0.5, **given),
+    lambda: jprune.transforms.gradual(optax.sgd(0.1), 0.5, every=3, **given),
+    lambda: jprune.reconstruct.prune(FN, PARAMS, [X], sparsity=0.5, **given),
+  ]
+  for call in calls:
+    said(call, TypeError, f'`{argument}` must be a function.*{words}')
+
+
+@pytest.mark.parametrize(
+  ('entry', 'error', 'words'),
+  [
+    ('Dense_9', ValueError, r"got where\[1\]='Dense_9', which selects no .*Did you mean"),
+    ('bias', ValueError, r"got where\[1\]='bias', which finds only 'Dense_0/bias'"),
+    ('(', ValueError, r"got where\[1\]='\('"),
+    (lambda path, leaf: False, ValueError, r'where\[1\]=the function <lambda>, which selects no'),
+    (3, TypeError, r'got where\[1\]=3. See'),
+  ],
+  ids=['nothing', 'left out', 'malformed', 'predicate', 'number'],
+)
+def test_a_dead_entry_of_a_list(entry, error, words):
+  said(lambda: jprune.prune(PARAMS, 0.5, where=['Dense_0', entry]), error, words)
+  if entry != 'bias':
+    said(lambda: jprune.tree.matching(PARAMS, ['Dense_0', entry]), error, words)
+
+
+# ---------------------------------------------------------------------- modules
+
+AS_PARAMS = [
+  (MODEL, r"a linen module, Mlp. .*model.init\(key, x\)\['params'\]"),
+  (MODEL.bind(VARIABLES), 'a linen module, Mlp'),
+  (Mlp, 'a linen module, the class Mlp'),
+  (NET, r'an NNX module, Net. .*jprune.nnx.functional\(model\)'),
+  (nnx.Optimizer(NET, optax.sgd(0.1), wrt=nnx.Param), r'an NNX optimizer, .*jprune.nnx.functional'),
+  (
+    train_state.TrainState.create(apply_fn=MODEL.apply, params=PARAMS, tx=optax.sgd(0.1)),
+    'a TrainState. Pass state.params.',
+  ),
+  (TORCH(), r'a PyTorch module, .*jnp.asarray\(w.numpy\(\)\)'),
+  (HAIKU(), r'a Haiku transformed, .*transformed.init\(key, x\)'),
+]
+IDS = ['linen', 'bound', 'class', 'nnx', 'optimizer', 'state', 'torch', 'haiku']
+OF_PARAMS = {
+  'prune': lambda p: jprune.prune(p, 0.5),
+  'apply': lambda p: jprune.apply(p, masks()),
+  'tally': lambda p: jprune.tally(p),
+  'shrink': lambda p: jprune.shrink(FN, p, masks(), X),
+  'channels': lambda p: jprune.graph.channels(FN, p, X),
+  'macs': lambda p: jprune.graph.macs(FN, p, X),
+  'roles': lambda p: jprune.graph.roles(FN, p, X),
+  'capture': lambda p: jprune.graph.capture(FN, p, X),
+  'magnitude': lambda p: jprune.scores.magnitude(p),
+  'snip': lambda p: jprune.scores.snip(p, LOSS, X),
+  'reconstruct.prune': lambda p: jprune.reconstruct.prune(FN, p, [X], sparsity=0.5),
+  'curves': lambda p: jprune.sensitivity.curves(lambda p: 0.0, p, sparsities=[0.5]),
+  'keep_pruned': lambda p: jprune.keep_pruned(masks()).init(p),
+  'gradual': lambda p: jprune.transforms.gradual(optax.sgd(0.1), 0.5, every=3).init(p),
+  'check': lambda p: jprune.transforms.check(jprune.keep_pruned(masks()), p),
+}
+
+
+@pytest.mark.parametrize(('given', 'words'), AS_PARAMS, ids=IDS)
+def test_a_module_for_params(given, words):
+  for name, call in OF_PARAMS.items():
+    said(call, TypeError, f'^{name}: `params` must be a tree of arrays; got {words}', given)
+
+
+EQUINOX = equinox.nn.MLP(6, 4, 8, 1, key=jax.random.key(0))
+AS_FUNCTION = [
+  (MODEL, 'a linen module, Mlp. .*model.apply'),
+  (NET, r'an NNX module, Net. .*jprune.nnx.functional\(model\)'),
+  (EQUINOX, r'an Equinox module, MLP. .*jprune.equinox.functional.*equinox.partition\(model'),
+  (TORCH(), 'a PyTorch module'),
+  (HAIKU(), r'a Haiku transformed, .*haiku.without_apply_rng\(transformed\).apply'),
+]
+OF_FUNCTIONS = {
+  'tally: `fn`': lambda f: jprune.tally(PARAMS, masks(), fn=f, args=(X,)),
+  'shrink: `fn`': lambda f: jprune.shrink(f, PARAMS, masks(), X),
+  'channels: `fn`': lambda f: jprune.graph.channels(f, PARAMS, X),
+  'macs: `fn`': lambda f: jprune.graph.macs(f, PARAMS, X),
+  'roles: `fn`': lambda f: jprune.graph.roles(f, PARAMS, X),
+  'capture: `fn`': lambda f: jprune.graph.capture(f, PARAMS, X),
+  'synflow: `fn`': lambda f: jprune.scores.synflow(PARAMS, f, X),
+  'reconstruct.prune: `fn`': lambda f: jprune.reconstruct.prune(f, PARAMS, [X], sparsity=0.5),
+}
+OF_LOSSES = {
+  'snip: `loss_fn`': lambda f: jprune.scores.snip(PARAMS, f, X),
+  'curves: `evaluate`': lambda f: jprune.sensitivity.curves(f, PARAMS, sparsities=[0.5]),
+}
+
+
+@pytest.mark.parametrize(
+  ('given', 'words'), AS_FUNCTION, ids=['linen', 'nnx', 'equinox', 'torch', 'haiku']
+)
+def test_a_module_for_a_function(given, words):
+  for name, call in OF_FUNCTIONS.items():
+    said(call, TypeError, f'^{name} must be a function of .*; got {words}', given)
+
+
+@pytest.mark.parametrize(('given', 'words'), AS_FUNCTION[:3], ids=['linen', 'nnx', 'equinox'])
+def test_a_module_for_a_loss(given, words):
+  for name, call in OF_LOSSES.items():
+    said(call, TypeError, f'^{name} must be a function of .*; got {words}', given)
+
+
+def test_what_a_module_that_can_be_called_with_params_fails_of_is_said():
+  class Loss(equinox.Module):
+    def __call__(self, params, x):
+      return LOSS(params, x)
+
+  np.testing.assert_array_equal(
+    jprune.scores.snip(PARAMS, Loss(), X)['Dense_0']['kernel'],
+    jprune.scores.snip(PARAMS, LOSS, X)['Dense_0']['kernel'],
+  )
+  said(lambda: jprune.scores.snip(PARAMS, Loss()), ValueError, '^snip: `batches` must be at least')
+
+
+def test_an_equinox_module_is_a_tree_unless_a_leaf_has_to_be_an_array():
+  found = jprune.prune(EQUINOX, 0.5)
+  assert jax.tree.structure(found) != jax.tree.structure(EQUINOX)
+  for call in (jprune.graph.channels, jprune.graph.capture):
+    said(
+      call,
+      TypeError,
+      r"an Equinox module, MLP, with .* at leaf 'activation'. .*equinox.partition\(model",
+      lambda model, x: jax.vmap(model)(x),
+      EQUINOX,
+      X,
+    )
+
+
+def test_variables_for_params_and_the_reverse():
+  said(
+    lambda: jprune.scores.snip(VARIABLES, LOSS, X),
+    TypeError,
+    r"^snip: `params` must be what `loss_fn` takes; got all variables.*Pass variables\['params'\]",
+  )
+  for call in (jprune.graph.channels, jprune.graph.macs):
+    words = r"must be what `fn` takes; got all variables.*Pass variables\['params'\]"
+    said(call, TypeError, words, FN, VARIABLES, X)
+    words = r"got params without 'params'. Pass \{'params': params\}, or lambda"
+    said(call, TypeError, words, MODEL.apply, PARAMS, X)
+    call(MODEL.apply, VARIABLES, X)
+
+
+# ---------------------------------------------------------------------- trees beside trees
+
+BESIDE = {
+  'apply': lambda p, m: jprune.apply(p, m),
+  'tally': lambda p, m: jprune.tally(p, m),
+  'save': lambda p, m: jprune.save('/nowhere/at/all', p, m),
+  'prune': lambda p, m: jprune.prune(p, 0.6, masks=m),
+}
+
+
+@pytest.mark.parametrize('name', BESIDE)
+def test_a_state_beside_dicts(name):
+  call, pure = BESIDE[name], nnx.to_pure_dict(STATE)
+  of_state, of_dict = jprune.prune(STATE, 0.5), jprune.prune(pure, 0.5)
+  words = 'the same leaf paths in other containers: '
+  text = said(lambda: call(STATE, of_dict), ValueError, f'{words}dict for nnx.State. Convert it: ')
+  assert 'jax.tree.structure(params).unflatten(jax.tree.leaves(masks, is_leaf=' in text
+  text = said(lambda: call(pure, of_state), ValueError, f'{words}nnx.State for dict. Convert it: ')
+  assert text.endswith('nnx.to_pure_dict(masks).')
+
+
+def test_what_is_said_of_states_and_dicts_works():
+  pure = nnx.to_pure_dict(STATE)
+  of_state, of_dict = jprune.prune(STATE, 0.5), jprune.prune(pure, 0.5)
+  jprune.apply(pure, nnx.to_pure_dict(of_state))
+  leaves = jax.tree.leaves(of_dict, is_leaf=lambda leaf: leaf is None)
+  found = jprune.apply(STATE, jax.tree.structure(STATE).unflatten(leaves))
+  assert jax.tree.structure(found) == jax.tree.structure(STATE)
+  for masks in (of_state, of_dict):  # by path, whatever the containers
+    jprune.keep_pruned(masks).init(STATE)
+    jprune.keep_pruned(masks).init(pure)
+
+
+@pytest.mark.parametrize(
+  'make',
+  [
+    lambda m: optax.chain(optax.sgd(0.1), jprune.keep_pruned(m)),
+    lambda m: optax.chain(jprune.mask_updates(m), optax.sgd(0.1)),
+    lambda m: jprune.transforms.gradual(optax.sgd(0.1), 0.5, every=3, masks=m),
+  ],
+  ids=['keep_pruned', 'mask_updates', 'gradual'],
+)
+def test_masks_of_all_variables_in_an_optimizer_of_params(make):
+  masks, words = jprune.prune(STATE, 0.5), r'nnx.filter_state\(masks, nnx.Param\)'
+  said(lambda: nnx.Optimizer(NET, make(masks), wrt=nnx.Param), ValueError, words)
+  nnx.Optimizer(NET, make(nnx.filter_state(masks, nnx.Param)), wrt=nnx.Param)
+
+
+def test_masks_of_variables_beside_params_and_the_reverse():
+  words = r"It is of all variables: pass masks\['params'\]."
+  said(lambda: jprune.apply(PARAMS, {'params': masks()}), ValueError, words)
+  words = r"The params are all variables: .* pass params\['params'\]."
+  said(lambda: jprune.apply(VARIABLES, masks()), ValueError, words)
+
+
+def test_saving_a_state_with_random_keys(tmp_path):
+  state, path = nnx.state(NET), tmp_path / 'a.safetensors'
+  words = (
+    r'Leave random keys out: nnx.filter_state\(state, nnx.Not\(nnx.RngState\)\), or .*functional'
+  )
+  said(lambda: jprune.save(path, state), TypeError, words)
+  said(lambda: jprune.save(path, NET), TypeError, r'an NNX module .*jprune.nnx.functional\(model\)')
+  jprune.save(path, nnx.filter_state(state, nnx.Not(nnx.RngState)))
+  jprune.save(path, jprune.nnx.functional(NET)[1])
+
+
+def test_batches_in_a_list():
+  words = r'passed one by one; got one {} of 2. Unpack it: {}\(..., \*batches\).'
+  for scorer in (jprune.scores.snip, jprune.scores.grasp, jprune.scores.fisher):
+    for form in (list, tuple):
+      match = words.format(form.__name__, scorer.__name__)
+      said(scorer, TypeError, match, PARAMS, LOSS, form([X, X]))
+  words_ = 'One of the args is a list.* capture_batches'
+  said(lambda: jprune.graph.capture(FN, PARAMS, [X, X]), TypeError, words_)
+  words = r'`batches` must be an iterable of batches; .* Write \[batch\]'
+  said(lambda: jprune.reconstruct.prune(FN, PARAMS, X, sparsity=0.5), TypeError, words)
+
+
+# ---------------------------------------------------------------------- masks that do nothing
+
+
+def test_shrinking_where_nothing_shrinks():
+  single = jprune.prune(PARAMS, 0.1)
+  with pytest.warns(UserWarning, match='nothing gets smaller.*jprune.masks.channels') as caught:
+    small = jprune.shrink(FN, PARAMS, single, X)
+  assert caught[0].filename == __file__
+  assert len(str(caught[0].message)) < 300
+  assert jax.tree.map(jnp.shape, small.params) == jax.tree.map(jnp.shape, PARAMS)
+  jprune.shrink(FN, PARAMS, single, X, strict=False)
+  for quiet in (units(0.0), jax.tree.map(lambda leaf: None, PARAMS), units(0.5)):
+    jprune.shrink(FN, PARAMS, quiet, X)
+
+
+def test_params_where_scores_belong():
+  words = r'must be scores, .*; got the params themselves.*jprune.scores.magnitude\(params\)'
+  said(
+    lambda: jprune.masks.channels(PARAMS, graph(), 0.5), ValueError, f'channels: `scores` {words}'
+  )
+  said(lambda: jprune.prune(PARAMS, 0.5, scorer=PARAMS), ValueError, f'prune: `scorer` {words}')
+  copies = jax.tree.map(jnp.copy, PARAMS)  # scores that may have any sign
+  jprune.masks.channels(copies, graph(), 0.5)
+  jprune.prune(PARAMS, 0.5, scorer=copies)
+  sizes = jax.tree.map(jnp.abs, PARAMS)  # as good as their magnitudes
+  of_sizes = jprune.graph.channels(FN, sizes, X)
+  found = jprune.masks.channels(sizes, of_sizes, 0.5)
+  same = jprune.masks.channels(jprune.scores.magnitude(sizes), of_sizes, 0.5)
+  jax.tree.map(np.testing.assert_array_equal, found, same)
+  shapes = jprune.graph.channels(FN, jax.eval_shape(lambda: PARAMS), X)
+  jprune.masks.channels(PARAMS, shapes, 0.5)  # nobody can know
+
+
+# ---------------------------------------------------------------------- optimizers
+
+
+def dropping(inner: Any) -> optax.GradientTransformation:
+  def update_fn(updates, state, params=None):
+    return inner.update(updates, state)
+
+  return optax.GradientTransformation(inner.init, update_fn)
+
+
+def test_no_params_to_update():
+  _no_params(jprune.transforms.gradual(optax.sgd(0.1), 0.5, every=3), 'gradual')
+  _no_params(jprune.keep_pruned(masks()), 'keep_pruned')
+
+
+def _no_params(tx: Any, name: str) -> None:
+  state, words = tx.init(PARAMS), f'^{name}: `params` must be the params that the updates are for; '
+  said(lambda: tx.update(PARAMS, state), ValueError, f'{words}got None. Call tx.update')
+  wrapped = optax.chain(dropping(tx))
+  state, words = wrapped.init(PARAMS), f'{words}.* tests.dropping was given them and passes none on'
+  said(lambda: wrapped.update(PARAMS, state, PARAMS), ValueError, words)
+  step = jax.jit(lambda updates, state, params: wrapped.update(updates, state, params))
+  said(lambda: step(PARAMS, state, PARAMS), ValueError, words)
+  said(lambda: wrapped.update(PARAMS, state), ValueError, 'Call tx.update')
+
+
+def test_masks_inside_of_what_flattens():
+  words = 'optax.flatten hides their leaves: optax.chain'
+  said(lambda: optax.flatten(jprune.keep_pruned(masks())).init(PARAMS), ValueError, words)
+
+
+def test_names_are_those_that_are_there():
+  for name in ('to_pure_dict', 'filter_state', 'Not', 'RngState', 'Param'):
+    assert hasattr(nnx, name)
+  for name in ('partition', 'is_inexact_array'):
+    assert hasattr(equinox, name)
