@@ -308,6 +308,7 @@ def training(x: jax.Array) -> None:
   print(len(all_of_them))
 
   tx = optax.chain(inner, all_of_them['keep_pruned'])
+  of.check(tx, params, calls=8)
   state = tx.init(params)
   updates, state = tx.update(jax.grad(loss)(params, x), state, params)
   params = optax.apply_updates(params, updates)

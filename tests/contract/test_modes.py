@@ -361,6 +361,7 @@ CALLS = {
   'transforms.srigl': lambda m: trained(m, transforms.srigl, 0.5, every=1, key=m.key),
   'transforms.static': lambda m: trained(m, transforms.static, 0.5, key=m.key),
   'transforms.straight_through': lambda m: trained(m, transforms.straight_through, 0.5),
+  'transforms.check': lambda m: transforms.check(jprune.keep_pruned(m.masks), m.params),
   'transforms.keep_pruned transforms.KeepPrunedState': lambda m: updated(jprune.keep_pruned, m),
   'transforms.mask_updates transforms.MaskUpdatesState': lambda m: updated(jprune.mask_updates, m),
   'tree.along': lambda m: tree.along(m.params, m.masks),
