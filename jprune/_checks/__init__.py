@@ -16,6 +16,7 @@ from jprune._checks.arrays import check_numeric as check_numeric
 from jprune._checks.arrays import check_positive_int as check_positive_int
 from jprune._checks.arrays import check_shape as check_shape
 from jprune._checks.arrays import in_file as in_file
+from jprune._checks.arrays import not_a_number as not_a_number
 from jprune._checks.arrays import opened as opened
 from jprune._checks.arrays import opened_distribution as opened_distribution
 from jprune._checks.arrays import opened_with as opened_with

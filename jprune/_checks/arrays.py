@@ -105,8 +105,12 @@ def check_numeric(function: str, argument: str, value: Any, path: str | None = N
   else:
     good = isinstance(value, numbers.Real) and not isinstance(value, bool)
   if not good:
-    fix = _number_meant(argument, value)
-    raise TypeError(message(function, argument, 'a number', shown(value), fix, path))
+    raise not_a_number(function, argument, value, path)
+
+
+def not_a_number(function: str, argument: str, value: Any, path: str | None = None) -> TypeError:
+  fix = _number_meant(argument, value)
+  return TypeError(message(function, argument, 'a number', shown(value), fix, path))
 
 
 def _number_meant(argument: str, value: Any) -> str:

@@ -43,7 +43,11 @@ class _Seen(NamedTuple):
 
 @explicit
 def check(
-  tx: optax.GradientTransformation, params: Params, *, calls: int = 64, **extra_args: Any
+  tx: optax.GradientTransformation | optax.MultiSteps,
+  params: Params,
+  *,
+  calls: int = 64,
+  **extra_args: Any,
 ) -> None:
   """Tries out whether pruned weights stay at 0.0 under an optimizer; call it once before training.
 

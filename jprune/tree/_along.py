@@ -81,7 +81,7 @@ def by_leaf_for(
   """:func:`by_leaf` for a function with an argument; ``reference`` is what it calls the params."""
   paths, _, _ = flatten(params)
   if isinstance(values, str):
-    _checks.check_numeric(function, argument, values)
+    raise _checks.not_a_number(function, argument, values)
   if isinstance(values, (int, float)) or (is_array(values) and values.shape == ()):
     return [values] * len(paths)
   by_path = isinstance(values, Mapping) and values and set(values) <= set(paths)
