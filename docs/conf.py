@@ -163,6 +163,12 @@ def whole_docstring(self) -> tuple[str, list[str]]:
   return '', self.__class__(lines, self._config).lines()
 
 
+def whole_returns(self, preprocess_types: bool = False) -> list:
+  """The same of what a function returns, whose type its signature says."""
+  lines = self._dedent(self._consume_to_next_section())
+  return [('', '', self.__class__(lines, self._config).lines())] if lines else []
+
+
 def name_aliases(app, what, name, obj, options, signature, returns):
   """Shows an alias in a union (``Masks | None``) by name; protocols take nothing."""
   if signature == '(*args, **kwargs)' and getattr(obj, '_is_protocol', False):
@@ -189,6 +195,7 @@ def setup(app) -> None:
   app.connect('autodoc-process-signature', name_aliases)
   app.connect('autodoc-process-docstring', summarise)
   GoogleDocstring._consume_inline_attribute = whole_docstring
+  GoogleDocstring._consume_returns_section = whole_returns
   app.connect('missing-reference', find_at_home)
   app.connect('html-page-context', link_notebook)
   app.connect('env-check-consistency', check_public_names)

@@ -32,8 +32,15 @@ MOST = 8000  # pixels of a long page that its picture shows
 
 # Words that readers look for, and pages of which one has to be among the first results.
 SEARCHES = {
-  '2:4': ['guides/one_shot', 'guides/choosing', 'recipes'],
-  'gradual': ['guides/sparse_training', 'api/transforms', 'recipes'],
+  '2:4': ['guides/one_shot', 'guides/choosing', 'recipes/llama'],
+  'gradual': ['recipes/gradual'],
+  'hugging face': ['recipes/hugging_face'],
+  'from scratch': ['recipes/from_scratch'],
+  'tensorboard': ['recipes/logging'],
+  'wandb': ['recipes/logging'],
+  'quantization': ['recipes/quantization'],
+  'onnx': ['recipes/export'],
+  'vit': ['recipes/faster_vit'],
 }
 
 STICKING_OUT = """() => {
