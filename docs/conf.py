@@ -24,10 +24,14 @@ release = importlib.metadata.version('jprune')
 version = release
 PROJECT = tomllib.loads((HERE.parent / 'pyproject.toml').read_text())['project']
 URLS = PROJECT['urls']
+MATHJAX = importlib.metadata.distribution('sphinx-mathjax-offline').locate_file(
+  'sphinx-mathjax-offline/static'
+)
 
 extensions = [
   'myst_nb',
   'sphinx.ext.autodoc',
+  'sphinx.ext.mathjax',
   'sphinx.ext.napoleon',
   'sphinx.ext.viewcode',
   'sphinx_copybutton',
@@ -35,7 +39,6 @@ extensions = [
   'sphinxext.opengraph',
   # beside this file
   'cells',
-  'formulas',
   'summaries',
   'tables',
 ]
@@ -46,7 +49,8 @@ html_theme = 'furo'
 html_title = f'jprune {release}'
 html_short_title = 'jprune'
 html_baseurl = URLS['Documentation']
-html_static_path = ['_static']
+html_static_path = ['_static', str(MATHJAX)]
+mathjax_path = 'mathjax/tex-chtml.js'  # from these pages, not from the network
 html_css_files = ['site.css']
 html_favicon = '_static/logo.svg'
 html_logo = '_static/logo.svg'
@@ -109,8 +113,7 @@ myst_enable_extensions = ['attrs_block', 'colon_fence', 'deflist', 'dollarmath']
 myst_heading_anchors = 3
 nb_execution_mode = 'cache'
 nb_execution_cache_path = str(HERE / '_build' / '.jupyter_cache')
-nb_execution_raise_on_error = True
-nb_execution_show_tb = True
+nb_execution_show_tb = True  # a cell that fails is a warning, with where and why
 nb_execution_timeout = 900
 # What a cell says beside its output, warnings above all, fails the build. Bars of
 # progress, which would leave their frames on pages, aren't drawn.

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 
 import public_names
 from sphinx.ext.autosummary import Autosummary
+
+KINDS = (inspect.ismodule, inspect.isclass)  # stand behind functions
 
 
 class Summary(Autosummary):
@@ -17,7 +20,9 @@ class Summary(Autosummary):
   def run(self):
     """Called by docutils."""
     (namespace,) = self.arguments
-    listed = public_names.names_of(importlib.import_module(namespace))
+    module = importlib.import_module(namespace)
+    kind = lambda name: [check(getattr(module, name)) for check in KINDS]
+    listed = sorted(public_names.names_of(module), key=kind)
     self.content = [f'~{namespace}.{name}' for name in listed]
     self.options['nosignatures'] = None
     return super().run()

@@ -68,6 +68,12 @@ LONG_CODE = """() => [
   .map(node => `code wider than its column: ${node.innerText.slice(0, 60)}`)"""
 
 
+NOT_SET = """() => [...document.querySelectorAll('.math')]
+  .filter(node => !node.querySelector('mjx-container')
+    || node.querySelector('mjx-merror'))
+  .map(node => `formula not set: ${node.innerText}`)"""
+
+
 def executable():
   """Chromium of the system, or the one that Playwright has downloaded."""
   names = ('chromium', 'chromium-browser', 'google-chrome')
@@ -140,6 +146,8 @@ def seen(page, width):
 def test_page(page, address, name):
   problems = heard(page, address)
   page.goto(address + name)
+  page.evaluate('window.MathJax?.startup?.promise')
+  problems += page.evaluate(NOT_SET)
   for width in WIDTHS:
     problems += [f'at {width}: {what}' for what in seen(page, width)]
     for scheme in ('light', 'dark'):
@@ -195,6 +203,11 @@ def test_what_sticks_out_is_seen(page, body, complaint):
   page.set_content(f'<body style="margin: 0">{body}')
   found = seen(page, 390)
   assert found == [] if complaint is None else any(complaint in what for what in found)
+
+
+def test_a_formula_that_is_not_set_is_seen(page):
+  page.set_content('<span class="math">x</span>')
+  assert page.evaluate(NOT_SET) == ['formula not set: x']
 
 
 def test_code_wider_than_its_column_is_seen(page):

@@ -28,7 +28,7 @@ def erk(
 ) -> Sparsities | Distribution:
   r"""Erdős-Rényi-Kernel: density in proportion to the sum over the product of a kernel's dims.
 
-  .. math:: 1 - s_l = \min\bigl(1,\ \epsilon\, (\sum_d n_d / \prod_d n_d)^{power}\bigr)
+  .. math:: 1 - s_l = \min\bigl(1,\ \epsilon\, (\textstyle\sum_d n_d / \prod_d n_d)^{power}\bigr)
 
   The dims are fan-in, fan-out and those of the window: one matrix gets one sparsity, however its
   inputs and outputs are divided into axes, and the layers of a stack get what each would get by

@@ -22,7 +22,7 @@ from jprune.typing import Masks, Params
 def sparse_init(params: Params, masks: Masks, roles: Roles | None = None) -> Params:
   r"""Fresh params under masks, scaled by how many inputs each unit has left.
 
-  .. math:: \theta'_{ij} = m_{ij} \, \theta_{ij} \sqrt{n / \sum_k m_{kj}}
+  .. math:: \theta'_{ij} = m_{ij} \, \theta_{ij} \sqrt{n / \textstyle\sum_k m_{kj}}
 
   The usual initialisers (He, LeCun) draw weights with a variance of a constant over the fan-in
   :math:`n`, which keeps the signal as large from layer to layer. Masks take most of the fan-in

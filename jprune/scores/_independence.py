@@ -36,7 +36,7 @@ def independence(params: Params, stats: Stats, graph: ChannelGraph | None = None
   :math:`G = \overline{x x^\top}`: next comes the unit with the largest residual, its mean square
   less what the best linear function of the units picked before explains of it,
 
-  .. math:: s_u = \min_c \overline{\bigl(x_u - \sum_{v\ \text{before}\ u} c_v x_v\bigr)^2}
+  .. math:: s_u = \min_c \overline{\bigl(x_u - \textstyle\sum_{v\ \text{before}\ u} c_v x_v\bigr)^2}
 
   which is its score, in units of the squared activation (or of that over one power of two for all
   leaves, where float32 could not hold it). By default each input is a unit. But a

@@ -106,7 +106,7 @@ def soft_movement(
 
   Scores move as in :func:`movement`, and a regulariser pulls them down,
 
-  .. math:: \frac{\partial}{\partial S} \left( L + \lambda \sum_{ij} \sigma(S_{ij}) \right)
+  .. math:: \frac{\partial}{\partial S} \Big( L + \lambda \sum_{ij} \sigma(S_{ij}) \Big)
 
   and a weight stays as long as :math:`\sigma(S)` is above a threshold :math:`\tau`. The sparsity is
   what comes out, for each leaf its own: :func:`metrics` tells it. The larger :math:`\lambda`, the
