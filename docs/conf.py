@@ -55,6 +55,13 @@ html_css_files = ['site.css']
 html_favicon = '_static/logo.svg'
 html_logo = '_static/logo.svg'
 templates_path = ['_templates']
+html_sidebars = {
+  '**': [
+    f'sidebar/{part}.html'
+    for part in ('brand', 'search', 'scroll-start', 'navigation', 'links', 'scroll-end')
+  ]
+}
+html_context = {'urls': URLS}
 pygments_style = 'a11y-high-contrast-light'
 pygments_dark_style = 'a11y-dark'
 html_theme_options = {

@@ -27,6 +27,7 @@ PAGES = [
   ),
   '_modules/jprune/schedules.html',  # stands for all sources
 ]
+MADE = ('genindex.html', 'py-modindex.html', 'search.html')
 WIDTHS = (390, 1440)
 MOST = 8000  # pixels of a long page that its picture shows
 
@@ -67,6 +68,14 @@ LONG_CODE = """() => [
   ].filter(node => node.scrollWidth > node.clientWidth)
   .map(node => `code wider than its column: ${node.innerText.slice(0, 60)}`)"""
 
+
+# A cell that prints has its output under it and nothing else: no warning, no bars.
+UNSAID = """() => [...document.querySelectorAll('.cell')].filter(cell =>
+    /^print\\(/m.test(cell.querySelector('.cell_input')?.innerText)
+    && !cell.querySelector('.cell_output .stream, .cell_output .text_plain')
+    || cell.querySelector('.stderr, .traceback')
+    || /\\d(it|s)\\/(s|it)\\b|\\r/.test(cell.querySelector('.cell_output')?.innerText))
+  .map(cell => `not what was printed: ${cell.innerText.slice(0, 80)}`)"""
 
 NOT_SET = """() => [...document.querySelectorAll('.math')]
   .filter(node => !node.querySelector('mjx-container')
@@ -147,7 +156,7 @@ def test_page(page, address, name):
   problems = heard(page, address)
   page.goto(address + name)
   page.evaluate('window.MathJax?.startup?.promise')
-  problems += page.evaluate(NOT_SET)
+  problems += page.evaluate(NOT_SET) + page.evaluate(UNSAID)
   for width in WIDTHS:
     problems += [f'at {width}: {what}' for what in seen(page, width)]
     for scheme in ('light', 'dark'):
@@ -185,6 +194,19 @@ def test_pages_name_nothing_elsewhere():
   assert {name: match.group() for name, match in found.items() if match} == {}
 
 
+def test_pages_say_what_they_are():
+  """To whom they are shown by others; notebooks also say where they can be had."""
+  for name in PAGES:
+    if '_modules' in name or name in MADE:
+      continue
+    text = (SITE / name).read_text()
+    for mark in ('name="description"', 'property="og:title"', 'rel="shortcut icon"'):
+      assert mark in text, f'{name} has no {mark}'
+    notebook = re.search(r'href="([^"]*\.ipynb)" download', text)
+    assert ('examples/' in name and 'index' not in name) == bool(notebook), name
+    assert not notebook or (SITE / name).parent.joinpath(notebook[1]).exists()
+
+
 @pytest.mark.parametrize(
   ('body', 'complaint'),
   [
@@ -203,6 +225,24 @@ def test_what_sticks_out_is_seen(page, body, complaint):
   page.set_content(f'<body style="margin: 0">{body}')
   found = seen(page, 390)
   assert found == [] if complaint is None else any(complaint in what for what in found)
+
+
+@pytest.mark.parametrize(
+  ('output', 'complaints'),
+  [
+    ('', 1),
+    ('<div class="output stream">3</div>', 0),
+    ('<div class="output stream">3</div><div class="output stderr">Warning</div>', 1),
+    ('<div class="output stream">50% 3/6 [00:01, 2.9it/s]</div>', 1),
+  ],
+  ids=['nothing', 'output', 'warning', 'bar'],
+)
+def test_a_print_without_its_output_is_seen(page, output, complaints):
+  cell = (
+    f'<pre class="cell_input">print(3)</pre><div class="cell_output">{output}</div>'
+  )
+  page.set_content(f'<div class="cell">{cell}</div>')
+  assert len(page.evaluate(UNSAID)) == complaints
 
 
 def test_a_formula_that_is_not_set_is_seen(page):
