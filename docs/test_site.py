@@ -172,11 +172,12 @@ def test_page(page, address, name):
 def test_search_finds(page, address, words):
   problems = heard(page, address)
   page.goto(f'{address}search.html?q={words.replace(" ", "+")}')
-  page.wait_for_selector('#search-results li a')
-  page.wait_for_function('Search._pulse_status < 0 && !Search._queued_query')
-  links = page.eval_on_selector_all(
-    '#search-results li > a', 'links => links.map(link => link.getAttribute("href"))'
+  found = page.locator('#search-results li > a')
+  found.nth(0).wait_for(timeout=60_000)
+  page.wait_for_function(  # the first three, or all
+    'document.querySelectorAll("#search-results li").length > 2 || Search._pulse_status < 0'
   )
+  links = [link.get_attribute('href') for link in found.all()]
   first = [link.partition('.html')[0] for link in links[:3]]
   assert any(link.startswith(tuple(SEARCHES[words])) for link in first), first
   assert problems == []
