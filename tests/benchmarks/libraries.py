@@ -96,16 +96,21 @@ def select(libraries, chosen, at_once):
     compiled = jax.jit(
       _jaxpruner(jaxpruner, at_once).instant_sparsify
     )  # else it compiles each time
-    calls[JAXPRUNER] = lambda: lambda: compiled(params)
+    calls[JAXPRUNER] = lambda: lambda: compiled(params)[0]
   if torch := libraries.get(TORCH):
     calls[TORCH] = functools.partial(_torch_prunes, torch, params, at_once)
+  for name, make in calls.items():  # all do the same
+    weights = np.concatenate([np.asarray(each).ravel() for each in jax.tree.leaves(make()())])
+    assert abs(np.mean(weights == 0) - SPARSITY) < 1e-6 + chosen.leaves / weights.size, name
   return compared(calls, chosen.rounds)
 
 
 def _jaxpruner(jaxpruner, at_once, **options):
-  method = jaxpruner.GlobalMagnitudePruning if at_once else jaxpruner.MagnitudePruning
+  if at_once:
+    return jaxpruner.GlobalMagnitudePruning(sparsity=SPARSITY, **options)
   share = importlib.import_module('jaxpruner.sparsity_distributions').uniform
-  return method(sparsity_distribution_fn=functools.partial(share, sparsity=SPARSITY), **options)
+  share = functools.partial(share, sparsity=SPARSITY)
+  return jaxpruner.MagnitudePruning(sparsity_distribution_fn=share, **options)
 
 
 def _torch_prunes(torch, params, at_once):
@@ -117,10 +122,17 @@ def _torch_prunes(torch, params, at_once):
     weight = torch.from_numpy(np.array(layer['kernel']).T.copy())
     modules.append(torch.nn.Linear(*weight.shape[::-1], bias=False))
     modules[-1].weight = torch.nn.Parameter(weight)
-  if at_once:
-    named = [(module, 'weight') for module in modules]
-    return lambda: prune.global_unstructured(named, prune.L1Unstructured, amount=SPARSITY)
-  return lambda: [prune.l1_unstructured(each, 'weight', SPARSITY) and None for each in modules]
+
+  def call():
+    if at_once:
+      named = [(module, 'weight') for module in modules]
+      prune.global_unstructured(named, prune.L1Unstructured, amount=SPARSITY)
+    else:
+      for module in modules:
+        prune.l1_unstructured(module, 'weight', SPARSITY)
+    return [module.weight.detach() for module in modules]
+
+  return call
 
 
 # ----------------------------------------------------------------------------------- training
@@ -192,7 +204,9 @@ def _torch_shrinks(library, width):
   """A call that halves the channels of a network which hasn't been pruned yet."""
   import torch
 
-  model = _torch_resnet18(torch.nn, width).eval()
+  from tests import torch_networks
+
+  model = torch_networks.resnet18(width).eval()
   image = torch.zeros(1, 3, 224, 224)
 
   def call():
@@ -202,40 +216,6 @@ def _torch_shrinks(library, width):
     assert model.head.in_features == 4 * width
 
   return call
-
-
-def _torch_resnet18(nn, width):
-  """The ResNet-18 of :mod:`tests.networks` as a module of PyTorch."""
-
-  def conv_norm(inputs, outputs, size, stride=1):
-    conv = nn.Conv2d(inputs, outputs, size, stride, size // 2, bias=False)
-    return nn.Sequential(conv, nn.BatchNorm2d(outputs))
-
-  class Block(nn.Module):
-    def __init__(self, inputs, outputs, stride):
-      super().__init__()
-      self.first = conv_norm(inputs, outputs, 3, stride)
-      self.second = conv_norm(outputs, outputs, 3)
-      changes = (inputs, stride) != (outputs, 1)
-      self.shortcut = conv_norm(inputs, outputs, 1, stride) if changes else nn.Identity()
-
-    def forward(self, x):
-      return (self.second(self.first(x).relu()) + self.shortcut(x)).relu()
-
-  class ResNet(nn.Module):
-    def __init__(self):
-      super().__init__()
-      widths = [width << stage for stage in range(4)]
-      blocks = [nn.Sequential(conv_norm(3, width, 7, 2), nn.ReLU(), nn.MaxPool2d(3, 2, 1))]
-      for inputs, outputs in zip([width, *widths], widths):
-        blocks.append(Block(inputs, outputs, 1 if outputs == width else 2))
-        blocks.append(Block(outputs, outputs, 1))
-      self.body, self.head = nn.Sequential(*blocks), nn.Linear(widths[-1], 1000)
-
-    def forward(self, x):
-      return self.head(self.body(x).mean((2, 3)))
-
-  return ResNet()
 
 
 def repaired(libraries, chosen, **pattern):

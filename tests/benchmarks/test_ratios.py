@@ -32,6 +32,10 @@ def numbers_of(module):
     ('capture', {'scanned', 'unrolled'}),
     ('repair', {'0.5', '2:4', 'others'}),
     (
+      'libraries',
+      {'masks', 'masks at once', 'training', 'shrink', 'sparsegpt', 'sparsegpt 2:4'},
+    ),
+    (
       'sparse_training',
       {'gradual', 'gradual, packed', 'rigl', 'rigl without a clock'},
     ),

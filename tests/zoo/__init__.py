@@ -20,7 +20,7 @@ from tests.zoo import (
 )
 from tests.zoo._case import Case as Case
 
-_MODULES = (
+MODULES = (
   other,
   products,
   libraries,
@@ -36,7 +36,7 @@ _MODULES = (
 )
 
 CASES: dict[str, Case] = {}
-for _module in _MODULES:
+for _module in MODULES:
   assert not CASES.keys() & _module.CASES.keys()
   CASES.update(_module.CASES)
 
