@@ -18,6 +18,8 @@ _TABLE = (
   'border-collapse:collapse;width:auto;margin:0;display:table;font-variant-numeric:tabular-nums'
 )
 _CELL = 'text-align:{};white-space:nowrap;padding:.2em .6em'
+# A name is broken before it pushes the numbers off a narrow page.
+_NAME = 'text-align:left;overflow-wrap:anywhere;min-width:11em;padding:.2em .6em'
 _SENTENCE = 'text-align:left;white-space:normal;min-width:16em;padding:.2em .6em'
 _LINES = {'th': ';border-bottom:1px solid;vertical-align:bottom', 'td': ';vertical-align:top'}
 _TOTAL = ';border-top:1px solid'
@@ -42,7 +44,11 @@ def table(
   """
   last = len(header) - 1 if len(words) == len(header) else None
   sides = ['left' if i in words else 'right' for i in range(len(header))]
-  styles = [_SENTENCE if i == last else _CELL.format(side) for i, side in enumerate(sides)]
+  styles = [_CELL.format(side) for side in sides]
+  if 0 in words:
+    styles[0] = _NAME
+  if last is not None:
+    styles[last] = _SENTENCE
 
   def line(tag: str, cells: Sequence[str], more: str) -> str:
     found = (

@@ -43,7 +43,7 @@ def test_text_says_all_of_it_in_100_columns():
   left = tuple((f'layers_{i}/norm/scale', 'fewer than two dimensions') for i in range(40))
   text = str(Repair('alps', (row, other), left))
   assert max(map(len, text.splitlines())) <= 100
-  for part in ('8,388,608', '50.00%', '0.1234', '3.0e-09', '0.1*', 'more', 'By alps.', 'squared'):
+  for part in ('8.389 M', '50.00%', '0.1234', '3e-09', '0.1*', 'more', 'By alps.', 'squared'):
     assert part in text
   assert 'total, 2 leaves' in text
 
@@ -71,8 +71,10 @@ def test_picture(tmp_path):
   rows = [LeafRepair(f'block_{i}/$kernel', (8, 8), 32, 0.4, 0.1 * i, 0.01, False) for i in range(4)]
   ax = Repair('alps', tuple(rows)).plot()
   masked, repaired = ax.collections[1:]
-  np.testing.assert_allclose(masked.get_offsets(), [[0.4, i] for i in range(4)])
-  np.testing.assert_allclose(repaired.get_offsets(), [[0.1 * i, i] for i in range(4)])
+  errors, places = np.transpose(masked.get_offsets())
+  np.testing.assert_allclose(errors, 0.4)
+  np.testing.assert_array_equal(np.round(places), range(4))
+  np.testing.assert_allclose(repaired.get_offsets(), [[0.1 * i, y] for i, y in enumerate(places)])
   assert [label.get_text() for label in ax.get_yticklabels()] == [row.path for row in rows]
   assert ax.get_title(loc='left') == 'alps, 4 leaves, 128 of 256 weights pruned'
   file = tmp_path / 'repair.png'

@@ -138,11 +138,11 @@ def test_plot(count, tmp_path):
   np.testing.assert_array_equal(top.lines[-1].get_xdata(), [0, 10, 20, 30, 40])
   np.testing.assert_allclose(top.lines[-1].get_ydata(), np.arange(5) / 5, rtol=1e-6)
   assert len(top.lines) == (1 if count == 1 else count + 1)
-  names = [text.get_text().strip('\u200b') for text in top.get_legend().get_texts()]
+  names = [text.get_text().strip('\u200b') for text in top.figure.legends[0].get_texts()]
   assert names[-1] == 'all leaves'
   if count == 30:
     first, last = (r'block_0/\$w\$', r'block_29/\$w\$')
-    assert names[0] == '22 more'
+    assert names[0] == '24 more'
     assert (names[1], names[-2]) == (first, last)
   given = plt.subplots(1, 2)[1]
   assert all(one is two for one, two in zip(many_leaves(count).plot(given), given))

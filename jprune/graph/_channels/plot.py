@@ -7,25 +7,25 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
-
-from jprune import _checks
+from jprune import _figure
+from jprune._figure import BLUE, FAINT, FONT, GREY
 from jprune._text.fold_paths import Place, fold, natural
-from jprune._text.names import shorten
+from jprune._text.names import shorten, shortened
 from jprune._text.words import printable
-from jprune.graph._channels.text import summary
+from jprune.graph._channels.text import folded, summary
 
 if TYPE_CHECKING:
   from matplotlib.axes import Axes
 
   from jprune.graph._channels.graph import ChannelGraph
+  from jprune.graph._channels.groups import Group
 
-_WHOLE, _PART, _BAND = '#1f5fa8', '#a9cbe8', '#f1f1f1'
-_LABEL, _NAME = 72, 40  # characters beside a row, below a column
-_FONT, _SMALLEST = 8.0, 4.0  # points
+_LABEL, _NAME = 48, 32  # characters beside a row, below a column
+_LEVEL = 3  # characters that a column has room for
+_MOST_GROUPS = 16  # columns, before like groups share one
+_SMALLEST = 4.0  # points
 _POINTS = 72.0  # an inch
-_CELL, _NARROWEST = 0.19, 3.2  # inches: a cell, all columns together
-_LARGEST = 500.0  # inches: what a renderer still can draw
+_CELL, _NARROWEST = 0.25, 2.4  # inches: a cell, all columns together
 
 
 class _Row(NamedTuple):
@@ -35,32 +35,44 @@ class _Row(NamedTuple):
   cells: dict[int, tuple[str, bool]]  # by group: which axes, and whether the whole of them
 
 
-def draw(graph: ChannelGraph, ax: Axes | None) -> Axes:
-  """A row for all leaves of one kind, a column for each group; filled where they meet."""
-  rows = _rows(graph)
+def draw(graph: ChannelGraph, given: Axes | None) -> Axes:
+  """A row for all leaves of one kind, a column for each group; filled where they meet.
+
+  Where there are many groups, those that differ in numbers only share a column.
+  """
+  columns = [(group.name, [group]) for group in graph.groups]
+  if len(columns) > _MOST_GROUPS:
+    columns = folded(graph.groups)
+  rows = _rows([groups for _, groups in columns])
   order = list(dict.fromkeys(i for row in rows for i in row.cells))
   rows = [row._replace(cells={order.index(i): c for i, c in row.cells.items()}) for row in rows]
-  groups = [graph.groups[i] for i in order]
-  names = [shorten(printable(group.name), _NAME) for group in groups]
-  if ax is None:
-    ax = _new_axes([row.label for row in rows], names)
-  font = _font_size(ax, len(rows), len(names))
-  ax.set_xlim(-0.5, max(len(names), 1) - 0.5)
-  ax.set_ylim(max(len(rows), 1) - 0.5, -0.5)
-  for i in range(0, len(rows), 2):
-    ax.axhspan(i - 0.5, i + 0.5, color=_BAND, zorder=0, linewidth=0)
-  if rows:
-    _fill(ax, rows, len(names), font)
-  _label(ax, rows, names, [f'{int(group.size):,}' for group in groups], font)
-  _title_and_legend(ax, rows, summary(graph))
-  return ax
+  names = [printable(columns[i][0]) for i in order]
+  shown = shortened(names, _NAME)
+  size = _size([row.label for row in rows], list(shown.values()))
+  with _figure.axes('ChannelGraph.plot', given, *size) as ax:
+    font = _font_size(ax, len(rows), len(names))
+    ax.set_xlim(-0.5, max(len(names), 1) - 0.5)
+    ax.set_ylim(max(len(rows), 1) - 0.5, -0.5)
+    for i in range(0, len(rows), 2):
+      ax.axhspan(i - 0.5, i + 0.5, color=GREY, alpha=0.1, zorder=0, linewidth=0)
+    if rows:
+      _fill(ax, rows, font)
+    sizes = [_sizes(columns[i][1]) for i in order]
+    _label(ax, rows, [shown[name] for name in names], sizes, font)
+    _title_and_legend(ax, rows, summary(graph))
+    return ax
 
 
-def _rows(graph: ChannelGraph) -> list[_Row]:
+def _sizes(alike: Sequence[Group]) -> str:
+  each = f'{len(alike):,} x ' if len(alike) > 1 else ''
+  return f'{each}{int(alike[0].size):,}'
+
+
+def _rows(columns: Sequence[Sequence[Group]]) -> list[_Row]:
   """The leaves that are in some group, in natural order; those of the same parts share a row."""
   found: dict[str, dict[int, list[tuple[int, bool]]]] = {}
-  for i, group in enumerate(graph.groups):
-    for member in group.members:
+  for i, groups in enumerate(columns):
+    for member in (member for group in groups for member in group.members):
       axes = found.setdefault(member.path, {}).setdefault(i, [])
       axes.append((member.axis, member.position.whole))
   # Of a row that holds several collections (params and batch_stats, say) the larger is named.
@@ -70,7 +82,19 @@ def _rows(graph: ChannelGraph) -> list[_Row]:
   for path in sorted(found, key=first):
     kind = tuple((i, tuple(sorted(set(axes)))) for i, axes in found[path].items())
     alike.setdefault(kind, []).append(path)
-  return [_Row(_row_label(paths), _cells(kind)) for kind, paths in alike.items()]
+  labels = _apart([_row_label(paths) for paths in alike.values()])
+  return [_Row(label, _cells(kind)) for label, kind in zip(labels, alike, strict=True)]
+
+
+def _apart(labels: Sequence[str]) -> list[str]:
+  """Labels of which some are cut: the same ones get numbers."""
+  seen = collections.Counter[str]()
+  out = []
+  for label in labels:
+    seen[label] += 1
+    number = f' ~{seen[label]}' if seen[label] > 1 else ''
+    out.append(f'{label[: _LABEL - len(number)]}{number}')
+  return out
 
 
 def _collection(path: str) -> str:
@@ -94,23 +118,18 @@ def _row_label(paths: list[str]) -> str:
   return shorten(label, _LABEL - len(rest)) + rest
 
 
-def _new_axes(labels: Sequence[str], names: Sequence[str]) -> Axes:
-  try:
-    import matplotlib.pyplot as plt
-  except ImportError as error:
-    raise _checks.missing_library('ChannelGraph.plot', 'matplotlib', 'plot') from error
-  letter = 0.62 * _FONT / _POINTS
+def _size(labels: Sequence[str], names: Sequence[str]) -> tuple[float, float]:
+  """Height and width of a new figure, in inches."""
+  letter = 0.6 * FONT / _POINTS
   longest = lambda texts: letter * max(map(len, texts), default=0)
   width = longest(labels) + max(_NARROWEST, _CELL * len(names)) + 0.3
-  height = longest(names) + _CELL * max(len(labels), 3) + 1.3
-  return plt.subplots(figsize=(min(_LARGEST, width), min(_LARGEST, height)), layout='constrained')[
-    1
-  ]
+  height = longest(names) + _CELL * max(len(labels), 3) + 1.6
+  return height, max(_figure.WIDTH, width)
 
 
 def _font_size(ax: Axes, rows: int, columns: int) -> float:
   """As large as a cell allows, between the smallest that can be read and the usual one."""
-  return min(_FONT, max(_SMALLEST, 0.75 * min(_points(ax, rows, columns))))
+  return min(FONT, max(_SMALLEST, 0.75 * min(_points(ax, rows, columns))))
 
 
 def _points(ax: Axes, rows: int, columns: int) -> tuple[float, float]:
@@ -120,18 +139,18 @@ def _points(ax: Axes, rows: int, columns: int) -> tuple[float, float]:
   return box.height / point / max(rows, 1), box.width / point / max(columns, 1)
 
 
-def _fill(ax: Axes, rows: list[_Row], columns: int, font: float) -> None:
-  from matplotlib.colors import ListedColormap
+def _fill(ax: Axes, rows: list[_Row], font: float) -> None:
+  from matplotlib.collections import PatchCollection
+  from matplotlib.colors import to_rgba
+  from matplotlib.patches import Rectangle
 
-  filled = np.full((len(rows), columns), np.nan)
-  for i, row in enumerate(rows):
-    for group, (axes, whole) in row.cells.items():
-      filled[i, group] = whole
-      color = 'white' if whole else 'black'
-      ax.text(group, i, axes, color=color, size=0.85 * font, ha='center', va='center_baseline')
-  edges = [np.arange(n + 1) - 0.5 for n in (columns, len(rows))]
-  colors = ListedColormap([_PART, _WHOLE])
-  ax.pcolormesh(*edges, filled, cmap=colors, vmin=0, vmax=1, edgecolors='white', linewidth=0.5)
+  cells = [(i, j, *cell) for i, row in enumerate(rows) for j, cell in row.cells.items()]
+  squares = [Rectangle((j - 0.45, i - 0.45), 0.9, 0.9) for i, j, *_ in cells]
+  colors = [to_rgba(BLUE, 1.0 if whole else FAINT) for *_, whole in cells]
+  ax.add_collection(PatchCollection(squares, facecolors=colors, edgecolors='none'))
+  for i, j, axes, whole in cells:
+    color = 'white' if whole else GREY
+    ax.text(j, i, axes, color=color, size=0.85 * font, ha='center', va='center_baseline')
 
 
 def _label(ax: Axes, rows: list[_Row], names: list[str], sizes: list[str], font: float) -> None:
@@ -144,7 +163,9 @@ def _label(ax: Axes, rows: list[_Row], names: list[str], sizes: list[str], font:
   ax.set_yticks(down, [rows[i].label for i in down], **style)
   ax.set_xticks(across, [names[i] for i in across], rotation=90, **style)
   top = ax.secondary_xaxis('top')
-  top.set_xticks(across, [sizes[i] for i in across], rotation=90 if wide < 30 else 0, **style)
+  texts = [sizes[i] for i in across]
+  upright = max(map(len, texts), default=0) > _LEVEL
+  top.set_xticks(across, texts, rotation=90 if upright else 0, **style)
   for axis in (ax, top):
     axis.tick_params(length=0)
     axis.spines[:].set_visible(False)
@@ -154,9 +175,13 @@ def _title_and_legend(ax: Axes, rows: list[_Row], title: str) -> None:
   from matplotlib.patches import Patch
 
   found = {whole for row in rows for _, whole in row.cells.values()}
-  labels = {True: (_WHOLE, 'the axis with this number'), False: (_PART, 'a part or factor of it')}
-  handles = [Patch(color=labels[w][0], label=labels[w][1]) for w in (True, False) if w in found]
-  ax.set_title(title.replace('; ', ';\n'), loc='left', fontsize=_FONT + 1, pad=8)
+  labels = {True: (1.0, 'the axis with this number'), False: (FAINT, 'a part or factor of it')}
+  handles = [
+    Patch(color=BLUE, alpha=labels[w][0], linewidth=0, label=labels[w][1])
+    for w in (True, False)
+    if w in found
+  ]
+  ax.set_title(title.replace('; ', ';\n'), loc='left', pad=8)
   if handles:
     place = {'loc': 'upper right', 'bbox_to_anchor': (-0.02, -0.02), 'borderaxespad': 0.0}
-    ax.legend(handles=handles, frameon=False, fontsize=_FONT, **place)
+    ax.legend(handles=handles, frameon=False, **place)

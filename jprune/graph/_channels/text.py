@@ -85,7 +85,7 @@ def place_of(member: Member) -> Place:
 
 
 def _groups(groups: Sequence[Group]) -> list[str]:
-  rows = _folded(groups)
+  rows = folded(groups)
   cells, members = [], []
   for name, alike in rows[:_MOST_GROUPS]:
     each = f'{len(alike):,} x ' if len(alike) > 1 else ''
@@ -99,7 +99,7 @@ def _groups(groups: Sequence[Group]) -> list[str]:
   return lines
 
 
-def _folded(groups: Sequence[Group]) -> list[tuple[str, list[Group]]]:
+def folded(groups: Sequence[Group]) -> list[tuple[str, list[Group]]]:
   """Groups of one kind, whose names differ in numbers only, as one row."""
   kinds: dict[Any, list[Group]] = {}
   for group in groups:
