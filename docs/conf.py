@@ -85,7 +85,17 @@ ogp_social_cards = {'enable': False}  # they are drawn with a font from the netw
 # Type aliases are shown by their names; each has an entry on the page of jprune.typing.
 autodoc_type_aliases = {
   name: f'~jprune.typing.{name}'
-  for name in ('Params', 'Masks', 'Scores', 'Sparsities', 'Where', 'Schedule')
+  for name in (
+    'Params',
+    'Masks',
+    'Scores',
+    'Sparsities',
+    'Where',
+    'Schedule',
+    'Scope',
+    'Reduction',
+    'Normalization',
+  )
 }
 autodoc_member_order = 'bysource'
 autodoc_preserve_defaults = True

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
   from jprune._prune import prune as prune
   from jprune._shrink import Plan as Plan
   from jprune._shrink import Shrunk as Shrunk
-  from jprune._shrink import shrink as shrink
+  from jprune._shrink.shrink import shrink as shrink
   from jprune._shrunk_files import load_shrunk as load_shrunk
   from jprune._shrunk_files import save_shrunk as save_shrunk
   from jprune._synflow_prune import synflow_prune as synflow_prune

@@ -3,6 +3,7 @@
 - trees: ``Params``, ``Masks``, ``Scores``, ``Sparsities``; by path: ``ByPath``
 - what selects leaves: ``Where``
 - callables: ``Scorer``, ``Distribution``, ``LossFn``, ``Schedule``; what goes together: ``Pattern``
+- words: ``Scope``, ``Reduction``, ``Normalization``
 
 Examples:
   >>> params: Params = {'kernel': jnp.array([[1.0, -3.0], [2.0, 0.5]]), 'bias': jnp.zeros(2)}
@@ -24,12 +25,23 @@ Examples:
   >>> schedule: Schedule = jprune.schedules.linear(0.0, 0.8, begin=0, end=10)
   >>> f'{schedule(5):.1f}'
   '0.4'
+
+  Words are literals, so that an editor offers them, and a type checker finds what is misspelt:
+
+  >>> scope: Scope = 'global'
+  >>> reduce: Reduction = 'l2'
+  >>> normalize: Normalization = 'max'
+  >>> graph = jprune.graph.channels(
+  ...   lambda p, x: x @ p['in'] @ p['out'],
+  ...   *({'in': jnp.ones((2, 4)), 'out': jnp.ones((4, 2))}, jnp.ones(2)),
+  ... )
+  >>> groups = jprune.ChannelGroups(graph, scope=scope, reduce=reduce, normalize=normalize)
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol, TypeAlias, runtime_checkable
+from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 
 import jax
 
@@ -38,9 +50,12 @@ __all__ = [
   'Distribution',
   'LossFn',
   'Masks',
+  'Normalization',
   'Params',
   'Pattern',
+  'Reduction',
   'Schedule',
+  'Scope',
   'Scorer',
   'Scores',
   'Sparsities',
@@ -84,6 +99,16 @@ leaves."""
 
 Schedule: TypeAlias = Callable[[Any], Any]
 """``count -> sparsity``: the step, an int or an int array, to a fraction in [0, 1]."""
+
+Scope: TypeAlias = Literal['local', 'global', 'isomorphic']
+"""Who competes in :func:`jprune.masks.channels`: the units of each group by itself, those of all
+groups, or those of groups whose members are alike."""
+
+Reduction: TypeAlias = Literal['mean', 'sum', 'max', 'l2']
+"""How the scores of a unit's weights become one."""
+
+Normalization: TypeAlias = Literal['mean', 'max', 'gaussian']
+"""What the scores of a group are divided by before groups compete."""
 
 
 class Scorer(Protocol):

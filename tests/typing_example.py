@@ -25,9 +25,12 @@ from jprune.typing import (
   Distribution,
   LossFn,
   Masks,
+  Normalization,
   Params,
   Pattern,
+  Reduction,
   Schedule,
+  Scope,
   Scorer,
   Scores,
   Sparsities,
@@ -119,7 +122,10 @@ def selecting(x: jax.Array) -> None:
   sparsities: Sparsities = {'in': 0.5, 'out': 0.25}
   own: Pattern = Columns()
   graph = jprune.graph.channels(fn, params, x)
-  groups = jprune.ChannelGroups(graph, scope='global', reduce='mean')
+  scope: Scope = 'global'
+  reduce: Reduction = 'l2'
+  normalize: Normalization = 'max'
+  groups = jprune.ChannelGroups(graph, scope=scope, reduce=reduce, normalize=normalize)
   tx = jprune.transforms.gradual(optax.sgd(0.1), 0.5, every=10, pattern=groups)
   print(jprune.transforms.masks_of(tx.init(params))['in'].shape)
   some: list[Masks] = [

@@ -2,6 +2,7 @@
 
 import functools
 import warnings
+from typing import get_args
 
 import jax
 import jax.numpy as jnp
@@ -11,11 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jprune import masks, scores
-from jprune.masks._channels import units as _units
+from jprune.typing import Reduction, Scope
 from tests import reference
 from tests.masks.channel_graphs import graph_of, graphs, kept_of, mlp
 
-SCOPES = ('local', 'global', 'isomorphic')
+SCOPES = get_args(Scope)
 
 every = lambda path, leaf: True
 
@@ -69,7 +70,7 @@ def quietly(function, *args, **kwargs):
   graphs(),
   st.sampled_from(SCOPES),
   st.floats(0, 1),
-  st.sampled_from(_units.REDUCTIONS),
+  st.sampled_from(get_args(Reduction)),
   st.integers(1, 4),
   st.integers(1, 4),
 )
@@ -83,7 +84,7 @@ def test_is_the_oracle(made, scope, sparsity, reduce, round_to, min_keep):
 
 
 @settings(deadline=None, max_examples=8)
-@given(graphs(), st.sampled_from(SCOPES), st.floats(0.2, 0.8), st.sampled_from(_units.REDUCTIONS))
+@given(graphs(), st.sampled_from(SCOPES), st.floats(0.2, 0.8), st.sampled_from(get_args(Reduction)))
 def test_is_the_oracle_under_jit(made, scope, sparsity, reduce):
   graph, tree = made
   options = {'scope': scope, 'reduce': reduce, 'round_to': 2, 'min_keep': 2}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable, Hashable
-from typing import Any, NamedTuple, cast
+from typing import Any, Literal, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -90,7 +90,7 @@ def verify(
   *args: Any,
   key: jax.Array | None = None,
   strict: bool = True,
-  inputs: str | None = None,
+  inputs: Literal['hard'] | None = None,
   **keywords: Any,
 ) -> Verification:
   """Runs the masked and the shrunk function, and reports the largest difference.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +18,7 @@ from jprune.masks._channels import compete as _compete
 from jprune.masks._channels import part as _part
 from jprune.masks._channels import slices as _slices
 from jprune.masks._channels import units as _units
-from jprune.typing import Masks, Scores, Where
+from jprune.typing import Masks, Normalization, Reduction, Scope, Scores, Where
 
 if TYPE_CHECKING:
   from jprune._roles import Roles
@@ -33,14 +33,14 @@ def channels(
   graph: ChannelGraph,
   sparsity: float | Mapping[str, float] | None = None,
   *,
-  scope: str = 'local',
+  scope: Scope = 'local',
   round_to: int = 1,
   min_keep: int = 1,
   where: Where = None,
   keep: Where = None,
   roles: Roles | None = None,
-  reduce: str | Callable[[jax.Array], jax.Array] = 'mean',
-  normalize: str | None = 'mean',
+  reduce: Reduction | Callable[[jax.Array], jax.Array] = 'mean',
+  normalize: Normalization | None = 'mean',
   target_params: float | None = None,
   target_macs: float | None = None,
 ) -> Masks:
@@ -190,10 +190,10 @@ def _checked(
   named = [name for name, value in given.items() if value is not None]
   by_name = isinstance(given['sparsity'], Mapping)
   _checks.check_one_target(_NAME, named, list(given), by_name)
-  _checks.check_choice(_NAME, 'scope', scope, _compete.SCOPES)
-  _checks.check_choice(_NAME, 'normalize', normalize, _units.NORMALIZATIONS)
-  if not callable(reduce) and not (isinstance(reduce, str) and reduce in _units.REDUCTIONS):
-    raise _errors.bad_reduction(_NAME, reduce, _units.REDUCTIONS)
+  _checks.check_choice(_NAME, 'scope', scope, get_args(Scope))
+  _checks.check_choice(_NAME, 'normalize', normalize, (None, *get_args(Normalization)))
+  if not callable(reduce) and not (isinstance(reduce, str) and reduce in get_args(Reduction)):
+    raise _errors.bad_reduction(_NAME, reduce, get_args(Reduction))
   _checks.check_positive_int(_NAME, 'round_to', round_to)
   _checks.check_positive_int(_NAME, 'min_keep', min_keep)
   target = named[-1]

@@ -17,8 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jprune.masks._channels import shares as _shares
-
-SCOPES = ('local', 'global', 'isomorphic')
+from jprune.typing import Scope
 
 
 class Field(NamedTuple):
@@ -62,7 +61,7 @@ class Field(NamedTuple):
 
 def field(
   groups: Sequence[Any],
-  scope: str,
+  scope: Scope,
   round_to: int,
   min_keep: int,
   leaves: Mapping[str, Any],
@@ -72,7 +71,7 @@ def field(
 
   Args:
     groups: channel groups that take part.
-    scope: one of ``SCOPES``; in which those compete that aren't named.
+    scope: in which those compete that aren't named.
     round_to: what the number of kept units is a multiple of.
     min_keep: each group keeps so many units.
     leaves: those that the members are slices of, by path.
@@ -133,7 +132,7 @@ def _spared(blocks: Sequence[Mapping[int, int]], stuck: set[int]) -> set[int]:
 
 
 def _labels(
-  groups: Sequence[Any], scope: str, leaves: Mapping[str, Any], free: Sequence[int]
+  groups: Sequence[Any], scope: Scope, leaves: Mapping[str, Any], free: Sequence[int]
 ) -> list[Any]:
   """What the groups of a race have in common; those that aren't ``free`` are by themselves."""
 

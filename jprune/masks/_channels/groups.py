@@ -17,7 +17,7 @@ from jprune.masks._channels import part as _part
 from jprune.masks._channels import slices as _slices
 from jprune.masks._channels import units as _units
 from jprune.masks._pack import PackedMask, unpack_leaf
-from jprune.typing import ByPath, Masks, Scores, Where
+from jprune.typing import ByPath, Masks, Normalization, Reduction, Scope, Scores, Where
 
 if TYPE_CHECKING:
   from jprune._roles import Roles
@@ -50,12 +50,12 @@ class ChannelGroups:
   """
 
   graph: ChannelGraph
-  scope: str = 'local'
+  scope: Scope = 'local'
   round_to: int = 1
   min_keep: int = 1
   keep: Where = None
-  reduce: str | Callable[[jax.Array], jax.Array] = 'mean'
-  normalize: str | None = 'mean'
+  reduce: Reduction | Callable[[jax.Array], jax.Array] = 'mean'
+  normalize: Normalization | None = 'mean'
 
   def prefix(self, paths: Any) -> str:
     """What the graph puts before the paths of these params."""

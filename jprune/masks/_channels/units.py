@@ -19,9 +19,8 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from jprune import _checks, tree
 from jprune.masks import _errors
+from jprune.typing import Normalization, Reduction
 
-REDUCTIONS = ('mean', 'sum', 'max', 'l2')
-NORMALIZATIONS = (None, 'mean', 'max', 'gaussian')
 ON_HOST = 2**18  # elements; below, a copy to the host is made before anything is compiled
 
 
@@ -29,8 +28,8 @@ def unit_scores(
   function: str,
   groups: Sequence[Any],
   leaves: Mapping[str, Any],
-  reduce: str | Callable[[jax.Array], jax.Array],
-  normalize: str | None,
+  reduce: Reduction | Callable[[jax.Array], jax.Array],
+  normalize: Normalization | None,
   xp: Any,
 ) -> list[Any]:
   """A vector ``(group.size,)`` for each group, higher = keep.
@@ -39,8 +38,8 @@ def unit_scores(
     function: who asks, for the message.
     groups: channel groups, each with a member among the leaves.
     leaves: floating scores by path; members that are not here don't count.
-    reduce: one of ``REDUCTIONS``, or a function of the members' means.
-    normalize: one of ``NORMALIZATIONS``.
+    reduce: a word, or a function of the members' means.
+    normalize: a word, or nothing.
     xp: ``numpy`` for concrete leaves, ``jax.numpy`` for traced ones.
   """
   wide = any(leaf.dtype == jnp.float64 for leaf in leaves.values())
