@@ -32,6 +32,7 @@ def as_options(text: str, file: str) -> str:
   words = {**_OPTIONS, '`path`': f'`{file}`', '`params`': f'`{file}`'}
   longest_first = sorted(words, key=len, reverse=True)
   pattern = "'[^']*'|" + '|'.join(map(re.escape, longest_first))
+  text = re.sub(r'\bwhere\[\d+\](?==)', 'where', text)  # each --where is one entry of a list
   said = re.sub(pattern, lambda found: words.get(found[0], found[0]), text)
   return re.sub(r'--where ([.,;])', r'--where\1', said)
 

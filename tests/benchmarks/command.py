@@ -18,11 +18,12 @@ import time
 import numpy as np
 from safetensors.numpy import save_file
 
-TOY = '--leaves 1 --commands 3'
+TOY = '--leaves 1 --commands 4'
 MIB = 2**20
 LEAVES = [256, *[128] * 5, *[64] * 2]  # MiB of float32 leaves; 1 GiB in all
 COMMANDS = {
-  'start only': ['--help'],
+  'help': ['--help'],  # without JAX
+  'start only': ['tally', 'EMPTY'],
   'tally': ['tally', 'IN'],
   **{
     options: ['prune', 'IN', 'OUT', '--force', *options.split()]
@@ -77,10 +78,12 @@ def main(given=None):
   chosen = parser.parse_args(given)
   numbers = {}
   with tempfile.TemporaryDirectory() as folder:
-    names = {name: os.path.join(folder, name) for name in ('IN', 'OUT', 'FOLDER', 'FOLDER2')}
+    names = {
+      name: os.path.join(folder, name) for name in ('IN', 'EMPTY', 'OUT', 'FOLDER', 'FOLDER2')
+    }
     # in a process of its own: a child's peak counts from what its parent held at the fork
-    given = f'{names["IN"]!r}, {chosen.leaves}'
-    make = f'from tests.benchmarks.command import write; print(write({given}))'
+    make = 'from tests.benchmarks.command import write; '
+    make += f'write({names["EMPTY"]!r}, [0]); print(write({names["IN"]!r}, {chosen.leaves}))'
     size = float(
       subprocess.run([sys.executable, '-c', make], check=True, stdout=subprocess.PIPE).stdout
     )
@@ -89,7 +92,8 @@ def main(given=None):
       command = [sys.executable, '-m', 'jprune', *(names.get(word, word) for word in words)]
       seconds, busy, peak = measured(command)
       numbers[name] = {'seconds': seconds, 'processor seconds': busy, 'peak MiB': peak}
-      leaves = (peak - numbers['start only']['peak MiB']) / max(chosen.leaves)
+      start = numbers.get('start only', numbers['help'])
+      leaves = (peak - start['peak MiB']) / max(chosen.leaves)
       print(
         f'  {name:34} {seconds:5.1f} s {busy:5.1f} s {peak:5.0f} MiB {leaves:5.2f} leaves',
         flush=True,
