@@ -152,16 +152,20 @@ def _seen(masks: Masks, params: Params, updates: Any) -> dict[str, _Seen]:
 
 
 def _gradients(params: Params, step: jax.Array) -> Any:
-  """Numbers of both signs that are zero nowhere, others in each step; zeros of what is no float."""
+  """Numbers of both signs that are zero nowhere, others in each step; zeros of what is no float.
+
+  A weight has those of one sign only: they don't cancel where they are gathered over steps.
+  """
+  size = _GRADIENT * (1 + step % 3).astype(jnp.float32)
 
   def leaf(weight: Any) -> jax.Array:
     weight = jnp.asarray(weight)
     if not tree.is_inexact(weight):
       return jnp.zeros_like(weight)
     if weight.ndim == 0:
-      return jnp.full_like(weight, _GRADIENT)
+      return size.astype(weight.dtype)
     along = jax.lax.broadcasted_iota(jnp.uint32, weight.shape, weight.ndim - 1)
-    values = jnp.where((along + step) % 3 == 0, -2 * _GRADIENT, _GRADIENT)
+    values = jnp.where(along % 2 == 0, size, -size)
     return laid_out_as(weight, values.astype(weight.dtype))
 
   return jax.tree.map(leaf, params)

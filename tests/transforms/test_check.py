@@ -137,7 +137,7 @@ def test_extra_arguments_and_that_nothing_changes():
     seen.append(value)
     return updates, state
 
-  wants = optax.GradientTransformationExtraArgs(optax.init_empty_state, update_fn)
+  wants = optax.GradientTransformationExtraArgs(lambda params: optax.EmptyState(), update_fn)
   before = jax.tree.map(np.array, PARAMS)
   check(optax.chain(SGD, wants, KEEP), PARAMS, value=3.0)
   assert seen == [3.0]  # compiled once
