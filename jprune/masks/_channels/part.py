@@ -59,7 +59,7 @@ def taking_part(
     raise _checks.no_groups(function)
   params = graph.treedef.unflatten(graph.leaves.values())
   found = along_for(function, 'scores', params, scores)
-  if graph.made_of(found):
+  if hasattr(graph, 'made_of') and graph.made_of(found):
     _checks.check_not_params(function, 'scores', found)
   kernels = _kernels(function, graph, params, roles)
   chosen = _chosen(function, graph, params, where, kernels, roles)
