@@ -56,7 +56,8 @@ def test_clone_is_of_the_address_of_the_project():
   assert f'pip install {PROJECT["name"]}\n' in README
 
 
-def test_tally_is_the_one_that_is_printed(capsys):
+def test_tally_is_the_one_that_is_printed(capsys, monkeypatch):
+  monkeypatch.setenv('COLUMNS', '100')  # as where there is no terminal
   names = {}
   with jax.numpy_dtype_promotion('standard'), jax.numpy_rank_promotion('allow'):
     exec(BLOCK.search(README).group(1), names)
