@@ -14,7 +14,7 @@ from jprune._cli._parser import DISTRIBUTIONS
 from jprune._cli._say import say
 from jprune._cli._source import ModelSource, opened
 from jprune._cli._tally import masked_row, usual_reasons
-from jprune._text.words import byte_size, plural
+from jprune._text.words import byte_size, percent, plural
 from jprune.distributions._needs import needs_of
 from jprune.io import _shards
 from jprune.io._beside import Beside
@@ -101,7 +101,7 @@ def _asked(
   args: argparse.Namespace, source: ModelSource, chosen: list[int], pattern: NOfM | None
 ) -> str:
   if pattern is None:
-    amount = f'sparsity {args.sparsity:g}, {args.distribution}'
+    amount = f'sparsity {percent(args.sparsity, 1)}, {args.distribution}'
   else:
     amount = f'{pattern.n}:{pattern.m} along axis {pattern.axis}'
     if args.axis is None:

@@ -51,7 +51,7 @@ def test_same_as_what_is_then_done(tmp_path, capsys, monkeypatch, file, asked):
 def test_text(tmp_path, capsys, file):
   run('prune', file, tmp_path / 'out', '--sparsity', 0.5, '--where', 'layers', '--dry-run')
   said = capsys.readouterr().out
-  assert said.startswith('sparsity 0.5, uniform, magnitude: 2 of 8 leaves selected.')
+  assert said.startswith('sparsity 50.00%, uniform, magnitude: 2 of 8 leaves selected.')
   assert '  not selected (2): conv.weight, odd\n' in said
   assert 'Dry run: 992 of 2,335 weights would be zero, in 2 leaves that are pruned.\n' in said
   assert said.endswith(f"Nothing was written; it would be '{tmp_path / 'out'}', about 3.30 kB.\n")

@@ -290,7 +290,7 @@ def process(*args, **more):
 def test_process(tmp_path, into):
   done = process('prune', into, tmp_path / 'out', '--sparsity', '.5')
   assert (done.returncode, done.stderr) == (0, '')
-  assert done.stdout.startswith('sparsity 0.5, uniform, magnitude: 1 of 2 leaves selected.')
+  assert done.stdout.startswith('sparsity 50.00%, uniform, magnitude: 1 of 2 leaves selected.')
   failed = process('tally', tmp_path / 'nope')
   assert failed.returncode == 1
   assert failed.stderr.startswith('python -m jprune: error: tally: `FILE` must be an existing')

@@ -134,7 +134,7 @@ def test_shape_structs_of_a_published_network():
 
 def test_title_of_the_plot():
   params, masks, args = pieces()
-  title = lambda report: report.plot().get_title(loc='left')
+  title = lambda report: report.plot().get_title(loc='left').replace('\n', ' ')
   assert title(tally(params, masks, fn=model, args=args)).endswith('; 320 MACs, 212 as shrunk')
   assert title(tally(params, fn=model, args=args)).endswith('; 320 MACs')
   assert 'MACs' not in title(tally(params, masks))

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jprune import _figure
-from jprune._figure import BLUE, FAINT, FONT, GREY
+from jprune._figure import BLUE, FONT, GREY
 from jprune._text.fold_paths import Place, fold, natural
 from jprune._text.names import shorten, shortened
 from jprune._text.words import printable
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
   from jprune.graph._channels.groups import Group
 
 _LABEL, _NAME = 48, 32  # characters beside a row, below a column
+_PART = 0.2  # opacity of the cell of a part, on which a number is read
 _LEVEL = 3  # characters that a column has room for
 _MOST_GROUPS = 16  # columns, before like groups share one
 _SMALLEST = 4.0  # points
@@ -146,7 +147,7 @@ def _fill(ax: Axes, rows: list[_Row], font: float) -> None:
 
   cells = [(i, j, *cell) for i, row in enumerate(rows) for j, cell in row.cells.items()]
   squares = [Rectangle((j - 0.45, i - 0.45), 0.9, 0.9) for i, j, *_ in cells]
-  colors = [to_rgba(BLUE, 1.0 if whole else FAINT) for *_, whole in cells]
+  colors = [to_rgba(BLUE, 1.0 if whole else _PART) for *_, whole in cells]
   ax.add_collection(PatchCollection(squares, facecolors=colors, edgecolors='none'))
   for i, j, axes, whole in cells:
     color = 'white' if whole else GREY
@@ -175,7 +176,7 @@ def _title_and_legend(ax: Axes, rows: list[_Row], title: str) -> None:
   from matplotlib.patches import Patch
 
   found = {whole for row in rows for _, whole in row.cells.values()}
-  labels = {True: (1.0, 'the axis with this number'), False: (FAINT, 'a part or factor of it')}
+  labels = {True: (1.0, 'the axis with this number'), False: (_PART, 'a part or factor of it')}
   handles = [
     Patch(color=BLUE, alpha=labels[w][0], linewidth=0, label=labels[w][1])
     for w in (True, False)
