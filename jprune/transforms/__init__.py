@@ -5,7 +5,7 @@
   ``sr_ste``, ``s_ste``, ``ac_dc``, ``admm``
 - sparse from the start: ``static``, ``sparse_evolution``, ``rigl``, ``granet``, ``mest``, ``srigl``
 - towards whole channels: ``group_lasso``, ``batch_norm_scale``, ``growing``
-- what a state holds: ``masks_of``, ``metrics``
+- what a state holds: ``masks_of``, ``metrics``; whether weights stay pruned: ``check``
 - a method of one's own: ``sparse_training`` of a ``Method``
 """
 
@@ -57,6 +57,7 @@ __all__ = [
   'ac_dc',
   'admm',
   'batch_norm_scale',
+  'check',
   'gradual',
   'granet',
   'group_lasso',
