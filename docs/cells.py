@@ -10,6 +10,9 @@ from __future__ import annotations
 import pathlib
 import re
 
+from docutils import nodes
+from sphinx.transforms import SphinxTransform
+
 FENCE = re.compile(r'^```python$', re.MULTILINE)
 HEAD = """\
 file_format: mystnb
@@ -33,6 +36,23 @@ def read(app, docname: str, source: list[str]) -> None:
     source[0] = as_notebook(source[0])
 
 
+class OnlyWhatIsPrinted(SphinxTransform):
+  """Leaves out values of last lines, which notebooks show and programs don't."""
+
+  default_priority = 500
+
+  def apply(self, **kwargs) -> None:
+    """Goes through the outputs of a page; pictures stay."""
+    if pathlib.Path(self.env.doc2path(self.env.docname)).suffix != '.md':
+      return
+    for output in list(self.document.findall(nodes.container)):
+      kinds = {
+        each.get('mime_type') for each in output.children if hasattr(each, 'get')
+      }
+      if output.get('nb_element') == 'mime_bundle' and kinds == {'text/plain'}:
+        output.parent.remove(output)
+
+
 def spread(app, env, docnames: list[str]) -> None:
   """Deals the pages out: of neighbours, which one process gets, many take long."""
   docnames[:] = [name for first in range(8) for name in docnames[first::8]]
@@ -42,4 +62,5 @@ def setup(app) -> dict:
   """Called by Sphinx."""
   app.connect('env-before-read-docs', spread)
   app.connect('source-read', read)
+  app.add_transform(OnlyWhatIsPrinted)
   return {'parallel_read_safe': True, 'parallel_write_safe': True}
