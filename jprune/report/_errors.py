@@ -41,6 +41,10 @@ def words_no_leaf(path: Any, paths: Sequence[str]) -> str:
     )
   ends = [each for each in paths if f'/{keys(each)}'.endswith(f'/{sought}')]
   near = ends or difflib.get_close_matches(sought, paths, 3)
+  if not near:  # perhaps the last key alone
+    last = [keys(each).rpartition('/')[2] for each in paths]
+    alike = difflib.get_close_matches(sought, dict.fromkeys(last), 1)
+    near = [path for path, key in zip(paths, last) if key in alike]
   hint = f'did you mean {listed(near)}?' if near else f'there are {listed(paths)}'
   return f"no leaf '{path}': {hint}"
 

@@ -318,6 +318,7 @@ def test_part_of_a_tally_of_a_function():
     ('encoder/scale/value', "did you mean 'encoder/scale'"),
     ('kernel', "did you mean 'encoder/layer_0/kernel', 'encoder_2/kernel'"),
     ('encoder/layer_0/kernle', "did you mean 'encoder/layer_0/kernel'"),
+    ('kernal', "did you mean 'encoder/layer_0/kernel', 'encoder_2/kernel'"),
     ('xyz', "no leaf 'xyz': there are 'encoder/layer_0/bias', .* and 2 more"),
     (0, "no leaf '0': there are"),
     (['encoder'], 'no leaf .*: there are'),
