@@ -94,7 +94,7 @@ def _apart(labels: Sequence[str]) -> list[str]:
   for label in labels:
     seen[label] += 1
     number = f' ~{seen[label]}' if seen[label] > 1 else ''
-    out.append(f'{label[: _LABEL - len(number)]}{number}')
+    out.append(shorten(label, _LABEL - len(number)) + number)
   return out
 
 
