@@ -88,7 +88,8 @@ __all__ = [
 
 _HOMES = {
   '_prune': ('prune',),
-  '_shrink': ('Plan', 'Shrunk', 'shrink'),
+  '_shrink': ('Plan', 'Shrunk'),
+  '_shrink.shrink': ('shrink',),
   '_shrunk_files': ('load_shrunk', 'save_shrunk'),
   '_synflow_prune': ('synflow_prune',),
   'io': ('load', 'save'),
