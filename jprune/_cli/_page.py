@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from jprune._cli import _bars
@@ -36,10 +37,9 @@ h2 { margin: 40px 0 12px; font-size: 20px; }
 .row > :nth-child(4), .head { color: var(--soft); }
 .track { height: 12px; border-radius: 6px; background: var(--rest); overflow: hidden; }
 .track > i { display: block; height: 100%; background: var(--bar); }
-.table { overflow-x: auto; }
-table { border-collapse: collapse; font-size: 14px; }
-th, td { padding: 4px 10px; border-bottom: 1px solid var(--line); text-align: right;
-  white-space: nowrap; }
+.table { font-size: 14px; }
+.table th, .table td { border-color: var(--line) !important; }
+.table tbody tr:hover { background: var(--card); }
 summary { cursor: pointer; margin: 12px 0; }
 p, li { overflow-wrap: anywhere; }
 @media (max-width: 600px) {
@@ -52,6 +52,7 @@ p, li { overflow-wrap: anywhere; }
 
 def page(tally: Tally, title: str) -> str:
   """The report of a checkpoint that is called ``title``."""
+  table, styles = _classed(tally._repr_html_())
   body = [
     f'<h1>{escaped(title)}</h1>',
     f'<p class="soft">{escaped(_summary(tally))}</p>',
@@ -65,7 +66,7 @@ def page(tally: Tally, title: str) -> str:
     '<h2>All leaves</h2>',
     f'<details{" open" if len(tally.rows) <= 50 else ""}>',
     f'<summary>{escaped(plural(len(tally.rows), "leaf"))}</summary>',
-    f'<div class="table">{tally._repr_html_()}</div></details>',
+    f'<div class="table">{table}</div></details>',
   ]
   return '\n'.join(
     [
@@ -73,11 +74,19 @@ def page(tally: Tally, title: str) -> str:
       '<html lang="en"><head><meta charset="utf-8">',
       '<meta name="viewport" content="width=device-width, initial-scale=1">',
       f'<title>{escaped(title)}: jprune report</title>',
-      f'<style>{_STYLE}</style></head><body>',
+      f'<style>{_STYLE}{styles}</style></head><body>',
       *body,
       '</body></html>\n',
     ]
   )
+
+
+def _classed(html: str) -> tuple[str, str]:
+  """Styles that stand at each cell, as a notebook wants them, once each: half of a large page."""
+  names: dict[str, str] = {}
+  name = lambda found: f' class="{names.setdefault(found[1], f"s{len(names)}")}"'
+  html = re.sub(r' style="([^"]*)"', name, html)
+  return html, ''.join(f'.{name} {{{style}}}\n' for style, name in names.items())
 
 
 def _summary(tally: Tally) -> str:
