@@ -175,7 +175,7 @@ def test_search_finds(page, address, words):
   found = page.locator('#search-results li > a')
   found.nth(0).wait_for(timeout=60_000)
   three = 'document.querySelectorAll("#search-results li").length > 2'
-  page.wait_for_function(f'{three} || Search._pulse_status < 0')
+  page.wait_for_function(f'{three} || Search.status.innerText.includes("found")')
   links = [link.get_attribute('href') for link in found.all()]
   first = [link.partition('.html')[0] for link in links[:3]]
   assert any(link.startswith(tuple(SEARCHES[words])) for link in first), first
