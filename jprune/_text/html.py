@@ -8,6 +8,7 @@ background.
 from __future__ import annotations
 
 import html
+import zlib
 from collections.abc import Collection, Iterable, Sequence
 
 from jprune._text.words import printable
@@ -23,6 +24,7 @@ _NAME = 'text-align:left;overflow-wrap:anywhere;min-width:11em;padding:.2em .6em
 _SENTENCE = 'text-align:left;white-space:normal;min-width:16em;padding:.2em .6em'
 _LINES = {'th': ';border-bottom:1px solid;vertical-align:bottom', 'td': ';vertical-align:top'}
 _TOTAL = ';border-top:1px solid'
+_MANY = 1000  # rows from which on styles at each cell would take megabytes; a sheet has them
 _BREAKS = 'overflow-wrap:anywhere'  # a name may be longer than the page is wide
 
 
@@ -50,13 +52,21 @@ def table(
   if last is not None:
     styles[last] = _SENTENCE
 
+  rows = list(rows)
+  sheet = name = ''
+  if len(rows) > _MANY:
+    rules = ''.join(f'tr>:nth-child({i + 1}){{{style}}}' for i, style in enumerate(styles))
+    name = f'jprune-{zlib.crc32(rules.encode()):x}'
+    sheet = f'<style>.{name} {rules.replace("}tr", "}." + name + " tr")}</style>'
+    styles = [''] * len(styles)
+
   def line(tag: str, cells: Sequence[str], more: str) -> str:
-    found = (
-      f'<{tag} style="{style}{more}">{text(cell)}</{tag}>' for style, cell in zip(styles, cells)
-    )
+    opened = [f'<{tag} style="{style}{more}">' if style else f'<{tag}>' for style in styles]
+    found = (f'{start}{text(cell)}</{tag}>' for start, cell in zip(opened, cells))
     return f'<tr>{"".join(found)}</tr>'
 
-  lines = [f'<div style="{_BOX}"><table style="{_TABLE}">']
+  named = f' class="{name}"' if name else ''
+  lines = [f'{sheet}<div style="{_BOX}"><table{named} style="{_TABLE}">']
   lines += ['<thead>', line('th', header, _LINES['th']), '</thead>', '<tbody>']
   lines += [line('td', row, _LINES['td']) for row in rows] + ['</tbody>']
   if total is not None:

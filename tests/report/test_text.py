@@ -244,6 +244,14 @@ def test_tables_scroll_in_their_box():
   assert nowrap == [False, True] * 3  # numbers and their units stay together
 
 
+def test_many_rows_share_a_style_sheet_of_their_table():
+  page = html.table(['leaf', 'size'], [['kernel', '12']] * 2000)
+  sheet, name = re.match('<style>(.*?)</style><div .*?><table class="(.*?)"', page).groups()
+  assert f'.{name} tr>:nth-child(2){{text-align:right;white-space:nowrap;' in sheet
+  assert sheet.count(f'.{name} tr>') == sheet.count('{') == 2
+  assert '<tr><td>kernel</td><td>12</td></tr>' in page
+
+
 def test_html_has_no_colors_of_its_own():
   page = tally({'kernel': jnp.ones((2, 3)), 'bias': jnp.ones(2)})._repr_html_()
   assert not re.search('#[0-9a-f]{3}|rgb|color|background', page)
