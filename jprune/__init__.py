@@ -7,15 +7,25 @@ Params go in, masks come out; masks compose with any training loop::
   tx = optax.chain(optax.adamw(1e-3), jprune.keep_pruned(masks))
   print(jprune.tally(params, masks))
 
-Rooms load when they are first asked for, so that ``jprune --help`` needs no JAX.
+All of it loads at once, under the lock of this module: threads that load rooms one by one get in
+each other's way. Only the command line loads what it needs, so that ``jprune --help`` needs no JAX.
 """
 
 from __future__ import annotations
 
 import importlib
+import os
+import sys
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
+
+def _is_the_command() -> bool:
+  """Whether this process is ``jprune`` or ``python -m jprune``."""
+  program = os.path.basename(next(iter(getattr(sys, 'argv', [])), ''))
+  return program in ('jprune', 'jprune.exe') or (program == '-m' and 'jprune' in sys.orig_argv)
+
+
+if TYPE_CHECKING or not _is_the_command():
   from jprune import distributions as distributions
   from jprune import graph as graph
   from jprune import io as io
@@ -48,6 +58,19 @@ if TYPE_CHECKING:
   from jprune.report import tally as tally
   from jprune.transforms import keep_pruned as keep_pruned
   from jprune.transforms import mask_updates as mask_updates
+
+if TYPE_CHECKING:
+  from jprune import equinox as equinox
+  from jprune import nnx as nnx
+else:  # by which a type checker would believe in every name
+
+  def __getattr__(name: str) -> Any:
+    """The rooms of other libraries, which load when they are asked for."""
+    if name in ('equinox', 'nnx'):
+      return importlib.import_module(f'{__name__}.{name}')
+    this = sys.modules[__name__]
+    raise AttributeError(f'module {__name__!r} has no attribute {name!r}', name=name, obj=this)
+
 
 __version__ = '0.1.0'
 
@@ -85,38 +108,6 @@ __all__ = [
   'tree',
   'typing',
 ]
-
-_HOMES = {
-  '_prune': ('prune',),
-  '_shrink': ('Plan', 'Shrunk'),
-  '_shrink.shrink': ('shrink',),
-  '_shrunk_files': ('load_shrunk', 'save_shrunk'),
-  '_synflow_prune': ('synflow_prune',),
-  'io': ('load', 'save'),
-  'masks': (
-    'Block',
-    'Channel',
-    'ChannelGroups',
-    'NOfM',
-    'Unstructured',
-    'apply',
-    'rewind',
-    'sparse_init',
-  ),
-  'report': ('tally',),
-  'transforms': ('keep_pruned', 'mask_updates'),
-}
-"""Where the names are that are no rooms themselves."""
-_HOME = {name: home for home, names in _HOMES.items() for name in names}
-
-
-def __getattr__(name: str) -> Any:
-  """Loads a public name when it is first asked for (PEP 562)."""
-  if name not in __all__:
-    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
-  home = importlib.import_module(f'{__name__}.{_HOME.get(name, name)}')
-  globals()[name] = value = getattr(home, name) if name in _HOME else home
-  return value
 
 
 def __dir__() -> list[str]:

@@ -34,7 +34,10 @@ def _own(body):
 def test_all_lists_what_there_is(name):
   module = importlib.import_module(name)
   assert len(set(module.__all__)) == len(module.__all__)
-  assert set(module.__all__) == _own(ast.parse(pathlib.Path(module.__file__).read_text()).body)
+  own = _own(ast.parse(pathlib.Path(module.__file__).read_text()).body)
+  if name == 'jprune':
+    own -= {'equinox', 'nnx'}  # for which `from jprune import *` would need more packages
+  assert set(module.__all__) == own
   assert set(module.__all__) <= set(dir(module))
 
 
