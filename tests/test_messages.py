@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import pathlib
 import re
 from typing import Any
 
@@ -130,6 +131,7 @@ SPARSITIES = [
   ('most', TypeError, "must be a number; got 'most'.$"),
   (90, ValueError, r'must be in \[0, 1\]; got 90.0. .* not a percentage. Write 0.9.$'),
   (1.5, ValueError, 'not a percentage.$'),
+  ({1: 0.5, 'a': 0.3}, TypeError, r'distribution=jprune.distributions.fixed'),
   (KERNELS, TypeError, r'distribution=jprune.distributions.fixed\(\{path: sparsity\}\)'),
   (jnp.ones(99), TypeError, r'must be a number; got float32 of shape \(99,\)'),
   ('2:4', TypeError, r'Pass pattern=jprune.NOfM\(2, 4\)'),
@@ -306,6 +308,23 @@ def test_what_a_module_that_can_be_called_with_params_fails_of_is_said():
   )
   said(lambda: jprune.scores.snip(PARAMS, Loss()), ValueError, '^snip: `batches` must be at least')
 
+  class Fails(equinox.Module):
+    def __call__(self, params, x):
+      raise KeyError('its own fault')
+
+  said(lambda: jprune.scores.snip(PARAMS, Fails(), X), KeyError, 'its own fault')
+
+
+@pytest.mark.parametrize('path', ['model.safetensors', pathlib.Path('model.safetensors')])
+def test_a_path_for_params(path):
+  words = r"^prune: `params` .*; got 'model.safetensors'. Open it: jprune.io.open\(path\)"
+  said(lambda: jprune.prune(path, 0.5), TypeError, words)
+
+
+def test_functions_come_first():
+  words = r'^shrink: `fn` must be .*Functions come first: shrink\(fn, params'
+  said(lambda: jprune.shrink(PARAMS, FN, masks(), X), TypeError, words)
+
 
 def test_an_equinox_module_is_a_tree_unless_a_leaf_has_to_be_an_array():
   found = jprune.prune(EQUINOX, 0.5)
@@ -444,6 +463,10 @@ def test_params_where_scores_belong():
   jax.tree.map(np.testing.assert_array_equal, found, same)
   shapes = jprune.graph.channels(FN, jax.eval_shape(lambda: PARAMS), X)
   jprune.masks.channels(PARAMS, shapes, 0.5)  # nobody can know
+  half = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), PARAMS)
+  said(lambda: jprune.prune(half, 0.5, scorer=half), ValueError, f'prune: `scorer` {words}')
+  keys = {'kernel': jnp.ones((4, 4)), 'key': jax.random.key(0)}
+  jprune.prune(keys, 0.5, scorer=keys)
 
 
 # ---------------------------------------------------------------------- optimizers
@@ -470,6 +493,8 @@ def _no_params(tx: Any, name: str) -> None:
   step = jax.jit(lambda updates, state, params: wrapped.update(updates, state, params))
   said(lambda: step(PARAMS, state, PARAMS), ValueError, words)
   said(lambda: wrapped.update(PARAMS, state), ValueError, 'Call tx.update')
+  step = lambda updates, params: tx.update(updates, tx.init(params))
+  said(lambda: step(PARAMS, PARAMS), ValueError, 'Call tx.update')
 
 
 def test_masks_inside_of_what_flattens():

@@ -6,6 +6,7 @@ libraries is imported.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -82,7 +83,10 @@ def foreign(value: Any) -> Foreign | None:
 
 
 def check_tree(function: str, argument: str, given: Any) -> None:
-  """Refuses a module, an optimizer or a training state in place of the params that it holds."""
+  """Refuses what holds params in place of them: a module, a training state, the path of a file."""
+  if isinstance(given, (str, os.PathLike)):
+    fix = 'Open it: jprune.io.open(path), or jprune.load(path).'
+    raise TypeError(message(function, argument, 'a tree of arrays', f'{os.fspath(given)!r}', fix))
   found = None if type(given) in (dict, list, tuple) else foreign(given)
   if found is None or (found.is_tree and not isinstance(given, type)):
     return
@@ -112,7 +116,7 @@ def misunderstood(
   own = f'{function}: `'  # of this library, of something else than the function
   if str(error).startswith(own) and not str(error).startswith(f'{own}{argument}`'):
     return None
-  if found := foreign(fn):
+  if (found := foreign(fn)) and not (found.is_tree and _holds_no_arrays(fn)):
     constraint = 'a function of the params and further arguments'
     fix = found.as_function if argument == 'fn' else f'Let a function call it: {found.as_function}'
     return TypeError(message(function, argument, constraint, _shown(found, fn), fix))
@@ -131,6 +135,11 @@ def misunderstood(
   constraint = f'all variables of the model, as `{argument}` takes them'
   fix = "Pass {'params': params}, or lambda params, x: model.apply({'params': params}, x)."
   return TypeError(message(function, 'params', constraint, "params without 'params'", fix))
+
+
+def _holds_no_arrays(module: Any) -> bool:
+  """Whether a module has no params of its own: it may well be a function of others."""
+  return not any(hasattr(leaf, 'shape') for leaf in jax.tree.leaves(module))
 
 
 def _refused_by_flax(error: BaseException | None) -> bool:

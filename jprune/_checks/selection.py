@@ -184,8 +184,12 @@ def check_not_params(function: str, argument: str, leaves: Sequence[Any]) -> Non
 
   Unless none is negative: then they are their magnitudes. Nothing is said under a trace.
   """
-  floating = [x for x in leaves if np.issubdtype(getattr(x, 'dtype', object), np.number)]
-  if any(isinstance(x, Tracer) for x in leaves) or not any(bool((x < 0).any()) for x in floating):
+  floating = [
+    leaf for leaf in leaves if jax.dtypes.issubdtype(getattr(leaf, 'dtype', object), np.floating)
+  ]
+  if any(isinstance(leaf, Tracer) or not hasattr(leaf, '__array__') for leaf in floating):
+    return
+  if not any(bool((leaf < 0).any()) for leaf in floating):
     return
   fix = 'Score them first, for example jprune.scores.magnitude(params).'
   got = 'the params themselves, negative ones among them'

@@ -30,7 +30,10 @@ def shown(value: Any, most: int = 100) -> str:
     return kind(value)
   if callable(value) and hasattr(value, '__qualname__') and not isinstance(value, type):
     return f'the function {value.__name__}'
-  leaves = jax.tree.leaves(value)
+  try:
+    leaves = jax.tree.leaves(value)
+  except ValueError:  # keys of a dict that have no order
+    leaves = []
   if any(getattr(leaf, 'shape', ()) != () for leaf in leaves):
     return f'{type(value).__name__} of {len(leaves)} leaves'
   return shortened(' '.join(repr(value).split()), most)

@@ -23,7 +23,9 @@ def _drops_params(frame: Any) -> str | None:
   while frame is not None:
     code = frame.f_code
     arguments = code.co_varnames[: code.co_argcount]
-    if 'updates' in arguments and 'params' in arguments and frame.f_locals['params'] is not None:
+    takes_both = 'updates' in arguments and 'params' in arguments
+    # a training step that forgets its params is no wrapper
+    if takes_both and 'update' in code.co_name and frame.f_locals['params'] is not None:
       package = frame.f_globals.get('__name__', '').split('.')[0]
       return f'{package}.{code.co_qualname.split(".")[0]}'
     frame = frame.f_back
