@@ -51,9 +51,8 @@ def undocumented() -> list[str]:
   """
   problems = []
   for name, value in public_names().items():
-    own = getattr(value, '__module__', '').startswith(
-      'jprune'
-    )  # an alias is someone else's class
+    # an alias is someone else's class
+    own = getattr(value, '__module__', '').startswith('jprune')
     if own and (inspect.isclass(value) or inspect.isroutine(value)):
       doc = (
         ''
