@@ -10,6 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
@@ -184,9 +185,8 @@ def check_not_params(function: str, argument: str, leaves: Sequence[Any]) -> Non
 
   Unless none is negative: then they are their magnitudes. Nothing is said under a trace.
   """
-  floating = [
-    leaf for leaf in leaves if jax.dtypes.issubdtype(getattr(leaf, 'dtype', object), np.floating)
-  ]
+  arrays = [leaf for leaf in leaves if hasattr(leaf, 'dtype')]
+  floating = [leaf for leaf in arrays if jnp.issubdtype(leaf.dtype, jnp.floating)]
   if any(isinstance(leaf, Tracer) or not hasattr(leaf, '__array__') for leaf in floating):
     return
   if not any(bool((leaf < 0).any()) for leaf in floating):

@@ -42,7 +42,9 @@ def fraction(text: str) -> float:
   except ValueError:
     value = -1.0
   if not 0 <= value <= 1:  # nor NaN
-    raise _bad('a number from 0 to 1', text, 'For 90 % zeros, say 0.9.')
+    found = re.fullmatch(r'([1-9][0-9](?:\.[0-9]+)?) ?%?', text)
+    percent = float(found[1]) if found else 90
+    raise _bad('a number from 0 to 1', text, f'For {percent:g} % zeros, say {percent / 100:g}.')
   return value
 
 

@@ -68,6 +68,7 @@ USAGE = {
     r'--n-of-m: not allowed with argument --sparsity',
   ),
   'percent': (['prune', 'a', 'b', '--sparsity', '90'], r"from 0 to 1; got '90'.*say 0.9"),
+  'percentage': (['prune', 'a', 'b', '--sparsity', '50%'], r"got '50%'. For 50 % zeros, say 0.5"),
   'nan': (['prune', 'a', 'b', '--sparsity', 'nan'], r"from 0 to 1; got 'nan'"),
   'words': (['prune', 'a', 'b', '--sparsity', 'half'], r"from 0 to 1; got 'half'"),
   'n of m': (['prune', 'a', 'b', '--n-of-m', '2/4'], r"must be N:M with .*; got '2/4'. .*2:4"),
