@@ -39,6 +39,7 @@ extensions = [
   'sphinxext.opengraph',
   # beside this file
   'cells',
+  'looks',
   'summaries',
   'tables',
 ]

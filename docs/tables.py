@@ -12,7 +12,7 @@ NUMBER = re.compile(r'(not run.*|-|[<~]?\s?[-+]?[\d.,]+\s?\S{0,3}((,|;| to) .*)?
 
 
 class AlignNumbers(SphinxTransform):
-  """Marks the cells of columns that hold numbers alone."""
+  """Marks the cells of columns that hold numbers alone, but for the names of rows."""
 
   default_priority = 500
 
@@ -23,7 +23,7 @@ class AlignNumbers(SphinxTransform):
       if len({len(row) for row in rows}) != 1:
         continue
       head = list(next(body.parent.findall(nodes.row)).findall(nodes.entry))
-      for title, column in zip(head, zip(*rows)):
+      for title, column in list(zip(head, zip(*rows)))[1:]:
         texts = [cell.astext().strip() for cell in column]
         if any(texts) and all(NUMBER.fullmatch(text) for text in texts):
           for cell in {id(cell): cell for cell in (title, *column)}.values():
