@@ -29,8 +29,7 @@ class Asked(NamedTuple):
       ValueError: if the pattern goes with another distribution, or with no bounds.
       TypeError: if the distribution can't be called, or the pattern is none.
     """
-    if not callable(self.distribution):
-      raise _checks.bad_distribution(function, self.distribution)
+    _checks.check_distribution(function, self.distribution)
     if not isinstance(self.pattern, ChannelGroups):
       _checks.check_pattern(function, self.pattern)
     alike = isinstance(self.pattern, (NOfM, ChannelGroups))

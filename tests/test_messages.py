@@ -178,6 +178,13 @@ def test_what_is_no_pattern(pattern, words):
     said(call, TypeError, f'`pattern` must be a pattern; .*{words}')
 
 
+CHOOSING = [
+  lambda given: jprune.prune(PARAMS, 0.5, **given),
+  lambda given: jprune.transforms.gradual(optax.sgd(0.1), 0.5, every=3, **given),
+  lambda given: jprune.reconstruct.prune(FN, PARAMS, [X], sparsity=0.5, **given),
+]
+
+
 @pytest.mark.parametrize(
   ('argument', 'word', 'words'),
   [
@@ -191,14 +198,16 @@ def test_what_is_no_pattern(pattern, words):
   ],
 )
 def test_a_word_for_a_function(argument, word, words):
-  given = {argument: word}
-  calls = [
-    lambda: jprune.prune(PARAMS, 0.5, **given),
-    lambda: jprune.transforms.gradual(optax.sgd(0.1), 0.5, every=3, **given),
-    lambda: jprune.reconstruct.prune(FN, PARAMS, [X], sparsity=0.5, **given),
-  ]
-  for call in calls:
-    said(call, TypeError, f'`{argument}` must be a function.*{words}')
+  for call in CHOOSING:
+    said(call, TypeError, f'`{argument}` must be a function.*{words}', {argument: word})
+
+
+@pytest.mark.parametrize('call', CHOOSING, ids=['prune', 'gradual', 'reconstruct'])
+def test_a_function_of_another_kind(call):
+  words = '`distribution` must be a distribution; got the scorer lamp. Pass it as scorer=.'
+  said(call, TypeError, words, {'distribution': jprune.scores.lamp})
+  words = '`scorer` must be a scorer; got the distribution erk. Pass it as distribution=.'
+  said(call, TypeError, words, {'scorer': jprune.distributions.erk})
 
 
 @pytest.mark.parametrize(

@@ -118,7 +118,9 @@ def misunderstood(
     return None
   if (found := foreign(fn)) and not (found.is_tree and _holds_no_arrays(fn)):
     constraint = 'a function of the params and further arguments'
-    fix = found.as_function if argument == 'fn' else f'Let a function call it: {found.as_function}'
+    fix = (
+      found.as_function if argument == 'fn' else f'Write a function around it. {found.as_function}'
+    )
     return TypeError(message(function, argument, constraint, _shown(found, fn), fix))
   if not _refused_by_flax(error):
     return None

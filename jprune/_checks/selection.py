@@ -172,12 +172,35 @@ def check_pattern(function: str, pattern: Any) -> None:
     raise bad_pattern(function, pattern)
 
 
+def check_distribution(function: str, distribution: Any) -> None:
+  """Refuses what can't be called, and a scorer."""
+  if not callable(distribution) or _is_from(distribution, 'jprune.scores'):
+    raise bad_distribution(function, distribution)
+
+
+def is_distribution(scorer: Any) -> bool:
+  """Whether a function of this library that shares out a sparsity stands for a scorer."""
+  return _is_from(scorer, 'jprune.distributions')
+
+
+def _is_from(each: Any, namespace: str) -> bool:
+  return str(getattr(each, '__module__', None)).startswith(f'{namespace}.')
+
+
 def bad_distribution(function: str, distribution: Any) -> TypeError:
   if isinstance(distribution, Mapping):
     fix = 'Pass jprune.distributions.fixed(...) of it.'
+  elif callable(distribution):
+    return _swapped(function, 'distribution', distribution, 'scorer')
   else:
     fix = _function_meant(distribution, 'jprune.distributions', 'erk')
   return TypeError(message(function, 'distribution', 'a function', shown(distribution), fix))
+
+
+def _swapped(function: str, argument: str, given: Any, meant: str) -> TypeError:
+  """A function of the library that stands in the place of another kind."""
+  got = f'the {meant} {getattr(given, "__name__", given)}'
+  return TypeError(message(function, argument, f'a {argument}', got, f'Pass it as {meant}=.'))
 
 
 def check_not_params(function: str, argument: str, leaves: Sequence[Any]) -> None:
@@ -197,14 +220,16 @@ def check_not_params(function: str, argument: str, leaves: Sequence[Any]) -> Non
 
 
 def check_scorer(function: str, scorer: Any) -> None:
-  """Refuses what is neither a function nor a tree of scores."""
-  if scorer is None or isinstance(scorer, (str, bool, int, float)):
+  """Refuses what is neither a function nor a tree of scores, and a distribution."""
+  if scorer is None or isinstance(scorer, (str, bool, int, float)) or is_distribution(scorer):
     raise bad_scorer(function, scorer)
 
 
 def bad_scorer(
   function: str, scorer: Any, constraint: str = 'a function or a tree of scores'
 ) -> TypeError:
+  if callable(scorer):
+    return _swapped(function, 'scorer', scorer, 'distribution')
   fix = _function_meant(scorer, 'jprune.scores', 'magnitude')
   return TypeError(message(function, 'scorer', constraint, shown(scorer), fix))
 

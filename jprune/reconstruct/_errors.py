@@ -130,7 +130,7 @@ def not_planned(function: str, method: Any) -> TypeError:
 
 
 def not_a_scorer(function: str, scorer: Any) -> TypeError:
-  if isinstance(scorer, str):
+  if isinstance(scorer, str) or callable(scorer):
     return bad_scorer(function, scorer, 'a function')
   fix = 'For example jprune.scores.wanda, or lambda params: scores for those that are known.'
   return TypeError(message(function, 'scorer', 'a function', type(scorer).__name__, fix))

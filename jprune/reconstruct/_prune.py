@@ -197,8 +197,7 @@ def _check_leaves(
 
 def _check(sparsity: Any, pattern: Any, distribution: Any, method: Any, with_masks: bool) -> None:
   _check_method(method, {'masks': None} if with_masks else {})
-  if not callable(distribution):
-    raise _checks.bad_distribution(NAME, distribution)
+  _checks.check_distribution(NAME, distribution)
   _checks.check_pattern(NAME, pattern)
   if not isinstance(pattern, (Unstructured, NOfM)):
     raise _errors.not_repairable_pattern(NAME, pattern)

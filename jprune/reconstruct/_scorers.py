@@ -18,7 +18,7 @@ def takes_stats(function: str, scorer: Any) -> bool:
   Raises:
     TypeError: if it is no function, or needs more than params and statistics.
   """
-  if not callable(scorer):
+  if not callable(scorer) or _checks.is_distribution(scorer):
     raise _errors.not_a_scorer(function, scorer)
   if missing := _checks.missing_arguments(scorer, ('stats',)):
     raise _errors.scorer_needs(function, scorer, missing)

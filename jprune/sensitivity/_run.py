@@ -172,8 +172,7 @@ def _budget(
   sparsity: Any, min_metric: Any, distribution: Any, pattern: Any, rounds: Any
 ) -> float | None:
   """The sparsity, checked: that it is given where it must be, and nowhere else."""
-  if not callable(distribution):
-    raise _checks.bad_distribution(_NAME, distribution)
+  _checks.check_distribution(_NAME, distribution)
   _checks.check_pattern(_NAME, pattern)
   needs = needs_of(distribution)
   if isinstance(pattern, NOfM) and not needs.shares_alike:
