@@ -105,7 +105,7 @@ def check_dtypes(function: str, given: Any, argument: str = 'params') -> None:
   Leaves that are no arrays are let through. A checkpoint isn't: as a leaf it would be passed over
   without a word.
   """
-  _checks.check_tree(function, argument, given)
+  check_is_tree(function, given, argument)
   if all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(given)):
     return
   for path, leaf in zip(*tree.flatten(given)[:2]):
@@ -113,6 +113,13 @@ def check_dtypes(function: str, given: Any, argument: str = 'params') -> None:
       raise _checks.opened(function, argument, path, leaf)
     if tree.is_array(leaf):
       _checks.check_dtype(function, argument, path, leaf)
+
+
+def check_is_tree(function: str, given: Any, argument: str = 'params') -> None:
+  """Refuses what is no tree of params at all, whatever its leaves."""
+  _checks.check_tree(function, argument, given)
+  if not isinstance(given, Opened) and (error := _checks.not_a_tree(function, argument, given)):
+    raise error
 
 
 def _check_read(function: str, given: Any, argument: str, opened: bool) -> None:

@@ -363,6 +363,110 @@ def test_variables_for_params_and_the_reverse():
     call(MODEL.apply, VARIABLES, X)
 
 
+# ---------------------------------------------------------------------- results of this library
+
+
+@functools.cache
+def result(name: str) -> Any:
+  small = jprune.shrink(FN, PARAMS, units(0.5), X)
+  return {
+    'Shrunk': small,
+    'Plan': small.plan,
+    'Tally': jprune.tally(PARAMS),
+    'ChannelGraph': graph(),
+    'MacCount': jprune.graph.macs(FN, PARAMS, X),
+    'Roles': jprune.graph.roles(FN, PARAMS, X),
+    'Stats': jprune.graph.capture(FN, PARAMS, X)[1],
+    'Recorder': jprune.report.Recorder(),
+    'Repair': jprune.reconstruct.Repair('sparsegpt', ()),
+    'Result': jprune.sensitivity.run(lambda p: 0.0, PARAMS, sparsity=0.5),
+  }[name]
+
+
+SMALL, MADE_OF = r'Pass small\.params\.$', r'Pass the params that it was made of\.$'
+MASKS = r'Masks are what jprune\.prune returns\.$'
+REPAIRED = r'It comes last: params, masks, report = jprune\.reconstruct\.prune\(\.\.\.\)\.$'
+AS_RESULTS = {
+  'Shrunk': (SMALL, MASKS),
+  'Plan': (SMALL, MASKS),
+  'Tally': (MADE_OF, r'Pass the masks that it was made of\.$'),
+  'ChannelGraph': (
+    MADE_OF,
+    r'Make masks by it: jprune\.masks\.channels\(scores, graph, sparsity\)',
+  ),
+  'MacCount': (MADE_OF, MASKS),
+  'Roles': (MADE_OF, MASKS),
+  'Stats': (MADE_OF, MASKS),
+  'Recorder': (MADE_OF, MASKS),
+  'Repair': (
+    r'It comes last: params, masks, report = .*\.$',
+    r'It comes last: params, masks, report',
+  ),
+  'Result': (r'Pass result\.params\.$', r'Pass result\.masks\.$'),
+}
+OF_MASKS = {
+  'apply': lambda m: jprune.apply(PARAMS, m),
+  'tally': lambda m: jprune.tally(PARAMS, m),
+  'save': lambda m: jprune.save('/nowhere/at/all', PARAMS, m),
+  'prune': lambda m: jprune.prune(PARAMS, 0.6, masks=m),
+  'shrink': lambda m: jprune.shrink(FN, PARAMS, m, X),
+  'keep_pruned': lambda m: jprune.keep_pruned(m).init(PARAMS),
+}
+
+
+@pytest.mark.parametrize('name', AS_RESULTS)
+def test_a_result_for_params_or_masks(name):
+  as_params, as_masks = AS_RESULTS[name]
+  for function, call in OF_PARAMS.items():
+    words = f'^{function}: `params` must be a tree of arrays; got .*, an? {name}. {as_params}'
+    said(call, TypeError, words, result(name))
+  for function, call in OF_MASKS.items():
+    words = f'^{function}: `masks` must be a tree of masks; got .*, an? {name}. {as_masks}'
+    said(call, TypeError, words, result(name))
+
+
+def test_a_result_that_is_saved():
+  save = lambda tree: jprune.save('/tmp/never.safetensors', tree)
+  words = (
+    r'^save: `params` .*, a Shrunk. Call jprune.save_shrunk\(path, small\), or pass small.params'
+  )
+  said(save, TypeError, words, result('Shrunk'))
+  said(save, TypeError, '^save: `params` .*, a Tally. Pass the params', result('Tally'))
+
+
+@pytest.mark.parametrize(
+  ('given', 'words'),
+  [
+    (FN, 'got the function <lambda>.$'),
+    ('model.safetensors', 'got a str.$'),
+    (b'params', 'got a bytes.$'),
+    (Net, 'an NNX module, the class Net.'),
+    (jprune.NOfM(2, 4), 'got a NOfM.$'),
+    (object, 'got the class object.$'),
+  ],
+  ids=['function', 'str', 'bytes', 'class', 'pattern', 'type'],
+)
+def test_what_is_no_tree(given, words):
+  for function, call in OF_PARAMS.items():
+    said(call, TypeError, f'^{function}: `params` must be a tree of arrays; .*{words}', given)
+
+
+def test_params_and_masks_that_nobody_unpacked(tmp_path):
+  path = tmp_path / 'a.safetensors'
+  jprune.save(path, PARAMS, masks())
+  words = (
+    'params and masks together, as jprune.load returns them. Unpack them: params, masks = ...$'
+  )
+  for function in ('prune', 'tally', 'apply', 'channels', 'keep_pruned'):
+    said(OF_PARAMS[function], TypeError, f'^{function}: .*{words}', jprune.load(path))
+  triple = (PARAMS, masks(), result('Repair'))
+  words = 'as jprune.reconstruct.prune returns them. Unpack them: params, masks, report = ...$'
+  said(jprune.tally, TypeError, words, triple)
+  said(lambda: jprune.save(path, triple), TypeError, words)
+  jprune.save(path, (PARAMS, masks()))  # a tree that can be saved as well
+  jprune.tally((PARAMS, PARAMS))
+
+
 # ---------------------------------------------------------------------- trees beside trees
 
 BESIDE = {
@@ -411,6 +515,43 @@ def test_masks_of_all_variables_in_an_optimizer_of_params(make):
   nnx.Optimizer(NET, make(nnx.filter_state(masks, nnx.Param)), wrt=nnx.Param)
 
 
+def trained() -> tuple[Any, Any]:
+  """The params of a module with statistics, and an optimizer that keeps some of them at zero."""
+  params = nnx.state(NET, nnx.Param)
+  tx = optax.chain(optax.adam(0.1), jprune.keep_pruned(jprune.prune(params, 0.5)))
+  return params, nnx.Optimizer(NET, tx, wrt=nnx.Param).opt_state
+
+
+@pytest.mark.parametrize('name', BESIDE)
+def test_masks_in_variables_of_an_optimizer(name):
+  call, (params, state) = BESIDE[name], trained()
+  fix = r'jprune.transforms.masks_of\(state, params\).$'
+  words = f'OptVariable for Param. They are in variables of an optimizer: {fix}'
+  said(lambda: call(params, jprune.transforms.masks_of(state)), ValueError, words)
+  words = r'more variables: pass nnx.state\(module, nnx.Param\).* Masks along it: ' + fix
+  said(lambda: call(STATE, jprune.transforms.masks_of(state)), ValueError, words)
+  if name != 'tally':  # which takes them out itself
+    words = f'got the state of an optimizer. Take them out of it: {fix}'
+    said(lambda: call(params, state), ValueError, words)
+  jprune.apply(params, jprune.transforms.masks_of(state, params))  # what is said works
+
+
+def test_a_tally_of_more_variables_than_the_optimizer_has():
+  params, state = trained()
+  fn, of_all = jprune.nnx.functional(NET)
+  words = (
+    r"got no leaf .*'norm/mean'.* The params are of more variables: pass nnx.state\(module, "
+    r'nnx.Param\), for a function those of jprune.nnx.functional\(module, wrt=nnx.Param\).$'
+  )
+  for given in (nnx.state(NET), of_all):
+    said(jprune.tally, ValueError, f'^tally: `masks` .*{words}', given, state)
+    said(jprune.report.metrics, ValueError, f'^metrics: `masks` .*{words}', given, state)
+    said(jprune.transforms.masks_of, ValueError, f'^masks_of: `state` .*{words}', state, given)
+  assert jprune.tally(params, state)['last/kernel'].sparsity == 0.5
+  fn, few = jprune.nnx.functional(NET, wrt=nnx.Param)
+  jprune.tally(few, state, fn=fn, args=(X,))
+
+
 def test_masks_of_variables_beside_params_and_the_reverse():
   words = r"It is of all variables: pass masks\['params'\]."
   said(lambda: jprune.apply(PARAMS, {'params': masks()}), ValueError, words)
@@ -424,7 +565,10 @@ def test_saving_a_state_with_random_keys(tmp_path):
     r'Leave random keys out: nnx.filter_state\(state, nnx.Not\(nnx.RngState\)\), or .*functional'
   )
   said(lambda: jprune.save(path, state), TypeError, words)
-  said(lambda: jprune.save(path, NET), TypeError, r'an NNX module .*jprune.nnx.functional\(model\)')
+  said(lambda: jprune.save(path, NET), TypeError, r'an NNX module, Net.*jprune.nnx.functional')
+  optimizer = nnx.Optimizer(NET, optax.sgd(0.1), wrt=nnx.Param)
+  words = r'an NNX optimizer, Optimizer. .*jprune.nnx.functional\(model\)'
+  said(lambda: jprune.save(path, optimizer), TypeError, words)
   jprune.save(path, nnx.filter_state(state, nnx.Not(nnx.RngState)))
   jprune.save(path, jprune.nnx.functional(NET)[1])
 
@@ -512,7 +656,7 @@ def test_masks_inside_of_what_flattens():
 
 
 def test_names_are_those_that_are_there():
-  for name in ('to_pure_dict', 'filter_state', 'Not', 'RngState', 'Param'):
+  for name in ('to_pure_dict', 'filter_state', 'state', 'Not', 'RngState', 'Param'):
     assert hasattr(nnx, name)
   for name in ('partition', 'is_inexact_array'):
     assert hasattr(equinox, name)

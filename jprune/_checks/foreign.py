@@ -168,6 +168,12 @@ def is_state(value: Any) -> bool:
   return any(k.__name__ == 'State' and k.__module__.startswith('flax.nnx') for k in kinds)
 
 
+def of_optimizer(value: Any) -> bool:
+  """Whether a tree has the variables in which an NNX optimizer keeps what is along the params."""
+  optimizers = lambda node: type(node).__name__ == 'OptVariable'
+  return any(map(optimizers, jax.tree.leaves(value, is_leaf=optimizers)))
+
+
 def containers(params: Any, other: Any) -> tuple[str, str] | None:
   """The names of the first two containers that differ on the way to the same leaf."""
   (one, mine), (two, theirs) = _children(params), _children(other)

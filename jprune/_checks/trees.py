@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from jprune._checks.foreign import containers, is_state
+from jprune._checks.foreign import containers, is_state, of_optimizer
+from jprune._checks.results import holds_masks
 from jprune._checks.words import differing, kind, message, shown
 
 
@@ -45,11 +46,16 @@ def other_structure(
   fix = f'Build it with jax.tree.map over the {reference}; None leaves are allowed.'
   got = differing(expected, found)
   params, other = trees or (None, None)
-  if not got:
+  if argument == 'masks' and holds_masks(other):
+    got = 'the state of an optimizer'
+    fix = 'Take them out of it: jprune.transforms.masks_of(state, params).'
+  elif not got:
     got = 'the same leaf paths in other containers'
     if differ := containers(params, other):
       got += f': {differ[1]} for {differ[0]}'
-    if is_state(other) and not is_state(params):
+    if of_optimizer(other):
+      fix = 'They are in variables of an optimizer: jprune.transforms.masks_of(state, params).'
+    elif is_state(other) and not is_state(params):
       fix = f'Convert it: nnx.to_pure_dict({argument}).'
     elif list(expected) == list(found):
       fix = (
@@ -60,6 +66,12 @@ def other_structure(
     fix = (
       f'They are of more variables than that: nnx.Optimizer(..., wrt=nnx.Param) takes '
       f'nnx.filter_state({argument}, nnx.Param).'
+    )
+  elif is_state(params) and set(found) < set(expected):
+    along = ' Masks along it: jprune.transforms.masks_of(state, params).' * of_optimizer(other)
+    fix = (
+      f'The {reference} are of more variables: pass nnx.state(module, nnx.Param), for a function '
+      f'those of jprune.nnx.functional(module, wrt=nnx.Param).{along}'
     )
   elif list(found) == [f'params/{path}' for path in expected]:
     fix = f"It is of all variables: pass {argument}['params']."

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 
 from jprune import _checks, tree
-from jprune._entry import explicit
+from jprune._entry import check_is_tree, explicit
 from jprune.io import _container, _errors, _leaf, _shards, _spread, _structure, _together, _writer
 from jprune.masks._apply import aligned
 from jprune.masks._pack import PackedMask
@@ -127,6 +127,7 @@ def _put(out: _writer.Writer, path: str, leaf: Any, mask: Any) -> None:
 
 def _checked(function: str, params: Params, masks: Masks) -> tuple[list[Any], list[Any]]:
   """The leaves of params and masks, or the error that says which of them can't be saved."""
+  check_is_tree(function, params)
   paths, leaves, _ = tree.flatten(params)
   if not leaves:
     raise _checks.empty_tree(function)

@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 
 from jprune import _checks, tree
+from jprune._checks.results import has_masks as has_masks
+from jprune._checks.results import holds_masks as holds_masks
 from jprune._entry import check_dtypes, explicit
 from jprune.masks import _errors
 from jprune.masks._pack import PackedMask, unpack_leaf
@@ -23,16 +25,6 @@ def is_hole(node: Any) -> bool:
 def is_end(node: Any) -> bool:
   """Whether a tree of masks, or one beside it, ends here."""
   return node is None or isinstance(node, PackedMask) or is_hole(node)
-
-
-def holds_masks(node: Any) -> bool:
-  """Whether a tree is, or has in it, the state of something that prunes."""
-  return any(has_masks(each) for each in jax.tree.leaves(node, is_leaf=has_masks))
-
-
-def has_masks(node: Any) -> bool:
-  """Whether this is the state of something that prunes."""
-  return isinstance(node, tuple) and 'masks' in getattr(node, '_fields', ())
 
 
 @explicit
@@ -66,8 +58,10 @@ def masks_of(state: Any, params: Params | None = None) -> Masks:
   return masks_in('masks_of', state, params)
 
 
-def masks_in(function: str, state: Any, params: Params | None = None) -> Masks:
-  """:func:`masks_of` under the caller's name."""
+def masks_in(
+  function: str, state: Any, params: Params | None = None, argument: str = 'state'
+) -> Masks:
+  """:func:`masks_of` under the caller's name, and that of its argument."""
   check_dtypes(function, params)
   found = [node.masks for node in _nodes(state)]
   if not found:
@@ -83,7 +77,8 @@ def masks_in(function: str, state: Any, params: Params | None = None) -> Masks:
   hidden = {path for path, mask in by_path.items() if mask is None}
   missing = [path for path in expected if path not in by_path and not _within(path, hidden)]
   if missing:
-    raise _checks.other_structure(function, 'state', expected, list(by_path))
+    trees = (params, None)
+    raise _checks.other_structure(function, argument, expected, list(by_path), trees=trees)
   return treedef.unflatten([by_path.get(path) for path in expected])
 
 

@@ -60,7 +60,8 @@ def _notes(report: Repair) -> list[str]:
     f'By {report.method}. Errors: squared, of the outputs, relative to those of the dense leaf.'
   ]
   if report.passes:
-    out.append(f'The model was run {number(report.passes)} times over all batches.')
+    times = 'once' if report.passes == 1 else f'{number(report.passes)} times'
+    out.append(f'The model was run {times} over all batches.')
   if report.peak_bytes:
     out.append(f'Most memory of a device: {byte_size(report.peak_bytes)}, by {report.peak_source}.')
   if any(row.escalated for row in report.rows):

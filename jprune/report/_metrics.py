@@ -83,7 +83,7 @@ def metrics(params: Params, masks: Masks = None) -> dict[str, jax.Array]:
   if not leaves:
     raise _checks.empty_tree('metrics')
   if holds_masks(masks) and not holds_masks(params):
-    masks = masks_in('metrics', masks, params)
+    masks = masks_in('metrics', masks, params, 'masks')
   if masks is None:
     sources = [leaf if has_values(leaf) else None for leaf in leaves]
     given = [_at_hand(leaf) for leaf in sources if leaf is not None]

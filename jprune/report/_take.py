@@ -91,7 +91,7 @@ def tally(
     _roles.check('tally', tree.shapes(params), roles)
   _refuse_traced('params', paths, leaves)
   if holds_masks(masks) and not holds_masks(params):
-    masks = masks_in('tally', masks, params)
+    masks = masks_in('tally', masks, params, 'masks')
   if masks is None:
     found: list[Any] = [None] * len(leaves)
     counted = [leaf if has_values(leaf) else None for leaf in leaves]

@@ -31,6 +31,8 @@ def held_masks(function: str, params: Params, masks: Masks) -> Masks:
     TypeError: for a mask that is neither bool nor packed nor ``None``, or that prunes a param
       that is not floating.
   """
+  if params is None:
+    raise _checks.empty_tree(function)
   paths, leaves, treedef = tree.flatten(params, is_end)
   check_dtypes(function, params)
   if is_placeholder(params) or (leaves and all(map(is_hole, leaves))):

@@ -44,6 +44,8 @@ def along_for(
   try:
     return treedef.flatten_up_to(other)
   except (ValueError, TypeError, KeyError):
+    if argument == 'masks' and (error := _checks.not_a_tree(function, argument, other)):
+      raise error from None
     none = lambda x: x is None
     found = jax.tree_util.tree_flatten_with_path(other, is_leaf=none)[0]
     paths = [path_string(path) for path, _ in found]
