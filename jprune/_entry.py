@@ -9,6 +9,7 @@ constants, counts and, where they are NumPy's, its arguments, on purpose: as exp
 from __future__ import annotations
 
 import contextlib
+import difflib
 import functools
 import inspect
 from collections.abc import Callable, Iterator
@@ -50,14 +51,21 @@ def public(
   parameters = inspect.signature(function).parameters
   places = {argument: place for place, argument in enumerate(parameters)}
   takes_more = any(each.kind is each.VAR_KEYWORD for each in parameters.values())
+  variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+  needed = [p.name for p in parameters.values() if p.default is p.empty and p.kind not in variadic]
   named = name or function.__name__
 
   @functools.wraps(function)
   def call(*args: P.args, **kwargs: P.kwargs) -> R:
     given = lambda at: args[places[at]] if places[at] < len(args) else kwargs.get(at)
     for argument in kwargs:
-      if argument not in places and not takes_more:
-        raise _checks.unknown_argument(named, argument, list(places))
+      if argument not in places:  # of a scorer, unless it looks like one that isn't given
+        missing = [at for at in needed if places[at] >= len(args) and at not in kwargs]
+        if not takes_more or difflib.get_close_matches(argument, missing, 1):
+          raise _checks.unknown_argument(named, argument, list(places))
+    for argument in _FUNCTIONS:
+      if argument in places and places[argument] < places.get('params', -1):
+        _checks.check_functions_first(named, argument, given(argument), given('params'))
     for argument in _TREES:
       if argument in places and not (opened and isinstance(given(argument), Opened)):
         check_dtypes(named, given(argument), argument)

@@ -237,7 +237,7 @@ def scores_by(
     if roles is not None and takes(scorer, 'roles') and 'roles' not in bound:
       scorer_args = {'roles': roles, **scorer_args}
     if missing := _checks.missing_arguments(scorer, {*scorer_args, 'key'}):
-      raise _checks.scorer_takes_more(function, scorer, missing)
+      raise _checks.scorer_takes_more(function, scorer, missing, function == 'prune')
     found = scorer(params, **scorer_args)
   elif scorer_args or key is not None:
     raise _checks.arguments_not_wanted(

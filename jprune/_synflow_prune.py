@@ -93,7 +93,6 @@ def synflow_prune(
     Tanaka et al., Pruning neural networks without any data by iteratively conserving synaptic
     flow, NeurIPS 2020, arXiv:2006.05467 (algorithm 1)
   """
-  _checks.check_functions_first(_NAME, 'fn', fn, params)
   weights = Weights(_NAME, params)
   _check(sparsity, rounds, pattern)
   every = selected_for(_NAME, params, where)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import pathlib
 import re
 from typing import Any
@@ -119,10 +120,100 @@ SPELLED = {
 }
 
 
+SPELLED |= {
+  'params of prune': (
+    lambda: jprune.prune(parms=PARAMS),
+    r'prune: `parms` .*Did you mean params=\?',
+  ),
+  'masks of shrink': (
+    lambda: jprune.shrink(FN, PARAMS, mask=None),
+    r'shrink: `mask` .*Did you mean masks=\?',
+  ),
+}
+
+
 @pytest.mark.parametrize('name', SPELLED)
 def test_a_misspelt_keyword(name):
   call, words = SPELLED[name]
   said(call, TypeError, words)
+
+
+METHODS = (
+  'gradual', 'movement', 'straight_through', 'ac_dc', 'sr_ste', 's_ste', 'admm', 'static',
+  'sparse_evolution', 'rigl', 'granet', 'mest', 'srigl',
+)  # fmt: skip
+
+
+@pytest.mark.parametrize('name', METHODS)
+def test_a_misspelt_keyword_is_told_before_one_that_is_missing(name):
+  method = getattr(jprune.transforms, name)
+  words = f'^{name}: `edn` must be an argument of {name}; got none of that name. (Did|There)'
+  said(lambda: method(optax.sgd(0.1), edn=3), TypeError, words)
+  given = {'every': 3, 'end': 9, 'begin': 0, 'key': jax.random.key(0), 'evry': 3}
+  own = inspect.signature(method).parameters
+  given = {key: value for key, value in given.items() if key in own or key == 'evry'}
+  said(lambda: method(optax.sgd(0.1), 0.5, **given), TypeError, f'^{name}: `evry` must be')
+
+
+def test_every_method_is_among_those():
+  takes_settings = lambda each: callable(each) and 'settings' in inspect.signature(each).parameters
+  public = {name: getattr(jprune.transforms, name) for name in jprune.transforms.__all__}
+  functions = {name for name, each in public.items() if inspect.isfunction(each)}
+  assert {name for name in functions if takes_settings(public[name])} == set(METHODS)
+
+
+GIVEN = [
+  (jprune.scores.wanda, r"wanda without 'stats'. Pass stats=jprune.graph.capture_batches\(fn, "),
+  (jprune.scores.taylor, r"without 'grads'. Pass grads=jax.grad\(loss_fn\)\(params, batch\).$"),
+  (
+    jprune.scores.snip,
+    r"without 'loss_fn'. Pass the scores: scorer=jprune.scores.snip\(params, loss_fn, ...\).$",
+  ),
+  (lambda params, odd: params, r"without 'odd'. Pass odd=....$"),
+]
+
+
+@pytest.mark.parametrize(('scorer', 'words'), GIVEN, ids=['stats', 'grads', 'batches', 'own'])
+def test_what_a_scorer_lacks(scorer, words):
+  said(lambda: jprune.prune(PARAMS, 0.5, scorer=scorer), TypeError, words)
+  if scorer is not jprune.scores.taylor:  # to which training gives them
+    words = r'gradual: .*Bind them: scorer=functools.partial\([\w.<>]*, \w*=.*\).$'
+    make = lambda: jprune.transforms.gradual(optax.sgd(0.1), 0.5, every=3, scorer=scorer)
+    said(make, TypeError, words)
+
+
+ALONE = r'To prune by a scorer alone: method=None, scorer=jprune.scores.{}.$'
+
+
+@pytest.mark.parametrize(
+  ('given', 'words'),
+  [
+    ({'method': jprune.scores.wanda}, f'got the function wanda. {ALONE.format("wanda")}'),
+    ({'method': jprune.scores.snip}, ALONE.format('snip')),
+    ({'method': 'wanda'}, ALONE.format('wanda')),
+    ({'method': 'Magnitude'}, ALONE.format('magnitude')),
+    ({'method': 'sparsegpt'}, 'Pass the function itself: jprune.reconstruct.sparsegpt.$'),
+    ({'method': 'SparseGPT'}, 'Pass the function itself: jprune.reconstruct.sparsegpt.$'),
+    ({'method': 'least-squares'}, 'jprune.reconstruct.least_squares.$'),
+    ({'method': 'zzz'}, "got 'zzz'. For example jprune.reconstruct.sparsegpt.$"),
+    ({'method': jprune.prune}, r'got the function prune \(too many .*\). Bind options'),
+    ({'scorer': jprune.reconstruct.alps}, 'It is a method: method=jprune.reconstruct.alps.$'),
+    ({'scorer': 'sparsegpt'}, 'It is a method: method=jprune.reconstruct.sparsegpt.$'),
+  ],
+  ids=range(11),
+)
+def test_a_scorer_for_a_solver_and_the_reverse(given, words):
+  call = lambda: jprune.reconstruct.prune(FN, PARAMS, [X], sparsity=0.5, **given)
+  said(call, TypeError, words)
+  if 'method' in given and given['method'] is not jprune.prune:
+    words = 'Pass None for masks by a scorer.$' if 'scores' in words else words
+    said(lambda: jprune.reconstruct.plan(FN, PARAMS, X, **given), TypeError, words)
+
+
+def test_how_often_a_model_was_run():
+  told = lambda passes: str(jprune.reconstruct.Repair('sparsegpt', (), passes=passes))
+  assert 'The model was run once over all batches.' in told(1.0)
+  assert 'The model was run 1.5 times over all batches.' in told(1.5)
 
 
 SPARSITIES = [
@@ -437,18 +528,17 @@ def test_a_result_that_is_saved():
 @pytest.mark.parametrize(
   ('given', 'words'),
   [
-    (FN, 'got the function <lambda>.$'),
-    ('model.safetensors', 'got a str.$'),
+    (FN, '(got the function <lambda>.$|Functions come first: )'),
     (b'params', 'got a bytes.$'),
     (Net, 'an NNX module, the class Net.'),
     (jprune.NOfM(2, 4), 'got a NOfM.$'),
-    (object, 'got the class object.$'),
+    (object, '(got the class object.$|Functions come first: )'),
   ],
-  ids=['function', 'str', 'bytes', 'class', 'pattern', 'type'],
+  ids=['function', 'bytes', 'class', 'pattern', 'type'],
 )
 def test_what_is_no_tree(given, words):
   for function, call in OF_PARAMS.items():
-    said(call, TypeError, f'^{function}: `params` must be a tree of arrays; .*{words}', given)
+    said(call, TypeError, f'^{function}: .*`params` (must be )?a tree of arrays; .*{words}', given)
 
 
 def test_params_and_masks_that_nobody_unpacked(tmp_path):

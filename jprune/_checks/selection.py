@@ -279,12 +279,31 @@ def missing_arguments(scorer: Any, given: Collection[str] = ()) -> list[str]:
   return [name for name in needed if name not in given]
 
 
-def scorer_takes_more(function: str, scorer: Any, missing: list[str]) -> TypeError:
+def scorer_takes_more(
+  function: str, scorer: Any, missing: list[str], handed_on: bool = False
+) -> TypeError:
+  """Of a scorer that needs more; ``handed_on`` says that the function takes its arguments."""
   constraint = 'given all that it takes'
   name = getattr(scorer, '__name__', repr(scorer))
   got = f'{name} without {listed(missing)}'
-  fix = 'Pass them by name, or compute the scores and pass these.'
+  of_library = getattr(scorer, '__module__', '').startswith('jprune.scores.')
+  called = f'jprune.scores.{name}' if of_library else name
+  known = [_GIVEN.get(each, f'{each}=...') for each in missing]
+  several = any(p.kind is p.VAR_POSITIONAL for p in inspect.signature(scorer).parameters.values())
+  if not handed_on:
+    fix = f'Bind them: scorer=functools.partial({called}, {", ".join(known)}).'
+  elif several:  # which have no name
+    fix = f'Pass the scores: scorer={called}(params, {", ".join([*missing, "..."])}).'
+  else:
+    fix = f'Pass {", ".join(known)}.'
   return TypeError(message(function, 'scorer', constraint, got, fix))
+
+
+_GIVEN = {
+  'stats': 'stats=jprune.graph.capture_batches(fn, params, batches)',
+  'grads': 'grads=jax.grad(loss_fn)(params, batch)',
+  'key': 'key=jax.random.key(seed)',
+}
 
 
 def pattern_shares_alike(function: str, pattern: Any) -> ValueError:

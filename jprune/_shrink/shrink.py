@@ -135,7 +135,6 @@ def shrink(
     True
   """
   _checks.check_no_keywords('shrink', keywords, ['strict', 'small_outputs'])
-  _checks.check_functions_first('shrink', 'fn', fn, params)
   found = read_masks('shrink', params, masks)
   graph = graph_of(Traced('shrink', fn, params, args, small_outputs=small_outputs))
   units = kept_units('shrink', graph, found, strict)

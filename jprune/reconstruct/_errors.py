@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 from typing import Any
 
-from jprune import _checks
+from jprune import _checks, scores
 from jprune._checks.selection import bad_scorer
 from jprune._checks.words import kind, listed, message, quoted, shown
 from jprune.graph import Stats
@@ -108,8 +109,33 @@ def batches_read_once(function: str) -> TypeError:
 
 def bad_call(function: str, method: Any, why: str) -> TypeError:
   constraint = 'a function (params, stats, sparsity, *, pattern, where), as sparsegpt is'
+  if fix := _scorer_alone(method):
+    return TypeError(message(function, 'method', constraint, shown(method), fix))
   fix = 'Bind options with functools.partial.'
-  return TypeError(message(function, 'method', constraint, f'{method!r} ({why})', fix))
+  return TypeError(message(function, 'method', constraint, f'{shown(method)} ({why})', fix))
+
+
+_SOLVERS = ('sparsegpt', 'alps', 'least_squares')
+
+
+def _solver_meant(method: Any) -> str:
+  """What to pass for a method: the solver of a name, or a scorer where that is meant."""
+  name = method.lower().replace('-', '_') if isinstance(method, str) else ''
+  if near := difflib.get_close_matches(name, _SOLVERS, 1):
+    return f'Pass the function itself: jprune.reconstruct.{near[0]}.'
+  return _scorer_alone(method) or 'For example jprune.reconstruct.sparsegpt.'
+
+
+def _scorer_alone(method: Any) -> str:
+  """What to pass for a scorer that was given as a method; empty for anything else."""
+  public = {name: getattr(scores, name) for name in scores.__all__}
+  given = getattr(method, 'func', method)
+  found = [name for name, each in public.items() if given is each]
+  if isinstance(method, str):
+    found = difflib.get_close_matches(method.lower(), public, 1)
+  if not found:
+    return ''
+  return f'To prune by a scorer alone: method=None, scorer=jprune.scores.{found[0]}.'
 
 
 def scorer_needs(function: str, scorer: Any, missing: list[str]) -> TypeError:
@@ -121,15 +147,26 @@ def scorer_needs(function: str, scorer: Any, missing: list[str]) -> TypeError:
 
 def bad_method(function: str, method: Any) -> TypeError:
   constraint = 'a function such as jprune.reconstruct.sparsegpt, or None'
-  return TypeError(message(function, 'method', constraint, shown(method)))
+  return TypeError(message(function, 'method', constraint, shown(method), _solver_meant(method)))
 
 
 def not_planned(function: str, method: Any) -> TypeError:
   constraint = 'sparsegpt, alps, least_squares or None'
-  return TypeError(message(function, 'method', constraint, shown(method)))
+  fix = 'Pass None for masks by a scorer.' if _scorer_alone(method) else _solver_meant(method)
+  return TypeError(message(function, 'method', constraint, shown(method), fix))
+
+
+def is_solver(scorer: Any) -> bool:
+  """Whether a solver, or its name, was given as a scorer."""
+  module, name = getattr(scorer, '__module__', ''), getattr(scorer, '__name__', scorer)
+  return name in _SOLVERS and (scorer is name or module.startswith('jprune.reconstruct.'))
 
 
 def not_a_scorer(function: str, scorer: Any) -> TypeError:
+  if is_solver(scorer):
+    name = getattr(scorer, '__name__', scorer)
+    fix = f'It is a method: method=jprune.reconstruct.{name}.'
+    return TypeError(message(function, 'scorer', 'a function of params', shown(scorer), fix))
   if isinstance(scorer, str) or callable(scorer):
     return bad_scorer(function, scorer, 'a function')
   fix = 'For example jprune.scores.wanda, or lambda params: scores for those that are known.'

@@ -18,7 +18,8 @@ def takes_stats(function: str, scorer: Any) -> bool:
   Raises:
     TypeError: if it is no function, or needs more than params and statistics.
   """
-  if not callable(scorer) or _checks.is_distribution(scorer):
+  wrong = _checks.is_distribution(scorer) or _errors.is_solver(scorer)
+  if not callable(scorer) or wrong:
     raise _errors.not_a_scorer(function, scorer)
   if missing := _checks.missing_arguments(scorer, ('stats',)):
     raise _errors.scorer_needs(function, scorer, missing)

@@ -94,7 +94,6 @@ def curves(
     <BLANKLINE>
     Metric by sparsity, each group pruned alone; 6.5 dense.
   """
-  _checks.check_functions_first(_NAME, 'evaluate', evaluate, params)
   _errors.check_called(_NAME, 'evaluate', evaluate, EVALUATE)
   points = _errors.as_sparsities(_NAME, sparsities)
   check_params(_NAME, params)

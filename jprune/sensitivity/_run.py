@@ -115,7 +115,6 @@ def run(
     >>> result.sparsity, result.thresholds, round(result.after, 4)
     (0.4, {'w': 5.0}, 0.8182)
   """
-  _checks.check_functions_first(_NAME, 'evaluate', evaluate, params)
   _check_functions(evaluate, test, finetune, schedule)
   check_params(_NAME, params)
   sparsity = _budget(sparsity, min_metric, distribution, pattern, rounds)

@@ -10,10 +10,11 @@ import optax
 from jprune import _checks
 from jprune.transforms import _errors
 from jprune.transforms._method import Method, Step, each
-from jprune.transforms._sparse_training import Settings, checked, sparse_training
+from jprune.transforms._sparse_training import Settings, checked, names_first, sparse_training
 from jprune.typing import ByPath, Schedule
 
 
+@names_first
 def ac_dc(
   inner: optax.GradientTransformation,
   sparsity: float | Schedule,

@@ -11,7 +11,13 @@ import optax
 
 from jprune import _checks
 from jprune.transforms._method import Method, Step, each, single
-from jprune.transforms._sparse_training import Settings, checked, not_scored, sparse_training
+from jprune.transforms._sparse_training import (
+  Settings,
+  checked,
+  names_first,
+  not_scored,
+  sparse_training,
+)
 from jprune.typing import ByPath, Schedule
 
 
@@ -27,6 +33,7 @@ class Duals(NamedTuple):
   dual: ByPath
 
 
+@names_first
 def admm(
   inner: optax.GradientTransformation,
   sparsity: float | Schedule,

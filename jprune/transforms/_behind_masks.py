@@ -15,11 +15,13 @@ from jprune.transforms._sparse_training import (
   Settings,
   SettingsAndDistribution,
   checked,
+  names_first,
   sparse_training,
 )
 from jprune.typing import ByPath, Pattern, Schedule
 
 
+@names_first
 def straight_through(
   inner: optax.GradientTransformation,
   sparsity: float | Schedule,
@@ -84,6 +86,7 @@ def straight_through(
   )
 
 
+@names_first
 def sr_ste(
   inner: optax.GradientTransformation,
   sparsity: float | Schedule | None = None,

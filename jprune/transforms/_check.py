@@ -84,8 +84,8 @@ def check(
     ...
     ValueError: check: `tx` must be an optimizer after whose steps pruned weights are 0.0; ...
   """
-  _errors.check_optimizer(_NAME, tx, 'tx')
   check_dtypes(_NAME, params)
+  _errors.check_optimizer(_NAME, tx, 'tx')
   state = tx.init(params)
   if not _holders(state):
     raise _errors.holds_no_masks(_NAME)

@@ -8,10 +8,11 @@ import jax
 import optax
 
 from jprune.transforms._method import Method, Step
-from jprune.transforms._sparse_training import Settings, checked, sparse_training
+from jprune.transforms._sparse_training import Settings, checked, names_first, sparse_training
 from jprune.typing import ByPath, Schedule
 
 
+@names_first
 def gradual(
   inner: optax.GradientTransformation,
   sparsity: float | Schedule,

@@ -12,7 +12,13 @@ import optax
 from jprune import _checks, schedules
 from jprune.transforms import _errors
 from jprune.transforms._method import Method, Step, each, single
-from jprune.transforms._sparse_training import Settings, checked, not_scored, sparse_training
+from jprune.transforms._sparse_training import (
+  Settings,
+  checked,
+  names_first,
+  not_scored,
+  sparse_training,
+)
 from jprune.typing import ByPath, Schedule, Where
 
 
@@ -28,6 +34,7 @@ class Movements(NamedTuple):
   optimizer: optax.OptState
 
 
+@names_first
 def movement(
   inner: optax.GradientTransformation,
   sparsity: float | Schedule,

@@ -18,6 +18,7 @@ from jprune.transforms._method import Method, Step, each, magnitudes, single
 from jprune.transforms._sparse_training import (
   SettingsAndDistribution,
   checked,
+  names_first,
   not_scored,
   sparse_training,
 )
@@ -34,6 +35,7 @@ class Scales(NamedTuple):
   scale: ByPath
 
 
+@names_first
 def s_ste(
   inner: optax.GradientTransformation,
   sparsity: float | Schedule | None = None,

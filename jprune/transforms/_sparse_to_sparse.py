@@ -19,10 +19,11 @@ from jprune.transforms._regrown import (
   regrowing,
   settled,
 )
-from jprune.transforms._sparse_training import SettingsAndPattern, sparse_training
+from jprune.transforms._sparse_training import SettingsAndPattern, names_first, sparse_training
 from jprune.typing import Distribution, Schedule
 
 
+@names_first
 def static(
   inner: optax.GradientTransformation,
   sparsity: float,
@@ -66,6 +67,7 @@ def static(
   return sparse_training(method, inner, sparsity, every=1, key=key, **settings)
 
 
+@names_first
 def sparse_evolution(
   inner: optax.GradientTransformation,
   sparsity: float | Schedule,
@@ -113,6 +115,7 @@ def sparse_evolution(
   return sparse_training(method, inner, sparsity, every=every, end=end, key=key, **settings)
 
 
+@names_first
 def rigl(
   inner: optax.GradientTransformation,
   sparsity: float | Schedule,
@@ -168,6 +171,7 @@ def rigl(
   return sparse_training(method, inner, sparsity, every=every, end=end, key=key, **settings)
 
 
+@names_first
 def granet(
   inner: optax.GradientTransformation,
   sparsity: float | Schedule,
@@ -224,6 +228,7 @@ def granet(
   return sparse_training(method, inner, sparsity, every=every, end=end, key=key, **settings)
 
 
+@names_first
 def mest(
   inner: optax.GradientTransformation,
   sparsity: float | Schedule,

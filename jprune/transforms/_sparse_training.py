@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
-import sys
-from collections.abc import Sequence
-from typing import Any, TypedDict, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Any, TypedDict, TypeVar, cast
 
 import jax
 import optax
@@ -77,6 +77,7 @@ class Settings(SettingsAndPattern, SettingsAndDistribution, total=False):
 
 
 S = TypeVar('S', bound=_Shared)
+F = TypeVar('F', bound=Callable[..., Any])
 
 
 @readable
@@ -205,19 +206,29 @@ def _check_scorer(method: Method, scorer: Any, key: Any) -> None:
     _checks.check_key(method.name, key)
 
 
+def names_first(function: F) -> F:
+  """A method that says which keyword it hasn't, before Python says which one is missing."""
+  own = [name for name in inspect.signature(function).parameters if name != 'settings']
+  known = [*own, *Settings.__annotations__]
+
+  @functools.wraps(function)
+  def call(*args: Any, **kwargs: Any) -> Any:
+    for argument in kwargs:
+      if argument not in known:
+        raise _checks.unknown_argument(function.__name__, argument, known)
+    return function(*args, **kwargs)
+
+  return cast(F, call)
+
+
 def checked(function: str, settings: S, *, from_masks: bool = False) -> S:
-  """The settings of a method, if it has all of them: else Python would name another function.
+  """The settings of a method, if it has all of them.
 
   Args:
     function: the method.
     settings: given to it.
     from_masks: whether it can start from masks, and doesn't choose others at once.
   """
-  for argument in settings:
-    if argument not in Settings.__annotations__:
-      own = inspect.signature(getattr(sys.modules['jprune.transforms'], function)).parameters
-      known = [name for name in own if name != 'settings'] + list(Settings.__annotations__)
-      raise _checks.unknown_argument(function, argument, known)
   if settings.get('masks') is not None and not from_masks:
     raise _errors.masks_change_at_once(function)
   return settings

@@ -25,6 +25,7 @@ from jprune.transforms._regrown import as_fraction
 from jprune.transforms._sparse_training import (
   SettingsAndPattern,
   checked,
+  names_first,
   not_scored,
   sparse_training,
 )
@@ -32,6 +33,7 @@ from jprune.typing import ByPath, Distribution, Schedule, Where
 
 
 @readable
+@names_first
 def srigl(
   inner: optax.GradientTransformation,
   sparsity: float | Schedule,
