@@ -79,6 +79,7 @@ def everyday(folder: pathlib.Path, x: jax.Array) -> None:
   rows: tuple[jprune.report.LeafTally, ...] = report.rows
   sparsest: float = max(row.sparsity for row in rows)
   row: jprune.report.LeafTally = report['in']
+  report.save(folder / 'report.html')
   logged: dict[str, float | int] = report.under('in').metrics()
   seen: dict[str, jax.Array] = jax.jit(jprune.report.metrics)(params, masks)
   print(report, sparsest, row.sparsity, logged | {'nonzero': float(seen['nonzero'])})

@@ -9,15 +9,15 @@ import sys
 from collections.abc import Sequence
 
 from jprune import _checks
-from jprune._cli import _bars, _errors, _page
-from jprune._cli._bars import Bar
+from jprune._cli import _errors
 from jprune._cli._say import say
 from jprune._cli._source import opened
 from jprune._cli._tally import counted
 from jprune._text.table import table
 from jprune._text.words import byte_size, count, percent
 from jprune.io._atomic import replacing
-from jprune.report import Tally
+from jprune.report import Tally, _bars, _page
+from jprune.report._bars import Bar
 
 _WIDTH = 30  # of a bar, in columns
 _MOST = 100  # bars in a terminal

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from jprune._checks.words import listed, message
+from jprune._checks.words import listed, message, shown
 from jprune._text.words import plural
 from jprune.masks import PackedMask
 
@@ -61,3 +61,9 @@ def check_recorded(function: str, seen: Mapping[str, Any], shape: tuple[int, ...
 def nothing_recorded(function: str) -> ValueError:
   fix = 'Call add(state) after the steps of the training loop.'
   return ValueError(message(function, 'recorder', 'one with entries', 'none', fix))
+
+
+def bad_suffix(function: str, path: str) -> ValueError:
+  constraint = "a name that ends in '.json' or '.html'"
+  fix = 'Masks and params go to jprune.save.'
+  return ValueError(message(function, 'path', constraint, shown(path), fix))

@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+import os
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from jprune.graph import MacCount
 from jprune.masks._storage import Storage, header_bytes
-from jprune.report import _errors, _metrics, _plot, _table
+from jprune.report import _errors, _metrics, _page, _plot, _saved, _table
 from jprune.report._leaf import (
   LeafTally,
   bytes_shrunk,
@@ -188,6 +189,28 @@ class Tally(Mapping[str, LeafTally]):
       0.75
     """
     return _metrics.metrics_of(self)
+
+  def save(self, path: str | os.PathLike[str]) -> None:
+    """Writes the report; params and masks go to :func:`jprune.save`.
+
+    Args:
+      path: ``.json`` for what :meth:`to_dict` returns, ``.html`` for a page with bars by kind and
+        by layer, a histogram of sparsities and the table, titled by its name; nothing on it is from
+        elsewhere. A file of that name is replaced, once the new one is complete.
+
+    Raises:
+      ValueError: if the name ends in something else, or is that of a pipe or a device.
+      FileNotFoundError: if the folder doesn't exist.
+      TypeError: if ``path`` is no path.
+
+    Examples:
+      >>> import os, tempfile
+      >>> with tempfile.TemporaryDirectory() as folder:
+      ...   jprune.tally({'w': jnp.eye(4)}).save(os.path.join(folder, 'eye.html'))
+      ...   os.listdir(folder)
+      ['eye.html']
+    """
+    _saved.save(path, self.to_dict, lambda name: _page.page(self, name))
 
   def plot(self, ax: Axes | None = None) -> Axes:
     """Draws a bar for each leaf: which share of its weights is kept, pruned, or skipped.

@@ -251,12 +251,6 @@ def nothing_tuned(function: str) -> TypeError:
   return TypeError(message(function, 'finetune', 'a function that returns params', 'None', fix))
 
 
-def bad_suffix(function: str, path: str) -> ValueError:
-  constraint = "a name that ends in '.json' or '.html'"
-  fix = 'Masks and params go to jprune.save.'
-  return ValueError(message(function, 'path', constraint, shown(path), fix))
-
-
 def out_of_order(function: str, low: float, high: float) -> ValueError:
   constraint = f'greater than low={low:g}'
   return ValueError(message(function, 'high', constraint, shown(high)))

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from jprune import _checks
 from jprune._text import html
 from jprune._text.table import table, wrapped
 from jprune._text.words import count, number, percent, plural, printable
-from jprune.io._atomic import replacing
-from jprune.report import Tally
-from jprune.sensitivity import _errors, _plot
+from jprune.report import Tally, _saved
+from jprune.sensitivity import _plot
 from jprune.sensitivity._search import Search
 from jprune.typing import Masks, Params
 
@@ -161,16 +158,8 @@ class Result:
       FileNotFoundError: if the folder doesn't exist.
       TypeError: if ``path`` is no path.
     """
-    name = _checks.as_path('save', path)
-    if name.endswith('.json'):
-      text = json.dumps(self.to_dict(), indent=2, allow_nan=False) + '\n'
-    elif name.endswith('.html'):
-      text = html.page(f'Pruned: {self.summary}', self._repr_html_())
-    else:
-      raise _errors.bad_suffix('save', name)
-    _checks.check_output('save', name)
-    with replacing(name) as (file, _):
-      file.write(text.encode())
+    page = lambda name: html.page(f'Pruned: {self.summary}', self._repr_html_())
+    _saved.save(path, self.to_dict, page)
 
   def plot(self, ax: Axes | None = None) -> Axes:
     """Draws the metric after each step, the floor, and the metrics on test data.

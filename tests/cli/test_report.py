@@ -7,10 +7,9 @@ import re
 import numpy as np
 import pytest
 
-import jprune
-from jprune._cli import _bars, _report, main
-from jprune._cli._kinds import kinds, layer_of
-from jprune.report import LeafTally, Tally
+from jprune._cli import _report, main
+from jprune.report import LeafTally, Tally, _bars, _page
+from jprune.report._kinds import kinds, layer_of
 from tests.cli.files import foreign, run
 
 
@@ -174,7 +173,7 @@ def test_a_page_shows_names_as_they_are(tmp_path):
 
 def test_a_page_of_many_leaves():
   rows = tuple(row(f'model.layers.{i // 10}.x{i % 10}.weight', 100, i % 101) for i in range(10_000))
-  page = jprune._cli._page.page(Tally(rows), 'large')
+  page = _page.page(Tally(rows), 'large')
   assert page.count('class="row"') == 1000 + 1 + 11
   assert len(page) < 4e6
 

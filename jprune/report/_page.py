@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from jprune._cli import _bars
-from jprune._cli._bars import Bar
 from jprune._text.html import text as escaped
 from jprune._text.words import byte_size, count, percent, plural, ratio
-from jprune.report import Tally
+from jprune.report import _bars
+from jprune.report._bars import Bar
+
+if TYPE_CHECKING:
+  from jprune.report._tally import Tally
 
 _STYLE = """
 :root { color-scheme: light dark; --page: #fff; --card: #f6f7f9; --text: #1c2026; --soft: #5c6470;

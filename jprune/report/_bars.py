@@ -5,11 +5,13 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from jprune._cli._kinds import kinds, layer_of
-from jprune.report import LeafTally, Tally
-from jprune.report._leaf import fraction_of_zeros
+from jprune.report._kinds import kinds, layer_of
+from jprune.report._leaf import LeafTally, fraction_of_zeros
+
+if TYPE_CHECKING:
+  from jprune.report._tally import Tally
 
 _BINS = 10  # of the histogram, besides that of leaves without zeros
 
