@@ -618,7 +618,7 @@ def test_masks_in_variables_of_an_optimizer(name):
   fix = r'jprune.transforms.masks_of\(state, params\).$'
   words = f'OptVariable for Param. They are in variables of an optimizer: {fix}'
   said(lambda: call(params, jprune.transforms.masks_of(state)), ValueError, words)
-  words = r'more variables: pass nnx.state\(module, nnx.Param\).* Masks along it: ' + fix
+  words = r'more variables: pass nnx.filter_state\(params, nnx.Param\).* Masks along it: ' + fix
   said(lambda: call(STATE, jprune.transforms.masks_of(state)), ValueError, words)
   if name != 'tally':  # which takes them out itself
     words = f'got the state of an optimizer. Take them out of it: {fix}'
@@ -630,8 +630,8 @@ def test_a_tally_of_more_variables_than_the_optimizer_has():
   params, state = trained()
   fn, of_all = jprune.nnx.functional(NET)
   words = (
-    r"got no leaf .*'norm/mean'.* The params are of more variables: pass nnx.state\(module, "
-    r'nnx.Param\), for a function those of jprune.nnx.functional\(module, wrt=nnx.Param\).$'
+    r"got no leaf .*'norm/mean'.* The params are of more variables: pass nnx.filter_state\(params, "
+    r'nnx.Param\), or, where pruned weights are 0.0, masks of all: .*from_zeros\(params\).$'
   )
   for given in (nnx.state(NET), of_all):
     said(jprune.tally, ValueError, f'^tally: `masks` .*{words}', given, state)
@@ -647,6 +647,28 @@ def test_masks_of_variables_beside_params_and_the_reverse():
   said(lambda: jprune.apply(PARAMS, {'params': masks()}), ValueError, words)
   words = r"The params are all variables: .* pass params\['params'\]."
   said(lambda: jprune.apply(VARIABLES, masks()), ValueError, words)
+
+
+def test_a_whole_model_whose_optimizer_trained_the_params(tmp_path):
+  tx = jprune.transforms.gradual(optax.sgd(0.1), 0.5, every=1)
+  optimizer = nnx.Optimizer(NET, tx, wrt=nnx.Param)
+  whole, params = jprune.nnx.functional(NET)[1], nnx.state(NET, nnx.Param)
+  held = jprune.transforms.masks_of(optimizer.opt_state, params)
+  words = (
+    r"got no leaf 'norm/mean'.*: pass nnx.filter_state\(params, nnx.Param\), or, where pruned "
+    r'weights are 0.0, masks of all: jprune.masks.from_zeros\(params\)'
+  )
+  said(lambda: jprune.tally(whole, optimizer.opt_state), ValueError, '^tally: `masks` .*' + words)
+  path = tmp_path / 'a.safetensors'
+  said(lambda: jprune.save(path, whole, held), ValueError, '^save: `masks` .*' + words)
+  part = nnx.filter_state(whole, nnx.Param)
+  assert jprune.tally(part, optimizer.opt_state).size == jprune.tally(params).size
+  jprune.save(path, whole, jprune.masks.from_zeros(whole))
+  words = r"pass params\['params'\], or, .*from_zeros\(params\)"
+  said(lambda: jprune.tally(VARIABLES, tx.init(PARAMS)), ValueError, words)
+  words = r'pass those it trains, or, .*from_zeros\(params\)'
+  more = {**PARAMS, 'frozen': jnp.ones(2)}
+  said(lambda: jprune.tally(more, tx.init(PARAMS)), ValueError, words)
 
 
 def test_saving_a_state_with_random_keys(tmp_path):

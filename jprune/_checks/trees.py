@@ -11,6 +11,10 @@ from jprune._checks.foreign import containers, is_state, of_optimizer
 from jprune._checks.results import holds_masks
 from jprune._checks.words import differing, kind, message, shown
 
+# of a whole model, whose optimizer trained a part: statistics are none of its params
+_ZEROS = 'or, where pruned weights are 0.0, masks of all: jprune.masks.from_zeros(params)'
+_ALONG = ' Masks along it: jprune.transforms.masks_of(state, params).'
+
 
 def empty_tree(function: str, argument: str = 'params') -> ValueError:
   return ValueError(
@@ -31,6 +35,7 @@ def other_structure(
   found: Sequence[str],
   reference: str = 'params',
   trees: tuple[Any, Any] | None = None,
+  held: bool = False,
 ) -> ValueError:
   """``argument`` hasn't the structure of ``reference``: says which paths or containers differ.
 
@@ -41,6 +46,7 @@ def other_structure(
     found: those of ``argument``.
     reference: the tree that is right.
     trees: ``reference`` and ``argument``, to look at their containers.
+    held: whether these are masks that the state of an optimizer holds.
   """
   constraint = f'a tree with the structure of `{reference}`'
   fix = f'Build it with jax.tree.map over the {reference}; None leaves are allowed.'
@@ -67,16 +73,20 @@ def other_structure(
       f'They are of more variables than that: nnx.Optimizer(..., wrt=nnx.Param) takes '
       f'nnx.filter_state({argument}, nnx.Param).'
     )
-  elif is_state(params) and set(found) < set(expected):
-    along = ' Masks along it: jprune.transforms.masks_of(state, params).' * of_optimizer(other)
-    fix = (
-      f'The {reference} are of more variables: pass nnx.state(module, nnx.Param), for a function '
-      f'those of jprune.nnx.functional(module, wrt=nnx.Param).{along}'
-    )
   elif list(found) == [f'params/{path}' for path in expected]:
     fix = f"It is of all variables: pass {argument}['params']."
   elif {f'params/{path}' for path in found} <= set(expected):
     fix = f"The {reference} are all variables: make it of these, or pass {reference}['params']."
+    if held:
+      fix = f"The {reference} are all variables: pass {reference}['params'], {_ZEROS}."
+  elif (held or argument == 'masks') and is_state(params) and set(found) < set(expected):
+    along = '' if held or not of_optimizer(other) else _ALONG
+    fix = (
+      f'The {reference} are of more variables: pass nnx.filter_state({reference}, nnx.Param), '
+      f'{_ZEROS}.{along}'
+    )
+  elif held and set(found) < set(expected):
+    fix = f'The {reference} have leaves that it has no masks for: pass those it trains, {_ZEROS}.'
   return ValueError(message(function, argument, constraint, got, fix))
 
 

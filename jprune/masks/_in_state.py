@@ -77,8 +77,10 @@ def masks_in(
   hidden = {path for path, mask in by_path.items() if mask is None}
   missing = [path for path in expected if path not in by_path and not _within(path, hidden)]
   if missing:
-    trees = (params, None)
-    raise _checks.other_structure(function, argument, expected, list(by_path), trees=trees)
+    named = list(by_path)
+    raise _checks.other_structure(
+      function, argument, expected, named, trees=(params, masks), held=True
+    )
   return treedef.unflatten([by_path.get(path) for path in expected])
 
 
