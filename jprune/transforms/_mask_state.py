@@ -38,7 +38,7 @@ def held_masks(function: str, params: Params, masks: Masks) -> Masks:
   if is_placeholder(params) or (leaves and all(map(is_hole, leaves))):
     return params
   mask_paths, found, _ = tree.flatten(masks, is_end)
-  if paths == [''] and len(leaves[0].shape) == 1 and mask_paths != paths:
+  if paths == [''] and len(getattr(leaves[0], 'shape', ())) == 1 and mask_paths != paths:
     raise _errors.flattened(function)
   if mask_paths != paths:  # an error, or masks below a hole
     found = along_for(function, 'masks', treedef.unflatten(range(len(leaves))), masks)

@@ -87,6 +87,6 @@ METHODS = {
 }
 # what takes no part in the table: no optimizer around which something prunes
 OTHERS = {
-  'keep_pruned', 'mask_updates', 'masks_of', 'metrics', 'sparse_training',
+  'check', 'keep_pruned', 'mask_updates', 'masks_of', 'metrics', 'sparse_training',
   'group_lasso', 'batch_norm_scale', 'growing',
 }  # fmt: skip
