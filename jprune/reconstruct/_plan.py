@@ -22,6 +22,7 @@ from jprune.reconstruct._alps import ALPS, alps
 from jprune.reconstruct._least_squares import LeastSquares, least_squares
 from jprune.reconstruct._masked import Masked
 from jprune.reconstruct._sparsegpt import SparseGPT, sparsegpt
+from jprune.reconstruct._table import MASKS_ALONE
 from jprune.typing import Params, Where
 
 _SOLVERS = {sparsegpt: SparseGPT, alps: ALPS, least_squares: LeastSquares, None: Masked}
@@ -215,7 +216,7 @@ def plan(
   held = [stage.gram_share for stage in stages]
   chosen = [leaves[path] for path in usable]
   return Plan(
-    'masks alone' if method is None else getattr(method, 'func', method).__name__,
+    MASKS_ALONE if method is None else getattr(method, 'func', method).__name__,
     1 if split is None else split.mesh.size,
     sum(map(_share, leaves.values())),
     sum(_share(leaf) + _share(leaf) // leaf.dtype.itemsize for leaf in chosen),

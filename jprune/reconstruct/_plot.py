@@ -24,9 +24,12 @@ def draw(report: Repair, given: Axes | None) -> Axes:
     lift = _figure.rows(ax, [row.path for row in rows], _LABEL)
     before, after = [row.error_before for row in rows], [row.error_after for row in rows]
     places = [i + lift for i in range(len(rows))]
-    ax.hlines(places, after, before, color=GREY, alpha=FAINT, linewidth=2, zorder=1)
+    repaired = report.method != _table.MASKS_ALONE
+    if repaired:
+      ax.hlines(places, after, before, color=GREY, alpha=FAINT, linewidth=2, zorder=1)
     ax.scatter(before, places, s=36, color=GREY, label='masked', zorder=2)
-    ax.scatter(after, places, s=36, color=BLUE, label='repaired', zorder=3)
+    if repaired:
+      ax.scatter(after, places, s=36, color=BLUE, label='repaired', zorder=3)
     ax.set_xlim(left=0)
     ax.set_xlabel('relative squared error of the outputs')
     place = {'loc': 'lower left', 'bbox_to_anchor': (0.0, 1.0), 'borderaxespad': 0.2}

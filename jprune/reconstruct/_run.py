@@ -26,6 +26,7 @@ from jprune.reconstruct._masked import masked
 from jprune.reconstruct._memory import Watch
 from jprune.reconstruct._per_output import per_output
 from jprune.reconstruct._report import LeafRepair, Repair
+from jprune.reconstruct._table import MASKS_ALONE
 from jprune.tree._along import along_for, by_leaf_for
 from jprune.typing import Distribution, Masks, Params
 
@@ -266,7 +267,7 @@ class Run:
     ]
     masks = [self.at_hand.masks.get(path, self._before[path]) for path in self.paths]
     method = getattr(self._method, 'func', self._method)
-    name = 'masks alone' if method is None else getattr(method, '__name__', 'method')
+    name = MASKS_ALONE if method is None else getattr(method, '__name__', 'method')
     report = Repair(name, tuple(rows), tuple(left), passes, *self._watch.peak())
     return self.given, self.treedef.unflatten(masks), report
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from jprune._text import html as page
@@ -11,6 +12,8 @@ from jprune._text.words import by_reason, byte_size, count, number, percent, plu
 if TYPE_CHECKING:
   from jprune.reconstruct._report import Repair
 
+MASKS_ALONE = 'masks alone'
+"""The method of a report of masks that nothing was repaired after."""
 _LINES = 2  # for the leaves that are skipped for one reason
 _HEADER = ('leaf', 'size', 'pruned', 'sparsity', 'error masked', 'error repaired', 'damping')
 
@@ -18,12 +21,12 @@ _HEADER = ('leaf', 'size', 'pruned', 'sparsity', 'error masked', 'error repaired
 def text(report: Repair) -> str:
   """A table: a row for each leaf, then what else there is to say."""
   notes = [line for note in _notes(report) for line in wrapped(note, '', '    ', width())]
-  return '\n'.join([*table(_HEADER, *_cells(report)), '', *notes, *_skipped(report)])
+  return '\n'.join([*table(*_cells(report)), '', *notes, *_skipped(report)])
 
 
 def html(report: Repair) -> str:
   """A plain table with all paths in full."""
-  parts = [page.table(_HEADER, *_cells(report)), *map(page.paragraph, _notes(report))]
+  parts = [page.table(*_cells(report)), *map(page.paragraph, _notes(report))]
   for why, names in by_reason(report.skipped).items():
     parts.append(page.details(f'Skipped, {why} ({len(names):,})', names))
   return '\n'.join(parts)
@@ -36,8 +39,8 @@ def summary(report: Repair) -> str:
   return f'{report.method}, {leaves}, {pruned:,} of {size:,} weights pruned'
 
 
-def _cells(report: Repair) -> tuple[list[list[str]], list[str]]:
-  """Rows and total."""
+def _cells(report: Repair) -> tuple[Sequence[str], list[list[str]], list[str]]:
+  """Header, rows and total; of masks alone without what a repair did."""
   rows = [
     [
       printable(row.path),
@@ -52,7 +55,9 @@ def _cells(report: Repair) -> tuple[list[list[str]], list[str]]:
   ]
   size, pruned = (sum(getattr(row, name) for row in report.rows) for name in ('size', 'pruned'))
   total = f'total, {plural(len(rows), "leaf")}'
-  return rows, [total, count(size), count(pruned), percent(pruned, size), '', '', '']
+  totals = [total, count(size), count(pruned), percent(pruned, size), '', '', '']
+  shown = -2 if report.method == MASKS_ALONE else None
+  return _HEADER[:shown], [row[:shown] for row in rows], totals[:shown]
 
 
 def _notes(report: Repair) -> list[str]:

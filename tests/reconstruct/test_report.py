@@ -87,3 +87,14 @@ def test_picture_in_axes_of_ones_own():
   ax = plt.subplots()[1]
   assert Repair('alps', (LeafRepair('w', (2, 2), 1, 0.4, 0.1, 0.01, False),)).plot(ax) is ax
   plt.close('all')
+
+
+def test_masks_alone_show_no_repair():
+  report = Repair('masks alone', (LeafRepair('w', (2, 2), 1, 0.4, 0.4, 0.0, False),), passes=1.0)
+  assert 'error masked' in str(report)
+  assert 'repaired' not in str(report)
+  assert 'repaired' not in report._repr_html_()
+  assert 'The model was run once over all batches.' in str(report)
+  ax = report.plot()
+  assert [text.get_text() for text in ax.get_legend().get_texts()] == ['masked']
+  plt.close('all')
