@@ -35,7 +35,10 @@ class Parser(argparse.ArgumentParser):
   def _check_value(self, action: argparse.Action, value: Any) -> None:
     if action.choices is not None and value not in action.choices:
       choices = list(map(str, action.choices))
-      said = f'must be one of {", ".join(choices)}; got {value!r}.{meant(str(value), choices)}'
+      known = list(choices)
+      if isinstance(action, argparse._SubParsersAction):  # `jprune version`
+        known += self._option_string_actions
+      said = f'must be one of {", ".join(choices)}; got {value!r}.{meant(str(value), known)}'
       raise argparse.ArgumentError(action, said)
 
   def error(self, message: str) -> NoReturn:

@@ -24,6 +24,8 @@ def parsed(argv: Sequence[str] | None, program: str = PROGRAM) -> argparse.Names
   parser.check_options(words[:place])
   for word in words[place : place + 1]:
     commands[word].check_options(words[place + 1 :])
+  if not words:
+    parser.error(f'a command is required: {", ".join(commands)}. See {program} --help.')
   args = parser.parse_args(words)
   if args.command == 'prune':
     _options.check_prune(commands['prune'], args)

@@ -50,7 +50,8 @@ def run(args: argparse.Namespace) -> None:
     written = {'path': args.output, 'format': args.format, 'bytes': size, 'files': names}
     say(json.dumps({**tally.to_dict(), 'written': {**written, **beside._asdict()}}, indent=2))
   what = byte_size(size) if len(files) == 1 else f'{len(files)} files, {byte_size(size)}'
-  _say(args, f'{tally}\n\nWrote {args.output!r}, {what}. {_NEXT[args.format]}{_said(beside)}')
+  next_ = f'{_NEXT[args.format]}{_SIZES[args.format]}'
+  _say(args, f'{tally}\n\nWrote {args.output!r}, {what}. {next_}{_said(beside)}')
 
 
 def _say_dry(args: argparse.Namespace, tally: Tally, leaves: int, size: int, files: int) -> None:
@@ -62,9 +63,10 @@ def _say_dry(args: argparse.Namespace, tally: Tally, leaves: int, size: int, fil
   where += '' if files == 1 else f' in {files} files'
   pruned = f'{tally.size - tally.nonzero:,} of {plural(tally.size, "weight")} would be zero'
   dry = f'Dry run: {pruned}, in {plural(leaves, "leaf")} that are pruned.'
-  _say(args, f'{tally}\n\n{dry}\nNothing was written; it would be {where}.')
+  _say(args, f'{tally}\n\n{dry}\nNothing was written; it would be {where}.{_SIZES[args.format]}')
 
 
+_SIZES = {'sparse': '', 'dense': '\nBytes as stored, above, are those of --format sparse.'}
 _NEXT = {
   'sparse': 'jprune.load gives params and masks.',
   'dense': 'Same tensors as before, zeros in them; no masks.',

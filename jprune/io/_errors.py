@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import stat
 from collections.abc import Mapping, Sequence
@@ -22,7 +23,8 @@ def check_input(function: str, path: str, argument: str = 'path') -> None:
   try:
     status = os.stat(path)
   except FileNotFoundError:
-    fix = f'There is no such file in {quoted(os.path.dirname(os.path.abspath(path)))}.'
+    folder, name = os.path.split(os.path.abspath(path))
+    fix = f'There is no such file in {quoted(folder)}.{_meant(name, folder)}'
     got = quoted(path)
     raise FileNotFoundError(message(function, argument, 'an existing file', got, fix)) from None
   except OSError as error:  # a name too long, a loop of links, a folder that may not be entered
@@ -31,6 +33,15 @@ def check_input(function: str, path: str, argument: str = 'path') -> None:
     constraint, got = 'a regular file', f'{quoted(path)}, {_special(status.st_mode)}'
     fix = 'Copy what it gives into a file first.'
     raise ValueError(message(function, argument, constraint, got, fix))
+
+
+def _meant(name: str, folder: str) -> str:
+  """`` Did you mean ...?``, or nothing if no name in the folder is close."""
+  try:
+    near = difflib.get_close_matches(name, os.listdir(folder), 1, 0.8)
+  except OSError:  # no folder, or one that may not be looked into
+    return ''
+  return f' Did you mean {quoted(near[0])}?' if near else ''
 
 
 def not_read(function: str, argument: str, path: str, error: OSError) -> OSError:

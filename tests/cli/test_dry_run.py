@@ -63,7 +63,9 @@ def test_a_folder(tmp_path, capsys):
   more = ['--sparsity', 0.5, '--format', 'dense', '--dry-run']
   run('prune', folder, tmp_path / 'out', *more)
   size = sum(leaf.nbytes for leaf in weights('float32').values())
-  assert f', about {size / 1000:.2f} kB in 3 files.\n' in capsys.readouterr().out
+  said = capsys.readouterr().out
+  assert f', about {size / 1000:.2f} kB in 3 files.\n' in said
+  assert said.endswith('Bytes as stored, above, are those of --format sparse.\n')
   run('prune', folder, tmp_path / 'out', *more, '--max-shard-size', '4kB', '--json')
   assert json.loads(capsys.readouterr().out)['would_write']['files'] == 4
   assert os.listdir(tmp_path) == ['in']

@@ -44,7 +44,8 @@ def usage(capsys, *args):
 
 
 USAGE = {
-  'no command': ([], r'required: COMMAND'),
+  'no command': ([], r'a command is required: tally, prune, report\. See jprune --help\.'),
+  'option as a command': (['version'], r"got 'version'\. Did you mean --version\?"),
   'unknown command': (['grow'], r"must be one of tally, prune, report; got 'grow'\.$"),
   'misspelt command': (['talley', 'a'], r"got 'talley'\. Did you mean tally\?"),
   'misspelt option': (
@@ -117,6 +118,8 @@ def test_input(tmp_path, capsys, into):
   out = tmp_path / 'out'
   prune = lambda path, *more: refused(capsys, 'prune', path, out, '--sparsity', '.5', *more)
   assert "prune: `IN` must be an existing file; got '" in prune(tmp_path / 'nope')
+  (tmp_path / 'llama').mkdir()
+  assert prune(tmp_path / 'lama').endswith(". Did you mean 'llama'?\n")
   assert '`IN` must be a checkpoint; got the folder' in prune(tmp_path)
   assert "`IN` must be the name of a file; got ''. Pass a file name" in prune('')
   said = prune(into, '--where', 'nope')
