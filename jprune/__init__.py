@@ -7,9 +7,21 @@ Params go in, masks come out; masks compose with any training loop::
   tx = optax.chain(optax.adamw(1e-3), jprune.keep_pruned(masks))
   print(jprune.tally(params, masks))
 
-All of it loads at once, under the lock of this module: threads that load rooms one by one get in
-each other's way. Only the command line loads what it needs, so that ``jprune --help`` needs no JAX.
+The everyday names are here, as in ``help(jprune.prune)``; the rest is one namespace for each job:
+
+- ``scores``, ``distributions``, ``masks``: how much weights matter, and which of them go
+- ``schedules``, ``transforms``: optimizers that prune while a network trains
+- ``graph``: what a function does with its params: channels, multiply-adds, statistics of inputs
+- ``reconstruct``, ``sensitivity``: one shot with repair; thresholds from validation data
+- ``report``, ``io``: what was saved; sparse files, and those that are larger than memory
+- ``nnx``, ``equinox``: modules to pure functions and back
+- ``tree``, ``typing``: paths of leaves; the words of signatures
+
+Guides and recipes: https://jprune.github.io/jprune/
 """
+
+# All of it loads at once, under the lock of this module: threads that load rooms one by one get in
+# each other's way. Only the command line loads what it needs, so that `jprune --help` needs no JAX.
 
 from __future__ import annotations
 
