@@ -49,7 +49,8 @@ def masks_of(state: Any, params: Params | None = None) -> Masks:
       params.
 
   Examples:
-    >>> tx = optax.chain(optax.clip(1.0), jprune.transforms.gradual(optax.adam(0.1), 0.5, every=10))
+    >>> gradual = jprune.transforms.gradual(optax.adam(0.1), 0.5, every=10)
+    >>> tx = optax.chain(optax.clip(1.0), gradual)
     >>> params = {'kernel': jnp.array([[1.0, -3.0], [2.0, 0.5]]), 'bias': jnp.ones(2)}
     >>> masks_of(tx.init(params))
     {'bias': None, 'kernel': Array([[ True,  True],
