@@ -137,6 +137,7 @@ nb_execution_timeout = 900
 # progress, which would leave their frames on pages, aren't drawn.
 nb_output_stderr = 'warn'
 os.environ['TQDM_DISABLE'] = '1'
+os.environ['JAX_PPRINT_USE_COLOR'] = '0'  # theirs are hard to read on some grounds
 os.environ['COLUMNS'] = '88'  # what prints tables fits the column of code
 nb_kernel_rgx_aliases = {'.*': 'python3'}
 nb_merge_streams = True
