@@ -5,10 +5,10 @@
 - multiply-adds: ``macs`` gives a ``MacCount``
 - statistics of what leaves are multiplied by: ``capture``, ``capture_batches`` give ``Stats``
 - whether a smaller function does the same: ``verify`` gives a ``Verification``
-
-The words that are used in here, and one function followed through all passes, are explained in
-``docs/guides/axis_algebra.md``; ``CONTRIBUTING.md`` has a map of the rooms.
 """
+
+# The words that are used in here, and one function followed through all passes, are explained in
+# `docs/guides/axis_algebra.md`; `CONTRIBUTING.md` has a map of the rooms.
 
 from jprune._roles import Factor as Factor
 from jprune._roles import Role as Role
