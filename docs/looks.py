@@ -44,7 +44,8 @@ class NameTransparent(SphinxTransform):
 def transparent(path: pathlib.Path) -> bool:
   """Whether the first corner of a picture shows what it lies on."""
   with PIL.Image.open(path) as picture:
-    return picture.convert('RGBA').getpixel((0, 0))[3] == 0
+    corner = picture.convert('RGBA').crop((0, 0, 1, 1))
+    return corner.getchannel('A').getextrema() == (0, 0)
 
 
 def setup(app) -> dict:
