@@ -64,7 +64,7 @@ STICKING_OUT = """() => {
 }"""
 
 LONG_CODE = """() => [
-    ...document.querySelectorAll('.cell_input pre, .highlight pre')
+    ...document.querySelectorAll('.cell_input pre, [class*=highlight-] pre')
   ].filter(node => node.scrollWidth > node.clientWidth)
   .map(node => `code wider than its column: ${node.innerText.slice(0, 60)}`)"""
 
