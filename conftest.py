@@ -11,11 +11,13 @@ import re
 import shutil
 import tempfile
 
-# Before JAX starts. XLA's older emitters of loops make the same programs in half of the time; an
-# XLA that no longer has them ends the process, naming the flag, which can go then.
-os.environ['XLA_FLAGS'] = (
-  os.environ.get('XLA_FLAGS', '')
-  + ' --xla_force_host_platform_device_count=8 --xla_cpu_use_fusion_emitters=false'
+from tests import xla
+
+os.environ['XLA_FLAGS'] = ' '.join(  # before JAX starts
+  (
+    os.environ.get('XLA_FLAGS', ''),
+    xla.flags({'xla_force_host_platform_device_count': 8} | xla.OLDER_EMITTERS),
+  )
 )
 
 import jax

@@ -16,6 +16,8 @@ import sys
 
 import pytest
 
+from tests import xla
+
 HERE = pathlib.Path(__file__).parent
 TIMEOUT = 500  # seconds for all groups
 
@@ -48,7 +50,7 @@ def outcomes(request, tmp_path_factory):
   started = subprocess.Popen(
     [sys.executable, '-m', 'tests.processes._run', str(folder)],
     cwd=HERE.parent.parent,
-    env=os.environ | {'XLA_FLAGS': '--xla_cpu_use_fusion_emitters=false'},
+    env=os.environ | {'XLA_FLAGS': xla.flags(xla.OLDER_EMITTERS)},
     start_new_session=True,
     text=True,
     stdin=subprocess.PIPE,

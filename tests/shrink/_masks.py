@@ -9,14 +9,15 @@ import numpy as np
 
 import jprune
 from jprune import tree
+from tests import xla
 
 # Compiling takes most of the time; how fast the programs are is of no interest. One in some hundred
 # programs that are compiled like this computes NaN, so a difference counts only if it is found
 # again in a program that was compiled with care.
 QUICK = {
   'xla_backend_optimization_level': 0,
-  'xla_cpu_use_fusion_emitters': False,
   'xla_cpu_parallel_codegen_split_count': 1,
+  **xla.OLDER_EMITTERS,
 }
 
 

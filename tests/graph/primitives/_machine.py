@@ -11,11 +11,12 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
+from tests import xla
 from tests.graph.primitives import _instances, _numbers, _places
 from tests.graph.primitives._trials import Case, Coupled, Trial, primitives, unlike
 
 _MOST = 12  # instances until one has free units
-_QUICK = {'xla_backend_optimization_level': 0, 'xla_cpu_use_fusion_emitters': False}
+_QUICK = {'xla_backend_optimization_level': 0, **xla.OLDER_EMITTERS}
 
 
 class Failure(NamedTuple):
