@@ -1,10 +1,9 @@
 """Networks of :mod:`tests.networks` as modules of PyTorch, for benchmarks where it is installed."""
 
-from torch import nn
-
 
 def resnet18(width=64):
   """A module for images of ``(batch, 3, height, width)``; ``width`` channels in the first stage."""
+  from torch import nn  # in here, as pytest looks for doctests in this file
 
   def conv_norm(inputs, outputs, size, stride=1):
     conv = nn.Conv2d(inputs, outputs, size, stride, size // 2, bias=False)
