@@ -85,7 +85,11 @@ def call_of(eqn: JaxprEqn) -> Call:
     case 'cond':
       return Call(branches=len(p['branches']), consts=slice(1, None))
     case 'scan':
-      first, last = p['num_consts'], p['num_consts'] + p['num_carry']
+      if 'ft_in' in p:  # from jax 0.11 on a tree: of what is constant, carried, run over
+        consts, carry, _ = map(len, p['ft_in'].unpack())
+      else:
+        consts, carry = p['num_consts'], p['num_carry']
+      first, last = consts, consts + carry
       return Call(
         consts=slice(0, first),
         carry=slice(first, last),
