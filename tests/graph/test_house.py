@@ -99,7 +99,9 @@ def listed(node):
   return {each.value for each in values if isinstance(each, ast.Constant)}
 
 
-@pytest.mark.parametrize('param', ['ft_in', 'num_carry', 'num_consts', 'cond_nconsts', 'body_nconsts'])
+@pytest.mark.parametrize(
+  'param', ['ft_in', 'num_carry', 'num_consts', 'cond_nconsts', 'body_nconsts']
+)
 def test_one_file_reads_the_params_of_loops(param):
   readers = [path for path in FILES if any(node.value == param for node in strings(path))]
   assert [path.name for path in readers] == ['calls.py']

@@ -22,9 +22,9 @@ _NAMES = (
   'abs acos acosh add add_any and asin asinh atan atan2 atanh bessel_i0e bessel_i1e '
   'bitcast_convert_type cbrt ceil clamp clz complex conj convert_element_type copy cos cosh '
   'device_put digamma div eq erf erf_inv erfc exp exp2 expm1 floor ge gt igamma igammac imag '
-  'integer_pow is_finite le lgamma log log1p logistic lt max min mul ne neg nextafter not '
-  'optimization_barrier or polygamma population_count pow real reduce_precision '
-  'regularized_incomplete_beta rem round rsqrt select_if_vmap select_n shift_left '
+  'integer_pow is_finite le lgamma log log1p log2 logistic lt max min mul ne neg nextafter not '
+  'one_minus_square optimization_barrier or polygamma polynomial population_count pow real '
+  'reduce_precision regularized_incomplete_beta rem round rsqrt select_if_vmap select_n shift_left '
   'shift_right_arithmetic shift_right_logical sign sin sinh sqrt square stop_gradient sub tan tanh '
   f'xor zeta {_PLACED}'
 ).split()
@@ -37,28 +37,30 @@ _OF = {
     'shift_right_arithmetic bitcast_convert_type device_put atan2 complex population_count '
     f'integer_pow select_n select_if_vmap max min clamp nextafter {_PLACED}'
   ),
-  Trait.BREAKS_ZERO: 'log rsqrt digamma lgamma bessel_i1e acosh',
+  Trait.BREAKS_ZERO: 'log log2 rsqrt digamma lgamma bessel_i1e acosh',
   Trait.KEEPS_SIGN: (
     'abs add add_any complex convert_element_type copy device_put imag optimization_barrier real '
     f'select_if_vmap select_n sqrt square stop_gradient sub {_PLACED}'
   ),
   Trait.SIGN_OF_FIRST: 'sub',
-  Trait.FORGETS_SIGN: 'abs square cos cosh exp exp2 logistic erfc acos',
+  Trait.FORGETS_SIGN: 'abs square cos cosh exp exp2 logistic erfc acos one_minus_square',
   Trait.TELLS_SIGN: 'atan2 nextafter bitcast_convert_type',
-  Trait.TELLS_COMPLEX_SIGN: ('sqrt rsqrt log log1p pow acos asin atan acosh asinh atanh cbrt sign'),
-  Trait.CUT_BELOW_ZERO: 'sqrt rsqrt log log1p pow cbrt',
+  Trait.TELLS_COMPLEX_SIGN: (
+    'sqrt rsqrt log log1p log2 pow acos asin atan acosh asinh atanh cbrt sign'
+  ),
+  Trait.CUT_BELOW_ZERO: 'sqrt rsqrt log log1p log2 pow cbrt',
   Trait.STAYS_REAL: 'add mul cosh exp exp2 square convert_element_type copy stop_gradient',
   Trait.MOVES: 'convert_element_type copy stop_gradient',
   Trait.RESHAPES: 'convert_element_type copy',
   Trait.READS_PART: 'convert_element_type',
   Trait.KEEPS_AXES: 'copy real imag',
-  Trait.ABSORBS: 'mul div rem',
+  Trait.ABSORBS: 'mul div rem polynomial',
   Trait.SCALES: 'mul div',
   Trait.NEGATES: 'neg',
   Trait.DIVIDES: 'div rem',
   Trait.ADDS: 'add sub add_any',
   Trait.CATCHES: 'pow bitcast_convert_type',
-  Trait.WRAPS: 'add sub mul neg abs integer_pow pow square',
+  Trait.WRAPS: 'add sub mul neg abs integer_pow pow square one_minus_square polynomial',
   Trait.SPREADS: f'copy {_PLACED}',
   Trait.CASTS: (
     f'convert_element_type copy reduce_precision optimization_barrier stop_gradient {_PLACED}'

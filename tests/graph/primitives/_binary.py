@@ -65,6 +65,23 @@ def _beta(rng):
   return Instance(lax.betainc, (operand, operand, operand))
 
 
+@form('polynomial')
+def _polynomial(rng):
+  """Coefficients are operands, numbers, zeros or rows; many of them are run over."""
+  shape = sizes(rng, 2)
+  short = [1 if rng.random() < 0.5 else n for n in shape]
+  row = rng.integers(-1, 2, short).astype('float64')
+  numbers = [float(rng.choice(_LITERALS)) for _ in range(rng.choice([1, 9]))]
+  fn = lambda x, c: lax.polynomial(x, [*numbers, c, row])
+  return Instance(fn, (Operand(shape), Operand(shape)), alike=False)
+
+
+@form('polynomial')
+def _polynomial_of_integers(rng):
+  operand = Operand(sizes(rng, 2), 'int32')
+  return Instance(lambda x, c: lax.polynomial(x, [1, c, 0, c]), (operand, operand))
+
+
 @form('mul add sub')
 def _outer(rng):
   """Each operand lies along another axis."""

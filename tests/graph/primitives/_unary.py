@@ -21,16 +21,16 @@ def _of(dtype, low=-2, high=2):
 
 forms(
   'abs acos acosh asin asinh atan atanh bessel_i0e bessel_i1e cbrt ceil cos cosh digamma erf '
-  'erf_inv erfc exp exp2 expm1 floor is_finite lgamma log log1p logistic neg round rsqrt sign '
-  'sin sinh sqrt square tan tanh',
+  'erf_inv erfc exp exp2 expm1 floor is_finite lgamma log log1p log2 logistic neg one_minus_square '
+  'round rsqrt sign sin sinh sqrt square tan tanh',
   _of('float64'),
 )
 forms(
-  'abs acosh asin asinh atanh conj cos cosh exp expm1 imag log log1p logistic neg real rsqrt sign '
-  'sin sinh sqrt square tan tanh',
+  'abs acosh asin asinh atanh conj cos cosh exp expm1 imag log log1p log2 logistic neg '
+  'one_minus_square real rsqrt sign sin sinh sqrt square tan tanh',
   _of('complex128'),
 )
-forms('abs neg sign square not population_count clz', _of('int32'))
+forms('abs neg one_minus_square sign square not population_count clz', _of('int32'))
 forms('not population_count clz', _of('uint8', 0, 3))
 forms('not', _of('bool'))
 
