@@ -54,9 +54,9 @@ def leaves(function: str, path: str) -> Any:
   _errors.check_input(function, path)
   try:
     with open(path, 'rb') as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-      walk = _Walk(msgpack, data)
-      found = walk.tree()
-      if walk.position() != len(data):
+      cursor = _Cursor(msgpack, data)
+      found = cursor.tree()
+      if cursor.position() != len(data):
         raise ValueError('something follows its end')
   except (ValueError, LookupError, TypeError, RecursionError, msgpack.UnpackException) as error:
     detail = error if type(error) is ValueError else repr(error)
@@ -70,8 +70,8 @@ def leaves(function: str, path: str) -> Any:
   return treedef.unflatten([_lazy(function, path, *each) for each in zip(paths, stored)])
 
 
-class _Walk:
-  """A way through the file that steps over arrays."""
+class _Cursor:
+  """A place in the file, which steps over arrays."""
 
   def __init__(self, msgpack: Any, data: mmap.mmap):
     self._msgpack, self._data = msgpack, data
