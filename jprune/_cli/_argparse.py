@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 
 from jprune._cli import _style
 
+_EXCEPT = ('except', 'exclude', 'ignore', 'skip')  # what one may try for all but some leaves
 # newer Pythons colour and suggest by themselves, each in its own way
 _OURS: dict[str, Any] = {} if sys.version_info < (3, 14) else {'color': False}
 
@@ -30,7 +31,9 @@ class Parser(argparse.ArgumentParser):
       if word == '--':
         return
       if re.match('--?[A-Za-z]', name) and name not in known:
-        self.error(f'there is no option {name}.{meant(name, known)}')
+        less = " To leave leaves out, say --where '^(?!.*REGEX)'."
+        out = name.strip('-') in _EXCEPT and '--where' in known
+        self.error(f'there is no option {name}.{less if out else meant(name, known)}')
 
   def _check_value(self, action: argparse.Action, value: Any) -> None:
     if action.choices is not None and value not in action.choices:

@@ -54,6 +54,10 @@ USAGE = {
   ),
   'one dash': (['prune', 'a', 'b', '-sparsity=.5'], r'option -sparsity\. Did you mean --spars'),
   'unknown option': (['tally', 'a', '--colour'], r'there is no option --colour\.$'),
+  'exclude': (
+    ['prune', 'a', 'b', '--sparsity', '.5', '--exclude', 'head'],
+    r"there is no option --exclude\. To leave leaves out, say --where '\^\(\?!\.\*REGEX\)'\.$",
+  ),
   'an option of another': (['--json', 'tally', 'a'], r'jprune: error: there is no option --json'),
   'misspelt scorer': (
     ['prune', 'a', 'b', '--sparsity', '.5', '--scorer', 'magnitud'],
