@@ -51,8 +51,10 @@ def by_sparsity(tally: Tally) -> list[Bar]:
   rows: list[list[LeafTally]] = [[] for _ in names]
   for row in tally.rows:
     zeros = row.size - row.nonzero
-    # in whole numbers, so that 0.3 falls where it belongs
-    rows[-(-zeros * _BINS // row.size) if zeros else 0].append(row)
+    # in whole numbers, so that 0.3 falls where it belongs; so does round(0.3 * size), but where
+    # half a weight is much
+    half = _BINS // 2 if row.size > 5 * _BINS else 0
+    rows[-((half - zeros * _BINS) // row.size) if zeros else 0].append(row)
   return [_bar(*each) for each in zip(names, rows)]
 
 

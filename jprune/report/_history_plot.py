@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jprune import _figure
-from jprune._figure import BLUE, COLORS, FAINT, GREY, RED
+from jprune._figure import BLUE, COLORS, FAINT, GREY
 from jprune._text.words import percent, plural
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def draw(found: Mapping[str, Any], given: Sequence[Axes] | None) -> tuple[Axes, 
     top.set_ylabel('sparsity')
     _figure.legend(top, given)
     if 'churn' in metrics:
-      _line(below, steps, metrics['churn'], color=RED, linewidth=1.5)
+      _line(below, steps, metrics['churn'], color=BLUE, linewidth=1.5)  # of all leaves
     below.set_ylim(bottom=0)
     below.set_ylabel('churn')
     below.set_xlabel('step')

@@ -131,6 +131,14 @@ def test_bounds_of_the_histogram():
   assert leaves == {'no zeros': 1, 'to 10 %': 2, 'to 20 %': 1, 'to 30 %': 1, 'to 100 %': 2}
 
 
+@pytest.mark.parametrize('size', [64, 320, 1001, 2304, 4096])
+def test_rounding_does_not_move_a_leaf_to_the_next_bar(size):
+  for i in range(1, 11):
+    leaf = row('w', size, size - round(i / 10 * size))
+    (bar,) = (bar for bar in _bars.by_sparsity(Tally((leaf,))) if bar.leaves)
+    assert bar.name == f'to {10 * i} %'
+
+
 def test_many_layers_are_put_together():
   rows = [row(f'h.{i}.w', 10, i % 10) for i in range(2001)]
   bars = _bars.by_layer(Tally(tuple(rows)))

@@ -132,12 +132,13 @@ def many_leaves(count):
 
 @pytest.mark.parametrize('count', [1, 3, 30])
 def test_plot(count, tmp_path):
-  top = many_leaves(count).plot()[0]
+  top, below = many_leaves(count).plot()
   top.figure.savefig(tmp_path / 'history.png')
   assert top.get_title(loc='left') == '80.00% sparse after 40 steps'
   np.testing.assert_array_equal(top.lines[-1].get_xdata(), [0, 10, 20, 30, 40])
   np.testing.assert_allclose(top.lines[-1].get_ydata(), np.arange(5) / 5, rtol=1e-6)
   assert len(top.lines) == (1 if count == 1 else count + 1)
+  assert below.lines[0].get_color() == top.lines[-1].get_color()  # both are of all leaves
   names = [text.get_text().strip('\u200b') for text in top.figure.legends[0].get_texts()]
   assert names[-1] == 'all leaves'
   if count == 30:
