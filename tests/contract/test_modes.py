@@ -201,7 +201,9 @@ CALLS = {
   'masks.Unstructured': lambda m: jprune.prune(m.params, 0.5, pattern=masks.Unstructured()),
   'masks.apply': lambda m: masks.apply(m.params, masks.pack(m.masks)),
   'masks.bernoulli': lambda m: masks.bernoulli(m.params, 0.5, key=m.key),
-  'masks.channels': lambda m: masks.channels(m.params, m.graph, 0.5, scope='global'),
+  'masks.channels': lambda m: masks.channels(
+    scores.magnitude(m.params), m.graph, 0.5, scope='global'
+  ),
   'masks.combine': lambda m: masks.combine(m.masks, m.channel_masks),
   'masks.from_zeros': lambda m: masks.from_zeros(m.params),
   'masks.invert': lambda m: masks.invert(m.masks),
