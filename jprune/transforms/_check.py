@@ -78,8 +78,8 @@ def check(
   Examples:
     >>> params = {'kernel': jnp.array([[1.0, -3.0], [2.0, 0.5]])}
     >>> masks = jprune.prune(params, 0.5)
-    >>> check(optax.chain(optax.adamw(1e-3), jprune.keep_pruned(masks)), params)
-    >>> check(optax.chain(jprune.keep_pruned(masks), optax.adamw(1e-3)), params)
+    >>> check(optax.chain(optax.sgd(0.1), jprune.keep_pruned(masks)), params)
+    >>> check(optax.chain(jprune.keep_pruned(masks), optax.sgd(0.1)), params)
     Traceback (most recent call last):
     ...
     ValueError: check: `tx` must be an optimizer after whose steps pruned weights are 0.0; ...

@@ -19,6 +19,7 @@ PARAMS = {
   'kernel': jax.random.normal(jax.random.key(0), (8, 16)),
   'bias': jnp.linspace(-1.0, 1.0, 8),
 }
+SCORES = jax.tree.map(jnp.abs, PARAMS)
 MADE = {name: (case.make, optax.sgd(0.1, momentum=0.9)) for name, case in METHODS.items()}
 MADE['Adam and a clock'] = MADE['rigl'][0], optax.adam(0.1)
 MADE['second moments'] = (
@@ -27,7 +28,7 @@ MADE['second moments'] = (
 )
 MADE['all weights compete'] = (
   lambda inner: transforms.gradual(
-    inner, RISING, every=3, distribution=distributions.global_, scorer=PARAMS
+    inner, RISING, every=3, distribution=distributions.global_, scorer=SCORES
   ),
   optax.sgd(0.1),
 )
