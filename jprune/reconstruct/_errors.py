@@ -7,7 +7,7 @@ import os
 from typing import Any
 
 from jprune import _checks, scores
-from jprune._checks.selection import bad_scorer
+from jprune._checks.scorers import bad_scorer
 from jprune._checks.words import kind, listed, message, quoted, shown
 from jprune.graph import Stats
 
