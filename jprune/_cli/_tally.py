@@ -25,9 +25,10 @@ def run(args: argparse.Namespace) -> None:
 def counted(function: str, source: ModelSource, progress: bool) -> Tally:
   """The tally of a checkpoint, under a progress bar."""
   order = source.order
-  usual = usual_reasons(source, [source.plans[i].mask is not None for i in order])
+  has_mask = [source.plans[i].mask is not None for i in order]
+  usual = usual_reasons(source, has_mask) if source.masked else {}
   leaves = _batches.shown(function, order, progress, 'leaf', len(order))
-  return Tally(tuple(_row(source, i, usual[i]) for i in leaves))
+  return Tally(tuple(_row(source, i, usual.get(i)) for i in leaves))
 
 
 def _row(source: ModelSource, i: int, usual: str | None) -> LeafTally:
