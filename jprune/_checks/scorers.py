@@ -48,13 +48,14 @@ def _swapped(function: str, argument: str, given: Any, meant: str) -> TypeError:
 def check_not_params(function: str, argument: str, leaves: Sequence[Any]) -> None:
   """Refuses, as scores, all the arrays of the params themselves.
 
-  Unless none is negative: then they are their magnitudes. Nothing is said under a trace.
+  Unless none is negative: then they are their magnitudes; minus infinity is no weight. Nothing is
+  said under a trace.
   """
   arrays = [leaf for leaf in leaves if hasattr(leaf, 'dtype')]
   floating = [leaf for leaf in arrays if jnp.issubdtype(leaf.dtype, jnp.floating)]
   if any(isinstance(leaf, Tracer) or not hasattr(leaf, '__array__') for leaf in floating):
     return
-  if not any(bool((leaf < 0).any()) for leaf in floating):
+  if not any(bool(((leaf < 0) & (leaf > -jnp.inf)).any()) for leaf in floating):
     return
   fix = 'Score them first, for example jprune.scores.magnitude(params).'
   got = 'the params themselves, negative ones among them'

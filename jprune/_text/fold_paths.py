@@ -13,7 +13,8 @@ from typing import NamedTuple, TypeAlias
 from jprune._text.words import printable
 
 _MOST_KEYS = 6  # that one pair of braces holds
-_NUMBER = re.compile('([0-9]+)')
+_MOST_PARTS = 99  # numbers or keys of a name, and what lies between; one of more folds with none
+_NUMBER = re.compile('([0-9]{1,18})')  # Python refuses to read numbers of thousands of digits
 _BRACE = re.compile('([{}])')
 _SEPARATOR = re.compile('([/.])')
 
@@ -83,7 +84,9 @@ def natural(name: str) -> list[str | int]:
 
 def _parts(name: str) -> list[tuple[str]]:
   """Text and numbers in turn; a name's own braces are none of ours."""
-  return [(part,) for part in _NUMBER.split(_BRACE.sub(r'\\\1', printable(name)))]
+  text = _BRACE.sub(r'\\\1', printable(name))
+  parts = _NUMBER.split(text)
+  return [(part,) for part in (parts if len(parts) <= _MOST_PARTS else [text])]
 
 
 def _keys(parts: Sequence[tuple[str, ...]]) -> list[str]:
@@ -93,7 +96,7 @@ def _keys(parts: Sequence[tuple[str, ...]]) -> list[str]:
     first, *others = [_cell(part)] if place % 2 else _SEPARATOR.split(part[0])
     out[-1] += first
     out += others
-  return out
+  return out if len(out) <= _MOST_PARTS else [''.join(out)]
 
 
 def _numbers_merged(rows: _Rows) -> _Rows:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import collections
 import itertools
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 _KEY = re.compile(r'[^/.]*[/.]+|[^/.]+')
 _DEEPEST = 32  # keys in a heading, however many a path has
@@ -57,8 +57,9 @@ def shortened(names: Iterable[str], width: int) -> dict[str, str]:
     for name in left:
       alike[shorten(name, width)].append(name)
     cut = {
-      name: _around(name, _shared(group), width, int(head * width), int(tail * width))
+      name: _around(name, place, width, int(head * width), int(tail * width))
       for group in alike.values()
+      for place in [_shared(group)]
       for name in group
     }
     times = collections.Counter(cut.values())
@@ -66,8 +67,9 @@ def shortened(names: Iterable[str], width: int) -> dict[str, str]:
     out |= fine
     taken |= set(fine.values())
     left = [name for name in left if name not in fine]
+  numbers: dict[str, Iterator[int]] = collections.defaultdict(lambda: itertools.count(2))
   for name in left:
-    out[name] = _numbered(name, width, taken)
+    out[name] = _numbered(name, width, taken, numbers[shorten(name, width)])
     taken.add(out[name])
   return {name: out[name] for name in names}
 
@@ -87,11 +89,9 @@ def _shared(names: Sequence[str]) -> int:
   return next((i for i, found in pairs if len(set(found)) > 1), min(map(len, names)))
 
 
-def _numbered(name: str, width: int, taken: set[str]) -> str:
-  number = 2
-  while (text := shorten(name, width - len(f'~{number}')) + f'~{number}') in taken:
-    number += 1
-  return text
+def _numbered(name: str, width: int, taken: Collection[str], numbers: Iterator[int]) -> str:
+  texts = (shorten(name, width - len(f'~{number}')) + f'~{number}' for number in numbers)
+  return next(text for text in texts if text not in taken)
 
 
 def headed(paths: Sequence[str], width: int) -> tuple[list[str], list[str]]:

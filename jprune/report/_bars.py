@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from jprune._text.fold_paths import natural
 from jprune.report._kinds import kinds, layer_of
 from jprune.report._leaf import LeafTally, fraction_of_zeros
 
@@ -36,7 +36,7 @@ class Bar:
 def by_layer(tally: Tally) -> list[Bar]:
   """In the order of their names, numbers in them by their size."""
   found = _grouped(tally.rows, [layer_of(row.path) for row in tally.rows])
-  return sorted(found, key=lambda bar: _natural(bar.name))
+  return sorted(found, key=lambda bar: natural(bar.name))
 
 
 def by_kind(tally: Tally) -> list[Bar]:
@@ -80,8 +80,3 @@ def _grouped(rows: Sequence[LeafTally], names: Iterable[str]) -> list[Bar]:
 
 def _bar(name: str, rows: Sequence[LeafTally]) -> Bar:
   return Bar(name, len(rows), sum(row.size for row in rows), sum(row.nonzero for row in rows))
-
-
-def _natural(name: str) -> list[tuple[int, str]]:
-  """A key to sort by that has 10 after 9."""
-  return [(int(word), '') if word.isdecimal() else (-1, word) for word in re.split(r'(\d+)', name)]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +13,7 @@ import numpy as np
 from jprune import _checks, tree
 from jprune._entry import explicit
 from jprune._text import html, table
+from jprune._text.fold_paths import natural
 from jprune._text.words import percent, plural, printable
 from jprune.masks._in_state import metrics, states_in
 from jprune.report import _errors, _history_plot
@@ -119,7 +119,7 @@ class Recorder:
     """
     self._fetch(len(self._entries))
     counts = [np.asarray(count) for count in self._counts]
-    names = sorted({name for entry in self._entries for name in entry}, key=_by_number)
+    names = sorted({name for entry in self._entries for name in entry}, key=natural)
     agents = self._agents or ()
     nothing = lambda count: np.full((*count.shape, *agents), np.nan, np.float32)
     rows = lambda count, value: np.reshape(value, (math.prod(count.shape), *agents))
@@ -200,11 +200,6 @@ def _read(states: Any) -> tuple[Any, dict[str, jax.Array]]:
   for _ in range(counts[0].ndim if counts else 0):
     read = jax.vmap(read)
   return (jnp.max(counts[0]) if counts else None), read(states)
-
-
-def _by_number(name: str) -> list[Any]:
-  """A key by which layer 2 comes before layer 10."""
-  return [int(part) if part.isdecimal() else part for part in re.split('([0-9]+)', name)]
 
 
 def _mean(values: np.ndarray) -> np.ndarray:

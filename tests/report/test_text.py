@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jprune._text import html
-from jprune._text.fold_paths import Place, fold
+from jprune._text.fold_paths import Place, fold, natural
 from jprune._text.names import headed, shortened
 from jprune._text.table import listed, paths_listed, table, width, wrapped
 from jprune._text.words import number, printable
@@ -170,6 +170,17 @@ def test_numbers_that_are_written_differently_are_told_apart():
   assert fold(map(Place, eight)) == ['layer_{08..11}']
   assert fold(map(Place, ['layer_8', 'layer_9', 'layer_10'])) == ['layer_{8..10}']
   assert fold(map(Place, ['a08', 'a9', 'a10'])) == ['a{08,9,10}']
+
+
+@pytest.mark.parametrize('piece', ['/', '.', '1a', '{', '9', ',/'])
+def test_absurdly_long_names_are_told_apart_in_no_time(piece):
+  names = [piece * 300_000, piece * 300_000 + 'x', 'b_0', 'b_1']
+  *long, short = fold(map(Place, names))
+  assert short == 'b_{0,1}'
+  assert [name for each in long for name in unfolded(each)] == names[:2]
+  assert len(shortened(names, 40)) == 4
+  ordered = sorted(['b_10', *names], key=natural)
+  assert [name for name in ordered if name.startswith('b')] == ['b_0', 'b_1', 'b_10']
 
 
 def test_dotted_names_share_a_heading():
