@@ -516,6 +516,18 @@ def test_a_result_for_params_or_masks(name):
     said(call, TypeError, words, result(name))
 
 
+def test_masks_for_params_and_the_reverse(tmp_path):
+  words = '`params` must be params; got bool leaves, and floating ones as `masks`. Swap the two.$'
+  whole = jax.tree.map(lambda leaf: jnp.ones(leaf.shape, bool), PARAMS)
+  for given in (masks(), whole):  # of leaves that are masked, and of all
+    for call in (jprune.apply, jprune.tally, functools.partial(jprune.save, tmp_path / 'x')):
+      said(call, TypeError, words, given, PARAMS)
+  said(lambda: jprune.shrink(FN, whole, PARAMS, X), TypeError, words)
+  assert not list(tmp_path.iterdir())
+  tree = {'w': jnp.ones(3, bool)}  # a tree of bool leaves is one like others
+  assert jprune.apply(tree, {'w': jnp.array([True, False, True])})['w'].tolist() == [1, 0, 1]
+
+
 def test_a_result_that_is_saved():
   save = lambda tree: jprune.save('/tmp/never.safetensors', tree)
   words = (

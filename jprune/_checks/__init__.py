@@ -54,6 +54,7 @@ from jprune._checks.modules import other_plan as other_plan
 from jprune._checks.modules import other_variable_shape as other_variable_shape
 from jprune._checks.modules import other_variables as other_variables
 from jprune._checks.modules import unknown_variables as unknown_variables
+from jprune._checks.results import check_not_swapped as check_not_swapped
 from jprune._checks.results import not_a_tree as not_a_tree
 from jprune._checks.roles import no_roles as no_roles
 from jprune._checks.roles import other_roles as other_roles

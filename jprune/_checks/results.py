@@ -5,9 +5,11 @@ Types are told by their names and the room that they are from, which lies above 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 
 from jprune._checks.words import kind, message
 
@@ -122,3 +124,14 @@ def _named(given: Any) -> str:
 
 def _a(name: str) -> str:
   return f'{"an" if name[0] in "AEIOUaeiou" else "a"} {name}'
+
+
+def check_not_swapped(function: str, leaves: Sequence[Any], masks: Any, reference: str) -> None:
+  """Refuses masks in the place of params, whose leaves these are, where params are the masks."""
+  is_bool = lambda leaf: getattr(leaf, 'dtype', None) == jnp.bool_
+  if not leaves or not all(map(is_bool, leaves)):
+    return
+  dtypes = (getattr(leaf, 'dtype', jnp.bool_) for leaf in jax.tree.leaves(masks))
+  if any(jnp.issubdtype(dtype, jnp.floating) for dtype in dtypes):
+    got = 'bool leaves, and floating ones as `masks`'
+    raise TypeError(message(function, reference, reference, got, 'Swap the two.'))

@@ -40,7 +40,9 @@ def along_for(
   function: str, argument: str, params: Params, other: Any, reference: str = 'params'
 ) -> list[Any]:
   """:func:`along` for a function with an argument; ``reference`` is what it calls the params."""
-  treedef = jax.tree.structure(params)
+  leaves, treedef = jax.tree.flatten(params)
+  if argument == 'masks':
+    _checks.check_not_swapped(function, leaves, other, reference)
   try:
     return treedef.flatten_up_to(other)
   except (ValueError, TypeError, KeyError):
