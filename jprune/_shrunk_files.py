@@ -114,8 +114,10 @@ def load_shrunk(
   plans: list[Plan] = []
 
   def prepare(reader: Files, contents: dict[str, Any]) -> Any:
-    plans.append(_plan_of(reader, contents))
-    return None if like is None else _small_structs(plans[0], like)
+    if (plan := plan_of(reader, contents)) is None:
+      raise _checks.no_plan_in_file(reader.function, reader.path)
+    plans.append(plan)
+    return None if like is None else _small_structs(plan, like)
 
   params, _ = read_all('load_shrunk', path, prepare)
   (plan,) = plans
@@ -129,9 +131,10 @@ def load_shrunk(
   return Shrunk(Program(fn, shapes, treedef, as_bools(plan), small_outputs), params, plan)
 
 
-def _plan_of(reader: Files, contents: dict[str, Any]) -> Plan:
+def plan_of(reader: Files, contents: dict[str, Any]) -> Plan | None:
+  """The plan in the metadata of a file; ``None`` if it is none of a small model."""
   if _PLAN not in contents:
-    raise _checks.no_plan_in_file(reader.function, reader.path)
+    return None
   try:
     return Plan.from_dict(contents[_PLAN])
   except ValueError as error:

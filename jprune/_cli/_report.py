@@ -12,7 +12,8 @@ from jprune import _checks
 from jprune._cli import _errors
 from jprune._cli._say import say
 from jprune._cli._source import opened
-from jprune._cli._tally import counted
+from jprune._cli._tally import counted, shrunk, with_plan
+from jprune._shrink import Plan
 from jprune._text.table import table
 from jprune._text.words import byte_size, count, percent
 from jprune.io._atomic import replacing
@@ -29,19 +30,21 @@ def run(args: argparse.Namespace) -> None:
     if args.html is not None:
       _check_output(args.html, source.paths, args.force)
     tally = counted('report', source, args.progress)
-  written = None if args.html is None else _write(args, tally, source.mode)
+  plan = source.plan
+  written = None if args.html is None else _write(args, tally, plan, source.mode)
   if args.json:
-    say(json.dumps({**tally.to_dict(), **_as_dict(tally)}, indent=2))
+    say(json.dumps({**tally.to_dict(), **_as_dict(tally), **shrunk(plan)}, indent=2))
   elif written is None:
-    say(text(tally))
+    say(with_plan(text(tally), plan))
   else:
     say(f'Wrote {args.html!r}, {byte_size(written)}. Open it in a browser.')
 
 
-def _write(args: argparse.Namespace, tally: Tally, mode: int) -> int:
+def _write(args: argparse.Namespace, tally: Tally, plan: Plan | None, mode: int) -> int:
   """Writes the page; how many bytes that were. As private as the checkpoint."""
   title = os.path.basename(os.path.abspath(args.files[0]))
-  data = _page.page(tally, title).encode('utf-8', 'replace')
+  below = '' if plan is None else f'<h2>Shrunk</h2>\n{plan._repr_html_()}'
+  data = _page.page(tally, title, below).encode('utf-8', 'replace')
   with replacing(args.html, mode | 0o600, 'report', '--html') as (file, _):
     file.write(data)
   return len(data)

@@ -16,6 +16,8 @@ import numpy as np
 
 from jprune import _checks, tree
 from jprune._cli import _errors
+from jprune._shrink import Plan
+from jprune._shrunk_files import plan_of
 from jprune.io import _container, _leaf, _load, _shards, _structure, _trees
 from jprune.io._foreign import plans as foreign_plans
 from jprune.io._lazy import LazyArray
@@ -40,6 +42,7 @@ class ModelSource(NamedTuple):
     metadata: of other libraries.
     origin: what to call it, if its layout says where a kernel's axes are.
     quantised: what belongs to leaves of quantised weights, by their paths.
+    plan: of a small model, what it was shrunk by.
   """
 
   files: _shards.Files | None
@@ -52,6 +55,7 @@ class ModelSource(NamedTuple):
   metadata: dict[str, str]
   origin: str | None
   quantised: dict[str, Quantised]
+  plan: Plan | None = None
 
   @property
   def order(self) -> list[int]:
@@ -154,6 +158,7 @@ def _own(files: _shards.Files, folder: str | None) -> ModelSource:
     metadata,
     'a file of jprune',
     _quantised(plans),
+    plan_of(files, contents),
   )
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Sequence
+from typing import Any
 
 from jprune import _batches
 from jprune._cli._say import say
 from jprune._cli._source import ModelSource, opened
+from jprune._shrink import Plan
 from jprune.report import LeafTally, Tally
 from jprune.report._count import nonzeros
 from jprune.report._leaf import row_of
@@ -19,7 +21,21 @@ def run(args: argparse.Namespace) -> None:
   """Prints the table, or the same as JSON."""
   with opened('tally', args.files) as source:
     tally = counted('tally', source, args.progress)
-  say(json.dumps(tally.to_dict(), indent=2) if args.json else str(tally))
+  data = {**tally.to_dict(), **shrunk(source.plan)}
+  say(json.dumps(data, indent=2) if args.json else with_plan(str(tally), source.plan))
+
+
+def shrunk(plan: Plan | None) -> dict[str, Any]:
+  """Of how many weights a small model has how many, for JSON."""
+  if plan is None:
+    return {}
+  full, small = plan.size
+  return {'shrunk': {'size': small, 'size_full': full}}
+
+
+def with_plan(text: str, plan: Plan | None) -> str:
+  """A small model says what it was shrunk by: all that is there may be dense."""
+  return text if plan is None else f'{text}\n\nShrunk. {plan}'
 
 
 def counted(function: str, source: ModelSource, progress: bool) -> Tally:

@@ -53,13 +53,14 @@ p, li { overflow-wrap: anywhere; }
 """
 
 
-def page(tally: Tally, title: str) -> str:
-  """The report of a checkpoint that is called ``title``."""
+def page(tally: Tally, title: str, below: str = '') -> str:
+  """The report of a checkpoint that is called ``title``, and HTML to stand below the cards."""
   table, styles = _classed(tally._repr_html_())
   body = [
     f'<h1>{escaped(title)}</h1>',
     f'<p class="soft">{escaped(_summary(tally))}</p>',
     _cards(tally),
+    below,
     '<h2>Sparsity by kind</h2>',
     _rows('kind', 'sparsity', [_row(bar) for bar in _bars.by_kind(tally)]),
     '<h2>Sparsity by layer</h2>',

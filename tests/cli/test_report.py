@@ -4,9 +4,11 @@ import json
 import os
 import re
 
+import jax
 import numpy as np
 import pytest
 
+import jprune
 from jprune._cli import _report, main
 from jprune.report import LeafTally, Tally, _bars, _page
 from jprune.report._kinds import kinds, layer_of
@@ -162,6 +164,26 @@ def test_page(tmp_path, capsys, file):
   assert page.count('<tr>') >= 11
   assert not re.search(r'(src|href)=|@import|url\(|<script', page)  # nothing beside it
   assert out.stat().st_mode & 0o777 == file.stat().st_mode & 0o666
+
+
+def test_a_small_model_says_what_it_was_shrunk_from(tmp_path, capsys):
+  fn = lambda params, x: jax.nn.relu(x @ params['in']) @ params['out']
+  keep = np.arange(6) % 3 > 0
+  params = {'in': np.ones((4, 6), np.float32), 'out': np.ones((6, 2), np.float32)}
+  masks = {'in': np.stack([keep] * 4), 'out': np.stack([keep] * 2, 1)}
+  small = jprune.shrink(fn, params, masks, np.ones((1, 4), np.float32))
+  jprune.save_shrunk(tmp_path / 'small', small)
+  for command in ('tally', 'report'):
+    run(command, tmp_path / 'small')
+    assert capsys.readouterr().out.endswith(f'Shrunk. {small.plan}\n')
+    run(command, tmp_path / 'small', '--json')
+    assert json.loads(capsys.readouterr().out)['shrunk'] == {'size': 24, 'size_full': 36}
+  run('report', tmp_path / 'small', '--html', tmp_path / 'page.html')
+  page = (tmp_path / 'page.html').read_text('utf-8')
+  assert small.plan._repr_html_() in page.partition('<h2>Shrunk</h2>')[2]
+  jprune.save(tmp_path / 'full', params, masks)
+  run('report', tmp_path / 'full')
+  assert 'Shrunk' not in capsys.readouterr().out
 
 
 def test_page_and_json(tmp_path, capsys, file):
