@@ -23,6 +23,8 @@ from jprune.report import Tally
 
 # where the axis that a kernel is multiplied along stands, by the metadata's `format`
 AXES = {'pt': 1, 'mlx': -1, 'flax': -2, 'tf': -2}
+# Kernels with more outputs than inputs in whatever model has them.
+_WIDE = ('c_attn.weight', 'c_fc.weight')
 
 
 def run(args: argparse.Namespace) -> None:
@@ -90,13 +92,21 @@ def _said(beside: Beside) -> str:
 def _pattern(args: argparse.Namespace, source: ModelSource) -> NOfM | None:
   if args.n_of_m is None:
     return None
-  axis, named = args.axis, source.metadata.get('format')
-  if axis is None:
-    axis = AXES.get(named or '', -2 if source.origin and not named else None)
-  if axis is None:
-    raise _errors.unknown_axis(named)
   n, m = args.n_of_m
-  return NOfM(n, m, axis, args.pad)
+  return NOfM(n, m, _usual_axis(source)[0] if args.axis is None else args.axis, args.pad)
+
+
+def _usual_axis(source: ModelSource) -> tuple[int, str]:
+  """Along which axis kernels are multiplied, and what says so."""
+  named = source.metadata.get('format')
+  wide = [leaf.shape for leaf in source.plans if leaf.path.endswith(_WIDE) and len(leaf.shape) == 2]
+  if named in ('pt', None) and wide and all(a < b for a, b in wide):
+    return 0, 'Conv1D of transformers'
+  if named in AXES:
+    return AXES[named], f'format={named}'
+  if source.origin and not named:
+    return -2, source.origin
+  raise _errors.unknown_axis(named)
 
 
 def _asked(
@@ -107,8 +117,7 @@ def _asked(
   else:
     amount = f'{pattern.n}:{pattern.m} along axis {pattern.axis}'
     if args.axis is None:
-      named = source.metadata.get('format')
-      amount += f' (format={named})' if named else f' ({source.origin})'
+      amount += f' ({_usual_axis(source)[1]})'
   scorer = args.scorer + (f' (seed {args.seed})' if args.scorer == 'random' else '')
   return f'{amount}, {scorer}: {len(chosen)} of {plural(len(source.plans), "leaf")} selected.\n'
 

@@ -254,6 +254,28 @@ def test_axis_by_what_the_file_says(tmp_path, capsys, named, axis):
   assert_same(tmp_path / 'out', params, jprune.prune(params, pattern=pattern))
 
 
+@pytest.mark.parametrize(
+  ('shapes', 'axis', 'said'),
+  [
+    (((16, 48), (16, 64), (64, 16)), 0, 'Conv1D of transformers'),  # GPT-2
+    (((48, 16), (64, 16), (16, 64)), 1, 'format=pt'),  # the same names for nn.Linear
+    (((20, 16), (64, 16), (16, 64)), 1, 'format=pt'),  # with one head of keys and values
+  ],
+)
+def test_axis_of_what_has_names_of_gpt2(tmp_path, capsys, shapes, axis, said):
+  rng = np.random.default_rng(0)
+  names = [f'h.0.{name}.weight' for name in ('attn.c_attn', 'mlp.c_fc', 'mlp.c_proj')]
+  params = {
+    name: rng.standard_normal(shape, np.float32) for name, shape in zip(names, shapes, strict=True)
+  }
+  into = foreign(tmp_path / 'in', params, {'format': 'pt'})
+  run('prune', into, tmp_path / 'out', '--n-of-m', '2:4')
+  assert f'2:4 along axis {axis} ({said})' in capsys.readouterr().out
+  params = as_jax(params)
+  masks = jprune.prune(params, pattern=jprune.masks.NOfM(2, 4, axis))
+  assert_same(tmp_path / 'out', params, masks)
+
+
 def test_axis_of_a_file_of_jprune(tmp_path, capsys):
   params = {'w': jnp.asarray(np.random.default_rng(0).normal(size=(8, 4)), jnp.float32)}
   run('prune', own(tmp_path / 'in', params), tmp_path / 'out', '--n-of-m', '2:4')
