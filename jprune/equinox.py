@@ -32,6 +32,10 @@ __all__ = [
 ]
 
 
+def __dir__() -> list[str]:
+  return [*__all__, *(name for name in globals() if name.startswith('__'))]
+
+
 def functional(model: eqx.Module, method: str | None = None) -> tuple[Callable[..., Any], Params]:
   """A module as a pure function and the params that it takes.
 

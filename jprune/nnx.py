@@ -31,6 +31,11 @@ __all__ = [
   'shrunk',
 ]
 
+
+def __dir__() -> list[str]:
+  return [*__all__, *(name for name in globals() if name.startswith('__'))]
+
+
 # What a call leaves behind, and what it draws from: no part of what the model has learnt.
 _TRANSIENT = nnx.Any(nnx.RngState, nnx.Cache, nnx.Intermediate, nnx.Perturbation)
 # The attribute of a smaller module that says what it lacks.

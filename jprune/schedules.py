@@ -45,6 +45,10 @@ __all__ = [
 ]
 
 
+def __dir__() -> list[str]:
+  return [*__all__, *(name for name in globals() if name.startswith('__'))]
+
+
 def constant(sparsity: float) -> Schedule:
   """One sparsity at every step.
 

@@ -62,6 +62,11 @@ __all__ = [
   'Where',
 ]
 
+
+def __dir__() -> list[str]:
+  return [*__all__, *(name for name in globals() if name.startswith('__'))]
+
+
 Params: TypeAlias = Any
 """Tree of parameters: any pytree whose leaves are arrays."""
 

@@ -41,8 +41,10 @@ def test_all_lists_what_there_is(name):
   assert set(module.__all__) <= set(dir(module))
 
 
-def test_nothing_else_is_in_the_package():
-  assert {name for name in dir(jprune) if name[0] != '_'} == set(jprune.__all__)
+@pytest.mark.parametrize('name', NAMESPACES)
+def test_nothing_else_is_shown(name):
+  module = importlib.import_module(name)
+  assert {name for name in dir(module) if name[0] != '_'} == set(module.__all__)
 
 
 @pytest.mark.parametrize('name', NAMESPACES)
