@@ -67,7 +67,8 @@ def constant(sparsity: float) -> Schedule:
     0.5
   """
   _checks.check_fraction('constant', 'sparsity', sparsity)
-  return _schedule(lambda xp, t, value: xp.full(xp.shape(t), value), (sparsity,), 0, 0)
+  level = lambda xp, t, value: xp.full(xp.shape(t), value)
+  return _schedule(f'constant({sparsity})', level, (sparsity,), 0, 0)
 
 
 def one_shot(final: float, at: int, *, initial: float = 0.0) -> Schedule:
@@ -94,7 +95,7 @@ def one_shot(final: float, at: int, *, initial: float = 0.0) -> Schedule:
   _checks.check_fraction('one_shot', 'final', final)
   _checks.check_step('one_shot', 'at', at)
   jump = lambda xp, t, s0, s1: xp.where(t < at, s0, s1)
-  return _schedule(jump, (initial, final), max(at - 1, 0), at)
+  return _schedule(f'one_shot({final}, at={at})', jump, (initial, final), max(at - 1, 0), at)
 
 
 def linear(initial: float, final: float, begin: int, end: int) -> Schedule:
@@ -268,13 +269,14 @@ def joined(schedules: Sequence[Schedule], boundaries: Sequence[int]) -> Schedule
 
   Raises:
     ValueError: if there is no schedule, or not one boundary fewer, or they don't ascend.
-    TypeError: if a schedule can't be called.
+    TypeError: if a schedule can't be called, or these are no lists.
 
   Examples:
     >>> schedule = joined([linear(0.0, 0.5, 0, 10), linear(0.5, 0.9, 0, 10)], [20])
     >>> [round(schedule(count), 2) for count in (5, 10, 20, 25, 30)]
     [0.25, 0.5, 0.5, 0.7, 0.9]
   """
+  _checks.check_lists('joined', schedules, boundaries)
   schedules, boundaries = list(schedules), list(boundaries)
   _checks.check_joined('joined', schedules, boundaries)
   starts = [0, *boundaries]
@@ -287,7 +289,8 @@ def joined(schedules: Sequence[Schedule], boundaries: Sequence[int]) -> Schedule
 
   ends = [getattr(each, 'end', None) for each in schedules]
   begin = getattr(schedules[0], 'begin', 0)
-  return _like(schedule, begin, None if ends[-1] is None else starts[-1] + ends[-1])
+  call = f'joined([{", ".join(map(_call, schedules))}], {boundaries})'
+  return _like(call, schedule, begin, None if ends[-1] is None else starts[-1] + ends[-1])
 
 
 def delayed(schedule: Schedule, by: int) -> Schedule:
@@ -313,7 +316,9 @@ def delayed(schedule: Schedule, by: int) -> Schedule:
   _checks.check_step('delayed', 'by', by)
   end = getattr(schedule, 'end', None)
   begin = getattr(schedule, 'begin', 0) + by
-  return _like(lambda count: schedule(_later(count, by)), begin, None if end is None else end + by)
+  later = lambda count: schedule(_later(count, by))
+  call = f'delayed({_call(schedule)}, by={by})'
+  return _like(call, later, begin, None if end is None else end + by)
 
 
 def every(schedule: Schedule, steps: int) -> Schedule:
@@ -345,7 +350,7 @@ def every(schedule: Schedule, steps: int) -> Schedule:
     value = schedule(count - count % steps)
     return value if end is None else _where(count >= end, schedule(count), value)
 
-  return _like(stairs, getattr(schedule, 'begin', 0), end)
+  return _like(f'every({_call(schedule)}, {steps})', stairs, getattr(schedule, 'begin', 0), end)
 
 
 def _where(condition: Any, yes: Any, no: Any) -> Any:
@@ -362,8 +367,17 @@ def _later(count: Any, start: int) -> Any:
   return jnp.maximum(count, start) - start
 
 
-def _like(schedule: Schedule, begin: int, end: int | None) -> Schedule:
-  """The function, with the steps between which it changes, if it is known when that ends."""
+def _call(schedule: Schedule) -> str:
+  """How a schedule was made, if it is one of these."""
+  return getattr(schedule, '__qualname__', type(schedule).__name__)
+
+
+def _like(call: str, schedule: Schedule, begin: int, end: int | None) -> Schedule:
+  """The function, with the steps between which it changes, if it is known when that ends.
+
+  It shows itself by the call that made it.
+  """
+  schedule.__name__, schedule.__qualname__ = call.partition('(')[0], call
   schedule = explicit(schedule)
   vars(schedule).update({'begin': begin} if end is None else {'begin': begin, 'end': end})
   return schedule
@@ -402,15 +416,15 @@ def _ramp(
     value = xp.clip(between(xp, x, s0, s1), xp.minimum(s0, s1), xp.maximum(s0, s1))
     return xp.where(t <= begin, s0, xp.where(t >= end, s1, value))
 
-  return _schedule(formula, (initial, final), begin, end)
+  call = f'{function}({initial}, {final}, begin={begin}, end={end})'
+  return _schedule(call, formula, (initial, final), begin, end)
 
 
 def _schedule(
-  formula: Callable[..., Any], sparsities: tuple[Any, ...], begin: int, end: int
+  call: str, formula: Callable[..., Any], sparsities: tuple[Any, ...], begin: int, end: int
 ) -> Schedule:
   """``formula(xp, count, *sparsities)`` in double precision for an int, else in float32."""
 
-  @explicit
   def schedule(count):
     if isinstance(count, (int, np.integer)) and not tree.is_traced(*sparsities):
       return float(formula(np, np.int64(count), *map(np.float64, sparsities)))
@@ -420,5 +434,4 @@ def _schedule(
     single = [jnp.asarray(value, jnp.float32) for value in sparsities]
     return formula(jnp, count, *single).astype(jnp.float32)
 
-  vars(schedule).update(begin=begin, end=end)
-  return schedule
+  return _like(call, schedule, begin, end)

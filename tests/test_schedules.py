@@ -1,5 +1,7 @@
 """Schedules against the papers' numbers, in double precision and in float32."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -125,7 +127,12 @@ def test_sparsities_may_be_traced():
     (
       lambda: schedules.one_shot(0.5, 0.3),
       ValueError,
-      r'one_shot: `at` must be an int in \[0, 2\*\*31\); got 0.3',
+      r'one_shot: `at` must be an int in \[0, 2\*\*31\); got 0.3.$',
+    ),
+    (
+      lambda: schedules.cubic(0.0, 0.5, begin=0, end=1000 / 3),
+      ValueError,
+      r'cubic: `end` must be an int in \[0, 2\*\*31\); got 333.3\d*. Write 333.$',
     ),
     (
       lambda: schedules.linear(0, float('nan'), 0, 1),
@@ -175,6 +182,24 @@ def test_joined_and_delayed_count_steps_of_their_own():
   assert (late.begin, late.end) == (22, 32)
 
 
+@pytest.mark.parametrize(
+  'call',
+  [
+    'constant(0.5)',
+    'one_shot(0.5, at=3)',
+    'cubic(0.0, 0.9, begin=0, end=10)',
+    'joined([constant(0.1), linear(0.1, 0.5, begin=0, end=5)], [20])',
+    'delayed(cosine(0.0, 0.9, begin=0, end=10), by=5)',
+    'every(exponential(0.0, 0.9, begin=0, end=10), 2)',
+  ],
+)
+def test_schedules_show_how_they_were_made(call):
+  schedule = eval(f'schedules.{call}', {'schedules': schedules, **vars(schedules)})
+  assert repr(schedule).startswith(f'<function {call} at 0x')
+  with pytest.raises(TypeError, match=re.escape(call)):
+    schedule()
+
+
 def test_stairs_are_as_high_as_the_curve_and_end_where_it_does():
   curve = schedules.sigmoid(0.1, 0.8, 3, 31, steepness=9.0)
   stairs = schedules.every(curve, 6)
@@ -195,6 +220,14 @@ def test_sigmoid_is_the_logistic_function_stretched():
   ('make', 'message'),
   [
     (lambda: schedules.joined([], []), 'joined: `schedules` must be at least one schedule'),
+    (
+      lambda: schedules.joined(schedules.constant(0.5), 3),
+      'joined: `schedules` must be a list; got the function constant. Write joined',
+    ),
+    (
+      lambda: schedules.joined([schedules.constant(0.5)], 3),
+      'joined: `boundaries` must be a list; got 3. Write joined',
+    ),
     (lambda: schedules.joined([0.5], []), r'joined: `schedules\[0\]` must be a function'),
     (
       lambda: schedules.joined([schedules.constant(0.1)] * 3, [5, 2]),

@@ -54,6 +54,7 @@ from jprune._checks.modules import other_plan as other_plan
 from jprune._checks.modules import other_variable_shape as other_variable_shape
 from jprune._checks.modules import other_variables as other_variables
 from jprune._checks.modules import unknown_variables as unknown_variables
+from jprune._checks.results import check_no_masks as check_no_masks
 from jprune._checks.results import check_not_swapped as check_not_swapped
 from jprune._checks.results import not_a_tree as not_a_tree
 from jprune._checks.roles import no_roles as no_roles
@@ -104,6 +105,7 @@ from jprune._checks.structure import no_groups as no_groups
 from jprune._checks.training import check_below_one as check_below_one
 from jprune._checks.training import check_joined as check_joined
 from jprune._checks.training import check_later as check_later
+from jprune._checks.training import check_lists as check_lists
 from jprune._checks.training import check_schedule as check_schedule
 from jprune._checks.training import check_step as check_step
 from jprune._checks.trees import as_bool as as_bool

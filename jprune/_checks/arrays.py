@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from jprune._checks.words import kind, message, shown
+from jprune._checks.words import kind, message, shown, whole
 
 # of more than 64 bits a part, where they are no other names of float64 and complex128
 _LONG = {np.longdouble, np.clongdouble} - {np.float64, np.complex128}
@@ -159,4 +159,5 @@ def check_key(function: str, key: Any) -> None:
 
 def check_positive_int(function: str, argument: str, value: Any) -> None:
   if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
-    raise ValueError(message(function, argument, 'an int of at least 1', shown(value)))
+    constraint = 'an int of at least 1'
+    raise ValueError(message(function, argument, constraint, shown(value), whole(value)))

@@ -128,10 +128,21 @@ def _a(name: str) -> str:
 
 def check_not_swapped(function: str, leaves: Sequence[Any], masks: Any, reference: str) -> None:
   """Refuses masks in the place of params, whose leaves these are, where params are the masks."""
-  is_bool = lambda leaf: getattr(leaf, 'dtype', None) == jnp.bool_
-  if not leaves or not all(map(is_bool, leaves)):
+  if not _all_bool(leaves):
     return
   dtypes = (getattr(leaf, 'dtype', jnp.bool_) for leaf in jax.tree.leaves(masks))
   if any(jnp.issubdtype(dtype, jnp.floating) for dtype in dtypes):
     got = 'bool leaves, and floating ones as `masks`'
     raise TypeError(message(function, reference, reference, got, 'Swap the two.'))
+
+
+def check_no_masks(function: str, leaves: Sequence[Any]) -> None:
+  """Refuses masks in the place of params, whose leaves these are, where weights are chosen."""
+  if _all_bool(leaves):
+    fix = 'These look like masks: pass the params that they are for.'
+    raise TypeError(message(function, 'params', 'params', 'bool leaves alone', fix))
+
+
+def _all_bool(leaves: Sequence[Any]) -> bool:
+  is_bool = lambda leaf: getattr(leaf, 'dtype', None) == jnp.bool_
+  return bool(leaves) and all(map(is_bool, leaves))

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 from jax.core import Tracer
 
-from jprune._checks.words import message, shown
+from jprune._checks.words import message, shown, whole
 
 
 def check_step(function: str, argument: str, value: Any) -> None:
   """A training step: what an int32 counter can reach."""
-  whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
-  if not whole or not 0 <= value < 2**31:
-    raise ValueError(message(function, argument, 'an int in [0, 2**31)', shown(value)))
+  is_int = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+  if not is_int or not 0 <= value < 2**31:
+    raise ValueError(
+      message(function, argument, 'an int in [0, 2**31)', shown(value), whole(value))
+    )
 
 
 def check_later(function: str, argument: str, value: int, begin: int) -> None:
@@ -34,6 +36,14 @@ def check_below_one(function: str, argument: str, value: Any) -> None:
 def check_schedule(function: str, argument: str, value: Any) -> None:
   if not callable(value):
     raise TypeError(message(function, argument, 'a function count -> sparsity', shown(value)))
+
+
+def check_lists(function: str, schedules: Any, boundaries: Any) -> None:
+  """Several schedules, and the steps between them."""
+  for argument, value in (('schedules', schedules), ('boundaries', boundaries)):
+    if not isinstance(value, Iterable):
+      fix = 'Write joined([one, two], [step]).'
+      raise TypeError(message(function, argument, 'a list', shown(value), fix))
 
 
 def check_joined(function: str, schedules: Sequence[Any], boundaries: Sequence[Any]) -> None:

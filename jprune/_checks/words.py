@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import jax
+import numpy as np
 
 
 def message(
@@ -37,6 +38,12 @@ def shown(value: Any, most: int = 100) -> str:
   if any(getattr(leaf, 'shape', ()) != () for leaf in leaves):
     return f'{type(value).__name__} of {len(leaves)} leaves'
   return shortened(' '.join(repr(value).split()), most)
+
+
+def whole(value: Any) -> str:
+  """What to do about a float in the place of an int: write the int next to it."""
+  is_float = isinstance(value, (float, np.floating))
+  return f'Write {round(value)}.' if is_float and 1 <= value < 2**31 else ''
 
 
 def unknown(name: str, known: Iterable[str], call: str = '{}', most: int = 8) -> str:

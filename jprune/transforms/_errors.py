@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from jprune import schedules
 from jprune._checks.arrays import check_numeric
 from jprune._checks.words import differing, listed, message, shown
 
@@ -75,6 +76,14 @@ def ends_early(function: str, end: int, own: int) -> ValueError:
   fix = 'Leave `end` out, or let the schedule end before it.'
   constraint = f'at least {own}, the end of the schedule'
   return ValueError(message(function, 'end', constraint, shown(end), fix))
+
+
+def check_made(function: str, sparsity: Any) -> None:
+  """Refuses what makes a schedule, in the place of the schedule."""
+  name = getattr(sparsity, '__name__', '')
+  if name in schedules.__all__ and sparsity is getattr(schedules, name):
+    fix = f'Call it: help(jprune.schedules.{name}) says with what.'
+    raise TypeError(message(function, 'sparsity', 'a number or a schedule', shown(sparsity), fix))
 
 
 def no_end(function: str) -> TypeError:

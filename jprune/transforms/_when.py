@@ -83,6 +83,7 @@ def when(
   _checks.check_step(function, 'every', every)
   if end is not None:
     _checks.check_step(function, 'end', end)
+  _errors.check_made(function, sparsity)
   if not callable(sparsity):
     sparsity = schedules.constant(_checks.static_fraction(function, 'sparsity', sparsity))
   begin, own = getattr(sparsity, 'begin', 0), getattr(sparsity, 'end', None)

@@ -67,6 +67,8 @@ def quantised(function: str, path: str, leaf: Any, scales: str) -> ValueError:
 
 def bad_regex(function: str, where: Any, error: Exception, argument: str = 'where') -> ValueError:
   fix = 'Escape special characters, or pass a predicate (path, leaf) -> bool.'
+  if isinstance(where, str) and (part := where.strip('*/')) and where.startswith('*'):  # a glob
+    fix = f"It is looked for anywhere in a path: write '{part.replace('*', '.*')}'."
   got = f'{_entry(argument)}{where!r} ({error})'
   return ValueError(message(function, _whole(argument), 'a regular expression', got, fix))
 

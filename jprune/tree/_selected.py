@@ -62,6 +62,7 @@ def selected_for(
   paths, leaves, _ = flatten(params)
   if not leaves:
     raise _checks.empty_tree(function)
+  _checks.check_no_masks(function, leaves)
   if isinstance(where, _roles.Roles):
     where, roles = None, where
   if roles is not None:

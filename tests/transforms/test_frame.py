@@ -166,6 +166,11 @@ def adam(learning_rate=0.1):
 
 
 REFUSED = {
+  'not called': (
+    lambda: gradual(adam(), schedules.cubic, every=10, end=50),
+    'gradual: `sparsity` must be a number or a schedule; got the function cubic. Call it: help',
+  ),
+  'every, a float': (lambda: gradual(adam(), 0.5, every=25.0), 'gradual: .* got 25.0. Write 25.$'),
   'every': (lambda: gradual(adam(), 0.5, every=0), 'gradual: `every` must be an int of at least 1'),
   'end': (
     lambda: gradual(adam(), schedules.cubic(0, 0.5, 0, 100), every=10, end=50),

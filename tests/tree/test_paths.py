@@ -135,6 +135,13 @@ def test_leaves_that_are_not_arrays_are_left_alone():
   assert pruned(jnp.ones(2)).shape == (2,)
 
 
+def test_masks_are_no_params():
+  masks = jprune.prune({'kernel': jnp.ones((2, 2)), 'bias': jnp.ones(2)}, 0.5)
+  for where in (None, 'kernel', lambda path, leaf: True):
+    with pytest.raises(TypeError, match='^prune: `params` must be params; got bool .* masks: pass'):
+      jprune.prune(masks, 0.5, where=where)
+
+
 @pytest.mark.parametrize(
   ('where', 'error', 'words'),
   [
@@ -147,6 +154,8 @@ def test_leaves_that_are_not_arrays_are_left_alone():
     ('Dense_0/kernl', ValueError, r"Did you mean 'Dense_0/"),
     ('empty', ValueError, 'which selects no weights'),
     ('[', ValueError, r"selected: `where` must be a regular expression; got '\['"),
+    ('*/kernel', ValueError, r"got '\*/kernel' .* anywhere in a path: write 'kernel'.$"),
+    ('**/Dense_*/kernel', ValueError, r"anywhere in a path: write 'Dense_\.\*/kernel'.$"),
     (3, TypeError, 'selected: `where` must be a predicate, a regular expression'),
     ([], TypeError, 'selected: `where` must be a predicate'),
     (
