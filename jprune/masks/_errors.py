@@ -214,10 +214,10 @@ def groups_left_dense(
   )
 
 
-def no_masks_held(function: str, state: Any) -> ValueError:
+def no_masks_held(function: str, state: Any, argument: str = 'state') -> ValueError:
   got = type(state).__name__
   fix = 'Pass the state of an optimizer that has a transformation of jprune in it.'
-  return ValueError(message(function, 'state', 'a state with masks', got, fix))
+  return ValueError(message(function, argument, 'a state with masks', got, fix))
 
 
 def masked_twice(function: str, path: str) -> ValueError:

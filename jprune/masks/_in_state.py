@@ -99,11 +99,11 @@ def _plain(mask: Any) -> Any:
   return mask
 
 
-def states_in(function: str, state: Any) -> list[Any]:
+def states_in(function: str, state: Any, argument: str = 'state') -> list[Any]:
   """What :func:`metrics` reads of a state, and no more: for programs that are compiled for it."""
   found = _nodes(state)
   if not found:
-    raise _errors.no_masks_held(function, state)
+    raise _errors.no_masks_held(function, state, argument)
   read = ('count', 'masks', 'churn')
   rest = lambda node: {name: () for name in node._fields if name not in read}
   return [node._replace(**rest(node)) for node in found]

@@ -6,6 +6,7 @@ import difflib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 
 from jprune._checks.words import listed, message, shown
@@ -56,6 +57,22 @@ def check_recorded(function: str, seen: Mapping[str, Any], shape: tuple[int, ...
       fix = 'Give count= an array where metrics are stacked over steps; agents stay as many.'
       got = f'{name!r} of shape {np.shape(value)}'
       raise ValueError(message(function, 'seen', f'metrics of shape {shape}', got, fix))
+
+
+def check_count(function: str, count: Any) -> None:
+  """A step, or an array of steps."""
+  kinds = getattr(count, 'dtype', None) or np.asarray(count).dtype
+  if count is not None and not (jnp.issubdtype(kinds, jnp.number)):
+    fix = 'Losses and the like go to a logger; add(state, count) takes the step.'
+    raise TypeError(message(function, 'count', 'a step or an array of steps', shown(count), fix))
+
+
+def check_two(function: str, axes: Any) -> None:
+  """Sparsity and churn have axes of their own."""
+  if axes is not None and np.shape(axes) != (2,):
+    got = shown(axes) if np.ndim(axes) else type(axes).__name__
+    fix = 'Make them: figure, axes = plt.subplots(2, sharex=True).'
+    raise ValueError(message(function, 'axes', 'two matplotlib axes', got, fix))
 
 
 def nothing_recorded(function: str) -> ValueError:

@@ -83,13 +83,14 @@ class Recorder:
 
     Raises:
       ValueError: if there are no masks in it, or shapes differ.
-      TypeError: if an array is traced.
+      TypeError: if an array is traced, or the count is no number.
     """
+    _errors.check_count('Recorder.add', count)
     for leaf in jax.tree.leaves((seen, count)):
       if tree.is_traced(leaf):
         raise _checks.traced('Recorder.add', 'seen', None, leaf)
     if not (isinstance(seen, Mapping) and 'sparsity' in seen):
-      own, seen = _read(states_in('Recorder.add', seen))
+      own, seen = _read(states_in('Recorder.add', seen, 'seen'))
       count = own if count is None else count
     if count is None:
       count = 1 + (int(np.max(self._counts[-1])) if self._counts else 0)
@@ -146,10 +147,11 @@ class Recorder:
 
     Raises:
       ImportError: if matplotlib isn't installed.
-      ValueError: if nothing was recorded.
+      ValueError: if nothing was recorded, or it isn't two axes.
     """
     if not self._entries:
       raise _errors.nothing_recorded('Recorder.plot')
+    _errors.check_two('Recorder.plot', axes)
     return _history_plot.draw(self.to_dict(), axes)
 
   def __len__(self) -> int:

@@ -156,13 +156,18 @@ def test_words(monkeypatch):
   assert len(recorder.to_dict()['count']) == 0
   with pytest.raises(ValueError, match=r'Recorder.plot: `recorder` must be one with entries'):
     recorder.plot()
-  with pytest.raises(
-    ValueError, match=r'Recorder.add: `state` must be a state with masks; got Sca'
-  ):
+  with pytest.raises(ValueError, match=r'Recorder.add: `seen` must be a state with masks; got Sca'):
     recorder.add(optax.adam(0.1).init(PARAMS)[0])
   with pytest.raises(TypeError, match=r'Recorder.add: `seen` must be arrays with values at hand'):
     jax.jit(recorder.add)(TX.init(PARAMS))
+  for count in ({'loss': 0.5}, '3', True):
+    with pytest.raises(TypeError, match=r'Recorder.add: `count` must be a step .*; got .* Losses'):
+      recorder.add(TX.init(PARAMS), count)
+  assert len(recorder) == 0
   recorder.add(TX.init(PARAMS))
+  for axes in (plt.gca(), plt.subplots(3)[1]):
+    with pytest.raises(ValueError, match=r'Recorder.plot: `axes` must be two .* plt.subplots\(2'):
+      recorder.plot(axes)
   with pytest.raises(ValueError, match=r'must be metrics of shape \(\); got .* of shape \(2,\)'):
     recorder.add({'sparsity': np.zeros(2)})
   with pytest.raises(ValueError, match=r"metrics of shape \(3,\); got 'churn' of shape \(\)"):
