@@ -10,7 +10,7 @@ from jprune._checks.words import kind, listed, message, shown
 
 def not_traceable(function: str, error: Exception, args: Any = ()) -> TypeError:
   constraint = 'a function that takes these params and args and returns arrays'
-  first = str(error).strip().split('\n')[0].rstrip('.')
+  first = str(error).strip().split('\n')[0].rstrip('.:')
   fix = (
     'Call fn(params, *args) by itself to see more; bind keywords and what is no array '
     'with functools.partial.'

@@ -201,6 +201,8 @@ def test_functions_that_can_not_be_traced():
   match = '`fn` must be a function that takes these params and args and returns arrays; got '
   both(f'{match}TypeError: dot_general', TypeError, fn, PARAMS, X[..., :3])
   both(f'{match}TypeError: .* positional argument', TypeError, fn, PARAMS)
+  mapped = jax.vmap(fn)  # over params too, whose sizes then differ: said in several lines
+  both(f'{match}ValueError: vmap got .* to be mapped. Call fn', TypeError, mapped, PARAMS, X)
   both(f'{match}KeyError', TypeError, lambda p, x: p['none'], PARAMS, X)
   both(f'{match}TracerBoolConversionError', TypeError, lambda p, x: x if x.sum() else -x, PARAMS, X)
   both('`fn` must be a function that returns arrays', TypeError, lambda p, x: None, PARAMS, X)
