@@ -28,7 +28,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jprune import _checks, tree
-from jprune._entry import explicit
+from jprune._entry import explicit, public
 from jprune.typing import Schedule
 
 __all__ = [
@@ -49,6 +49,7 @@ def __dir__() -> list[str]:
   return [*__all__, *(name for name in globals() if name.startswith('__'))]
 
 
+@public
 def constant(sparsity: float) -> Schedule:
   """One sparsity at every step.
 
@@ -71,6 +72,7 @@ def constant(sparsity: float) -> Schedule:
   return _schedule(f'constant({sparsity})', level, (sparsity,), 0, 0)
 
 
+@public
 def one_shot(final: float, at: int, *, initial: float = 0.0) -> Schedule:
   """A jump from ``initial`` to ``final`` at one step.
 
@@ -98,6 +100,7 @@ def one_shot(final: float, at: int, *, initial: float = 0.0) -> Schedule:
   return _schedule(f'one_shot({final}, at={at})', jump, (initial, final), max(at - 1, 0), at)
 
 
+@public
 def linear(initial: float, final: float, begin: int, end: int) -> Schedule:
   r"""As many weights at every step: :math:`c(x) = 1 - x`.
 
@@ -123,6 +126,7 @@ def linear(initial: float, final: float, begin: int, end: int) -> Schedule:
   return _stretched('linear', initial, final, begin, end, curve)
 
 
+@public
 def cubic(initial: float, final: float, begin: int, end: int) -> Schedule:
   r"""Fast at first, while weights are redundant, then ever slower: :math:`c(x) = (1 - x)^3`.
 
@@ -151,6 +155,7 @@ def cubic(initial: float, final: float, begin: int, end: int) -> Schedule:
   return _stretched('cubic', initial, final, begin, end, curve)
 
 
+@public
 def cosine(initial: float, final: float, begin: int, end: int) -> Schedule:
   r"""Slow at both ends: :math:`c(x) = (1 + \cos \pi x) / 2`.
 
@@ -181,6 +186,7 @@ def cosine(initial: float, final: float, begin: int, end: int) -> Schedule:
   return _stretched('cosine', initial, final, begin, end, curve)
 
 
+@public
 def sigmoid(
   initial: float, final: float, begin: int, end: int, *, steepness: float = 6.0
 ) -> Schedule:
@@ -221,6 +227,7 @@ def sigmoid(
   return _stretched('sigmoid', initial, final, begin, end, curve)
 
 
+@public
 def exponential(initial: float, final: float, begin: int, end: int) -> Schedule:
   r"""The same fraction of the remaining weights at every step.
 
@@ -257,6 +264,7 @@ def exponential(initial: float, final: float, begin: int, end: int) -> Schedule:
   return _ramp('exponential', initial, final, begin, end, between)
 
 
+@public
 def joined(schedules: Sequence[Schedule], boundaries: Sequence[int]) -> Schedule:
   """One schedule after another, each with steps of its own, as in ``optax.join_schedules``.
 
@@ -293,6 +301,7 @@ def joined(schedules: Sequence[Schedule], boundaries: Sequence[int]) -> Schedule
   return _like(call, schedule, begin, None if ends[-1] is None else starts[-1] + ends[-1])
 
 
+@public
 def delayed(schedule: Schedule, by: int) -> Schedule:
   """A schedule that starts later; until then it is what it is at step 0.
 
@@ -321,6 +330,7 @@ def delayed(schedule: Schedule, by: int) -> Schedule:
   return _like(call, later, begin, None if end is None else end + by)
 
 
+@public
 def every(schedule: Schedule, steps: int) -> Schedule:
   """A staircase: a schedule's values at multiples of so many steps, each held until the next.
 

@@ -200,6 +200,20 @@ def test_schedules_show_how_they_were_made(call):
     schedule()
 
 
+@pytest.mark.parametrize(
+  ('make', 'fix'),
+  [
+    (lambda: schedules.cubic(0.0, finall=0.9, begin=0, end=10), 'Did you mean final='),
+    (lambda: schedules.linear(start=0.0, final=0.9, begin=0, end=10), 'There are initial='),
+    (lambda: schedules.one_shot(0.9, att=3), 'Did you mean at='),
+    (lambda: schedules.delayed(schedules.constant(0.5), steps=3), 'There are schedule='),
+  ],
+)
+def test_misspelt_arguments(make, fix):
+  with pytest.raises(TypeError, match=rf'^\w+: `\w+` must be an argument of \w+; got .* {fix}'):
+    make()
+
+
 def test_stairs_are_as_high_as_the_curve_and_end_where_it_does():
   curve = schedules.sigmoid(0.1, 0.8, 3, 31, steepness=9.0)
   stairs = schedules.every(curve, 6)
