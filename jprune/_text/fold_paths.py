@@ -117,24 +117,24 @@ def _keys_merged(rows: _Rows) -> _Rows:
 
 def _merged(rows: _Rows, able: list[_Row], place: int, most: int | None = None) -> _Rows:
   """Rows that are the same but at one place, as one with (at most so many) alternatives there."""
-  alike: dict[tuple[_Row, _Row], dict[str, None]] = {}
+  alike: dict[tuple[_Row, _Row], list[_Row]] = {}
   for row in able:
-    around = row[:place], row[place + 1 :]
-    alike.setdefault(around, {}).update(dict.fromkeys(row[place]))
-  chunk = {}
-  for around, options in alike.items():
-    step = most or len(options)
-    for i in range(0, len(options), step):
-      part = tuple(options)[i : i + step]
-      chunk |= {(around, option): part for option in part}
+    alike.setdefault((row[:place], row[place + 1 :]), []).append(row)
+  first: dict[_Row, _Row] = {}
+  merged: dict[_Row, _Row] = {}  # each made and hashed once: it may be as long as there are names
+  for each in alike.values():
+    step = most or len(each)
+    for part in (each[i : i + step] for i in range(0, len(each), step)):
+      if len(part) > 1:
+        first |= dict.fromkeys(part, part[0])
+        options = tuple(row[place][0] for row in part)
+        merged[part[0]] = (*part[0][:place], options, *part[0][place + 1 :])
+  if not merged:
+    return rows
   out: _Rows = {}
-  allowed = set(able)
   for row, found in rows.items():
-    if row in allowed:
-      part = chunk[(row[:place], row[place + 1 :]), row[place][0]]
-      row = (*row[:place], part, *row[place + 1 :])
-    out.setdefault(row, []).extend(found)
-  return out
+    out.setdefault(first.get(row, row), []).extend(found)
+  return {merged.get(row, row): found for row, found in out.items()}
 
 
 def _joined(row: Sequence[tuple[str, ...]]) -> str:

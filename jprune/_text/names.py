@@ -67,9 +67,9 @@ def shortened(names: Iterable[str], width: int) -> dict[str, str]:
     out |= fine
     taken |= set(fine.values())
     left = [name for name in left if name not in fine]
-  numbers: dict[str, Iterator[int]] = collections.defaultdict(lambda: itertools.count(2))
+  numbers: dict[tuple[str, int], Iterator[int]] = {}
   for name in left:
-    out[name] = _numbered(name, width, taken, numbers[shorten(name, width)])
+    out[name] = _numbered(name, width, taken, numbers)
     taken.add(out[name])
   return {name: out[name] for name in names}
 
@@ -89,9 +89,18 @@ def _shared(names: Sequence[str]) -> int:
   return next((i for i, found in pairs if len(set(found)) > 1), min(map(len, names)))
 
 
-def _numbered(name: str, width: int, taken: Collection[str], numbers: Iterator[int]) -> str:
-  texts = (shorten(name, width - len(f'~{number}')) + f'~{number}' for number in numbers)
-  return next(text for text in texts if text not in taken)
+def _numbered(
+  name: str, width: int, taken: Collection[str], numbers: dict[tuple[str, int], Iterator[int]]
+) -> str:
+  """A name and the first number that is left; ``numbers``: those that nobody has tried yet."""
+  text, digits = '', 0
+  while not text:
+    digits += 1
+    start = shorten(name, width - 1 - digits)
+    new = iter(range(max(2, 10 ** (digits - 1)), 10**digits))
+    texts = (f'{start}~{number}' for number in numbers.setdefault((start, digits), new))
+    text = next((text for text in texts if text not in taken), '')
+  return text
 
 
 def headed(paths: Sequence[str], width: int) -> tuple[list[str], list[str]]:

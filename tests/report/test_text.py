@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jprune._text import html
-from jprune._text.fold_paths import Place, fold, natural
+from jprune._text import fold_paths, html, names
+from jprune._text.fold_paths import Place, fold, fold_names, natural
 from jprune._text.names import headed, shortened
 from jprune._text.table import listed, paths_listed, table, width, wrapped
 from jprune._text.words import number, printable
@@ -181,6 +181,36 @@ def test_absurdly_long_names_are_told_apart_in_no_time(piece):
   assert len(shortened(names, 40)) == 4
   ordered = sorted(['b_10', *names], key=natural)
   assert [name for name in ordered if name.startswith('b')] == ['b_0', 'b_1', 'b_10']
+
+
+@pytest.mark.parametrize('name', ['b_{}', 'b/{}/kernel', 'b_{}/x_{}', 'k{}k/y'])
+def test_names_that_fold_are_hashed_a_few_times_each(monkeypatch, name):
+  """However many stand in one pair of braces."""
+
+  class Counted(str):
+    __slots__ = ()
+    hashes = 0
+
+    def __hash__(self):
+      Counted.hashes += 1
+      return super().__hash__()
+
+  real = fold_paths._parts
+  monkeypatch.setattr(fold_paths, '_parts', lambda n: [(Counted(part),) for (part,) in real(n)])
+  fold_names([name.format(i, i * 7 % 100) for i in range(3000)])
+  fold(Place(name.format(i, i * 7 % 100)) for i in range(3000))
+  assert Counted.hashes < 100 * 3000
+
+
+def test_numbers_that_tell_names_apart_are_tried_once(monkeypatch):
+  """Also of names whose ends differ where a longer number cuts them off."""
+  seen, real = [], names.shorten
+  monkeypatch.setattr(names, 'shorten', lambda *given: seen.append(given) or real(*given))
+  long = [
+    f'xxxxxx{chr(0x4E00 + i)}{a:m<31}{b:m<31}' for i in range(1000) for a in 'ab' for b in 'ab'
+  ]
+  assert len(set(names.shortened(long, 16).values())) == 4000
+  assert len(seen) < 20 * 4000
 
 
 def test_dotted_names_share_a_heading():
