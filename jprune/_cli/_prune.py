@@ -23,8 +23,9 @@ from jprune.report import Tally
 
 # where the axis that a kernel is multiplied along stands, by the metadata's `format`
 AXES = {'pt': 1, 'mlx': -1, 'flax': -2, 'tf': -2}
-# Kernels with more outputs than inputs in whatever model has them.
+# Kernels with more outputs than inputs in whatever model has them; and all that are as they are.
 _WIDE = ('c_attn.weight', 'c_fc.weight')
+_CONV1D = (*_WIDE, 'q_attn.weight', 'c_proj.weight')
 
 
 def run(args: argparse.Namespace) -> None:
@@ -36,9 +37,9 @@ def run(args: argparse.Namespace) -> None:
   with opened('prune', args.inputs) as source:
     target = output(args.output, source, args.max_shard_size, args.force)
     chosen = _select.selected(source, args.where)
-    pattern = _pattern(args, source)
-    _say(args, _asked(args, source, chosen, pattern))
-    choice = _choice(args, source, chosen, pattern, shown)
+    axes, said = _axes(args, source)
+    _say(args, _asked(args, source, chosen, said))
+    choice = _choice(args, source, chosen, axes, shown)
     tally = _tally(source, choice)
     if args.dry_run:
       foreseen = _target.foreseen(target, source, choice, args.format == 'sparse')
@@ -89,35 +90,30 @@ def _said(beside: Beside) -> str:
   return copied + (f'\nNot copied: {", ".join(beside.skipped)}.' if beside.skipped else '')
 
 
-def _pattern(args: argparse.Namespace, source: ModelSource) -> NOfM | None:
+def _axes(args: argparse.Namespace, source: ModelSource) -> tuple[list[int], str]:
+  """Along which axis the groups of each leaf lie, and how to say it; no axes without groups."""
   if args.n_of_m is None:
-    return None
-  n, m = args.n_of_m
-  return NOfM(n, m, _usual_axis(source)[0] if args.axis is None else args.axis, args.pad)
-
-
-def _usual_axis(source: ModelSource) -> tuple[int, str]:
-  """Along which axis kernels are multiplied, and what says so."""
-  named = source.metadata.get('format')
-  wide = [leaf.shape for leaf in source.plans if leaf.path.endswith(_WIDE) and len(leaf.shape) == 2]
-  if named in ('pt', None) and wide and all(a < b for a, b in wide):
-    return 0, 'Conv1D of transformers'
-  if named in AXES:
-    return AXES[named], f'format={named}'
+    return [], ''
+  named, plans = source.metadata.get('format'), source.plans
+  if args.axis is not None:
+    return [args.axis] * len(plans), f'{args.axis}'
   if source.origin and not named:
-    return -2, source.origin
-  raise _errors.unknown_axis(named)
+    return [-2] * len(plans), f'-2 ({source.origin})'
+  wide = [leaf.shape for leaf in plans if leaf.path.endswith(_WIDE) and len(leaf.shape) == 2]
+  if named in ('pt', None) and wide and all(a < b for a, b in wide):
+    axes = [0 if leaf.path.endswith(_CONV1D) else AXES['pt'] for leaf in plans]
+    return axes, f'0 of the Conv1D of transformers, {AXES["pt"]} of others'
+  if named not in AXES:
+    raise _errors.unknown_axis(named)
+  return [AXES[named]] * len(plans), f'{AXES[named]} (format={named})'
 
 
-def _asked(
-  args: argparse.Namespace, source: ModelSource, chosen: list[int], pattern: NOfM | None
-) -> str:
-  if pattern is None:
+def _asked(args: argparse.Namespace, source: ModelSource, chosen: list[int], axes: str) -> str:
+  if args.n_of_m is None:
     amount = f'sparsity {percent(args.sparsity, 1)}, {args.distribution}'
   else:
-    amount = f'{pattern.n}:{pattern.m} along axis {pattern.axis}'
-    if args.axis is None:
-      amount += f' ({_usual_axis(source)[1]})'
+    n, m = args.n_of_m
+    amount = f'{n}:{m} along axis {axes}'
   scorer = args.scorer + (f' (seed {args.seed})' if args.scorer == 'random' else '')
   return f'{amount}, {scorer}: {len(chosen)} of {plural(len(source.plans), "leaf")} selected.\n'
 
@@ -126,12 +122,12 @@ def _choice(
   args: argparse.Namespace,
   source: ModelSource,
   chosen: list[int],
-  pattern: NOfM | None,
+  axes: list[int],
   shown: _select.Shown,
 ) -> _select.Choice:
   plans, random = source.plans, args.scorer == 'random'
   distribution = getattr(distributions, DISTRIBUTIONS[args.distribution])
-  together = pattern is None and needs_of(distribution).one_threshold
+  together = args.n_of_m is None and needs_of(distribution).one_threshold
   scales_of = _scales.checked(source, chosen, together and not random)
   if random:
     order = source.order
@@ -140,8 +136,10 @@ def _choice(
     rank = lambda i, values: drawn(place[i], values.size)
   else:
     rank = lambda i, values: _scores.magnitude(plans[i].path, values, scales_of(i))
-  if pattern is not None:
-    return _select.groups(source, chosen, pattern, rank, shown)
+  if args.n_of_m is not None:
+    n, m = args.n_of_m
+    patterns = [NOfM(n, m, axis, args.pad) for axis in axes]
+    return _select.groups(source, chosen, patterns, rank, shown)
   if together:
     return _select.together(source, chosen, args.sparsity, rank, shown)
   return _select.per_leaf(source, chosen, distribution, args.sparsity, rank)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -88,21 +88,24 @@ def together(
 
 
 def groups(
-  source: ModelSource, chosen: list[int], pattern: NOfM, rank: Rank, shown: Shown
+  source: ModelSource, chosen: list[int], patterns: Sequence[NOfM], rank: Rank, shown: Shown
 ) -> Choice:
-  """The best n of every m. A leaf with an earlier mask is read to count what that leaves."""
+  """The best n of every m, each leaf along the axis of its own pattern.
+
+  A leaf with an earlier mask is read to count what that leaves.
+  """
   for i in chosen:
-    pattern.check('prune', source.plans[i].path, source.plans[i].shape)
+    patterns[i].check('prune', source.plans[i].path, source.plans[i].shape)
 
   def mask(i: int, values: np.ndarray, before: np.ndarray | None) -> np.ndarray:
-    return _n_of_m(values.shape, rank(i, values), before, pattern)
+    return _n_of_m(values.shape, rank(i, values), before, patterns[i])
 
   def count(i: int) -> int:
     values, before = source.read(i)
     return int(np.count_nonzero(mask(i, values, before)))
 
   sparser = [i for i in chosen if source.plans[i].kept < source.plans[i].size]
-  kept = {i: _kept_in_groups(source.plans[i].shape, pattern) for i in chosen}
+  kept = {i: _kept_in_groups(source.plans[i].shape, patterns[i]) for i in chosen}
   return Choice({**kept, **{i: count(i) for i in shown('counting', sparser)}}, mask)
 
 

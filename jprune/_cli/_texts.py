@@ -50,7 +50,7 @@ what is pruned:
 
 which axis groups lie along:
   --axis, where it is not given, follows the file: 1 if its metadata says format=pt, so kernels
-  are (out, in, ...), but 0 for the Conv1D of GPT-2, (in, out); -1 for format=mlx; -2 for
+  are (out, in, ...), but 0 of the Conv1D of GPT-2, (in, out); -1 for format=mlx; -2 for
   format=flax or tf and for what jprune, Flax or Orbax wrote, (..., in, out). A file that says
   nothing needs it.
 

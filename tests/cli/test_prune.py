@@ -257,22 +257,28 @@ def test_axis_by_what_the_file_says(tmp_path, capsys, named, axis):
 @pytest.mark.parametrize(
   ('shapes', 'axis', 'said'),
   [
-    (((16, 48), (16, 64), (64, 16)), 0, 'Conv1D of transformers'),  # GPT-2
-    (((48, 16), (64, 16), (16, 64)), 1, 'format=pt'),  # the same names for nn.Linear
-    (((20, 16), (64, 16), (16, 64)), 1, 'format=pt'),  # with one head of keys and values
+    (((16, 48), (16, 64), (64, 16)), 0, '0 of the Conv1D of transformers, 1 of others'),  # GPT-2
+    (((48, 16), (64, 16), (16, 64)), 1, '1 (format=pt)'),  # the same names for nn.Linear
+    (((20, 16), (64, 16), (16, 64)), 1, '1 (format=pt)'),  # with one head of keys and values
   ],
 )
 def test_axis_of_what_has_names_of_gpt2(tmp_path, capsys, shapes, axis, said):
   rng = np.random.default_rng(0)
   names = [f'h.0.{name}.weight' for name in ('attn.c_attn', 'mlp.c_fc', 'mlp.c_proj')]
-  params = {
-    name: rng.standard_normal(shape, np.float32) for name, shape in zip(names, shapes, strict=True)
+  shapes = {
+    **dict(zip(names, shapes, strict=True)),
+    'wte.weight': (57, 16),
+    'score.weight': (2, 16),
   }
+  params = {name: rng.standard_normal(shape, np.float32) for name, shape in shapes.items()}
   into = foreign(tmp_path / 'in', params, {'format': 'pt'})
   run('prune', into, tmp_path / 'out', '--n-of-m', '2:4')
-  assert f'2:4 along axis {axis} ({said})' in capsys.readouterr().out
+  assert f'2:4 along axis {said}, magnitude' in capsys.readouterr().out
   params = as_jax(params)
-  masks = jprune.prune(params, pattern=jprune.masks.NOfM(2, 4, axis))
+  masks = {
+    name: jprune.masks.n_of_m(abs(leaf), 2, 4, axis=axis if name in names else 1)
+    for name, leaf in params.items()
+  }
   assert_same(tmp_path / 'out', params, masks)
 
 
