@@ -109,7 +109,8 @@ def unknown_paths(
   function: str, argument: str, unknown: Sequence[str], paths: Sequence[str]
 ) -> ValueError:
   """Names of leaves that there aren't, with the names that look like them."""
-  near = [path for name in unknown for path in difflib.get_close_matches(name, paths, 2)]
+  first = unknown[:3]  # as many as are listed; each is compared with all paths
+  near = [path for name in first for path in difflib.get_close_matches(name, paths, 2)]
   fix = f'Did you mean {listed(dict.fromkeys(near))}?' if near else f'There are {listed(paths)}.'
   got = f'{listed(unknown)}, which no leaf is called'
   return ValueError(message(function, argument, 'a dict whose keys are leaf paths', got, fix))

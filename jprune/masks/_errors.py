@@ -176,7 +176,8 @@ def no_group_sparsities(function: str) -> ValueError:
 
 def unknown_groups(function: str, unknown: Sequence[Any], names: Sequence[str]) -> ValueError:
   """Keys that mean no group, with the names of groups and members that look like them."""
-  near = [name for each in unknown for name in difflib.get_close_matches(str(each), names, 2)]
+  first = map(str, unknown[:3])  # as many as are listed; each is compared with all names
+  near = [name for each in first for name in difflib.get_close_matches(each, names, 2)]
   fix = f'Did you mean {listed(dict.fromkeys(near))}?' if near else f'There are {listed(names)}.'
   got = f'{listed(unknown)}, which no group or member is called'
   constraint = 'a dict whose keys are names of groups or members'

@@ -58,6 +58,13 @@ class Tally(Mapping[str, LeafTally]):
     except (KeyError, TypeError):
       raise KeyError(_errors.words_no_leaf(path, list(self._by_path))) from None
 
+  def __contains__(self, path: object) -> bool:
+    return path in self._by_path  # without the words for what isn't there, which take long to find
+
+  def get(self, path: str, default: Any = None) -> Any:
+    """One leaf, or else the default."""
+    return self._by_path.get(path, default)
+
   def __iter__(self) -> Iterator[str]:
     return iter(self._by_path)
 

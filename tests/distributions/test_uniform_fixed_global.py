@@ -1,5 +1,7 @@
 """uniform, fixed and global_: values, ``None`` leaves, and every message."""
 
+import difflib
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -107,6 +109,15 @@ def test_fixed_refuses_a_leaf_that_there_is_not():
     d.fixed({'a/ww': 0.5})(PARAMS, SCORES)
   with pytest.raises(ValueError, match=r"got 'xyzzy', which no leaf is called. There are 'a/b'"):
     d.fixed({'xyzzy': 0.5})(PARAMS, SCORES)
+
+
+def test_many_unknown_paths_are_no_search_for_each(monkeypatch):
+  seen, real = [], difflib.get_close_matches
+  monkeypatch.setattr(difflib, 'get_close_matches', lambda *a: seen.append(a) or real(*a))
+  params = {f'layer_{i}': jnp.ones((2, 2)) for i in range(50)}
+  with pytest.raises(ValueError, match="and 47 more, .* Did you mean 'layer_0'"):
+    d.fixed({f'layers_{i}': 0.5 for i in range(50)})(params, params)
+  assert len(seen) == 3
 
 
 def test_fixed_refuses_a_leaf_that_stays_dense():

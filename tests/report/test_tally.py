@@ -331,6 +331,16 @@ def test_an_unknown_name_is_told_those_that_there_are(name, words):
     tally(NESTED).under('decoder')
 
 
+def test_whether_a_leaf_is_there_is_no_search_for_like_names(monkeypatch):
+  monkeypatch.setattr('jprune.report._errors.words_no_leaf', lambda *_: pytest.fail('searched'))
+  report = tally(NESTED)
+  assert 'encoder/scale' in report
+  assert 'decoder' not in report
+  assert report.get('encoder/scale') is report['encoder/scale']
+  assert report.get('decoder') is None
+  assert report.get('decoder', 0) == 0
+
+
 # ------------------------------------------------------------------------------------------- data
 
 
