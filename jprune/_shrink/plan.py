@@ -21,11 +21,21 @@ from jprune.masks import PackedMask, pack
 
 _FORMAT = 1
 _ints = lambda values: tuple(operator.index(value) for value in values)
+
+
+def _text(value: Any) -> str:
+  if not isinstance(value, str):
+    raise TypeError
+  return value
+
+
 _READ: dict[str, Callable[[Any], Any]] = {  # in the order of the fields of a plan
   'shapes': lambda shapes: {path: _ints(shape) for path, shape in shapes.items()},
   'kept': lambda kept: {p: {int(a): _ints(k) for a, k in axes.items()} for p, axes in kept.items()},
-  'groups': lambda groups: tuple((name, *_ints((n, kept))) for name, n, kept in groups),
-  'frozen': lambda frozen: {(path, operator.index(axis)): why for path, axis, why in frozen},
+  'groups': lambda groups: tuple((_text(name), *_ints((n, kept))) for name, n, kept in groups),
+  'frozen': lambda frozen: {
+    (_text(path), operator.index(axis)): _text(why) for path, axis, why in frozen
+  },
   'partly': lambda partly: {name: operator.index(units) for name, units in partly.items()},
   'zeros': operator.index,
 }

@@ -66,9 +66,10 @@ def _axes(plan: Plan) -> list[tuple[str, int, int]]:
     if _where(name):
       axis = name[: name.rindex('] ') + 1]
       path, _, number = axis[:-1].rpartition('[')
-      if path in plan.shapes and number.isdecimal():
-        sizes = dict(enumerate(zip(plan.shapes[path], plan.small_shape(path))))
-        found |= {axis: (axis, *sizes[int(number)])} if int(number) in sizes else {}
+      if path in plan.shapes:
+        pairs = enumerate(zip(plan.shapes[path], plan.small_shape(path)))
+        sizes = {str(i): pair for i, pair in pairs}
+        found |= {axis: (axis, *sizes[number])} if number in sizes else {}
   return list(found.values())
 
 
