@@ -61,6 +61,8 @@ def write(
   with contextlib.ExitStack() as stack:
     copy = stack.enter_context(_beside.copying('prune', folder, output.path, found.copied, 'OUT'))
     contents = {'masks': sparse, 'tree': source.description}
+    if source.plan is not None:  # a small model stays one
+      contents['plan'] = source.plan.to_dict()
     out = stack.enter_context(
       _writing(output, source, [[plans[i] for i in group] for group in groups], contents)
     )

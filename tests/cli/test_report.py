@@ -181,6 +181,12 @@ def test_a_small_model_says_what_it_was_shrunk_from(tmp_path, capsys):
   run('report', tmp_path / 'small', '--html', tmp_path / 'page.html')
   page = (tmp_path / 'page.html').read_text('utf-8')
   assert small.plan._repr_html_() in page.partition('<h2>Shrunk</h2>')[2]
+  for more in ([], ['--format', 'dense'], ['--max-shard-size', '40B']):  # pruned, and still small
+    out = tmp_path / f'pruned{len(more)}{"".join(more)}'
+    run('prune', tmp_path / 'small', out, '--sparsity', '.5', '--quiet', *more)
+    again = jprune.load_shrunk(out, fn)
+    assert again.plan == small.plan
+    assert (again.params['in'] == 0).sum() == 8
   jprune.save(tmp_path / 'full', params, masks)
   run('report', tmp_path / 'full')
   assert 'Shrunk' not in capsys.readouterr().out
