@@ -33,6 +33,7 @@ from jprune._checks.files import traced as traced
 from jprune._checks.foreign import check_tree as check_tree
 from jprune._checks.foreign import foreign as foreign
 from jprune._checks.foreign import misunderstood as misunderstood
+from jprune._checks.foreign import module_for_function as module_for_function
 from jprune._checks.foreign import not_an_array as not_an_array
 from jprune._checks.functions import bad_args as bad_args
 from jprune._checks.functions import check_batches as check_batches

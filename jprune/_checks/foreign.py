@@ -116,12 +116,8 @@ def misunderstood(
   own = f'{function}: `'  # of this library, of something else than the function
   if str(error).startswith(own) and not str(error).startswith(f'{own}{argument}`'):
     return None
-  if (found := foreign(fn)) and not (found.is_tree and _holds_no_arrays(fn)):
-    constraint = 'a function of the params and further arguments'
-    fix = (
-      found.as_function if argument == 'fn' else f'Write a function around it. {found.as_function}'
-    )
-    return TypeError(message(function, argument, constraint, _shown(found, fn), fix))
+  if (of_module := module_for_function(function, argument, fn)) is not None:
+    return of_module
   if not _refused_by_flax(error):
     return None
   model = getattr(fn, 'func', fn)
@@ -137,6 +133,17 @@ def misunderstood(
   constraint = f'all variables of the model, as `{argument}` takes them'
   fix = "Pass {'params': params}, or lambda params, x: model.apply({'params': params}, x)."
   return TypeError(message(function, 'params', constraint, "params without 'params'", fix))
+
+
+def module_for_function(function: str, argument: str, fn: Any) -> TypeError | None:
+  """Why a call of a user's function failed, if that is a module with params of its own."""
+  if (found := foreign(fn)) is None or (found.is_tree and _holds_no_arrays(fn)):
+    return None
+  constraint = 'a function of the params and further arguments'
+  fix = found.as_function
+  if argument != 'fn':
+    fix = f'Write a function around it. {fix}'
+  return TypeError(message(function, argument, constraint, _shown(found, fn), fix))
 
 
 def _holds_no_arrays(module: Any) -> bool:

@@ -13,6 +13,7 @@ from jprune._checks.words import differing, kind, message, shown
 
 # of a whole model, whose optimizer trained a part: statistics are none of its params
 _ZEROS = 'or, where pruned weights are 0.0, masks of all: jprune.masks.from_zeros(params)'
+_OF_THESE = 'where pruned weights are 0.0, pass jprune.masks.from_zeros(params).'
 _ALONG = ' Masks along it: jprune.transforms.masks_of(state, params).'
 
 
@@ -73,6 +74,8 @@ def other_structure(
       f'They are of more variables than that: nnx.Optimizer(..., wrt=nnx.Param) takes '
       f'nnx.filter_state({argument}, nnx.Param).'
     )
+  elif argument == 'masks' and is_state(params) and set(expected) < set(found):
+    fix = f'They are of more variables than that, and not in an nnx.State: {_OF_THESE}'
   elif list(found) == [f'params/{path}' for path in expected]:
     fix = f"It is of all variables: pass {argument}['params']."
   elif {f'params/{path}' for path in found} <= set(expected):
@@ -81,9 +84,10 @@ def other_structure(
       fix = f"The {reference} are all variables: pass {reference}['params'], {_ZEROS}."
   elif (held or argument == 'masks') and is_state(params) and set(found) < set(expected):
     along = '' if held or not of_optimizer(other) else _ALONG
+    more = ' A file of the first has no statistics.' if function == 'save' else ''
     fix = (
       f'The {reference} are of more variables: pass nnx.filter_state({reference}, nnx.Param), '
-      f'{_ZEROS}.{along}'
+      f'{_ZEROS}.{more}{along}'
     )
   elif held and set(found) < set(expected):
     fix = f'The {reference} have leaves that it has no masks for: pass those it trains, {_ZEROS}.'

@@ -80,6 +80,8 @@ def not_shrinkable(
   function: str, path: str, axis: int, why: str, converted: bool = False
 ) -> ValueError:
   fix = 'Shrink for such inputs anew.'
+  if why == 'fn does not use it':
+    fix += ' If fn is not the function that was shrunk, pass that one to load_shrunk.'
   if converted:  # another library has replaced functions that fn calls
     fix = 'Call small.fn with arguments of these shapes once before it is converted.'
   got = f'inputs for which it is not: {why}'

@@ -153,3 +153,23 @@ def test_what_can_not_be_saved_or_loaded(tmp_path):
   jprune.io._save.write('save_shrunk', path, small.params, plan={'format': 1})
   with pytest.raises(ValueError, match=r"^load_shrunk: `path` must be an undamaged .*'shapes'"):
     jprune.load_shrunk(path, fn)
+
+
+def test_a_module_in_place_of_its_function(tmp_path):
+  for fn, params, module, words in (
+    (*linen(), Linen(), 'a linen module, Linen. Pass model.apply'),
+    (*of_nnx(), nnx.Linear(3, 2, rngs=nnx.Rngs(0)), 'an NNX module, Linear. Write fn, params'),
+  ):
+    jprune.save_shrunk(tmp_path / 'small', shrunk(fn, params))
+    again = jprune.load_shrunk(tmp_path / 'small', module)
+    with pytest.raises(TypeError, match=f'^small.fn: `fn` must be a function of .* got {words}'):
+      again.fn(again.params, X)
+
+
+def test_another_function_than_the_one_that_was_shrunk(tmp_path):
+  fn, params = plain()
+  jprune.save_shrunk(tmp_path / 'small', shrunk(fn, params))
+  again = jprune.load_shrunk(tmp_path / 'small', lambda params, x: x)
+  words = r'got inputs .*: fn does not use it\. Shrink .* pass that one to load_shr'
+  with pytest.raises(ValueError, match=words):
+    again.fn(again.params, X)

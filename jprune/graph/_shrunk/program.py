@@ -76,7 +76,13 @@ class Program:
     values = [found[path] for path in self._shapes]
     structs = [struct(jax.typeof(x), full) for full, x in zip(self._shapes.values(), values)]
     full, outputs = self._treedef.unflatten(structs), self._small_outputs
-    traced = Traced('small.fn', self._fn, full, args, small_outputs=outputs)
+    try:
+      traced = Traced('small.fn', self._fn, full, args, small_outputs=outputs)
+    except TypeError as error:  # load_shrunk doesn't call it: this is the first time
+      better = _checks.module_for_function('small.fn', 'fn', self._fn)
+      if better is None:
+        raise
+      raise better from error
     small = Small(keeps_of(traced, self._kept))
     run = lambda *xs: small(traced.frame, list(xs))
     xs = [*values, *jax.tree.leaves(args)]
