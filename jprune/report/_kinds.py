@@ -34,7 +34,7 @@ _MATRICES = (
     r'|linear)_?\d*([/._]|$)|layers?[._]\d+[/._]output',
   ),
 )
-_INDEXED = re.compile(r'(?:.*_)?\d+')
+_INDEXED = re.compile(r'(?:.*_|[A-Za-z]*[Bb]lock)?\d+')
 
 
 def layer_of(path: str) -> str:

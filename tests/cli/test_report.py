@@ -69,6 +69,9 @@ def test_kinds_by_shape():
   [
     ('model.layers.10.mlp.up_proj.weight', 'model.layers.10'),
     ('Transformer/encoderblock_3/MlpBlock_0/Dense_0/kernel', 'Transformer/encoderblock_3'),
+    ('params/block2/fc1/kernel', 'params/block2'),
+    ('stage1/ResBlock0/conv1/kernel', 'stage1/ResBlock0'),
+    ('layer1.0.conv1.weight', 'layer1.0'),
     ('Dense_0/kernel', 'Dense_0'),
     ('layers/mlp/kernel', 'layers/mlp'),
     ('lm_head.weight', 'lm_head'),
