@@ -22,12 +22,15 @@ def draw(found: Mapping[str, Any], given: Sequence[Axes] | None) -> tuple[Axes, 
   """The sparsity of all leaves and of each of them, and the churn."""
   steps, metrics = found['count'], found['metrics']
   leaves = {name: value for name, value in metrics.items() if name.startswith('sparsity/')}
-  height = 4.4 + _figure.legend_height(min(len(leaves), _NAMED + 1) + 1)
+  near = {'rtol': 0, 'atol': 0.005}  # their lines would be one, under that of all
+  alike = all(np.allclose(value, metrics['sparsity'], **near) for value in leaves.values())
+  label = 'all leaves, and each of them' if alike and len(leaves) > 1 else 'all leaves'
+  height = 4.4 + _figure.legend_height(1 if alike else min(len(leaves), _NAMED + 1) + 1)
   layout = {'nrows': 2, 'sharex': True, 'height_ratios': (2, 1)}
   with _figure.axes('Recorder.plot', given, height, **layout) as (top, below):
-    if len(leaves) > 1:
+    if len(leaves) > 1 and not alike:
       _draw_leaves(top, steps, leaves)
-    _line(top, steps, metrics['sparsity'], color=BLUE, linewidth=2.5, label='all leaves')
+    _line(top, steps, metrics['sparsity'], color=BLUE, linewidth=2.5, label=label)
     last = float(np.mean(metrics['sparsity'][-1]))
     _figure.title(top, f'{percent(last, 1)} sparse after {plural(int(steps[-1]), "step")}')
     top.set_ylim(-0.02, 1.02)

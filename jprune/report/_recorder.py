@@ -137,7 +137,8 @@ class Recorder:
   def plot(self, axes: Sequence[Axes] | None = None) -> tuple[Axes, Axes]:
     """Draws the sparsity of all leaves together and of each, and below it the churn, over steps.
 
-    Of several agents lines are means, and bands go from the least to the most.
+    Leaves that are all pruned alike share one line. Of several agents lines are means, and bands go
+    from the least to the most.
 
     Args:
       axes: two matplotlib axes to draw into; by default those of a new figure.

@@ -149,6 +149,19 @@ def test_plot(count, tmp_path):
   assert all(one is two for one, two in zip(many_leaves(count).plot(given), given))
 
 
+def test_a_plot_of_leaves_that_are_pruned_alike_has_one_line():
+  recorder = Recorder()
+  for i in range(5):
+    leaves = {f'sparsity/{j}': np.float32(i / 5 + j / 1000) for j in range(3)}
+    recorder.add({'sparsity': np.float32(i / 5), 'churn': np.float32(0.1), **leaves})
+  top, _ = recorder.plot()
+  assert len(top.lines) == 1
+  (text,) = top.figure.legends[0].get_texts()
+  assert text.get_text() == 'all leaves, and each of them'
+  recorder.add({'sparsity': np.float32(0.9), 'sparsity/2': np.float32(0.8)})
+  assert len(recorder.plot()[0].lines) == 4
+
+
 def test_words(monkeypatch):
   recorder = Recorder()
   assert str(recorder) == 'nothing recorded'
