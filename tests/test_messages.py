@@ -286,6 +286,7 @@ CHOOSING = [
     ('scorer', 'magnitude', 'Pass the function itself: jprune.scores.magnitude.'),
     ('scorer', 'wandaa', 'Pass the function itself: jprune.scores.wanda.'),
     ('scorer', 3, 'jprune.scores'),
+    ('scorer', jprune.scores, 'For example jprune.scores'),
   ],
 )
 def test_a_word_for_a_function(argument, word, words):

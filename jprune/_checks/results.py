@@ -136,11 +136,11 @@ def check_not_swapped(function: str, leaves: Sequence[Any], masks: Any, referenc
     raise TypeError(message(function, reference, reference, got, 'Swap the two.'))
 
 
-def check_no_masks(function: str, leaves: Sequence[Any]) -> None:
-  """Refuses masks in the place of params, whose leaves these are, where weights are chosen."""
+def check_no_masks(function: str, leaves: Sequence[Any], argument: str = 'params') -> None:
+  """Refuses masks in the place of params or scores, whose leaves these are."""
   if _all_bool(leaves):
-    fix = 'These look like masks: pass the params that they are for.'
-    raise TypeError(message(function, 'params', 'params', 'bool leaves alone', fix))
+    fix = f'These look like masks: pass the {argument} that they were made from.'
+    raise TypeError(message(function, argument, argument, 'bool leaves alone', fix))
 
 
 def _all_bool(leaves: Sequence[Any]) -> bool:

@@ -6,6 +6,7 @@ import difflib
 import inspect
 import sys
 from collections.abc import Collection, Mapping, Sequence
+from types import ModuleType
 from typing import Any
 
 import jax.numpy as jnp
@@ -64,7 +65,8 @@ def check_not_params(function: str, argument: str, leaves: Sequence[Any]) -> Non
 
 def check_scorer(function: str, scorer: Any) -> None:
   """Refuses what is neither a function nor a tree of scores, and a distribution."""
-  if scorer is None or isinstance(scorer, (str, bool, int, float)) or is_distribution(scorer):
+  no_scorer = (str, bool, int, float, ModuleType)
+  if scorer is None or isinstance(scorer, no_scorer) or is_distribution(scorer):
     raise bad_scorer(function, scorer)
 
 

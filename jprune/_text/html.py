@@ -20,7 +20,7 @@ _TABLE = (
 )
 _CELL = 'text-align:{};white-space:nowrap;padding:.2em .6em'
 # A name is broken before it pushes the numbers off a narrow page.
-_NAME = 'text-align:left;overflow-wrap:anywhere;min-width:11em;padding:.2em .6em'
+_NAME = 'text-align:left;overflow-wrap:anywhere;min-width:14em;padding:.2em .6em'
 _SENTENCE = 'text-align:left;white-space:normal;min-width:16em;padding:.2em .6em'
 _LINES = {'th': ';border-bottom:1px solid;vertical-align:bottom', 'td': ';vertical-align:top'}
 _TOTAL = ';border-top:1px solid'

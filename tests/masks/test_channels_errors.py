@@ -29,6 +29,12 @@ def test_graphs():
   )
 
 
+def test_masks_are_no_scores():
+  found = {'a': {'kernel': jnp.ones((3, 4), bool), 'bias': None}, 'step': None}
+  text = '^channels: `scores` must be scores; got bool leaves alone. .* pass the scores that'
+  refused(TypeError, text, 0.5, scores=found)
+
+
 def test_exactly_one_target():
   refused(TypeError, '`sparsity` must be given alone: exactly one of .*; got none of them')
   refused(TypeError, "got 'sparsity', 'target_macs'. Leave the others out", 0.5, target_macs=0.5)

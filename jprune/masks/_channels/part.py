@@ -59,6 +59,7 @@ def taking_part(
     raise _checks.no_groups(function)
   params = graph.treedef.unflatten(graph.leaves.values())
   found = along_for(function, 'scores', params, scores)
+  _checks.check_no_masks(function, [leaf for leaf in found if leaf is not None], 'scores')
   if hasattr(graph, 'made_of') and graph.made_of(found):
     _checks.check_not_params(function, 'scores', found)
   kernels = _kernels(function, graph, params, roles)
