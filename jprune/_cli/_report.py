@@ -43,7 +43,9 @@ def run(args: argparse.Namespace) -> None:
 def _write(args: argparse.Namespace, tally: Tally, plan: Plan | None, mode: int) -> int:
   """Writes the page; how many bytes that were. As private as the checkpoint."""
   title = os.path.basename(os.path.abspath(args.files[0]))
-  below = '' if plan is None else f'<h2>Shrunk</h2>\n{plan._repr_html_()}'
+  below = ''
+  if plan is not None:
+    below = f'<h2>Shrunk</h2>\n<div class="table">{plan._repr_html_()}</div>'
   data = _page.page(tally, title, below).encode('utf-8', 'replace')
   with replacing(args.html, mode | 0o600, 'report', '--html') as (file, _):
     file.write(data)
