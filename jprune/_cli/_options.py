@@ -6,6 +6,7 @@ import argparse
 import re
 
 from jprune._cli._argparse import Parser
+from jprune._text.words import as_regex
 
 
 def check_prune(parser: Parser, args: argparse.Namespace) -> None:
@@ -89,5 +90,7 @@ def regex(text: str) -> str:
     re.compile(text)
   except re.error as error:
     fix = f'Escape special characters ({error}).'
+    if part := as_regex(text):
+      fix = f"It is looked for anywhere in a path: say '{part}'."
     raise _bad('a regular expression', text, fix) from None
   return text

@@ -113,6 +113,16 @@ def plural(number: int, noun: str) -> str:
   return f'{number:,} {noun}'
 
 
+def as_regex(glob: str) -> str:
+  """What a regular expression searches for where this was meant for names of files; or ''.
+
+  Examples:
+    >>> as_regex('*/Dense_*/kernel'), as_regex('(')
+    ('Dense_.*/kernel', '')
+  """
+  return glob.strip('*/').replace('*', '.*') if glob.startswith('*') else ''
+
+
 def printable(name: str) -> str:
   """A name that stays on its line, whatever the keys of a dict may hold; two stay two.
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from jprune._checks.words import kind, listed, message, shown
+from jprune._text.words import as_regex
 
 
 def nothing_selected(
@@ -67,8 +68,8 @@ def quantised(function: str, path: str, leaf: Any, scales: str) -> ValueError:
 
 def bad_regex(function: str, where: Any, error: Exception, argument: str = 'where') -> ValueError:
   fix = 'Escape special characters, or pass a predicate (path, leaf) -> bool.'
-  if isinstance(where, str) and (part := where.strip('*/')) and where.startswith('*'):  # a glob
-    fix = f"It is looked for anywhere in a path: write '{part.replace('*', '.*')}'."
+  if isinstance(where, str) and (part := as_regex(where)):
+    fix = f"It is looked for anywhere in a path: write '{part}'."
   got = f'{_entry(argument)}{where!r} ({error})'
   return ValueError(message(function, _whole(argument), 'a regular expression', got, fix))
 

@@ -82,6 +82,10 @@ USAGE = {
     ['prune', 'a', 'b', '--sparsity', '.5', '--where', '('],
     r"--where: must be a regular expression; got '\('",
   ),
+  'glob': (
+    ['prune', 'a', 'b', '--sparsity', '.5', '--where', '*/weight'],
+    r"got '\*/weight'\. It is looked for anywhere in a path: say 'weight'\.",
+  ),
   'no axis': (
     ['prune', 'a', 'b', '--n-of-m', '2:4', '--axis', 'last'],
     r"--axis: must be a whole number; got 'last'\. Say 1 for the second axis",
