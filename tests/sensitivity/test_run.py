@@ -303,8 +303,9 @@ def test_all_pruned_and_none():
     (
       {'sparsity': 0.5, 'rounds': 2, 'schedule': jprune.schedules.linear(0.0, 0.5, 0, 2)},
       TypeError,
-      r'run: `schedule` must be a function of 4 arguments; got _schedule.*too many positional arg'
-      r'uments\). Pass what makes one, schedule=jprune.schedules.cubic: schedule\(0.0, sparsity, 0',
+      r'run: `schedule` must be a function of 4 arguments; got linear\(0.0, 0.5, .*too many '
+      r'positional arguments\). Pass what makes one, schedule=jprune.schedules.cubic: '
+      r'schedule\(0.0, sparsity, 0',
     ),
     (
       {'sparsity': 0.5, 'rounds': 2, 'schedule': lambda *_: 0.5},
