@@ -20,7 +20,7 @@ from jprune.io._save import write
 from jprune.io._shards import Files
 from jprune.typing import Params
 
-_PLAN = 'plan'  # of the metadata
+PLAN = 'plan'  # of the metadata
 
 
 @explicit
@@ -70,7 +70,7 @@ def save_shrunk(path: str | os.PathLike[str], small: Shrunk, params: Params | No
     raise _checks.other_params('save_shrunk', missing, extra, paths, 'small.params')
   for name, leaf in zip(paths, leaves):
     _checks.check_shape('save_shrunk', 'params', name, leaf, shapes[name])
-  write('save_shrunk', path, params, **{_PLAN: small.plan.to_dict()})
+  write('save_shrunk', path, params, **{PLAN: small.plan.to_dict()})
 
 
 @explicit
@@ -133,10 +133,10 @@ def load_shrunk(
 
 def plan_of(reader: Files, contents: dict[str, Any]) -> Plan | None:
   """The plan in the metadata of a file; ``None`` if it is none of a small model."""
-  if _PLAN not in contents:
+  if PLAN not in contents:
     return None
   try:
-    return Plan.from_dict(contents[_PLAN])
+    return Plan.from_dict(contents[PLAN])
   except ValueError as error:
     raise _checks.damaged_file(reader.function, reader.path, error) from None
 

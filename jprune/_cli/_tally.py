@@ -21,8 +21,10 @@ def run(args: argparse.Namespace) -> None:
   """Prints the table, or the same as JSON."""
   with opened('tally', args.files) as source:
     tally = counted('tally', source, args.progress)
-  data = {**tally.to_dict(), **shrunk(source.plan)}
-  say(json.dumps(data, indent=2) if args.json else with_plan(str(tally), source.plan))
+  if args.json:
+    say(json.dumps({**tally.to_dict(), **shrunk(source.plan)}, indent=2))
+  else:
+    say(with_plan(str(tally), source.plan))
 
 
 def shrunk(plan: Plan | None) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from jprune._cli._output import Output
 from jprune._cli._scores import ranges
 from jprune._cli._select import Choice, Shown
 from jprune._cli._source import ModelSource
+from jprune._shrunk_files import PLAN
 from jprune.io import _beside, _container, _leaf, _replaced, _shards, _writer
 from jprune.masks._storage import smallest_storage
 
@@ -62,7 +63,7 @@ def write(
     copy = stack.enter_context(_beside.copying('prune', folder, output.path, found.copied, 'OUT'))
     contents = {'masks': sparse, 'tree': source.description}
     if source.plan is not None:  # a small model stays one
-      contents['plan'] = source.plan.to_dict()
+      contents[PLAN] = source.plan.to_dict()
     out = stack.enter_context(
       _writing(output, source, [[plans[i] for i in group] for group in groups], contents)
     )

@@ -7,6 +7,8 @@ from typing import Any
 
 from jprune._checks.words import kind, listed, message, shown
 
+UNUSED = 'fn does not use it'  # why an axis of a param is frozen
+
 
 def not_traceable(function: str, error: Exception, args: Any = ()) -> TypeError:
   constraint = 'a function that takes these params and args and returns arrays'
@@ -80,7 +82,7 @@ def not_shrinkable(
   function: str, path: str, axis: int, why: str, converted: bool = False
 ) -> ValueError:
   fix = 'Shrink for such inputs anew.'
-  if why == 'fn does not use it':
+  if why == UNUSED:
     fix += ' If fn is not the function that was shrunk, pass that one to load_shrunk.'
   if converted:  # another library has replaced functions that fn calls
     fix = 'Call small.fn with arguments of these shapes once before it is converted.'

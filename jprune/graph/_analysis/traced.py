@@ -130,7 +130,7 @@ class Traced:
     exactness.run(self.frame, ins)
 
 
-_UNUSED = Cause('fn does not use it')
+_UNUSED = Cause(_errors.UNUSED)
 
 
 def _segments(dim: Dim) -> Iterator[Atom]:
